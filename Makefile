@@ -1,0 +1,43 @@
+# The targets run these commands; the README names them for machines without make.
+PYTHON ?= python3
+PORT ?= 8000
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: install demo test deep lint format serve lock
+
+install: $(INSTALLED)
+
+$(INSTALLED): requirements.lock
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	touch $(INSTALLED)
+
+demo: install
+	DATABASE_URL=sqlite:///var/demo.sqlite3 PORT=$(PORT) $(BIN)/python -m reversals.demo
+
+test: lint
+	$(BIN)/python -m tests.both
+
+deep: install
+	$(BIN)/python -m tests.both --deep
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	SECRET_KEY=lint $(BIN)/mypy
+	$(BIN)/lint-imports
+	SECRET_KEY=lint DATABASE_URL=sqlite://:memory: $(BIN)/python manage.py makemigrations --check --dry-run
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+serve: install
+	$(BIN)/python manage.py migrate
+	$(BIN)/granian --interface wsgi --host 0.0.0.0 --port $(PORT) --workers 2 --blocking-threads 4 --no-ws config.wsgi:application
+
+# Needs uv. Names no registry, so that the lock serves whichever one pip is set up for.
+lock:
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		--all-extras pyproject.toml -o requirements.lock

@@ -1,0 +1,199 @@
+"""The EMF settings: which keys there are, what their values mean, and which value is in force."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from difflib import get_close_matches
+from typing import Generic, TypeVar
+
+from loyalty.points import InvalidPoints, PointsNotPositive, read_points
+
+T = TypeVar("T", covariant=True)
+
+
+class InvalidSetting(ValueError):
+    """A key or a value that the registry does not know; the message names it and what was expected."""
+
+
+@dataclass(frozen=True)
+class EmfKey(Generic[T]):
+    """One typed setting. `read` turns stored text into a value or raises ValueError with what was expected."""
+
+    name: str
+    read: Callable[[str], T]
+    default: T
+    meaning: str
+    org_only: bool = False
+
+
+def _yes_no(text: str) -> bool:
+    match text.strip().lower():
+        case "yes" | "true" | "on" | "1":
+            return True
+        case "no" | "false" | "off" | "0":
+            return False
+    raise ValueError("expected yes or no")
+
+
+def _whole(lowest: int, highest: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if text.isascii() and text.isdigit() and len(text) <= 10 and lowest <= int(text) <= highest:
+            return int(text)
+        raise ValueError(f"expected a whole number from {lowest} to {highest}")
+
+    return read
+
+
+def _points(text: str) -> Decimal:
+    try:
+        return read_points(text)
+    except PointsNotPositive:
+        if text.startswith("-"):
+            raise ValueError("expected points of 0 or more") from None
+        return Decimal(0)
+    except InvalidPoints as error:
+        raise ValueError(f"expected points of 0 or more, {error}") from error
+
+
+def _statuses(text: str) -> frozenset[str]:
+    statuses = frozenset(status.strip().upper() for status in text.split(",") if status.strip())
+    if unknown := statuses - {"ACTIVE", "FRAUD", "DEACTIVATED", "MERGED"}:
+        raise ValueError(f"expected ACTIVE, FRAUD, DEACTIVATED or MERGED, with commas; not {min(unknown)}")
+    if not statuses:
+        raise ValueError("expected at least one status")
+    return statuses
+
+
+def _dialect(text: str) -> str:
+    if text in {"documented", "engine"}:
+        return text
+    raise ValueError("expected documented or engine")
+
+
+def _unset_or(read: Callable[[str], T]) -> Callable[[str], T | None]:
+    """The same reader, typed for a key that has no value by default."""
+    return read
+
+
+_DAYS = _whole(1, 36_500)
+
+ALLOW_REVERSAL = EmfKey(
+    "Allow_points_redemption_reversal", _yes_no, False, "Redeemed points can be reversed. The switch."
+)
+PAUSED = EmfKey("Reversal_paused", _yes_no, False, "While yes, every reversal is answered 898: try later.", True)
+WINDOW_DAYS = EmfKey(
+    "Reversal_window_days", _unset_or(_DAYS), None, "How many days after the redemption a reversal is possible."
+)
+LIMIT_COUNT = EmfKey(
+    "Reversal_limit_count",
+    _unset_or(_whole(0, 10**9)),
+    None,
+    "How many reversals a customer may have within Reversal_limit_days.",
+)
+LIMIT_POINTS = EmfKey(
+    "Reversal_limit_points",
+    _unset_or(_points),
+    None,
+    "How many points a customer may be given back within Reversal_limit_days.",
+)
+LIMIT_DAYS = EmfKey("Reversal_limit_days", _DAYS, 30, "The rolling period of the two limits, in days.")
+DUPLICATE_WINDOW_SECONDS = EmfKey(
+    "Reversal_duplicate_window_seconds",
+    _whole(0, 31_536_000),
+    60,
+    "How long the same request without an Idempotency-Key is refused as a duplicate; 0 turns it off.",
+)
+BLOCKED_STATUSES = EmfKey(
+    "Reversal_blocked_statuses",
+    _statuses,
+    frozenset({"FRAUD", "DEACTIVATED"}),
+    "Customer statuses that cannot be reversed to.",
+)
+REISSUE_DAYS = EmfKey(
+    "Reversal_reissue_days",
+    _unset_or(_DAYS),
+    None,
+    "Expired points, and points that came from no lot, come back as a new lot valid this many days.",
+)
+APPROVAL_POINTS = EmfKey(
+    "Reversal_approval_points", _unset_or(_points), None, "A manual reversal of more than this needs a second person."
+)
+ERROR_DIALECT = EmfKey(
+    "Reversal_error_dialect",
+    _dialect,
+    "documented",
+    "engine answers refusals with HTTP 200 and the loyalty engine's codes, for clients written against it.",
+    True,
+)
+
+REGISTRY: dict[str, EmfKey[object]] = {
+    key.name: key
+    for key in (
+        ALLOW_REVERSAL,
+        PAUSED,
+        WINDOW_DAYS,
+        LIMIT_COUNT,
+        LIMIT_POINTS,
+        LIMIT_DAYS,
+        DUPLICATE_WINDOW_SECONDS,
+        BLOCKED_STATUSES,
+        REISSUE_DAYS,
+        APPROVAL_POINTS,
+        ERROR_DIALECT,
+    )
+}
+
+
+def known_key(name: str) -> EmfKey[object]:
+    """The key of that name. Raises InvalidSetting."""
+    if name in REGISTRY:
+        return REGISTRY[name]
+    near = get_close_matches(name, REGISTRY, n=1)
+    raise InvalidSetting(
+        f"{name} is no EMF setting; " + (f"did you mean {near[0]}?" if near else "see the list of keys")
+    )
+
+
+def check_value(key: EmfKey[object], text: str, *, for_program: bool) -> None:
+    """Refuses, with InvalidSetting, a text that the key cannot be set to there."""
+    if for_program and key.org_only:
+        raise InvalidSetting(f"{key.name} can be set for the org only, not for a program")
+    try:
+        key.read(text)
+    except ValueError as error:
+        raise InvalidSetting(f"{key.name} cannot be {text!r}: {error}") from error
+
+
+class EmfSettings:
+    """The stored settings of one org, as read at the start of a request.
+
+    `stored` maps (program row id or None for the org, key name) to text.
+    """
+
+    def __init__(self, stored: Mapping[tuple[int | None, str], str]) -> None:
+        self._stored = stored
+
+    def get(self, key: EmfKey[T], program_id: int | None = None) -> T:
+        """The value in force: the program's, else the org's, else the default. Raises InvalidSetting."""
+        text = self._stored.get((program_id, key.name)) if program_id is not None else None
+        if text is None:
+            text = self._stored.get((None, key.name))
+        if text is None:
+            return key.default
+        try:
+            return key.read(text)
+        except ValueError as error:
+            raise InvalidSetting(f"the stored value {text!r} of {key.name} is not valid: {error}") from error
+
+    def check(self) -> None:
+        """Raises InvalidSetting, naming the first stored value that cannot be read, in the registry's order."""
+        order = list(REGISTRY)
+        known = sorted((name for _, name in self._stored if name in REGISTRY), key=order.index)
+        for name in known:
+            for program_id in {program_id for program_id, stored_name in self._stored if stored_name == name}:
+                self.get(REGISTRY[name], program_id)
+
+    def allows_reversal_somewhere(self) -> bool:
+        """Whether the switch is on for the org or for any program of it."""
+        places = {program_id for program_id, _ in self._stored} | {None}
+        return any(self.get(ALLOW_REVERSAL, program_id) for program_id in places)

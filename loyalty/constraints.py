@@ -1,0 +1,155 @@
+"""Laws that the database itself keeps on SQLite and PostgreSQL, beyond Django's own constraints.
+
+They stand in `Meta.constraints` beside the check and unique constraints, so that migrations make them and
+SQLite's table remakes keep them.
+"""
+
+from typing import Any
+
+from django.db import models
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.backends.ddl_references import Columns, Statement, Table
+
+
+class DatabaseLaw(models.BaseConstraint):
+    """A constraint that is made by statements after its table: subclasses give them, per database."""
+
+    def statements(self, model: type[models.Model], editor: BaseDatabaseSchemaEditor) -> list[Statement]:
+        raise NotImplementedError
+
+    def inline_sql(self, model: type[models.Model], editor: BaseDatabaseSchemaEditor) -> str | None:
+        """SQLite's table constraint, where there is one: SQLite cannot add a constraint later."""
+        return None
+
+    # Django's schema editor calls these and remove_sql.
+
+    def constraint_sql(self, model: Any, schema_editor: Any) -> Any:
+        schema_editor.deferred_sql.extend(self.statements(model, schema_editor))
+        return self.inline_sql(model, schema_editor)
+
+    def create_sql(self, model: Any, schema_editor: Any) -> Any:
+        # At the end of the migration: a foreign key over (org, id) needs the unique key it points to.
+        schema_editor.deferred_sql.extend(self.statements(model, schema_editor))
+        return None
+
+    def validate(self, *args: Any, **kwargs: Any) -> None:
+        """Forms have nothing to check here: they offer no change that these laws refuse."""
+
+
+def _statement(editor: BaseDatabaseSchemaEditor, model: type[models.Model], template: str, **parts: Any) -> Statement:
+    """A statement whose table is a reference, so that it follows SQLite's remake of the table."""
+    table = Table(model._meta.db_table, editor.quote_name)
+    return Statement(template, table=table, **parts)
+
+
+class SameOrg(DatabaseLaw):
+    """The row that `field` names is of the same org: a foreign key over (org, id).
+
+    On SQLite triggers say it as well, because a connection made without Django does not check foreign keys.
+    """
+
+    def __init__(self, *, field: str, name: str) -> None:
+        super().__init__(name=name)
+        self.field = field
+
+    def deconstruct(self) -> tuple[str, tuple[()], dict[str, Any]]:
+        path, _, _ = super().deconstruct()
+        return path, (), {"field": self.field, "name": self.name}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SameOrg) and self.deconstruct() == other.deconstruct()
+
+    def _foreign_key(self, model: type[models.Model], editor: BaseDatabaseSchemaEditor) -> tuple[str, str]:
+        field: Any = model._meta.get_field(self.field)
+        parent = editor.quote_name(field.remote_field.model._meta.db_table)
+        return editor.quote_name(field.column), parent
+
+    def inline_sql(self, model: type[models.Model], editor: BaseDatabaseSchemaEditor) -> str | None:
+        if editor.connection.vendor != "sqlite":
+            return None
+        column, parent = self._foreign_key(model, editor)
+        return (
+            f"CONSTRAINT {editor.quote_name(self.name)} FOREIGN KEY (org_id, {column}) "
+            f"REFERENCES {parent} (org_id, id) DEFERRABLE INITIALLY DEFERRED"
+        )
+
+    def statements(self, model: type[models.Model], editor: BaseDatabaseSchemaEditor) -> list[Statement]:
+        column, parent = self._foreign_key(model, editor)
+        columns = Columns(model._meta.db_table, ["org_id", column.strip('"')], editor.quote_name)
+        if editor.connection.vendor == "sqlite":
+            return [
+                _statement(
+                    editor,
+                    model,
+                    f"CREATE TRIGGER {editor.quote_name(f'{self.name}_{event}')} BEFORE {clause} ON %(table)s "
+                    f"WHEN NEW.{column} IS NOT NULL AND NOT EXISTS "
+                    f"(SELECT 1 FROM {parent} WHERE id = NEW.{column} AND org_id = NEW.org_id) "
+                    f"BEGIN SELECT RAISE(ABORT, '{self.name}'); END",
+                )
+                for event, clause in (("insert", "INSERT"), ("update", f"UPDATE OF org_id, {column}"))
+            ]
+        return [
+            _statement(
+                editor,
+                model,
+                f"ALTER TABLE %(table)s ADD CONSTRAINT {editor.quote_name(self.name)} "
+                f"FOREIGN KEY (%(columns)s) REFERENCES {parent} (org_id, id)",
+                columns=columns,
+            )
+        ]
+
+    def remove_sql(self, model: Any, schema_editor: Any) -> str:
+        table = schema_editor.quote_name(model._meta.db_table)
+        return f"ALTER TABLE {table} DROP CONSTRAINT {schema_editor.quote_name(self.name)}"
+
+
+class AppendOnly(DatabaseLaw):
+    """Rows are only ever added: the database refuses to change or delete one."""
+
+    def deconstruct(self) -> tuple[str, tuple[()], dict[str, Any]]:
+        path, _, _ = super().deconstruct()
+        return path, (), {"name": self.name}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AppendOnly) and self.name == other.name
+
+    def statements(self, model: type[models.Model], editor: BaseDatabaseSchemaEditor) -> list[Statement]:
+        if editor.connection.vendor == "sqlite":
+            # INSERT OR REPLACE deletes the row in its way without asking the delete trigger.
+            in_the_way = f"WHEN EXISTS (SELECT 1 FROM %(table)s WHERE {self._same_row(model)}) "
+            return [
+                _statement(
+                    editor,
+                    model,
+                    f"CREATE TRIGGER {editor.quote_name(f'{self.name}_{event}')} BEFORE {event} ON %(table)s "
+                    f"{condition}BEGIN SELECT RAISE(ABORT, '{self.name}'); END",
+                )
+                for event, condition in (("update", ""), ("delete", ""), ("insert", in_the_way))
+            ]
+        function = editor.quote_name(f"refuse_{self.name}")
+        return [
+            _statement(
+                editor,
+                model,
+                f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS "
+                f"$$ BEGIN RAISE EXCEPTION '{self.name}' USING ERRCODE = 'restrict_violation'; END $$",
+            ),
+            _statement(
+                editor,
+                model,
+                f"CREATE TRIGGER {editor.quote_name(self.name)} BEFORE UPDATE OR DELETE OR TRUNCATE ON %(table)s "
+                f"FOR EACH STATEMENT EXECUTE FUNCTION {function}()",
+            ),
+        ]
+
+    def _same_row(self, model: type[models.Model]) -> str:
+        """SQL that holds for a row which shares a unique key with the new one."""
+        unique = [each for each in model._meta.constraints if isinstance(each, models.UniqueConstraint)]
+        keys = [("id",), *(constraint.fields for constraint in unique)]
+        fields: dict[str, Any] = {field.name: field for field in model._meta.concrete_fields}
+        columns = [[fields[name].column for name in key] for key in keys]
+        return " OR ".join(" AND ".join(f"{column} = NEW.{column}" for column in key) for key in columns)
+
+    def remove_sql(self, model: Any, schema_editor: Any) -> str:
+        # The trigger goes with its function.
+        return f"DROP FUNCTION {schema_editor.quote_name(f'refuse_{self.name}')}() CASCADE"

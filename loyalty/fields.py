@@ -1,0 +1,84 @@
+"""The one column type for points, and the ids that rows are given before they reach the database."""
+
+import secrets
+import threading
+import time
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.db import models
+
+from loyalty.points import DECIMALS, INTEGER_DIGITS, InvalidPoints, from_thousandths, to_thousandths, written
+
+
+class PointsField(models.Field):
+    """An amount of points: whole thousandths in a BIGINT, a Decimal everywhere in Python.
+
+    SQLite keeps a DecimalField as a binary float, in which 0.1 added three times exceeds 0.3.
+    A float, or more than 3 decimals, is refused with ValidationError.
+    """
+
+    description = "Points with 3 decimals"
+
+    def get_internal_type(self) -> str:
+        return "BigIntegerField"
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Decimal | None:
+        return None if value is None else from_thousandths(value)
+
+    def to_python(self, value: Any) -> Decimal | None:
+        if value is None:
+            return None
+        if isinstance(value, float):
+            raise ValidationError("A float cannot hold points exactly; expected a Decimal.")
+        try:
+            points = Decimal(value)
+            to_thousandths(points)
+        except (InvalidOperation, InvalidPoints, TypeError, ValueError, OverflowError) as error:
+            raise ValidationError(f"{value!r} is not an amount of points with at most {DECIMALS} decimals") from error
+        return points
+
+    def get_prep_value(self, value: Any) -> int | None:
+        if hasattr(value, "resolve_expression"):
+            return value
+        points = self.to_python(value)
+        return None if points is None else to_thousandths(points)
+
+    def value_to_string(self, obj: models.Model) -> str:
+        points = self.to_python(self.value_from_object(obj))
+        return "" if points is None else written(points)
+
+    def formfield(self, **kwargs: Any) -> Any:
+        limits = {"max_digits": INTEGER_DIGITS + DECIMALS, "decimal_places": DECIMALS}
+        return super().formfield(**{"form_class": forms.DecimalField, **limits, **kwargs})
+
+
+_EPOCH_MILLISECONDS = 1_577_836_800_000  # 2020-01-01
+_RANDOM_BITS = 22
+_lock = threading.Lock()
+_last_id = 0
+
+
+def new_row_id() -> int:
+    """A positive 63-bit row id: milliseconds since 2020, then 22 random bits; rising within a process.
+
+    Known before the insert, so that a parent and its children are written in one statement, and unlike a
+    sequence it stays unique when orgs are spread over several databases. Two processes that draw the same
+    id in the same millisecond (1 in 4 million) meet the primary key, and the later transaction is retried.
+    """
+    global _last_id
+    milliseconds = time.time_ns() // 1_000_000 - _EPOCH_MILLISECONDS
+    candidate = (milliseconds << _RANDOM_BITS) | secrets.randbits(_RANDOM_BITS)
+    with _lock:
+        _last_id = max(candidate, _last_id + 1)
+        return _last_id
+
+
+class RowIdField(models.BigIntegerField):
+    """The primary key of every table of an org. It never leaves the building; public ids do."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs |= {"primary_key": True, "default": new_row_id, "editable": False}
+        super().__init__(*args, **kwargs)

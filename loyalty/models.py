@@ -1,0 +1,321 @@
+"""The ledger as it stands: orgs, programs, settings, customers, lots, redemptions and what each drew."""
+
+from typing import Any
+
+from django.core.validators import MinValueValidator, RegexValidator
+from django.db import models
+from django.db.models import F, Q
+
+from loyalty.constraints import AppendOnly, SameOrg
+from loyalty.emf import REGISTRY
+from loyalty.fields import PointsField, RowIdField
+from loyalty.identifiers import IdentifierType
+
+
+def parent_of_org(model: str, **options: Any) -> Any:
+    """A reference to a row of the same org; the SameOrg constraint beside it is the foreign key."""
+    return models.ForeignKey(model, on_delete=models.PROTECT, db_constraint=False, db_index=False, **options)
+
+
+def owning_org() -> Any:
+    """The org of a row. Every index and unique key of a table begins with it, so it needs none of its own."""
+    return models.ForeignKey("loyalty.Org", on_delete=models.PROTECT, db_index=False)
+
+
+class Org(models.Model):
+    """One brand (tenant). Every other row belongs to one org, and nothing crosses orgs."""
+
+    id = models.PositiveBigIntegerField(
+        "org id", primary_key=True, help_text="The orgId that API clients see; a positive whole number."
+    )
+    name = models.CharField(max_length=200)
+    country = models.CharField(
+        max_length=2,
+        default="IN",
+        validators=[RegexValidator(r"^[A-Z]{2}$", "Two capital letters, ISO 3166: IN, VN, US.")],
+        help_text="Two letters (ISO 3166). Mobile numbers without a country code are read as numbers of this country.",
+    )
+    v2_enabled = models.BooleanField("V2 API", default=True, help_text="Without it, API calls are answered 403.")
+    is_active = models.BooleanField(default=True, help_text="Without it, API calls are answered 401.")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name = "org"
+        constraints = [models.CheckConstraint(condition=Q(id__gt=0), name="org_id_positive")]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.id})"
+
+
+class Program(models.Model):
+    """A loyalty program of an org."""
+
+    id = RowIdField()
+    org = owning_org()
+    public_id = models.PositiveBigIntegerField(
+        "program id", validators=[MinValueValidator(1)], help_text="The programId that API clients see."
+    )
+    name = models.CharField(max_length=200)
+    is_active = models.BooleanField(default=True, help_text="Without it, reversals are answered 885.")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["org", "public_id"], name="program_public_id_unique"),
+            models.UniqueConstraint(fields=["org", "id"], name="program_in_org"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.public_id})"
+
+
+class EmfSetting(models.Model):
+    """The stored value of one EMF setting, for an org or for one program of it."""
+
+    id = RowIdField()
+    org = owning_org()
+    program = parent_of_org("loyalty.Program", null=True, blank=True, help_text="Empty: the value of the whole org.")
+    key = models.CharField(max_length=64, choices=[(name, name) for name in REGISTRY])
+    value = models.CharField(max_length=500)
+
+    class Meta:
+        verbose_name = "EMF setting"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["org", "key"], condition=Q(program__isnull=True), name="emf_setting_once_per_org"
+            ),
+            models.UniqueConstraint(
+                fields=["org", "program", "key"],
+                condition=Q(program__isnull=False),
+                name="emf_setting_once_per_program",
+            ),
+            SameOrg(field="program", name="emf_setting_program_of_org"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.key} = {self.value}"
+
+
+class EmfChange(models.Model):
+    """One change of an EMF setting, kept for ever: who, when, old and new value, ticket and reason."""
+
+    id = RowIdField()
+    org = owning_org()
+    program = parent_of_org("loyalty.Program", null=True, blank=True)
+    key = models.CharField(max_length=64)
+    old_value = models.CharField(max_length=500, blank=True, help_text="Empty: it was not set.")
+    new_value = models.CharField(max_length=500, blank=True, help_text="Empty: it is no longer set.")
+    ticket = models.CharField(max_length=100)
+    reason = models.CharField(max_length=500)
+    changed_by = models.CharField(max_length=150)
+    changed_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = "EMF change"
+        indexes = [models.Index(fields=["org", "changed_at"], name="emf_change_by_time")]
+        constraints = [
+            SameOrg(field="program", name="emf_change_program_of_org"),
+            models.CheckConstraint(condition=~Q(ticket="") & ~Q(reason=""), name="emf_change_says_why"),
+            AppendOnly(name="emf_change_append_only"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.old_value or 'not set'} to {self.new_value or 'not set'}"
+
+
+class ApiClient(models.Model):
+    """A till or back end that may call the API for its org."""
+
+    id = RowIdField()
+    org = owning_org()
+    username = models.CharField(max_length=150)
+    is_active = models.BooleanField(default=True, help_text="Without it, the client is revoked: calls answer 401.")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name = "API client"
+        indexes = [models.Index(fields=["username"], name="api_client_by_username")]
+        constraints = [
+            models.UniqueConstraint(fields=["org", "username"], name="api_client_username_unique"),
+            models.UniqueConstraint(fields=["org", "id"], name="api_client_in_org"),
+        ]
+
+    def __str__(self) -> str:
+        return self.username
+
+
+class ApiSecret(models.Model):
+    """One secret of an API client, as keyed hashes; two may be live at once, for rotation."""
+
+    id = RowIdField()
+    org = owning_org()
+    client = parent_of_org("loyalty.ApiClient", related_name="secrets")
+    digest = models.CharField(max_length=64, help_text="Keyed hash of the secret.")
+    md5_digest = models.CharField(max_length=64, help_text="Keyed hash of the secret's MD5, which some clients send.")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name = "API secret"
+        constraints = [
+            models.UniqueConstraint(fields=["org", "client", "digest"], name="api_secret_once_per_client"),
+            SameOrg(field="client", name="api_secret_client_of_org"),
+        ]
+
+    def __str__(self) -> str:
+        return f"secret of {self.client_id} since {self.created_at:%Y-%m-%d}"
+
+
+class Customer(models.Model):
+    """A member. The row's lock is the lock of all points that are theirs: who moves points takes it first."""
+
+    class Status(models.TextChoices):
+        ACTIVE = "ACTIVE"
+        FRAUD = "FRAUD"
+        DEACTIVATED = "DEACTIVATED"
+        MERGED = "MERGED"
+
+    id = RowIdField()
+    org = owning_org()
+    public_id = models.PositiveBigIntegerField("customer id", help_text="The customerId that API clients see.")
+    status = models.CharField(max_length=16, choices=Status, default=Status.ACTIVE)
+    reversals_locked = models.BooleanField(default=False, help_text="While on, reversals are answered 904.")
+    reversals_locked_until = models.DateTimeField(
+        null=True, blank=True, help_text="When the lock ends by itself; empty: only by hand."
+    )
+    reversals_lock_reason = models.CharField(
+        max_length=500, blank=True, help_text="Why; seen by staff only, never by API clients."
+    )
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["org", "public_id"], name="customer_public_id_unique"),
+            models.UniqueConstraint(fields=["org", "id"], name="customer_in_org"),
+            models.CheckConstraint(
+                condition=Q(status__in=["ACTIVE", "FRAUD", "DEACTIVATED", "MERGED"]), name="customer_status_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.public_id)
+
+
+class CustomerIdentifier(models.Model):
+    """One way to name a customer besides the customer id, in the form that `identify` makes."""
+
+    id = RowIdField()
+    org = owning_org()
+    customer = parent_of_org("loyalty.Customer", related_name="identifiers")
+    type = models.CharField(
+        max_length=16, choices=[(kind.value, kind.value) for kind in IdentifierType if kind != IdentifierType.ID]
+    )
+    value = models.CharField(max_length=255)
+
+    class Meta:
+        indexes = [models.Index(fields=["org", "customer"], name="identifiers_of_customer")]
+        constraints = [
+            models.UniqueConstraint(fields=["org", "type", "value"], name="identifier_names_one_customer"),
+            SameOrg(field="customer", name="identifier_customer_of_org"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type} of {self.customer_id}"
+
+
+class Lot(models.Model):
+    """Points awarded at once, with one expiry."""
+
+    id = RowIdField()
+    org = owning_org()
+    program = parent_of_org("loyalty.Program")
+    customer = parent_of_org("loyalty.Customer", related_name="lots")
+    lot_ref = models.CharField(max_length=64, help_text="The lot's name in the system it came from.")
+    points_awarded = PointsField()
+    points_remaining = PointsField(help_text="What can still be drawn, or has expired undrawn.")
+    awarded_at = models.DateTimeField()
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: never.")
+
+    class Meta:
+        indexes = [models.Index(fields=["org", "customer", "expires_at"], name="lots_of_customer")]
+        constraints = [
+            models.UniqueConstraint(fields=["org", "lot_ref"], name="lot_ref_unique"),
+            models.UniqueConstraint(fields=["org", "id"], name="lot_in_org"),
+            models.CheckConstraint(condition=Q(points_awarded__gt=0), name="lot_awarded_positive"),
+            models.CheckConstraint(
+                condition=Q(points_remaining__gte=0) & Q(points_remaining__lte=F("points_awarded")),
+                name="lot_remaining_within_awarded",
+            ),
+            SameOrg(field="program", name="lot_program_of_org"),
+            SameOrg(field="customer", name="lot_customer_of_org"),
+        ]
+
+    def __str__(self) -> str:
+        return self.lot_ref
+
+
+class Redemption(models.Model):
+    """Points spent in one transaction."""
+
+    id = RowIdField()
+    org = owning_org()
+    program = parent_of_org("loyalty.Program")
+    customer = parent_of_org("loyalty.Customer", related_name="redemptions")
+    public_id = models.CharField("redemption id", max_length=64, help_text="The redemptionId that API clients see.")
+    points = PointsField()
+    points_reversed = PointsField(default=0, help_text="What reversals have given back so far.")
+    redeemed_at = models.DateTimeField()
+    transaction_number = models.CharField(max_length=128, blank=True)
+    external_reference_number = models.CharField(max_length=128, null=True, blank=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["org", "customer", "redeemed_at"], name="redemptions_of_customer"),
+            models.Index(fields=["org", "transaction_number"], name="redemptions_by_transaction"),
+        ]
+        constraints = [
+            models.UniqueConstraint(fields=["org", "public_id"], name="redemption_public_id_unique"),
+            models.UniqueConstraint(
+                fields=["org", "external_reference_number"], name="redemption_external_reference_unique"
+            ),
+            models.UniqueConstraint(fields=["org", "id"], name="redemption_in_org"),
+            models.CheckConstraint(condition=Q(points__gt=0), name="redemption_points_positive"),
+            models.CheckConstraint(
+                condition=Q(points_reversed__gte=0) & Q(points_reversed__lte=F("points")),
+                name="redemption_reversed_within_points",
+            ),
+            SameOrg(field="program", name="redemption_program_of_org"),
+            SameOrg(field="customer", name="redemption_customer_of_org"),
+        ]
+
+    def __str__(self) -> str:
+        return self.public_id
+
+
+class Draw(models.Model):
+    """The points that one redemption took from one lot, with their place in the drawing order."""
+
+    id = RowIdField()
+    org = owning_org()
+    redemption = parent_of_org("loyalty.Redemption", related_name="draws")
+    lot = parent_of_org(
+        "loyalty.Lot", null=True, blank=True, related_name="draws", help_text="Empty: points that no lot covered."
+    )
+    position = models.PositiveIntegerField(help_text="1 was drawn first and is given back last.")
+    points = PointsField()
+    points_reversed = PointsField(default=0, help_text="What reversals have given back so far.")
+
+    class Meta:
+        indexes = [models.Index(fields=["org", "lot"], name="draws_of_lot")]
+        constraints = [
+            models.UniqueConstraint(fields=["org", "redemption", "position"], name="draw_position_unique"),
+            models.UniqueConstraint(fields=["org", "redemption", "lot"], name="draw_once_per_lot"),
+            models.UniqueConstraint(fields=["org", "id"], name="draw_in_org"),
+            models.CheckConstraint(condition=Q(points__gt=0), name="draw_points_positive"),
+            models.CheckConstraint(
+                condition=Q(points_reversed__gte=0) & Q(points_reversed__lte=F("points")),
+                name="draw_reversed_within_points",
+            ),
+            SameOrg(field="redemption", name="draw_redemption_of_org"),
+            SameOrg(field="lot", name="draw_lot_of_org"),
+        ]
+
+    def __str__(self) -> str:
+        return f"draw {self.position} of {self.redemption_id}"

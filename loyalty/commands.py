@@ -1,0 +1,66 @@
+"""What every management command shares: `--json`, one JSON object on stdout, and errors said on stderr."""
+
+import getpass
+import json
+import os
+from typing import Any
+
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
+
+
+class LoyaltyCommand(BaseCommand):
+    """A command whose `run` returns what it did: printed as text, or with --json as one JSON object.
+
+    A ValueError or ValidationError of `run` becomes a message on stderr and exit code 1.
+    """
+
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        self.add_own_arguments(parser)
+
+    def add_own_arguments(self, parser: CommandParser) -> None:
+        raise NotImplementedError
+
+    def run(self, **options: Any) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def as_text(self, result: dict[str, Any]) -> str:
+        """The result for a person to read."""
+        return "\n".join(f"{name}: {value}" for name, value in result.items())
+
+    def report(self, result: dict[str, Any]) -> None:
+        """What is left to say after the result was printed: on stderr, and by the exit code."""
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            result = self.run(**options)
+        except ValidationError as error:
+            raise CommandError("; ".join(_problems(error))) from error
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+        except DatabaseError as error:
+            raise CommandError(f"the database failed ({error}); is it reachable, and has migrate been run?") from error
+        self.stdout.write(json.dumps(result) if options["json"] else self.as_text(result))
+        self.report(result)
+
+
+def operator() -> str:
+    """Who runs the command, for the records that name a person."""
+    try:
+        return f"{getpass.getuser()} (command)"
+    except (KeyError, OSError):  # in a container the user may have no name
+        return f"user {os.getuid()} (command)"
+
+
+def _problems(error: ValidationError) -> list[str]:
+    if not hasattr(error, "error_dict"):
+        return error.messages
+    return [
+        message if field == NON_FIELD_ERRORS else f"{field}: {message}"
+        for field, messages in error.message_dict.items()
+        for message in messages
+    ]

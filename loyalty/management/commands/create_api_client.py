@@ -1,0 +1,20 @@
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from loyalty.commands import LoyaltyCommand
+from loyalty.service import create_api_client, find_org
+
+
+class Command(LoyaltyCommand):
+    help = "Makes an API client of an org and prints its secret, which is not kept and cannot be shown again."
+
+    def add_own_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("org_id", type=int, metavar="ORG_ID")
+        parser.add_argument("username", metavar="USERNAME")
+        parser.add_argument("--secret", help="a secret of your own, at least 32 characters")
+
+    def run(self, **options: Any) -> dict[str, Any]:
+        org = find_org(options["org_id"])
+        client, secret = create_api_client(org=org, username=options["username"], secret=options["secret"])
+        return {"org_id": org.id, "username": client.username, "secret": secret}

@@ -1,0 +1,25 @@
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from loyalty.commands import LoyaltyCommand
+from loyalty.service import create_org
+
+
+class Command(LoyaltyCommand):
+    help = "Makes an org, with the V2 API enabled unless --no-v2."
+
+    def add_own_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("org_id", type=int, metavar="ID")
+        parser.add_argument("name", metavar="NAME")
+        parser.add_argument("--country", default="IN", help="two letters, ISO 3166; IN if left out")
+        parser.add_argument("--no-v2", action="store_true", help="without the V2 API")
+
+    def run(self, **options: Any) -> dict[str, Any]:
+        org = create_org(
+            org_id=options["org_id"],
+            name=options["name"],
+            country=options["country"].upper(),
+            v2_enabled=not options["no_v2"],
+        )
+        return {"org_id": org.id, "name": org.name, "country": org.country, "v2_enabled": org.v2_enabled}

@@ -1,0 +1,39 @@
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from loyalty.commands import LoyaltyCommand, operator
+from loyalty.service import find_org, find_program, set_emf
+
+
+class Command(LoyaltyCommand):
+    help = "Sets one EMF setting of an org, or of one of its programs; an empty VALUE removes what is set."
+
+    def add_own_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("org_id", type=int, metavar="ORG_ID")
+        parser.add_argument("key", metavar="KEY")
+        parser.add_argument("value", metavar="VALUE")
+        parser.add_argument("--program", type=int, metavar="ID")
+        parser.add_argument("--ticket", required=True, metavar="T")
+        parser.add_argument("--reason", required=True, metavar="R")
+
+    def run(self, **options: Any) -> dict[str, Any]:
+        org = find_org(options["org_id"])
+        program = None if options["program"] is None else find_program(org, options["program"])
+        change = set_emf(
+            org=org,
+            program=program,
+            key=options["key"],
+            value=options["value"],
+            ticket=options["ticket"],
+            reason=options["reason"],
+            changed_by=operator(),
+        )
+        return {
+            "org_id": org.id,
+            "program_id": None if program is None else program.public_id,
+            "key": change.key,
+            "old_value": change.old_value,
+            "new_value": change.new_value,
+            "ticket": change.ticket,
+        }

@@ -1,0 +1,190 @@
+"""Reads of the ledger for the hot path; every locking read of the project stands here.
+
+The statements are written out because an ORM query costs more than the database does. They name the org of
+every table they touch. Whoever moves points takes locks in one order: idempotency key, customers by id,
+redemption, lots by id.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db import InterfaceError, OperationalError, connection
+
+from loyalty.emf import EmfSettings
+from loyalty.facts import CustomerFacts, DrawFacts, OrgFacts, ProgramFacts, RedemptionFacts
+from loyalty.identifiers import Identifier, IdentifierType
+from loyalty.models import EmfSetting
+from loyalty.points import from_thousandths
+
+# The order of the names is the order of the locks. The joined program and lot are not locked: what is read
+# of them never changes, and a joined lock on the program would queue a whole org behind one row.
+REDEMPTION_LOCK = "FOR NO KEY UPDATE OF customer, redemption, draw"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An API client whose credentials were right, with its org and the org's settings."""
+
+    client_id: int
+    username: str
+    org: OrgFacts
+    settings: EmfSettings
+    is_authenticated: bool = True  # what DRF asks of a user
+
+
+def as_datetime(value: Any) -> datetime:
+    """A time of a hand-written statement: PostgreSQL gives datetimes, SQLite naive ones or text, in UTC."""
+    time: datetime = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+
+
+def as_datetime_or_none(value: Any) -> datetime | None:
+    return None if value is None else as_datetime(value)
+
+
+def find_caller(*, username: str, digest: str) -> Caller | None:
+    """The live client of an active org with this username and this keyed digest of its password."""
+    try:
+        rows = _caller_rows(username, digest)
+    except (OperationalError, InterfaceError):
+        # A kept connection does not outlive a restart of the database. It is the request's first statement
+        # and only reads, so it is asked once more on a new connection.
+        if connection.in_atomic_block:
+            raise
+        connection.close()
+        rows = _caller_rows(username, digest)
+    if not rows:
+        return None
+    client_id, org_id, country, v2_enabled = rows[0][:4]
+    stored = {(program_id, key): value for *_, program_id, key, value in rows if key is not None}
+    return Caller(client_id, username, OrgFacts(org_id, country, bool(v2_enabled)), EmfSettings(stored))
+
+
+def _caller_rows(username: str, digest: str) -> Sequence[Sequence[Any]]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT client.id, org.id, org.country, org.v2_enabled, setting.program_id, setting.key, setting.value
+              FROM loyalty_apiclient client
+              JOIN loyalty_org org ON org.id = client.org_id AND org.is_active
+              JOIN loyalty_apisecret secret ON secret.org_id = client.org_id AND secret.client_id = client.id
+              LEFT JOIN loyalty_emfsetting setting ON setting.org_id = client.org_id
+             WHERE client.username = %s AND client.is_active
+               AND (secret.digest = %s OR secret.md5_digest = %s)
+            """,
+            [username, digest, digest],
+        )
+        return cursor.fetchall()
+
+
+def settings_of(org_id: int) -> EmfSettings:
+    """The stored settings of an org, for callers other than API clients."""
+    rows = EmfSetting.objects.filter(org_id=org_id).values_list("program_id", "key", "value")
+    return EmfSettings({(program_id, key): value for program_id, key, value in rows})
+
+
+def lock_redemption(
+    *,
+    org_id: int,
+    identifier: Identifier | None,
+    public_id: str | None,
+    external_reference_number: str | None,
+    candidate_public_id: str,
+) -> RedemptionFacts | None:
+    """Locks the customer, their redemption and its draws, and returns them as they are once locked.
+
+    The customer is the one that `identifier` names, or without one the redemption's own. None: there is no
+    such customer, or no such redemption of that customer. `candidate_public_id` is an id for a new row, of
+    which the facts say whether a redemption has it already.
+
+    One statement, so that one round trip locks and reads. After waiting for a lock PostgreSQL reads the
+    locked rows anew but not the other tables of the join; so nothing is taken from those that could have
+    changed meanwhile, and no aggregate is joined in.
+    """
+    conditions: list[str] = []
+    params: list[Any] = [org_id, candidate_public_id, org_id]
+    if identifier is not None:
+        condition, values = _customer_condition(org_id, identifier)
+        conditions.append(condition)
+        params += values
+    if public_id is not None:
+        conditions.append("redemption.public_id = %s")
+        params.append(public_id)
+    if external_reference_number is not None:
+        conditions.append("redemption.external_reference_number = %s")
+        params.append(external_reference_number)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT customer.id, customer.public_id, customer.status,
+                   customer.reversals_locked, customer.reversals_locked_until,
+                   program.id, program.public_id, program.is_active,
+                   redemption.id, redemption.public_id, redemption.points, redemption.points_reversed,
+                   redemption.redeemed_at,
+                   draw.id, draw.points, draw.points_reversed, draw.lot_id, lot.customer_id, lot.expires_at,
+                   EXISTS (SELECT 1 FROM loyalty_redemption taken WHERE taken.org_id = %s AND taken.public_id = %s)
+              FROM loyalty_redemption redemption
+              JOIN loyalty_customer customer
+                ON customer.org_id = redemption.org_id AND customer.id = redemption.customer_id
+              JOIN loyalty_program program
+                ON program.org_id = redemption.org_id AND program.id = redemption.program_id
+              JOIN loyalty_draw draw ON draw.org_id = redemption.org_id AND draw.redemption_id = redemption.id
+              LEFT JOIN loyalty_lot lot ON lot.org_id = draw.org_id AND lot.id = draw.lot_id
+             WHERE redemption.org_id = %s AND {" AND ".join(conditions)}
+             ORDER BY draw.position
+             {REDEMPTION_LOCK if connection.vendor == "postgresql" else ""}
+            """,
+            params,
+        )
+        rows = cursor.fetchall()
+    return _redemption_facts(rows) if rows else None
+
+
+def find_customer_id(*, org_id: int, identifier: Identifier) -> int | None:
+    """The row id of the customer that the identifier names."""
+    condition, values = _customer_condition(org_id, identifier)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT customer.id FROM loyalty_customer customer WHERE customer.org_id = %s AND {condition}",
+            [org_id, *values],
+        )
+        row = cursor.fetchone()
+    return row[0] if row else None
+
+
+def _customer_condition(org_id: int, identifier: Identifier) -> tuple[str, list[Any]]:
+    if identifier.type is IdentifierType.ID:
+        # An id that no customer can have still asks, so that it takes as long as any other.
+        return "customer.public_id = %s", [identifier.customer_number or 0]
+    return (
+        "customer.id = (SELECT named.customer_id FROM loyalty_customeridentifier named"
+        " WHERE named.org_id = %s AND named.type = %s AND named.value = %s)",
+        [org_id, identifier.type.value, identifier.value],
+    )
+
+
+def _redemption_facts(rows: Sequence[Sequence[Any]]) -> RedemptionFacts:
+    first = rows[0]
+    return RedemptionFacts(
+        customer=CustomerFacts(first[0], first[1], first[2], bool(first[3]), as_datetime_or_none(first[4])),
+        program=ProgramFacts(first[5], first[6], bool(first[7])),
+        id=first[8],
+        public_id=first[9],
+        points=from_thousandths(first[10]),
+        points_reversed=from_thousandths(first[11]),
+        redeemed_at=as_datetime(first[12]),
+        candidate_is_taken=bool(first[19]),
+        draws=tuple(
+            DrawFacts(
+                id=row[13],
+                points=from_thousandths(row[14]),
+                points_reversed=from_thousandths(row[15]),
+                lot_id=row[16],
+                lot_customer_id=row[17],
+                lot_expires_at=as_datetime_or_none(row[18]),
+            )
+            for row in rows
+        ),
+    )

@@ -1,0 +1,127 @@
+"""Makes orgs, programs, API clients and settings: the one way in for commands and the admin."""
+
+from django.db import transaction
+from django.utils import timezone
+
+from loyalty.credentials import SHORTEST_SECRET, keyed_digest, md5_form, new_secret
+from loyalty.emf import check_value, known_key
+from loyalty.models import ApiClient, ApiSecret, EmfChange, EmfSetting, Org, Program
+
+
+class NotPossible(ValueError):
+    """What was asked cannot be done; the message says why and what was expected."""
+
+
+def find_org(org_id: int) -> Org:
+    """The org. Raises NotPossible."""
+    try:
+        return Org.objects.get(id=org_id)
+    except Org.DoesNotExist:
+        raise NotPossible(f"there is no org {org_id}; create_org makes one") from None
+
+
+def find_program(org: Org, public_id: int) -> Program:
+    """The program of the org by its public id. Raises NotPossible."""
+    try:
+        return Program.objects.get(org=org, public_id=public_id)
+    except Program.DoesNotExist:
+        raise NotPossible(f"org {org.id} has no program {public_id}; create_program makes one") from None
+
+
+@transaction.atomic
+def create_org(*, org_id: int, name: str, country: str, v2_enabled: bool) -> Org:
+    """A new active org. Raises NotPossible if the id is taken, ValidationError on a wrong value."""
+    if Org.objects.filter(id=org_id).exists():
+        raise NotPossible(f"there is already an org {org_id}")
+    org = Org(id=org_id, name=name.strip(), country=country, v2_enabled=v2_enabled)
+    org.full_clean()
+    org.save(force_insert=True)
+    return org
+
+
+@transaction.atomic
+def create_program(*, org: Org, public_id: int, name: str) -> Program:
+    """A new active program of the org. Raises NotPossible if the id is taken, ValidationError on a wrong value."""
+    if Program.objects.filter(org=org, public_id=public_id).exists():
+        raise NotPossible(f"org {org.id} already has a program {public_id}")
+    program = Program(org=org, public_id=public_id, name=name.strip())
+    program.full_clean()
+    program.save(force_insert=True)
+    return program
+
+
+@transaction.atomic
+def create_api_client(*, org: Org, username: str, secret: str | None = None) -> tuple[ApiClient, str]:
+    """A new API client and its secret, which cannot be shown again.
+
+    Raises NotPossible if the username is taken or unusable, or the secret too short; ValidationError if the
+    username is too long.
+    """
+    if not username or ":" in username or not username.isprintable():
+        raise NotPossible("an API username needs printable characters and no colon, which HTTP Basic ends it with")
+    if ApiClient.objects.filter(org=org, username=username).exists():
+        raise NotPossible(f"org {org.id} already has an API client {username}")
+    client = ApiClient(org=org, username=username)
+    client.clean_fields()
+    client.save(force_insert=True)
+    return client, add_secret(client, secret)
+
+
+def add_secret(client: ApiClient, secret: str | None = None) -> str:
+    """Gives the client one more live secret and returns it. Raises NotPossible if a given one is unfit."""
+    secret = new_secret() if secret is None else secret
+    if len(secret) < SHORTEST_SECRET:
+        raise NotPossible(f"the secret has {len(secret)} characters; expected at least {SHORTEST_SECRET}")
+    digest, md5_digest = keyed_digest(secret), keyed_digest(md5_form(secret))
+    # Basic credentials do not say the org: the same pair in two orgs could not be told apart.
+    if ApiSecret.objects.filter(client__username=client.username, digest=digest).exists():
+        raise NotPossible("this username and secret are in use already; choose another secret")
+    ApiSecret.objects.create(org_id=client.org_id, client=client, digest=digest, md5_digest=md5_digest)
+    return secret
+
+
+@transaction.atomic
+def set_emf(
+    *, org: Org, key: str, value: str, ticket: str, reason: str, changed_by: str, program: Program | None = None
+) -> EmfChange:
+    """Sets one EMF setting from the next request on, and keeps who, when, old, new and why.
+
+    An empty value removes the stored one, so that the org's value or the default is in force again.
+    Raises InvalidSetting on an unknown key or a value that does not parse, NotPossible without ticket or reason
+    or where there is nothing to remove, ValidationError on a text that is too long.
+    """
+    emf_key = known_key(key)
+    value = value.strip()
+    if value:
+        check_value(emf_key, value, for_program=program is not None)
+    if not ticket.strip() or not reason.strip():
+        raise NotPossible("a change of a setting needs a ticket and a reason")
+    # One change at a time per org, so that each change's old value is the one before its new value.
+    Org.objects.select_for_update(no_key=True).get(id=org.id)
+    setting = EmfSetting.objects.filter(org=org, program=program, key=key).first()
+    if setting is None and not value:
+        raise NotPossible(f"{key} is not set there, so it cannot be removed")
+    change = EmfChange(
+        org=org,
+        program=program,
+        key=key,
+        old_value=setting.value if setting else "",
+        new_value=value,
+        ticket=ticket.strip(),
+        reason=reason.strip(),
+        changed_by=changed_by,
+        changed_at=timezone.now(),
+    )
+    change.clean_fields()
+    change.save(force_insert=True)
+    _store(setting or EmfSetting(org=org, program=program, key=key), value)
+    return change
+
+
+def _store(setting: EmfSetting, value: str) -> None:
+    if not value:
+        setting.delete()
+        return
+    setting.value = value
+    setting.clean_fields()
+    setting.save()

@@ -1,0 +1,233 @@
+"""The SQL of an import: its temporary tables, its checks of the staged rows, and what it inserts."""
+
+from dataclasses import dataclass
+
+from loyalty.ledger_files import POINTS, REDEMPTIONS
+
+# `verdict` of a staged row: what becomes of it.
+NEW, THERE, BAD = 0, 1, 2
+
+STAGES = {
+    "stage_customers": "line bigint, id bigint, org_id bigint, customer_id bigint, status varchar(16), verdict int",
+    "stage_identifiers": (
+        "line bigint, id bigint, org_id bigint, customer_id bigint, field varchar(16), type varchar(16),"
+        " value varchar(255)"
+    ),
+    "stage_points": (
+        "line bigint, id bigint, org_id bigint, program_id bigint, customer_id bigint, lot_ref varchar(64),"
+        " points bigint, awarded_at {time}, expires_at {time}, verdict int"
+    ),
+    "stage_redemptions": (
+        "line bigint, id bigint, org_id bigint, program_id bigint, customer_id bigint, redemption_id varchar(64),"
+        " points bigint, redeemed_at {time}, transaction_number varchar(128),"
+        " external_reference_number varchar(128), verdict int"
+    ),
+    "stage_replay": "line bigint, org_id bigint, customer bigint, redemption bigint, points bigint, redeemed_at {time}",
+    "stage_drawn": "org_id bigint, lot bigint, points bigint",
+}
+
+# The columns of each file that are staged as they are, in the order of its table.
+STAGED_COLUMNS = {
+    "customers": ("org_id", "customer_id", "status"),
+    "points": tuple(POINTS),
+    "redemptions": tuple(REDEMPTIONS),
+}
+
+STAGE_INDEXES = (
+    ("stage_customers", "org_id, customer_id"),
+    ("stage_identifiers", "org_id, type, value"),
+    ("stage_identifiers", "line"),
+    ("stage_points", "org_id, lot_ref"),
+    ("stage_redemptions", "org_id, redemption_id"),
+    ("stage_redemptions", "org_id, external_reference_number"),
+)
+
+DRAW_COLUMNS = "id, org_id, redemption_id, lot_id, position, points, points_reversed"
+
+
+@dataclass(frozen=True)
+class Check:
+    """Gives `verdict` to the new rows of a file that meet `condition`; a bad one at `column` expected something."""
+
+    file: str
+    verdict: int
+    condition: str
+    column: str = ""
+    expected: str = ""
+
+
+def _same(left: str, right: str) -> str:
+    return f"({left} = {right} OR ({left} IS NULL AND {right} IS NULL))"
+
+
+_NAMED = (
+    "SELECT 1 FROM loyalty_customeridentifier named WHERE named.org_id = own.org_id AND named.type = own.type"
+    " AND named.value = own.value"
+)
+_CUSTOMER_UNKNOWN = (
+    "NOT EXISTS (SELECT 1 FROM loyalty_customer customer WHERE customer.org_id = staged.org_id"
+    " AND customer.public_id = staged.customer_id)"
+    f" AND NOT EXISTS (SELECT 1 FROM stage_customers other WHERE other.verdict = {NEW}"
+    " AND other.org_id = staged.org_id AND other.customer_id = staged.customer_id)"
+)
+
+
+def _identifier_check(field: str) -> Check:
+    taken = (
+        f"EXISTS (SELECT 1 FROM stage_identifiers own WHERE own.line = staged.line AND own.field = '{field}' AND ("
+        f"EXISTS ({_NAMED}) OR EXISTS (SELECT 1 FROM stage_identifiers other"
+        f" JOIN stage_customers earlier ON earlier.line = other.line AND earlier.verdict = {NEW}"
+        " WHERE other.org_id = own.org_id AND other.type = own.type AND other.value = own.value"
+        " AND other.line < own.line)))"
+    )
+    return Check("customers", BAD, taken, field, "one that no other customer has")
+
+
+def _first_in_file(file: str, key: str) -> str:
+    """Selects, as `other`, the earlier row of the file that is imported for the same id."""
+
+    def same_id(table: str) -> str:
+        return f"{table}.verdict = {NEW} AND {table}.org_id = staged.org_id AND {table}.{key} = staged.{key}"
+
+    return (
+        f"SELECT 1 FROM stage_{file} other WHERE {same_id('other')} AND other.line < staged.line AND NOT EXISTS"
+        f" (SELECT 1 FROM stage_{file} first WHERE {same_id('first')} AND first.line < other.line)"
+    )
+
+
+def _repeats(file: str, key: str, *, stored: str, same_as_stored: str, same_as_other: str) -> tuple[Check, ...]:
+    """A row whose id is there already, in the database or earlier in the file, says the same or is bad.
+
+    `stored` selects the row of the database that has the id; the other two compare it, and `other`, with staged.
+    """
+    first = _first_in_file(file, key)
+    return (
+        Check(file, THERE, f"EXISTS ({stored} AND {same_as_stored})"),
+        Check(file, BAD, f"EXISTS ({stored})", key, "the content that this id was imported with before"),
+        Check(file, THERE, f"EXISTS ({first} AND {same_as_other})"),
+        Check(file, BAD, f"EXISTS ({first})", key, "the content that this id has earlier in the file"),
+    )
+
+
+_CUSTOMER_THERE = (
+    "SELECT 1 FROM loyalty_customer customer"
+    " WHERE customer.org_id = staged.org_id AND customer.public_id = staged.customer_id"
+)
+_SAME_AS_CUSTOMER = (
+    "customer.status = staged.status AND NOT EXISTS (SELECT 1 FROM stage_identifiers own"
+    f" WHERE own.line = staged.line AND NOT EXISTS ({_NAMED} AND named.customer_id = customer.id))"
+)
+# An identifier that is empty is unknown, here as above: it contradicts nothing.
+_SAME_AS_OTHER_CUSTOMER = (
+    "other.status = staged.status AND NOT EXISTS (SELECT 1 FROM stage_identifiers own WHERE own.line = staged.line"
+    " AND NOT EXISTS (SELECT 1 FROM stage_identifiers theirs WHERE theirs.line = other.line"
+    " AND theirs.type = own.type AND theirs.value = own.value))"
+)
+_LOT_THERE = (
+    "SELECT 1 FROM (SELECT lot.org_id, lot.lot_ref, lot.program_id, customer.public_id AS customer_id,"
+    " lot.points_awarded AS points, lot.awarded_at, lot.expires_at FROM loyalty_lot lot JOIN loyalty_customer customer"
+    " ON customer.org_id = lot.org_id AND customer.id = lot.customer_id) AS there"
+    " WHERE there.org_id = staged.org_id AND there.lot_ref = staged.lot_ref"
+)
+_SAME_LOT = (
+    "other.program_id = staged.program_id AND other.customer_id = staged.customer_id AND other.points = staged.points"
+    f" AND other.awarded_at = staged.awarded_at AND {_same('other.expires_at', 'staged.expires_at')}"
+)
+_REDEMPTION_THERE = (
+    "SELECT 1 FROM (SELECT redemption.org_id, redemption.public_id, redemption.program_id,"
+    " customer.public_id AS customer_id, redemption.points, redemption.redeemed_at, redemption.transaction_number,"
+    " redemption.external_reference_number FROM loyalty_redemption redemption JOIN loyalty_customer customer"
+    " ON customer.org_id = redemption.org_id AND customer.id = redemption.customer_id) AS there"
+    " WHERE there.org_id = staged.org_id AND there.public_id = staged.redemption_id"
+)
+_SAME_REDEMPTION = (
+    "other.program_id = staged.program_id AND other.customer_id = staged.customer_id AND other.points = staged.points"
+    " AND other.redeemed_at = staged.redeemed_at AND other.transaction_number = staged.transaction_number"
+    f" AND {_same('other.external_reference_number', 'staged.external_reference_number')}"
+)
+_REFERENCE_TAKEN = (
+    "(EXISTS (SELECT 1 FROM loyalty_redemption redemption WHERE redemption.org_id = staged.org_id"
+    " AND redemption.external_reference_number = staged.external_reference_number)"
+    f" OR EXISTS (SELECT 1 FROM stage_redemptions other WHERE other.verdict = {NEW} AND other.org_id = staged.org_id"
+    " AND other.external_reference_number = staged.external_reference_number AND other.line < staged.line))"
+)
+
+# In this order; a row that has a verdict is not looked at again.
+CHECKS = (
+    *_repeats(
+        "customers",
+        "customer_id",
+        stored=_CUSTOMER_THERE,
+        same_as_stored=_SAME_AS_CUSTOMER,
+        same_as_other=_SAME_AS_OTHER_CUSTOMER,
+    ),
+    _identifier_check("mobile"),
+    _identifier_check("email"),
+    _identifier_check("external_id"),
+    _identifier_check("card_number"),
+    Check("points", BAD, _CUSTOMER_UNKNOWN, "customer_id", "a customer that exists"),
+    *_repeats(
+        "points",
+        "lot_ref",
+        stored=_LOT_THERE,
+        same_as_stored=_SAME_LOT.replace("other.", "there."),
+        same_as_other=_SAME_LOT,
+    ),
+    Check("redemptions", BAD, _CUSTOMER_UNKNOWN, "customer_id", "a customer that exists"),
+    *_repeats(
+        "redemptions",
+        "redemption_id",
+        stored=_REDEMPTION_THERE,
+        same_as_stored=_SAME_REDEMPTION.replace("other.", "there."),
+        same_as_other=_SAME_REDEMPTION,
+    ),
+    Check(
+        "redemptions", BAD, _REFERENCE_TAKEN, "external_reference_number", "one that no other redemption of the org has"
+    ),
+)
+
+_OWN_CUSTOMER = (
+    "JOIN loyalty_customer customer ON customer.org_id = staged.org_id AND customer.public_id = staged.customer_id"
+)
+
+# The file whose rows each statement adds, "" for rows that are part of another's.
+INSERTS = (
+    (
+        "customers",
+        "INSERT INTO loyalty_customer (id, org_id, public_id, status, reversals_locked, reversals_lock_reason)"
+        f" SELECT id, org_id, customer_id, status, FALSE, '' FROM stage_customers WHERE verdict = {NEW} ORDER BY line",
+    ),
+    (
+        "",
+        "INSERT INTO loyalty_customeridentifier (id, org_id, customer_id, type, value)"
+        " SELECT own.id, own.org_id, staged.id, own.type, own.value FROM stage_identifiers own"
+        f" JOIN stage_customers AS staged ON staged.line = own.line WHERE staged.verdict = {NEW}",
+    ),
+    (
+        "points",
+        "INSERT INTO loyalty_lot (id, org_id, program_id, customer_id, lot_ref, points_awarded, points_remaining,"
+        " awarded_at, expires_at)"
+        " SELECT staged.id, staged.org_id, staged.program_id, customer.id, staged.lot_ref, staged.points,"
+        f" staged.points, staged.awarded_at, staged.expires_at FROM stage_points AS staged {_OWN_CUSTOMER}"
+        f" WHERE staged.verdict = {NEW} ORDER BY staged.line",
+    ),
+    (
+        "redemptions",
+        "INSERT INTO loyalty_redemption (id, org_id, program_id, customer_id, public_id, points, points_reversed,"
+        " redeemed_at, transaction_number, external_reference_number)"
+        " SELECT staged.id, staged.org_id, staged.program_id, customer.id, staged.redemption_id, staged.points, 0,"
+        " staged.redeemed_at, staged.transaction_number, staged.external_reference_number"
+        f" FROM stage_redemptions AS staged {_OWN_CUSTOMER} WHERE staged.verdict = {NEW} ORDER BY staged.line",
+    ),
+)
+
+STAGE_REPLAY = (
+    "INSERT INTO stage_replay (line, org_id, customer, redemption, points, redeemed_at)"
+    " SELECT staged.line, staged.org_id, customer.id, staged.id, staged.points, staged.redeemed_at"
+    f" FROM stage_redemptions AS staged {_OWN_CUSTOMER} WHERE staged.verdict = {NEW}"
+)
+TAKE_DRAWN = (
+    "UPDATE loyalty_lot SET points_remaining = points_remaining - taken.points"
+    " FROM (SELECT org_id, lot, SUM(points) AS points FROM stage_drawn GROUP BY org_id, lot) AS taken"
+    " WHERE loyalty_lot.org_id = taken.org_id AND loyalty_lot.id = taken.lot"
+)

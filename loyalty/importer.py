@@ -1,0 +1,226 @@
+"""Imports a ledger's files: staged in bulk, checked by the database, then redeemed again in order of time.
+
+Rows pass through temporary tables, so that memory does not grow with the files. All of it is one
+transaction: without `skip_bad` a single bad row leaves nothing behind.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+
+from django.db import connection, transaction
+
+from loyalty.bulk import ROWS_AT_ONCE, Bulk, analyze
+from loyalty.fields import new_row_id
+from loyalty.identifiers import IdentifierType, identify
+from loyalty.import_statements import (
+    BAD,
+    CHECKS,
+    INSERTS,
+    NEW,
+    STAGE_INDEXES,
+    STAGED_COLUMNS,
+    STAGES,
+    THERE,
+    Check,
+)
+from loyalty.ledger_files import CUSTOMERS, POINTS, REDEMPTIONS, BadRow, LedgerFile, Row, find_file
+from loyalty.models import Org, Program
+from loyalty.points import to_thousandths
+from loyalty.replay import Uncovered, replay
+
+BAD_ROWS_NAMED = 20
+
+# Stage, how much of it is done, and how much there is.
+Progress = Callable[[str, int, int], None]
+
+_IDENTIFIERS = {
+    "mobile": IdentifierType.MOBILE,
+    "email": IdentifierType.EMAIL,
+    "external_id": IdentifierType.EXTERNAL_ID,
+    "card_number": IdentifierType.CARD_NUMBER,
+}
+
+
+class ImportRefused(ValueError):
+    """Nothing was imported; the message names the bad rows."""
+
+
+@dataclass
+class FileSummary:
+    """What became of the rows of one file."""
+
+    read: int = 0
+    added: int = 0
+    already_there: int = 0
+    bad: int = 0
+
+
+@dataclass
+class ImportSummary:
+    """What an import did."""
+
+    files: dict[str, FileSummary] = field(default_factory=dict)
+    bad_rows: list[BadRow] = field(default_factory=list)
+    uncovered: Uncovered = field(default_factory=Uncovered)
+
+    def name_bad_row(self, bad: BadRow) -> None:
+        if len(self.bad_rows) < BAD_ROWS_NAMED:
+            self.bad_rows.append(bad)
+
+
+def import_ledger(
+    folder: Path, *, skip_bad: bool, dry_run: bool, progress: Progress, more_checks: Sequence[Check] = ()
+) -> ImportSummary:
+    """Imports `customers`, `points` and `redemptions` (.csv or .csv.gz) of the folder, whichever are there.
+
+    `more_checks` are what the caller knows and the ledger does not. Raises LedgerFileError if a file cannot be
+    read, ImportRefused on bad rows without `skip_bad`; then, and after a dry run, nothing is kept.
+    """
+    files = {
+        name: found
+        for name, columns in (("customers", CUSTOMERS), ("points", POINTS), ("redemptions", REDEMPTIONS))
+        if (found := find_file(folder, name, columns)) is not None
+    }
+    if not files:
+        raise ImportRefused(f"{folder} holds none of customers.csv, points.csv, redemptions.csv (or .csv.gz)")
+    with transaction.atomic():
+        summary = _Import(files, progress).run((*CHECKS, *more_checks), skip_bad=skip_bad)
+        transaction.set_rollback(dry_run)
+    return summary
+
+
+class _Import:
+    def __init__(self, files: dict[str, LedgerFile], progress: Progress) -> None:
+        self.files = files
+        self.progress = progress
+        self.summary = ImportSummary(files={name: FileSummary() for name in files})
+        self.countries = dict(Org.objects.values_list("id", "country"))
+        self.programs = {
+            (org_id, public_id): row_id
+            for org_id, public_id, row_id in Program.objects.values_list("org_id", "public_id", "id")
+        }
+
+    def run(self, checks: Sequence[Check], *, skip_bad: bool) -> ImportSummary:
+        with connection.cursor() as self.cursor:
+            self._make_stages()
+            for name, file in self.files.items():
+                self._stage(name, file)
+            self._judge(checks)
+            if self.summary.bad_rows and not skip_bad:
+                raise ImportRefused(self._bad_rows_in_words())
+            self._insert()
+            self.summary.uncovered = replay(
+                self.cursor, self.countries, progress=lambda done, total: self.progress("redeeming", done, total)
+            )
+            analyze(self.cursor, "loyalty_lot", "loyalty_draw")
+            self._drop_stages()
+        return self.summary
+
+    def _bad_rows_in_words(self) -> str:
+        named = self.summary.bad_rows
+        count = sum(file.bad for file in self.summary.files.values())
+        more = [f"and {count - len(named)} more"] if count > len(named) else []
+        return "\n".join(["nothing was imported; bad rows:", *map(str, named), *more])
+
+    # Staging
+
+    def _make_stages(self) -> None:
+        if connection.vendor == "postgresql":
+            # The limits of a request do not fit a run of minutes.
+            self.cursor.execute("SET LOCAL statement_timeout = 0")
+            self.cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            self.cursor.execute("SET LOCAL lock_timeout = '60s'")
+        self._drop_stages()
+        time_type = "timestamptz" if connection.vendor == "postgresql" else "text"
+        for name, columns in STAGES.items():
+            self.cursor.execute(f"CREATE TEMPORARY TABLE {name} ({columns.format(time=time_type)})")
+
+    def _drop_stages(self) -> None:
+        for name in STAGES:
+            self.cursor.execute(f"DROP TABLE IF EXISTS {name}")
+
+    def _stage(self, name: str, file: LedgerFile) -> None:
+        table = Bulk(self.cursor, f"stage_{name}")
+        identifiers = Bulk(self.cursor, "stage_identifiers")
+        counts = self.summary.files[name]
+        for row in file.rows():
+            counts.read += 1
+            bad = row if isinstance(row, BadRow) else self._bad_parent(file, row)
+            if bad is not None:
+                counts.bad += 1
+                self.summary.name_bad_row(bad)
+            elif isinstance(row, Row):
+                table.add(self._staged(name, row))
+                if name == "customers":
+                    self._stage_identifiers(row, identifiers)
+            if counts.read % ROWS_AT_ONCE == 0:
+                self.progress(file.path.name, file.bytes_read, file.size)
+        table.flush()
+        identifiers.flush()
+        self.progress(file.path.name, file.size, file.size)
+
+    def _bad_parent(self, file: LedgerFile, row: Row) -> BadRow | None:
+        org_id = row.values["org_id"]
+        if org_id not in self.countries:
+            return BadRow(file.path.name, row.line, "org_id", f"an org that exists, not {org_id}")
+        if "program_id" in row.values and (org_id, row.values["program_id"]) not in self.programs:
+            return BadRow(
+                file.path.name, row.line, "program_id", f"a program of org {org_id}, not {row.values['program_id']}"
+            )
+        return None
+
+    def _staged(self, name: str, row: Row) -> tuple[object, ...]:
+        values = (self._stored(column, row) for column in STAGED_COLUMNS[name])
+        return (row.line, new_row_id(), *values, NEW)
+
+    def _stored(self, column: str, row: Row) -> object:
+        value = row.values[column]
+        if column == "program_id":
+            return self.programs[row.values["org_id"], value]
+        if isinstance(value, Decimal):
+            return to_thousandths(value)
+        if isinstance(value, datetime):
+            return connection.ops.adapt_datetimefield_value(value)
+        return value
+
+    def _stage_identifiers(self, row: Row, identifiers: Bulk) -> None:
+        org_id, customer_id = row.values["org_id"], row.values["customer_id"]
+        for column, kind in _IDENTIFIERS.items():
+            if row.values[column] is not None:
+                named = identify(kind, row.values[column], country=self.countries[org_id])
+                identifiers.add((row.line, new_row_id(), org_id, customer_id, column, kind.value, named.value))
+
+    # Judging: which staged rows are there already, and which are bad
+
+    def _judge(self, checks: Sequence[Check]) -> None:
+        for table, columns in STAGE_INDEXES:
+            self.cursor.execute(f"CREATE INDEX {table}_{columns.split(', ')[-1]} ON {table} ({columns})")
+        analyze(self.cursor, *{table for table, _ in STAGE_INDEXES})
+        for check in checks:
+            if check.file in self.files:
+                self._apply(check)
+
+    def _apply(self, check: Check) -> None:
+        table, counts = f"stage_{check.file}", self.summary.files[check.file]
+        where = f"verdict = {NEW} AND {check.condition}"
+        if check.verdict == THERE:
+            self.cursor.execute(f"UPDATE {table} AS staged SET verdict = {THERE} WHERE {where}")
+            counts.already_there += self.cursor.rowcount
+            return
+        self.cursor.execute(f"SELECT line FROM {table} AS staged WHERE {where} ORDER BY line LIMIT {BAD_ROWS_NAMED}")
+        for (line,) in self.cursor.fetchall():
+            self.summary.name_bad_row(BadRow(self.files[check.file].path.name, line, check.column, check.expected))
+        self.cursor.execute(f"UPDATE {table} AS staged SET verdict = {BAD} WHERE {where}")
+        counts.bad += self.cursor.rowcount
+
+    # Inserting
+
+    def _insert(self) -> None:
+        for name, sql in INSERTS:
+            self.cursor.execute(sql)
+            if name in self.files:
+                self.summary.files[name].added += self.cursor.rowcount
+        analyze(self.cursor, "loyalty_customer", "loyalty_lot", "loyalty_redemption")

@@ -1,0 +1,180 @@
+"""Reads the ledger's CSV files row by row, and says of each bad row where it is and what was expected."""
+
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from loyalty.points import InvalidPoints, read_points
+
+LARGEST_BIGINT = 2**63 - 1
+
+Reader = Callable[[str], Any]
+
+
+class LedgerFileError(ValueError):
+    """A file that cannot be read at all; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row in order: its line in the file and its values by column."""
+
+    line: int
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that is not imported: where it is and what was expected there."""
+
+    file: str
+    line: int
+    column: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"{self.file} line {self.line}, column {self.column}: expected {self.expected}"
+
+
+def _number(text: str) -> int:
+    if text.isascii() and text.isdigit() and len(text) <= 19 and 1 <= int(text) <= LARGEST_BIGINT:
+        return int(text)
+    raise ValueError("a whole number from 1")
+
+
+def _text(longest: int, *, required: bool, unknown: str | None = None) -> Reader:
+    def read(text: str) -> str | None:
+        if "\0" in text:
+            raise ValueError("text without NUL characters")
+        # Some letters are longer in lower case, in which e-mail addresses are kept.
+        if max(len(text), len(text.lower())) > longest or (required and not text):
+            raise ValueError(f"text of {1 if required else 0} to {longest} characters")
+        return text or unknown
+
+    return read
+
+
+def _status(text: str) -> str:
+    if text not in {"ACTIVE", "FRAUD", "DEACTIVATED", "MERGED"}:
+        raise ValueError("ACTIVE, FRAUD, DEACTIVATED or MERGED")
+    return text
+
+
+def _points(text: str) -> Decimal:
+    if not (text.isascii() and text.replace(".", "", 1).isdigit()):
+        raise ValueError("points, such as 12.5")
+    try:
+        return read_points(text)
+    except InvalidPoints as error:
+        raise ValueError(f"points, {error}") from error
+
+
+def _time(text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+        if time.tzinfo is None:
+            raise ValueError
+        return time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError("a time in ISO 8601 with offset, such as 2026-03-21T00:00:00Z") from None
+
+
+def _time_or_never(text: str) -> datetime | None:
+    return _time(text) if text else None
+
+
+CUSTOMERS: dict[str, Reader] = {
+    "org_id": _number,
+    "customer_id": _number,
+    "status": _status,
+    "mobile": _text(255, required=False),
+    "email": _text(255, required=False),
+    "external_id": _text(255, required=False),
+    "card_number": _text(255, required=False),
+}
+POINTS: dict[str, Reader] = {
+    "org_id": _number,
+    "program_id": _number,
+    "customer_id": _number,
+    "lot_ref": _text(64, required=True),
+    "points": _points,
+    "awarded_at": _time,
+    "expires_at": _time_or_never,
+}
+REDEMPTIONS: dict[str, Reader] = {
+    "org_id": _number,
+    "program_id": _number,
+    "customer_id": _number,
+    "redemption_id": _text(64, required=True),
+    "points": _points,
+    "redeemed_at": _time,
+    "transaction_number": _text(128, required=False, unknown=""),
+    "external_reference_number": _text(128, required=False),
+}
+
+
+class LedgerFile:
+    """One of the ledger's files, `NAME.csv` or `NAME.csv.gz`, open for reading."""
+
+    def __init__(self, path: Path, columns: Mapping[str, Reader]) -> None:
+        self.path = path
+        self.columns = columns
+        self.size = path.stat().st_size
+        self._file: BinaryIO | None = None
+
+    @property
+    def bytes_read(self) -> int:
+        """How far the reading has come, in bytes on disk."""
+        return self._file.tell() if self._file is not None else 0
+
+    def rows(self) -> Iterator[Row | BadRow]:
+        """Each row in turn. Raises LedgerFileError where no further row can be read."""
+        with self.path.open("rb") as self._file:
+            raw: Any = gzip.GzipFile(fileobj=self._file) if self.path.suffix == ".gz" else self._file
+            reader = csv.reader(io.TextIOWrapper(raw, encoding="utf-8-sig", newline=""), strict=True)
+            try:
+                header = next(reader, [])
+                self._check_header(header)
+                for fields in reader:
+                    if fields:
+                        yield self._row(reader.line_num, header, fields)
+            except UnicodeDecodeError as error:
+                raise LedgerFileError(f"{self.path.name} is not UTF-8 after line {reader.line_num}") from error
+            except csv.Error as error:
+                raise LedgerFileError(f"{self.path.name} line {reader.line_num} is not CSV: {error}") from error
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                raise LedgerFileError(f"{self.path.name} is not a whole gzip file: {error}") from error
+            except OSError as error:
+                raise LedgerFileError(f"{self.path.name} cannot be read: {error.strerror}") from error
+
+    def _check_header(self, header: list[str]) -> None:
+        if sorted(header) != sorted(self.columns):
+            raise LedgerFileError(
+                f"{self.path.name} line 1: expected the columns {', '.join(self.columns)}; found {', '.join(header)}"
+            )
+
+    def _row(self, line: int, header: list[str], fields: list[str]) -> Row | BadRow:
+        if len(fields) != len(header):
+            return BadRow(self.path.name, line, header[-1], f"{len(header)} fields in the row, not {len(fields)}")
+        values = {}
+        for column, text in zip(header, fields, strict=True):
+            try:
+                values[column] = self.columns[column](text)
+            except ValueError as error:
+                return BadRow(self.path.name, line, column, str(error))
+        return Row(line, values)
+
+
+def find_file(folder: Path, name: str, columns: Mapping[str, Reader]) -> LedgerFile | None:
+    """The file `name` of a ledger folder, plain or gzipped; None if it is not there."""
+    paths = [path for path in (folder / f"{name}.csv", folder / f"{name}.csv.gz") if path.is_file()]
+    if len(paths) > 1:
+        raise LedgerFileError(f"{folder} holds both {paths[0].name} and {paths[1].name}; expected one of them")
+    return LedgerFile(paths[0], columns) if paths else None

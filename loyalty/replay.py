@@ -1,0 +1,109 @@
+"""Redeems imported redemptions again: draws each from its customer's lots, in order of time."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from django.db import connection
+
+from loyalty.bulk import Bulk, analyze, places
+from loyalty.drawing import LotFacts, plan_draws
+from loyalty.fields import new_row_id
+from loyalty.import_statements import DRAW_COLUMNS, STAGE_REPLAY, TAKE_DRAWN
+from loyalty.points import from_thousandths, to_thousandths
+from loyalty.selectors import as_datetime, as_datetime_or_none
+
+_CUSTOMERS_AT_ONCE = 500
+
+
+@dataclass
+class Uncovered:
+    """What no lot covered: draws without a lot, and their points."""
+
+    redemptions: int = 0
+    points: Decimal = Decimal(0)
+
+
+def replay(cursor: Any, org_ids: Iterable[int], *, progress: Callable[[int, int], None]) -> Uncovered:
+    """Draws the staged new redemptions, in the caller's transaction; `progress` is told how many of how many."""
+    return _Replay(cursor).run(org_ids, progress)
+
+
+class _Replay:
+    def __init__(self, cursor: Any) -> None:
+        self.cursor = cursor
+        self.draws = Bulk(cursor, "loyalty_draw", DRAW_COLUMNS)
+        self.drawn = Bulk(cursor, "stage_drawn")
+        self.uncovered = Uncovered()
+
+    def run(self, org_ids: Iterable[int], progress: Callable[[int, int], None]) -> Uncovered:
+        self.cursor.execute(STAGE_REPLAY)
+        total = self.cursor.rowcount
+        self.cursor.execute("CREATE INDEX stage_replay_customer ON stage_replay (org_id, customer)")
+        analyze(self.cursor, "stage_replay")
+        done = 0
+        for org_id in org_ids:
+            last_customer = 0
+            while customers := self._next_customers(org_id, after=last_customer):
+                last_customer = customers[-1]
+                done += self._redeem(org_id, customers)
+                progress(done, total)
+        self.draws.flush()
+        self.drawn.flush()
+        self.cursor.execute(TAKE_DRAWN)
+        return self.uncovered
+
+    def _next_customers(self, org_id: int, *, after: int) -> list[int]:
+        """The row ids of the next customers to replay, locked: whoever moves points locks the customer first."""
+        self.cursor.execute(
+            "SELECT DISTINCT customer FROM stage_replay WHERE org_id = %s AND customer > %s"
+            f" ORDER BY customer LIMIT {_CUSTOMERS_AT_ONCE}",
+            [org_id, after],
+        )
+        customers = [row[0] for row in self.cursor.fetchall()]
+        if customers and connection.vendor == "postgresql":
+            self.cursor.execute(
+                f"SELECT id FROM loyalty_customer WHERE org_id = %s AND id IN ({places(customers)})"
+                " ORDER BY id FOR NO KEY UPDATE",
+                [org_id, *customers],
+            )
+        return customers
+
+    def _redeem(self, org_id: int, customers: list[int]) -> int:
+        lots = self._lots_of(org_id, customers)
+        self.cursor.execute(
+            "SELECT customer, redemption, points, redeemed_at FROM stage_replay"
+            f" WHERE org_id = %s AND customer IN ({places(customers)}) ORDER BY customer, redeemed_at, line",
+            [org_id, *customers],
+        )
+        redemptions = self.cursor.fetchall()
+        for customer, redemption, points, redeemed_at in redemptions:
+            own_lots = lots[customer]
+            planned = plan_draws(own_lots.values(), from_thousandths(points), at=as_datetime(redeemed_at))
+            for position, draw in enumerate(planned, start=1):
+                taken = to_thousandths(draw.points)
+                self.draws.add((new_row_id(), org_id, redemption, draw.lot_id, position, taken, 0))
+                if draw.lot_id is None:
+                    self.uncovered.points += draw.points
+                    self.uncovered.redemptions += 1
+                else:
+                    self.drawn.add((org_id, draw.lot_id, taken))
+                    own_lots[draw.lot_id] = own_lots[draw.lot_id].less(draw.points)
+        return len(redemptions)
+
+    def _lots_of(self, org_id: int, customers: list[int]) -> dict[int, dict[int, LotFacts]]:
+        """The customers' lots that have points left, by customer and lot."""
+        self.cursor.execute(
+            "SELECT lot.customer_id, lot.id, customer.public_id, lot.points_remaining, lot.awarded_at, lot.expires_at"
+            " FROM loyalty_lot lot JOIN loyalty_customer customer"
+            " ON customer.org_id = lot.org_id AND customer.id = lot.customer_id"
+            f" WHERE lot.org_id = %s AND lot.customer_id IN ({places(customers)}) AND lot.points_remaining > 0",
+            [org_id, *customers],
+        )
+        lots: dict[int, dict[int, LotFacts]] = {customer: {} for customer in customers}
+        for customer, lot_id, public_id, remaining, awarded_at, expires_at in self.cursor.fetchall():
+            lots[customer][lot_id] = LotFacts(
+                lot_id, public_id, from_thousandths(remaining), as_datetime(awarded_at), as_datetime_or_none(expires_at)
+            )
+        return lots

@@ -1,0 +1,237 @@
+"""Decides on one reversal: facts in, a plan out, or a refusal. No clock, no database and no Django here."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from loyalty import emf
+from loyalty.emf import EmfSettings, InvalidSetting
+from loyalty.facts import DrawFacts, RedemptionFacts
+from loyalty.points import written
+from reversals.errors import ErrorCode, ReversalRefused
+from reversals.requests import ReversalRequest
+
+ZERO = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierReversals:
+    """What earlier reversals matter: all None or zero where the settings do not ask for them."""
+
+    last_of_redemption: str | None = None
+    duplicate: str | None = None
+    count_in_period: int = 0
+    points_in_period: Decimal = ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that the decision on one reversal rests on, read after the rows were locked."""
+
+    request: ReversalRequest
+    settings: EmfSettings
+    redemption: RedemptionFacts
+    earlier: EarlierReversals
+    by_hand: bool
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedLine:
+    """Points to give back to one draw. `reissued` of them, counted as available, are awarded anew."""
+
+    draw: DrawFacts
+    points: Decimal
+    available: Decimal
+    expired: Decimal
+    reissued: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A reversal that may be made: its lines, in the order of giving back."""
+
+    points: Decimal
+    lines: tuple[PlannedLine, ...]
+    reissue_expires_at: datetime | None
+
+    @property
+    def available(self) -> Decimal:
+        return sum((line.available for line in self.lines), ZERO)
+
+    @property
+    def expired(self) -> Decimal:
+        return sum((line.expired for line in self.lines), ZERO)
+
+    @property
+    def reissued(self) -> Decimal:
+        return sum((line.reissued for line in self.lines), ZERO)
+
+
+def check_org(settings: EmfSettings) -> None:
+    """The checks that need no look-up. Refuses 898, 888, 818 (rows 3 to 5 of the ladder)."""
+    try:
+        if settings.get(emf.PAUSED):
+            raise ReversalRefused(
+                ErrorCode.UNAVAILABLE, "Reversals are paused for this org; try again later with the same key."
+            )
+        settings.check()
+    except InvalidSetting as error:
+        raise ReversalRefused(ErrorCode.INVALID_SETTING, f"Staff must correct a setting: {error}.") from error
+    if not settings.allows_reversal_somewhere():
+        raise ReversalRefused(
+            ErrorCode.OFF_FOR_ORG, f"{emf.ALLOW_REVERSAL.name} is off for this org; ask its staff to turn it on."
+        )
+
+
+def plan_reversal(facts: Facts) -> Plan:
+    """The reversal to write. Refuses 885, 818, 901, 904, 902, 827, 817, 899, 903 (rows 8 to 16), in this order."""
+    _check_program(facts)
+    _check_customer(facts)
+    _check_repeat(facts)
+    _check_window(facts)
+    points = _points_to_reverse(facts)
+    lines = _plan_lines(facts, points)
+    _check_limits(facts, points)
+    _check_approval(facts, points)
+    reissue_days = facts.settings.get(emf.REISSUE_DAYS, facts.redemption.program.id)
+    return Plan(
+        points=points,
+        lines=lines,
+        reissue_expires_at=None if reissue_days is None else facts.now + timedelta(days=reissue_days),
+    )
+
+
+def _check_program(facts: Facts) -> None:
+    program = facts.redemption.program
+    if not program.is_active:
+        raise ReversalRefused(ErrorCode.WRONG_PROGRAM, "The program of this redemption is not active.")
+    if facts.request.program_id not in {None, str(program.public_id)}:
+        raise ReversalRefused(ErrorCode.WRONG_PROGRAM, "programId is not the program of this redemption; leave it out.")
+    if not facts.settings.get(emf.ALLOW_REVERSAL, program.id):
+        raise ReversalRefused(
+            ErrorCode.OFF_FOR_PROGRAM,
+            f"{emf.ALLOW_REVERSAL.name} is off for program {program.public_id}; ask the org's staff to turn it on.",
+        )
+
+
+def _check_customer(facts: Facts) -> None:
+    customer = facts.redemption.customer
+    if customer.status == "MERGED":
+        raise ReversalRefused(
+            ErrorCode.CUSTOMER_NOT_ELIGIBLE, "The customer was merged into another; staff must put it right."
+        )
+    if customer.status in facts.settings.get(emf.BLOCKED_STATUSES, facts.redemption.program.id):
+        raise ReversalRefused(
+            ErrorCode.CUSTOMER_NOT_ELIGIBLE, f"The customer's status is {customer.status}, which blocks reversals."
+        )
+    if not customer.reversals_locked:
+        return
+    until = customer.reversals_locked_until
+    if until is None:
+        raise ReversalRefused(
+            ErrorCode.CUSTOMER_LOCKED, "Reversals are locked for this customer until staff unlock them."
+        )
+    if until > facts.now:
+        raise ReversalRefused(
+            ErrorCode.CUSTOMER_LOCKED, f"Reversals are locked for this customer until {until:%Y-%m-%dT%H:%M:%SZ}."
+        )
+
+
+def _check_repeat(facts: Facts) -> None:
+    earlier = facts.earlier
+    if facts.redemption.points_left <= 0:
+        raise ReversalRefused(
+            ErrorCode.NOTHING_LEFT,
+            f"All points of this redemption were reversed already; the last reversal is {earlier.last_of_redemption}.",
+        )
+    if earlier.duplicate is not None:
+        raise ReversalRefused(
+            ErrorCode.DUPLICATE,
+            f"The same request was accepted a moment ago as reversal {earlier.duplicate};"
+            " if another one is meant, send an Idempotency-Key.",
+        )
+
+
+def _check_window(facts: Facts) -> None:
+    days = facts.settings.get(emf.WINDOW_DAYS, facts.redemption.program.id)
+    if days is None:
+        return
+    if facts.now - facts.redemption.redeemed_at > timedelta(days=days):
+        raise ReversalRefused(
+            ErrorCode.OUTSIDE_WINDOW,
+            f"The points were redeemed more than {days} days ago; later reversals are not made.",
+        )
+
+
+def _points_to_reverse(facts: Facts) -> Decimal:
+    left = facts.redemption.points_left
+    asked = facts.request.points_asked
+    if asked is None:
+        return left
+    if asked > left:
+        raise ReversalRefused(
+            ErrorCode.MORE_THAN_LEFT, f"{written(asked)} points were asked and {written(left)} are left to reverse."
+        )
+    return asked
+
+
+def _plan_lines(facts: Facts, points: Decimal) -> tuple[PlannedLine, ...]:
+    """Gives back in the opposite order of drawing, so that redeeming r and reversing p leaves what r - p leaves."""
+    reissues = facts.settings.get(emf.REISSUE_DAYS, facts.redemption.program.id) is not None
+    lines: list[PlannedLine] = []
+    missing = points
+    for draw in reversed(facts.redemption.draws):
+        returned = min(missing, draw.points_left)
+        if not returned:
+            continue
+        lines.append(_plan_line(draw, returned, reissues=reissues, now=facts.now))
+        missing -= returned
+    return tuple(lines)
+
+
+def _plan_line(draw: DrawFacts, points: Decimal, *, reissues: bool, now: datetime) -> PlannedLine:
+    gone = draw.lot_id is None or draw.has_expired(now)
+    if gone and reissues:
+        return PlannedLine(draw, points, available=points, expired=ZERO, reissued=points)
+    if draw.lot_id is None:
+        raise ReversalRefused(
+            ErrorCode.NO_LOT_TO_RETURN_TO,
+            f"{written(points)} of the points came from no lot that could take them back;"
+            f" staff must set {emf.REISSUE_DAYS.name}, or ask for fewer points.",
+        )
+    if gone:
+        return PlannedLine(draw, points, available=ZERO, expired=points, reissued=ZERO)
+    return PlannedLine(draw, points, available=points, expired=ZERO, reissued=ZERO)
+
+
+def _check_limits(facts: Facts, points: Decimal) -> None:
+    program_id = facts.redemption.program.id
+    days = facts.settings.get(emf.LIMIT_DAYS, program_id)
+    count_limit = facts.settings.get(emf.LIMIT_COUNT, program_id)
+    count = facts.earlier.count_in_period
+    if count_limit is not None and count + 1 > count_limit:
+        raise ReversalRefused(
+            ErrorCode.LIMIT_EXCEEDED,
+            f"{emf.LIMIT_COUNT.name}: {count} of {count_limit} reversals within {days} days are used.",
+        )
+    points_limit = facts.settings.get(emf.LIMIT_POINTS, program_id)
+    used = facts.earlier.points_in_period
+    if points_limit is not None and used + points > points_limit:
+        raise ReversalRefused(
+            ErrorCode.LIMIT_EXCEEDED,
+            f"{emf.LIMIT_POINTS.name}: {written(used)} of {written(points_limit)} points within {days} days are used,"
+            f" and {written(points)} more were asked.",
+        )
+
+
+def _check_approval(facts: Facts, points: Decimal) -> None:
+    if not facts.by_hand:
+        return
+    limit = facts.settings.get(emf.APPROVAL_POINTS, facts.redemption.program.id)
+    if limit is not None and points > limit:
+        raise ReversalRefused(
+            ErrorCode.NEEDS_APPROVAL,
+            f"{written(points)} points are more than {emf.APPROVAL_POINTS.name} ({written(limit)})"
+            " allows one person to give back.",
+        )

@@ -1,0 +1,134 @@
+"""The record of every call that asked for a reversal, and of the idempotency key that it holds."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import OperationalError, connection
+from django.utils import timezone
+
+from loyalty.credentials import keyed_digest
+from loyalty.identifiers import masked
+from loyalty.points import written
+from loyalty.statements import Statement, insert_into
+from reversals.errors import ErrorCode, ReversalRefused
+from reversals.models import Attempt
+from reversals.outages import is_lock_timeout
+from reversals.requests import ReversalRequest
+
+REFUSALS_REPLAY_FOR = timedelta(days=31)
+PURGED_AT_ONCE = 1_000
+
+
+def describe(attempt: Attempt, request: ReversalRequest) -> None:
+    """Puts on the attempt what was asked, with the identifier's value masked."""
+    attempt.redemption_id_asked = request.redemption_id or ""
+    attempt.external_reference_asked = request.external_reference_number or ""
+    attempt.points_asked = request.points_asked
+    if request.identifier is not None:
+        attempt.identifier_type = request.identifier.type.value
+        attempt.identifier_masked = masked(request.identifier.value)
+    if attempt.idempotency_key:
+        attempt.fingerprint = fingerprint(request)
+
+
+def fingerprint(request: ReversalRequest) -> str:
+    """A keyed hash of what the request means: equal for equal meanings, whatever the bytes were."""
+    identifier = request.identifier
+    meaning = (
+        request.redemption_id,
+        request.external_reference_number,
+        None if identifier is None else (identifier.type.value, identifier.value),
+        "all" if request.points_asked is None else written(request.points_asked),
+        request.program_id,
+    )
+    return keyed_digest(repr(meaning))
+
+
+def find_answer(attempt: Attempt) -> Attempt | None:
+    """The earlier attempt whose reply the attempt's key repeats; None if the key is free.
+
+    Refuses 887 (422) if the key was used for another request.
+    """
+    holder = Attempt.objects.filter(
+        org_id=attempt.org_id, idempotency_key=attempt.idempotency_key, holds_key=True
+    ).first()
+    if holder is None:
+        return None
+    if _has_lapsed(holder):
+        Attempt.objects.filter(org_id=holder.org_id, id=holder.id).update(holds_key=False)
+        return None
+    if holder.fingerprint != attempt.fingerprint:
+        raise ReversalRefused(
+            ErrorCode.KEY_OF_ANOTHER_REQUEST,
+            "This Idempotency-Key was used for another request; send a new key with a new request.",
+        )
+    return holder
+
+
+def take_key(attempt: Attempt) -> bool:
+    """Writes the attempt as the holder of its key; False if another one holds it.
+
+    Waits for a running transaction that is about to hold the same key, as long as the lock timeout allows;
+    refuses 896 (409) after that.
+    """
+    attempt.holds_key = True
+    try:
+        return record(attempt)
+    except OperationalError as error:
+        if is_lock_timeout(error):
+            raise ReversalRefused(
+                ErrorCode.KEY_IN_USE, "The first request with this Idempotency-Key is still running; send it again."
+            ) from error
+        raise
+
+
+def record(attempt: Attempt) -> bool:
+    """Writes the attempt; False if it would hold a key that another one holds."""
+    sql, params = insert_attempt(attempt)
+    with connection.cursor() as cursor:
+        cursor.execute(f"{sql} ON CONFLICT DO NOTHING", params)
+        return bool(cursor.rowcount == 1)
+
+
+def insert_attempt(attempt: Attempt) -> Statement:
+    return insert_into("reversals_attempt", _columns(attempt))
+
+
+def update_attempt(attempt: Attempt) -> Statement:
+    columns = _columns(attempt)
+    changes = ", ".join(f"{column} = %s" for column in columns)
+    return (
+        f"UPDATE reversals_attempt SET {changes} WHERE org_id = %s AND id = %s",
+        [*columns.values(), attempt.org_id, attempt.id],
+    )
+
+
+def was_committed(attempt: Attempt) -> bool:
+    """Whether the attempt stands in the database with its reversal, asked on a new connection."""
+    connection.close()
+    return Attempt.objects.filter(org_id=attempt.org_id, id=attempt.id, reversal__isnull=False).exists()
+
+
+def purge(*, before: datetime) -> int:
+    """Removes attempts older than `before`, a batch at a time, and returns how many.
+
+    Those stay that made a reversal, and those that hold a key which would still be replayed.
+    """
+    old = Attempt.objects.filter(created_at__lt=before, reversal__isnull=True).exclude(
+        holds_key=True, created_at__gt=timezone.now() - REFUSALS_REPLAY_FOR
+    )
+    removed = 0
+    while batch := list(old.values_list("id", flat=True)[:PURGED_AT_ONCE]):
+        removed += Attempt.objects.filter(id__in=batch).delete()[0]
+    return removed
+
+
+def _has_lapsed(holder: Attempt) -> bool:
+    return holder.code is not None and holder.created_at <= timezone.now() - REFUSALS_REPLAY_FOR
+
+
+def _columns(attempt: Attempt) -> dict[str, Any]:
+    return {
+        str(field.column): field.get_db_prep_save(getattr(attempt, field.attname), connection)
+        for field in Attempt._meta.concrete_fields
+    }

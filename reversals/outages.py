@@ -1,0 +1,66 @@
+"""Which failures of the database are temporary, and as which refusal each is answered."""
+
+from django.db import Error, IntegrityError, InterfaceError, OperationalError
+
+from reversals.errors import ErrorCode, ReversalRefused
+
+# PostgreSQL's SQLSTATE: lock timeout, deadlock, serialization failure.
+_LOCK_TIMEOUT = "55P03"
+_RETRIED = {"40P01", "40001"}
+# Read-only, too many connections, starting up or shutting down, not reached.
+_CANNOT_BE_USED = {"25006", "53300", "57P03", "08001", "08004", "3D000", "28000", "28P01"}
+
+_SQLITE_BUSY = ("SQLITE_BUSY", "SQLITE_LOCKED")
+_SQLITE_CANNOT_BE_USED = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_NOTADB", "SQLITE_AUTH")
+_SQLITE_FAILED = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOMEM")
+
+
+class PublicIdTaken(IntegrityError):
+    """A public id drawn for a new row names another row already."""
+
+
+def is_lock_timeout(error: Error) -> bool:
+    """Whether PostgreSQL gave up waiting for a lock."""
+    return _sqlstate(error) == _LOCK_TIMEOUT
+
+
+def is_retryable(error: Error) -> bool:
+    """Whether the same transaction may succeed at once: a deadlock, or a clash of random ids."""
+    if isinstance(error, PublicIdTaken):
+        return True
+    if isinstance(error, IntegrityError):
+        constraint = getattr(getattr(error.__cause__, "diag", None), "constraint_name", None) or str(error)
+        return constraint.endswith(("_pkey", "public_id_unique", "reversal_append_only"))
+    return _sqlstate(error) in _RETRIED
+
+
+def refusal_for(error: Error, *, during_reversal: bool) -> ReversalRefused | None:
+    """The refusal that answers the error; None if it is no outage but a fault of this program.
+
+    898 where the database could not be reached or written, 896 where it was busy, 886 where it failed
+    during the reversal.
+    """
+    sqlstate, sqlite = _sqlstate(error), getattr(error.__cause__, "sqlite_errorname", "")
+    if sqlstate == _LOCK_TIMEOUT or sqlstate in _RETRIED or sqlite.startswith(_SQLITE_BUSY):
+        return ReversalRefused(ErrorCode.BUSY, "Other requests for this customer are running; try again at once.")
+    if sqlstate in _CANNOT_BE_USED or sqlite.startswith(_SQLITE_CANNOT_BE_USED):
+        return _unavailable()
+    if sqlite and not sqlite.startswith(_SQLITE_FAILED):
+        return None
+    is_outage = isinstance(error, OperationalError | InterfaceError) or sqlstate[:2] in {"08", "53", "57", "58", "XX"}
+    if not is_outage:
+        return None
+    if not during_reversal:
+        return _unavailable()
+    return ReversalRefused(
+        ErrorCode.DATABASE_FAILED,
+        "The database failed; try again with the same Idempotency-Key, which cannot pay twice.",
+    )
+
+
+def _unavailable() -> ReversalRefused:
+    return ReversalRefused(ErrorCode.UNAVAILABLE, "The database cannot be reached or written now; try again later.")
+
+
+def _sqlstate(error: Error) -> str:
+    return getattr(error.__cause__, "sqlstate", None) or ""

@@ -1,0 +1,63 @@
+"""Reads of earlier reversals. They lock nothing: the caller holds the customer's lock."""
+
+from datetime import datetime, timedelta
+
+from django.db.models import Count, Q, Sum
+
+from loyalty import emf
+from loyalty.emf import EmfSettings
+from loyalty.facts import RedemptionFacts
+from loyalty.identifiers import Identifier
+from loyalty.selectors import find_customer_id
+from reversals.models import Attempt, Reversal
+from reversals.requests import ReversalRequest
+from reversals.rules import ZERO, EarlierReversals
+
+
+def earlier_reversals(
+    *,
+    attempt: Attempt,
+    request: ReversalRequest,
+    redemption: RedemptionFacts,
+    settings: EmfSettings,
+    now: datetime,
+) -> EarlierReversals:
+    """What the rules need to know of earlier reversals, and no more: most first reversals ask nothing."""
+    last = duplicate = None
+    if redemption.points_reversed:
+        of_redemption = Reversal.objects.filter(org_id=attempt.org_id, redemption_id=redemption.id)
+        if not redemption.points_left:
+            last = of_redemption.order_by("-created_at").values_list("public_id", flat=True).first()
+        seconds = settings.get(emf.DUPLICATE_WINDOW_SECONDS, redemption.program.id)
+        if seconds and not attempt.idempotency_key:
+            duplicate = (
+                of_redemption.filter(
+                    _same_amount(request), has_key=False, created_at__gt=now - timedelta(seconds=seconds)
+                )
+                .values_list("public_id", flat=True)
+                .first()
+            )
+    count, points = 0, ZERO
+    limits = (emf.LIMIT_COUNT, emf.LIMIT_POINTS)
+    if any(settings.get(limit, redemption.program.id) is not None for limit in limits):
+        days = settings.get(emf.LIMIT_DAYS, redemption.program.id)
+        totals = Reversal.objects.filter(
+            org_id=attempt.org_id, customer_id=redemption.customer.id, created_at__gt=now - timedelta(days=days)
+        ).aggregate(count=Count("id"), points=Sum("points"))
+        count, points = totals["count"], totals["points"] or ZERO
+    return EarlierReversals(last, duplicate, count, points)
+
+
+def is_reversal(*, org_id: int, public_id: str, identifier: Identifier | None) -> bool:
+    """Whether the public id names a reversal of the customer that `identifier` names; of any without one."""
+    named = Reversal.objects.filter(org_id=org_id, public_id=public_id)
+    if identifier is None:
+        return named.exists()
+    customer_id = find_customer_id(org_id=org_id, identifier=identifier)
+    return customer_id is not None and named.filter(customer_id=customer_id).exists()
+
+
+def _same_amount(request: ReversalRequest) -> Q:
+    if request.points_asked is None:
+        return Q(points_asked__isnull=True)
+    return Q(points_asked=request.points_asked)

@@ -1,0 +1,166 @@
+"""Every setting of the project, read from the environment; a wrong value refuses to start and says which."""
+
+from pathlib import Path
+from typing import Any
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.crypto import salted_hmac
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = environ.Env()
+env.read_env(BASE_DIR / ".env")
+
+
+def switch(name: str) -> bool:
+    """The on/off variable `name`, off when absent; environ alone would take any unknown word as off."""
+    text = env.str(name, "off").strip().lower()
+    if text in {"on", "true", "yes", "1"}:
+        return True
+    if text in {"off", "false", "no", "0", ""}:
+        return False
+    raise ImproperlyConfigured(f"{name} is {text!r}; expected on or off")
+
+
+def database(name: str, default: str = environ.Env.NOTSET) -> dict[str, Any]:
+    """The Django connection that the URL in the variable `name` describes: SQLite or PostgreSQL."""
+    url = env.str(name, default)
+    expected = f"{name} must look like sqlite:///var/loyalty.sqlite3 or postgres://user:password@host:5432/name"
+    try:
+        connection = environ.Env.db_url_config(url)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{expected}: {error}") from error
+    engine = connection.get("ENGINE")
+    if engine == "django.db.backends.sqlite3":
+        return connection | sqlite_options(connection["NAME"])
+    if engine == "django.db.backends.postgresql":
+        return connection | postgresql_options(connection.get("OPTIONS", {}))
+    raise ImproperlyConfigured(expected)
+
+
+def sqlite_options(name: str) -> dict[str, Any]:
+    if name != ":memory:":
+        name = str(BASE_DIR / name)
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+    return {
+        "NAME": name,
+        # A transaction that reads first and writes later can fail on SQLite whatever the timeout: take the
+        # write lock at once. legacy_alter_table lets a later migration remake a table that triggers name.
+        "OPTIONS": {
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 5,
+            "init_command": ("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA legacy_alter_table=ON;"),
+        },
+        "TEST": {"NAME": str(BASE_DIR / "var" / "test.sqlite3")},
+    }
+
+
+def postgresql_options(options: dict[str, Any]) -> dict[str, Any]:
+    timeouts = {
+        "lock_timeout": "2s",
+        "statement_timeout": "5s",
+        "idle_in_transaction_session_timeout": "10s",
+    }
+    return {
+        "CONN_MAX_AGE": None,
+        "OPTIONS": options
+        | {
+            "connect_timeout": 3,
+            # A server that fell silent is given up after 10 s, whatever TCP would do.
+            "tcp_user_timeout": 10_000,
+            "options": " ".join(f"-c {name}={value}" for name, value in timeouts.items()),
+            # Django's default binds on the client, and then nothing is ever prepared.
+            "server_side_binding": True,
+            "prepare_threshold": 3,
+        },
+    }
+
+
+DEBUG = switch("DEBUG")
+SECRET_KEY = env.str("SECRET_KEY", "not-a-secret-for-debugging-only" if DEBUG else "")
+if not SECRET_KEY:
+    raise ImproperlyConfigured("SECRET_KEY is not set; it is required unless DEBUG is on")
+# Keys the hashes of API secrets. Changing it makes every issued secret invalid.
+API_PEPPER = env.str("API_PEPPER", "") or salted_hmac("loyalty.pepper", "", SECRET_KEY, algorithm="sha256").hexdigest()
+if len(API_PEPPER) < 32:
+    raise ImproperlyConfigured("API_PEPPER is too short; expected at least 32 characters")
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+for origin in CSRF_TRUSTED_ORIGINS:
+    if "://" not in origin:
+        raise ImproperlyConfigured(f"CSRF_TRUSTED_ORIGINS holds {origin!r}; expected https://host")
+
+DATABASES = {"default": database("DATABASE_URL", "sqlite:///var/loyalty.sqlite3")}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "loyalty",
+    "reversals",
+]
+MIDDLEWARE = [
+    "reversals.request_id.RequestIdMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+REST_FRAMEWORK = {
+    "EXCEPTION_HANDLER": "reversals.handlers.answer_exception",
+    "UNAUTHENTICATED_USER": None,
+}
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "static/"
+# The admin's files are served from where they are installed; there is no collecting step to forget.
+WHITENOISE_USE_FINDERS = True
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {
+        "request_id": {"()": "reversals.request_id.RequestIdFilter"},
+        # A refusal is an answer: its record is the attempt, not a line of the log.
+        "exceptions": {"()": "django.utils.log.CallbackFilter", "callback": lambda record: bool(record.exc_info)},
+    },
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"}},
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]},
+    },
+    "root": {"handlers": ["console"], "level": "INFO"},
+    "loggers": {"django.request": {"filters": ["exceptions"]}},
+}

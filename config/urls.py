@@ -1,0 +1,18 @@
+"""Every address of the project."""
+
+from django.contrib import admin
+from django.urls import path, re_path
+from django.views.decorators.csrf import csrf_exempt
+
+from reversals.handlers import not_found
+from reversals.views import ReversePoints
+
+urlpatterns = [
+    re_path(r"^v2/points/reverse/?$", ReversePoints.as_view()),
+    path("admin/", admin.site.urls),
+    # In the envelope, and in DEBUG too: client programs read it. Django adds the slash to /admin.
+    re_path(r"^(?!admin)", csrf_exempt(not_found), {"exception": None}),
+]
+handler400 = "reversals.handlers.bad_request"
+handler404 = "reversals.handlers.not_found"
+handler500 = "reversals.handlers.server_error"

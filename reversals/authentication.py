@@ -1,0 +1,44 @@
+"""Tells which API client calls: HTTP Basic with a secret, or with its MD5 as the vendor's clients send it."""
+
+import base64
+import binascii
+
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+
+from loyalty.credentials import keyed_digest
+from loyalty.selectors import Caller, find_caller
+
+
+class ApiClientAuthentication(BaseAuthentication):
+    """`request.user` is the Caller. Anything but right credentials of a live client is one and the same 401."""
+
+    CHALLENGE = 'Basic realm="loyalty", charset="UTF-8"'
+
+    def authenticate(self, request: Request) -> tuple[Caller, None]:
+        credentials = _basic_credentials(request.META.get("HTTP_AUTHORIZATION", ""))
+        if credentials is None:
+            raise AuthenticationFailed
+        username, password = credentials
+        caller = find_caller(username=username, digest=keyed_digest(password))
+        if caller is None:
+            raise AuthenticationFailed
+        return caller, None
+
+    def authenticate_header(self, request: Request) -> str:
+        return self.CHALLENGE
+
+
+def _basic_credentials(header: str) -> tuple[str, str] | None:
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        decoded = base64.b64decode(encoded.strip(), validate=True).decode("utf-8")
+    except (binascii.Error, ValueError):
+        return None
+    username, colon, password = decoded.partition(":")
+    if not colon or "\0" in username:
+        return None
+    return username, password

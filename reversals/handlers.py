@@ -1,0 +1,83 @@
+"""Answers, in the one envelope, what goes wrong outside the service: the platform's errors and outages."""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from django.db import Error
+from django.http import HttpRequest, HttpResponse
+from django.views import defaults
+from rest_framework.exceptions import APIException, AuthenticationFailed, MethodNotAllowed
+
+from reversals import outages
+from reversals.authentication import ApiClientAuthentication
+from reversals.errors import ErrorCode, ReversalRefused
+from reversals.serializers import failure_body
+
+logger = logging.getLogger(__name__)
+
+
+def answer(status: int, body: str, *, headers: dict[str, str] | None = None) -> HttpResponse:
+    """A JSON reply that no cache keeps."""
+    response = HttpResponse(body, status=status, content_type="application/json")
+    response["Cache-Control"] = "no-store"
+    for name, value in (headers or {}).items():
+        response[name] = value
+    return response
+
+
+def answer_refusal(refusal: ReversalRefused) -> HttpResponse:
+    error = refusal.error
+    return answer(error.status, failure_body(error.code, error.message, refusal.reason), headers=retry_header(error))
+
+
+def retry_header(error: ErrorCode | None) -> dict[str, str]:
+    seconds = error.retry_after_seconds if error is not None else None
+    return {} if seconds is None else {"Retry-After": str(seconds)}
+
+
+def answer_exception(error: Exception, context: dict[str, Any]) -> HttpResponse:
+    """DRF's exception handler: what is raised before the service is reached, authentication above all."""
+    match error:
+        case AuthenticationFailed():
+            return answer(
+                401,
+                failure_body(401, "Unauthorized", "Send the HTTP Basic credentials of a live API client."),
+                headers={"WWW-Authenticate": ApiClientAuthentication.CHALLENGE},
+            )
+        case MethodNotAllowed():
+            return answer(405, _platform_body(405, "This address takes POST."), headers={"Allow": "POST"})
+        case APIException():
+            return answer(error.status_code, _platform_body(error.status_code, str(error.detail)))
+        case Error() if (refusal := outages.refusal_for(error, during_reversal=False)) is not None:
+            return answer_refusal(refusal)
+    logger.error("a request failed unforeseen", exc_info=error)
+    return answer_refusal(
+        ReversalRefused(ErrorCode.UNFORESEEN, "An unforeseen error; report the X-CAP-REQUEST-ID of this reply.")
+    )
+
+
+def _platform_body(status: int, reason: str) -> str:
+    return failure_body(status, HTTPStatus(status).phrase, reason)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if _is_for_staff(request):
+        return defaults.bad_request(request, exception)
+    return answer(400, _platform_body(400, "The request cannot be read; check its host and headers."))
+
+
+def not_found(request: HttpRequest, exception: Exception | None) -> HttpResponse:
+    if _is_for_staff(request):
+        return defaults.page_not_found(request, exception)
+    return answer(404, _platform_body(404, "There is nothing at this address; reversals are POST /v2/points/reverse."))
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    if _is_for_staff(request):
+        return defaults.server_error(request)
+    return answer(500, _platform_body(500, "An unforeseen error; report the X-CAP-REQUEST-ID of this reply."))
+
+
+def _is_for_staff(request: HttpRequest) -> bool:
+    return request.path.startswith("/admin/")

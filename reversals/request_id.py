@@ -1,0 +1,40 @@
+"""Gives every request an id that its reply, its log lines and its attempt record share."""
+
+import logging
+from collections.abc import Callable
+from contextvars import ContextVar
+from uuid import uuid4
+
+from django.http import HttpRequest, HttpResponseBase
+
+_request_id: ContextVar[str] = ContextVar("request_id", default="-")
+
+
+def current_request_id() -> str:
+    """The id of the request being served (32 hex digits), or "-" outside one."""
+    return _request_id.get()
+
+
+class RequestIdMiddleware:
+    """Sets `X-CAP-REQUEST-ID`, the header by which the published API names a call, on every reply."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        request_id = uuid4().hex
+        token = _request_id.set(request_id)
+        try:
+            response = self.get_response(request)
+        finally:
+            _request_id.reset(token)
+        response["X-CAP-REQUEST-ID"] = request_id
+        return response
+
+
+class RequestIdFilter(logging.Filter):
+    """Puts the request id on each log record."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.request_id = current_request_id()
+        return True

@@ -1,0 +1,73 @@
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandParser
+from rich.console import Console
+from rich.progress import Progress
+
+from loyalty.commands import LoyaltyCommand
+from loyalty.import_statements import BAD, Check
+from loyalty.importer import import_ledger
+from loyalty.points import written
+
+# The ledger does not know reversals, whose ids and redemptions' ids are of one kind.
+NO_REVERSAL_HAS_THE_ID = Check(
+    "redemptions",
+    BAD,
+    "EXISTS (SELECT 1 FROM reversals_reversal reversal"
+    " WHERE reversal.org_id = staged.org_id AND reversal.public_id = staged.redemption_id)",
+    "redemption_id",
+    "an id that no reversal of the org has",
+)
+
+
+class Command(LoyaltyCommand):
+    help = "Imports customers.csv, points.csv and redemptions.csv (or .csv.gz) of a folder, whichever are there."
+
+    def add_own_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("folder", type=Path, metavar="DIR")
+        parser.add_argument("--dry-run", action="store_true", help="check and count everything, keep nothing")
+        parser.add_argument("--skip-bad", action="store_true", help="import the good rows and report the bad ones")
+
+    def run(self, **options: Any) -> dict[str, Any]:
+        if not options["folder"].is_dir():
+            raise ValueError(f"{options['folder']} is no folder")
+        with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+            tasks: dict[str, Any] = {}
+
+            def show(stage: str, done: int, total: int) -> None:
+                if stage not in tasks:
+                    tasks[stage] = bar.add_task(stage, total=total)
+                bar.update(tasks[stage], completed=done)
+
+            summary = import_ledger(
+                options["folder"],
+                skip_bad=options["skip_bad"],
+                dry_run=options["dry_run"],
+                progress=show,
+                more_checks=[NO_REVERSAL_HAS_THE_ID],
+            )
+        return {
+            "dry_run": options["dry_run"],
+            "files": {name: asdict(counts) for name, counts in summary.files.items()},
+            "bad_rows": [str(bad) for bad in summary.bad_rows],
+            "uncovered_redemptions": summary.uncovered.redemptions,
+            "uncovered_points": written(summary.uncovered.points),
+        }
+
+    def as_text(self, result: dict[str, Any]) -> str:
+        lines = ["dry run: nothing was kept"] if result["dry_run"] else []
+        for name, counts in result["files"].items():
+            lines.append(
+                f"{name}: {counts['read']} read, {counts['added']} added,"
+                f" {counts['already_there']} already there, {counts['bad']} bad"
+            )
+        lines += [f"skipped: {bad}" for bad in result["bad_rows"]]
+        if result["uncovered_redemptions"]:
+            lines.append(
+                f"{result['uncovered_points']} points of {result['uncovered_redemptions']} redemptions"
+                " came from no lot of the files"
+            )
+        return "\n".join(lines)

@@ -1,0 +1,66 @@
+from decimal import Decimal
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import CommandParser
+from django.utils import timezone
+
+from loyalty.commands import LoyaltyCommand
+from loyalty.points import InvalidPoints, read_points, written
+from loyalty.selectors import settings_of
+from loyalty.service import find_org
+from reversals.models import Attempt, Channel
+from reversals.requests import ReversalRequest
+from reversals.service import reverse_points
+
+
+class Command(LoyaltyCommand):
+    help = "Reverses points of a redemption by hand: all that is left, or --points of it."
+
+    def add_own_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("org_id", type=int, metavar="ORG_ID")
+        parser.add_argument("redemption_id", metavar="REDEMPTION_ID")
+        parser.add_argument("--points", metavar="P", help="all that is left if left out")
+        parser.add_argument("--reason", required=True, metavar="R")
+        parser.add_argument("--by", required=True, metavar="USERNAME")
+
+    def run(self, **options: Any) -> dict[str, Any]:
+        org = find_org(options["org_id"])
+        attempt = Attempt(
+            org_id=org.id,
+            created_at=timezone.now(),
+            channel=Channel.COMMAND,
+            made_by=options["by"],
+            reason=options["reason"],
+        )
+        attempt.clean_fields(exclude=["org"])
+        for name in ("reason", "by", "redemption_id"):
+            if not options[name].strip():
+                raise ValueError(f"{name} is blank; expected text")
+        if len(options["redemption_id"]) > 64:
+            raise ValueError("redemption_id is too long; expected at most 64 characters")
+        request = ReversalRequest(
+            redemption_id=options["redemption_id"],
+            external_reference_number=None,
+            identifier=None,
+            points_asked=_points(options["points"]),
+        )
+        answer = reverse_points(attempt, settings=settings_of(org.id), read=lambda: request)
+        if answer.error is not None:
+            raise ValidationError(f"{answer.attempt.code} {answer.error.message}: {answer.attempt.refusal_reason}")
+        reversal = answer.attempt.reversal
+        return {
+            "org_id": org.id,
+            "redemption_id": request.redemption_id,
+            "reversal_id": reversal.public_id,
+            "points": written(reversal.points),
+            "available": written(reversal.points_available),
+            "expired": written(reversal.points_expired),
+        }
+
+
+def _points(text: str | None) -> Decimal | None:
+    try:
+        return None if text is None else read_points(text)
+    except InvalidPoints as error:
+        raise ValueError(f"--points: expected {error}") from error

@@ -1,0 +1,35 @@
+import sys
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from loyalty.commands import LoyaltyCommand
+from loyalty.service import find_org
+from reversals.verification import LAWS, broken_laws, rows_checked
+
+
+class Command(LoyaltyCommand):
+    help = "Checks every law of the ledger over all rows; exits with 1 and names the rows if one is broken."
+
+    def add_own_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--org", type=int, metavar="ID", help="one org only")
+
+    def run(self, **options: Any) -> dict[str, Any]:
+        org_id = None if options["org"] is None else find_org(options["org"]).id
+        broken = broken_laws(org_id)
+        return {
+            "ok": not broken,
+            "laws": len(LAWS),
+            "checked": rows_checked(org_id),
+            "broken": [str(row) for row in broken],
+        }
+
+    def as_text(self, result: dict[str, Any]) -> str:
+        checked = ", ".join(f"{count} {name}" for name, count in result["checked"].items())
+        return f"{result['laws']} laws checked over {checked}: {'all hold' if result['ok'] else 'BROKEN'}"
+
+    def report(self, result: dict[str, Any]) -> None:
+        for row in result["broken"]:
+            self.stderr.write(row)
+        if not result["ok"]:
+            sys.exit(1)

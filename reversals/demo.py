@@ -1,0 +1,145 @@
+"""`make demo`: a small real ledger, one real reversal over HTTP, and a server to try the rest on."""
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+import django
+from django.core.management import call_command
+
+LEDGER = Path(__file__).parent / "demo_ledger"
+ORG_ID, PROGRAM_ID, USERNAME, ADMIN = 100737, 973, "demo.till", "admin"
+
+
+def main() -> None:
+    port = os.environ.get("PORT", "8000")
+    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
+        sys.exit(f"error: PORT is {port!r}; expected a number from 1 to 65535")
+    # Nothing of the demo outlives it: the keys are new each time, and so are the password and the secret.
+    os.environ |= {"SECRET_KEY": secrets.token_urlsafe(50), "DEBUG": "off", "DJANGO_SETTINGS_MODULE": "config.settings"}
+    os.environ.setdefault("DATABASE_URL", "sqlite:///var/demo.sqlite3")
+    # So that a terminated demo ends its server too, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    django.setup()
+    print("Preparing the demo ledger ...", flush=True)
+    call_command("migrate", verbosity=0)
+    secret = _make_org()
+    password = _make_admin()
+    server = subprocess.Popen([*_granian(), "--port", port, "config.wsgi:application"])
+    try:
+        _wait_for(server, port)
+        _reverse_and_print(port, secret)
+        _print_addresses(port, secret, password)
+        server.wait()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _granian() -> list[str]:
+    program = str(Path(sys.executable).parent / "granian")
+    return [program, "--interface", "wsgi", "--no-ws", "--blocking-threads", "4", "--log-level", "warning"]
+
+
+def _make_org() -> str:
+    """The demo org with its ledger, its switch on, and a till with a new secret, which is returned."""
+    from loyalty.models import ApiClient, ApiSecret, Org
+    from loyalty.service import add_secret, create_api_client, create_org, create_program, set_emf
+
+    if not Org.objects.filter(id=ORG_ID).exists():
+        org = create_org(org_id=ORG_ID, name="Demo brand", country="IN", v2_enabled=True)
+        create_program(org=org, public_id=PROGRAM_ID, name="Demo program")
+        set_emf(
+            org=org,
+            key="Allow_points_redemption_reversal",
+            value="yes",
+            ticket="DEMO-1",
+            reason="to try reversals",
+            changed_by="demo",
+        )
+    call_command("import_ledger", str(LEDGER))
+    client = ApiClient.objects.filter(org_id=ORG_ID, username=USERNAME).first()
+    if client is None:
+        return create_api_client(org=Org.objects.get(id=ORG_ID), username=USERNAME)[1]
+    ApiSecret.objects.filter(org_id=ORG_ID, client=client).delete()
+    return add_secret(client)
+
+
+def _make_admin() -> str:
+    """A superuser of the admin, with a new password, which is returned."""
+    from django.contrib.auth.models import User
+
+    password = secrets.token_urlsafe(12)
+    user, _ = User.objects.get_or_create(username=ADMIN, defaults={"is_staff": True, "is_superuser": True})
+    user.set_password(password)
+    user.save()
+    return password
+
+
+def _wait_for(server: "subprocess.Popen[bytes]", port: str) -> None:
+    for _ in range(100):
+        if server.poll() is not None:
+            sys.exit(f"error: the server did not start; is port {port} in use? Choose another: make demo PORT=8001")
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/admin/login/", timeout=2).close()
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+        else:
+            return
+    sys.exit("error: the server did not answer within 10 s")
+
+
+def _next_request() -> dict[str, Any]:
+    """A reversal of one point, or of what is left, of the latest redemption that has points left."""
+    from django.db.models import F
+
+    from loyalty.models import Redemption
+
+    redemption = Redemption.objects.filter(org_id=ORG_ID, points_reversed__lt=F("points")).order_by("-redeemed_at")[0]
+    points = min(redemption.points - redemption.points_reversed, 1)
+    return {
+        "redemptionId": redemption.public_id,
+        "pointsToBeReversed": float(points),
+        "identifier": {"type": "ID", "value": str(redemption.customer.public_id)},
+    }
+
+
+def _reverse_and_print(port: str, secret: str) -> None:
+    asked = _next_request()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v2/points/reverse",
+        data=json.dumps(asked).encode(),
+        headers={
+            "Authorization": "Basic " + b64encode(f"{USERNAME}:{secret}".encode()).decode(),
+            "Content-Type": "application/json",
+            "Idempotency-Key": f"demo-{secrets.token_hex(8)}",
+        },
+    )
+    with urllib.request.urlopen(request, timeout=10) as response:
+        reply = json.load(response)
+    print(f"\nPOST /v2/points/reverse\n{json.dumps(asked, indent=2)}\n\n200\n{json.dumps(reply, indent=2)}")
+
+
+def _print_addresses(port: str, secret: str, password: str) -> None:
+    body = json.dumps(_next_request())
+    print(
+        f"\nBack office   http://127.0.0.1:{port}/admin/   user {ADMIN}, password {password}"
+        f"\n\nTry it:\n\ncurl -i -u {USERNAME}:{secret} -H 'Content-Type: application/json' \\\n"
+        f"  -d '{body}' \\\n  http://127.0.0.1:{port}/v2/points/reverse\n\nServing until Ctrl-C.",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,9 @@
+"""The environment of a test run, set before Django reads it: no test depends on a developer's `.env`."""
+
+import os
+
+os.environ["SECRET_KEY"] = "a-secret-for-tests-that-nobody-else-uses"
+os.environ["API_PEPPER"] = ""
+os.environ["DEBUG"] = "off"
+os.environ["ALLOWED_HOSTS"] = "testserver,localhost,127.0.0.1"
+os.environ.setdefault("DATABASE_URL", "sqlite:///var/loyalty.sqlite3")

@@ -1,0 +1,97 @@
+"""What an amount of points is, judged on its literal, without a database."""
+
+from decimal import Decimal
+
+import pytest
+from django.core.exceptions import ValidationError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loyalty.fields import PointsField
+from loyalty.points import (
+    InvalidPoints,
+    PointsNotPositive,
+    PointsTooPrecise,
+    from_thousandths,
+    read_points,
+    to_thousandths,
+    written,
+)
+
+amounts = st.integers(min_value=1, max_value=10**15 - 1)
+
+
+@pytest.mark.parametrize(
+    ("literal", "amount"),
+    [
+        ("2", "2"),
+        ("2.50", "2.5"),
+        ("1.5000", "1.5"),
+        ("1e2", "100"),
+        ("25E-1", "2.5"),
+        ("0.001", "0.001"),
+        ("1000000e-9", "0.001"),
+        ("999999999999.999", "999999999999.999"),
+        ("0.1e12", "100000000000"),
+        ("0001", "1"),
+    ],
+)
+def test_an_amount_is_read_exactly(literal: str, amount: str) -> None:
+    assert read_points(literal) == Decimal(amount)
+
+
+@pytest.mark.parametrize("literal", ["0", "-0", "0.000", "-1", "-0.0001", "0e9999999999999999", "-1e-400"])
+def test_zero_and_less_is_not_positive(literal: str) -> None:
+    with pytest.raises(PointsNotPositive):
+        read_points(literal)
+
+
+@pytest.mark.parametrize(
+    "literal", ["1.0001", "2.0000000000000000001", "1e-4", "1e-400", "1e-99999999999999999999", "0." + "0" * 5000 + "1"]
+)
+def test_more_than_three_decimals_by_value_is_too_precise(literal: str) -> None:
+    with pytest.raises(PointsTooPrecise):
+        read_points(literal)
+
+
+@pytest.mark.parametrize("literal", ["1000000000000", "1e12", "1e400", "1e999999999999999999999", "9" * 5000, "1e12.0"])
+def test_more_than_twelve_integer_digits_is_no_amount(literal: str) -> None:
+    with pytest.raises(InvalidPoints) as raised:
+        read_points(literal)
+    assert type(raised.value) is InvalidPoints
+
+
+@pytest.mark.parametrize("literal", ["", " 1", "1 ", "+1", "1.", ".5", "NaN", "Infinity", "1_000", "٣", "0x1", "1,5"])
+def test_what_is_no_number_is_no_amount(literal: str) -> None:
+    with pytest.raises(InvalidPoints) as raised:
+        read_points(literal)
+    assert type(raised.value) is InvalidPoints
+
+
+@given(amounts)
+def test_reading_what_was_written_gives_the_amount_back(thousandths: int) -> None:
+    amount = from_thousandths(thousandths)
+    assert read_points(written(amount)) == amount
+    assert to_thousandths(amount) == thousandths
+
+
+@given(amounts)
+def test_an_amount_prints_its_own_digits_as_a_float(thousandths: int) -> None:
+    amount = from_thousandths(thousandths)
+    text = repr(float(amount))
+    assert Decimal(text) == amount
+    assert "." in text
+    assert "e" not in text
+
+
+@pytest.mark.parametrize("value", [0.1, "0.0001", "many", object(), "NaN", "Infinity"])
+def test_the_field_refuses_what_it_cannot_hold_exactly(value: object) -> None:
+    with pytest.raises(ValidationError):
+        PointsField().get_prep_value(value)
+
+
+def test_the_field_keeps_whole_thousandths() -> None:
+    field = PointsField()
+    assert [field.get_prep_value(value) for value in (None, 2, "0.1", Decimal("2.500"))] == [None, 2000, 100, 2500]
+    assert field.from_db_value(2500, None, None) == Decimal("2.5")
+    assert field.from_db_value(None, None, None) is None

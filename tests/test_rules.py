@@ -1,0 +1,127 @@
+"""The rules on facts, without a database: what goes back to which lot, and what counts as expired."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from loyalty.emf import EmfSettings
+from loyalty.facts import CustomerFacts, DrawFacts, ProgramFacts, RedemptionFacts
+from reversals.errors import ErrorCode, ReversalRefused
+from reversals.requests import ReversalRequest
+from reversals.rules import EarlierReversals, Facts, Plan, plan_reversal
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+ON = {(None, "Allow_points_redemption_reversal"): "yes"}
+
+
+def draw(number: int, points: int, *, reversed_points: int = 0, expires_in: timedelta | None = None) -> DrawFacts:
+    expires_at = None if expires_in is None else NOW + expires_in
+    return DrawFacts(number, Decimal(points), Decimal(reversed_points), 100 + number, 1, expires_at)
+
+
+def no_lot(number: int, points: int) -> DrawFacts:
+    return DrawFacts(number, Decimal(points), Decimal(0), None, None, None)
+
+
+def facts(*draws: DrawFacts, asked: int | None = None, settings: dict[str, str] | None = None) -> Facts:
+    stored = ON | {(None, key): value for key, value in (settings or {}).items()}
+    return Facts(
+        request=ReversalRequest("R1", None, None, None if asked is None else Decimal(asked)),
+        settings=EmfSettings(stored),
+        redemption=RedemptionFacts(
+            id=1,
+            public_id="R1",
+            points=sum((each.points for each in draws), Decimal(0)),
+            points_reversed=sum((each.points_reversed for each in draws), Decimal(0)),
+            redeemed_at=NOW - timedelta(days=1),
+            customer=CustomerFacts(1, 564, "ACTIVE", False, None),
+            program=ProgramFacts(1, 973, True),
+            draws=draws,
+            candidate_is_taken=False,
+        ),
+        earlier=EarlierReversals(),
+        by_hand=False,
+        now=NOW,
+    )
+
+
+def lines(plan: Plan) -> list[tuple[int, int, int, int]]:
+    """Draw, available, expired, reissued of each line."""
+    return [(line.draw.id, int(line.available), int(line.expired), int(line.reissued)) for line in plan.lines]
+
+
+def test_the_draw_made_last_is_given_back_first() -> None:
+    assert lines(plan_reversal(facts(draw(1, 5), draw(2, 5), draw(3, 5), asked=7))) == [(3, 5, 0, 0), (2, 2, 0, 0)]
+
+
+def test_what_was_given_back_before_is_passed_over() -> None:
+    plan = plan_reversal(facts(draw(1, 5), draw(2, 5, reversed_points=3), draw(3, 5, reversed_points=5)))
+    assert lines(plan) == [(2, 2, 0, 0), (1, 5, 0, 0)]
+    assert plan.points == 7
+
+
+def test_a_lot_is_expired_at_its_very_moment_and_not_before() -> None:
+    at_the_moment = draw(1, 5, expires_in=timedelta(0))
+    just_before = draw(2, 5, expires_in=timedelta(microseconds=1))
+    plan = plan_reversal(facts(at_the_moment, just_before))
+    assert lines(plan) == [(2, 5, 0, 0), (1, 0, 5, 0)]
+    assert (plan.points, plan.available, plan.expired) == (10, 5, 5)
+
+
+def test_expired_points_are_issued_anew_where_the_setting_is_on() -> None:
+    settings = {"Reversal_reissue_days": "30"}
+    plan = plan_reversal(facts(no_lot(1, 4), draw(2, 5, expires_in=timedelta(-1)), draw(3, 1), settings=settings))
+    assert lines(plan) == [(3, 1, 0, 0), (2, 5, 0, 5), (1, 4, 0, 4)]
+    assert (plan.available, plan.expired, plan.reissued) == (10, 0, 9)
+    assert plan.reissue_expires_at == NOW + timedelta(days=30)
+
+
+def test_a_part_without_a_lot_is_refused_only_when_the_amount_reaches_it() -> None:
+    assert lines(plan_reversal(facts(no_lot(1, 4), draw(2, 5), asked=5))) == [(2, 5, 0, 0)]
+    with pytest.raises(ReversalRefused) as raised:
+        plan_reversal(facts(no_lot(1, 4), draw(2, 5), asked=6))
+    assert raised.value.error is ErrorCode.NO_LOT_TO_RETURN_TO
+
+
+def test_the_window_ends_after_its_last_day() -> None:
+    settings = {"Reversal_window_days": "1"}
+    assert plan_reversal(facts(draw(1, 5), settings=settings)).points == 5
+    late = replace(facts(draw(1, 5), settings=settings), now=NOW + timedelta(microseconds=1))
+    with pytest.raises(ReversalRefused) as raised:
+        plan_reversal(late)
+    assert raised.value.error is ErrorCode.OUTSIDE_WINDOW
+
+
+@pytest.mark.parametrize(("by_hand", "asked", "is_refused"), [(True, 6, True), (True, 5, False), (False, 6, False)])
+def test_only_a_large_reversal_by_hand_needs_a_second_person(by_hand: bool, asked: int, is_refused: bool) -> None:
+    case = replace(facts(draw(1, 9), asked=asked, settings={"Reversal_approval_points": "5"}), by_hand=by_hand)
+    if not is_refused:
+        assert plan_reversal(case).points == asked
+        return
+    with pytest.raises(ReversalRefused) as raised:
+        plan_reversal(case)
+    assert raised.value.error is ErrorCode.NEEDS_APPROVAL
+
+
+@pytest.mark.parametrize(
+    ("settings", "earlier", "is_refused"),
+    [
+        ({"Reversal_limit_count": "2"}, EarlierReversals(count_in_period=1), False),
+        ({"Reversal_limit_count": "2"}, EarlierReversals(count_in_period=2), True),
+        ({"Reversal_limit_points": "9"}, EarlierReversals(points_in_period=Decimal(4)), False),
+        ({"Reversal_limit_points": "9"}, EarlierReversals(points_in_period=Decimal("4.001")), True),
+        ({"Reversal_limit_count": "0"}, EarlierReversals(), True),
+    ],
+)
+def test_a_limit_may_be_reached_and_not_passed(
+    settings: dict[str, str], earlier: EarlierReversals, is_refused: bool
+) -> None:
+    case = replace(facts(draw(1, 5), settings=settings), earlier=earlier)
+    if not is_refused:
+        assert plan_reversal(case).points == 5
+        return
+    with pytest.raises(ReversalRefused) as raised:
+        plan_reversal(case)
+    assert raised.value.error is ErrorCode.LIMIT_EXCEEDED

@@ -1,0 +1,111 @@
+"""The parser of request bodies, without a database."""
+
+import json
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reversals.errors import ErrorCode, ReversalRefused
+from reversals.strict_json import NumberLiteral, parse_object
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.text(st.characters(codec="utf-8", exclude_characters="\0")),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=5), plain, max_size=4))
+def test_an_object_is_read_as_it_was_written(value: dict[str, object]) -> None:
+    for text in (json.dumps(value), json.dumps(value, ensure_ascii=False)):
+        if "\\u0000" not in text:
+            assert parse_object(text.encode()) == value
+
+
+def test_numbers_keep_their_literal() -> None:
+    value = parse_object(b'{"a":1e-400,"b":-0,"c":2.0000000000000000001,"d":"1"}')
+    assert value == {"a": "1e-400", "b": "-0", "c": "2.0000000000000000001", "d": "1"}
+    assert [isinstance(value[key], NumberLiteral) for key in "abcd"] == [True, True, True, False]
+
+
+def nested(depth: int) -> bytes:
+    return b'{"a":' * (depth - 1) + b"{}" + b"}" * (depth - 1)
+
+
+def test_nesting_is_allowed_to_sixteen_and_no_deeper() -> None:
+    assert parse_object(nested(16))
+    with pytest.raises(ReversalRefused):
+        parse_object(nested(17))
+
+
+def test_brackets_in_strings_do_not_count_as_nesting() -> None:
+    assert parse_object(b'{"a":"' + b"[" * 100 + b'\\"{{{"}')
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b" ",
+        b"null",
+        b"[]",
+        b"1",
+        b'"text"',
+        b"{",
+        b'{"a":1}x',
+        b'{"a":1,}',
+        b"{'a':1}",
+        b'{"a":01}',
+        b'{"a":NaN}',
+        b'{"a":-Infinity}',
+        b'{"a":1,"a":1}',
+        b'{"a":{"b":1,"b":2}}',
+        b'{"a":"\\u0000"}',
+        b'{"\\u0000":1}',
+        b'{"a":["\\ud800"]}',
+        b'{"a":"\x00"}',
+        b'{"a":"\xff"}',
+        b"\xef\xbb\xbf{}",
+        '{"a":1}'.encode("utf-16"),
+        b"[" * 60_000,
+        b'{"a":' * 10_000,
+        b"{" + b'"' * 5_001,
+    ],
+    ids=range(25),
+)
+def test_anything_doubtful_is_887(body: bytes) -> None:
+    with pytest.raises(ReversalRefused) as raised:
+        parse_object(body)
+    assert raised.value.error is ErrorCode.INVALID_REQUEST
+    assert raised.value.reason.startswith("Send one JSON object in UTF-8: ")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 17 + b'"' + b'\\"' * 32_000,
+        b"[" * 17 + b'"' + b"\\" * 64_001,
+        b'{"' + b'","'.join([b"a"] * 16_000),
+        b"{" + b",".join(b'"%d":1' % number for number in range(8_000)) + b',"0":1}',
+    ],
+    ids=range(4),
+)
+def test_a_hostile_body_costs_one_pass(body: bytes) -> None:
+    start = time.process_time()
+    with pytest.raises(ReversalRefused):
+        parse_object(body)
+    assert time.process_time() - start < 0.5
+
+
+def test_an_escaped_backslash_before_u0000_is_no_nul() -> None:
+    assert parse_object(b'{"a":"\\\\u0000"}') == {"a": "\\u0000"}
+
+
+@given(st.binary(max_size=200))
+def test_no_body_does_worse_than_a_refusal(body: bytes) -> None:
+    try:
+        assert isinstance(parse_object(body), dict)
+    except ReversalRefused as refusal:
+        assert refusal.error is ErrorCode.INVALID_REQUEST

@@ -1,0 +1,192 @@
+"""Builds the small worlds of the tests. Every world has an org of its own, so that tests cannot meet."""
+
+import base64
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import count
+from typing import Any
+
+from django.db import transaction
+from django.http import HttpResponse
+from django.test import Client
+from django.utils import timezone
+
+from loyalty.drawing import LotFacts, plan_draws
+from loyalty.identifiers import IdentifierType, identify
+from loyalty.models import Customer, CustomerIdentifier, Draw, EmfSetting, Lot, Org, Program, Redemption
+from loyalty.service import create_api_client
+from reversals.models import Attempt, Reversal, ReversalLine
+
+ON = "Allow_points_redemption_reversal"
+ADDRESS = "/v2/points/reverse"
+
+_org_ids = count(1_000)
+_customer_ids = count(564_000_001)
+_names = count(1)
+
+
+def points(amount: object) -> Decimal:
+    return Decimal(str(amount))
+
+
+def days_ago(days: float) -> datetime:
+    return timezone.now() - timedelta(days=days)
+
+
+def in_days(days: float) -> datetime:
+    return timezone.now() + timedelta(days=days)
+
+
+@dataclass
+class World:
+    """An org with its switch on, one program, one till, and Asha, a customer."""
+
+    org: Org
+    program: Program
+    asha: Customer
+    secret: str
+    username: str = "till.1"
+
+    # Asking
+
+    def ask(self, body: Any = None, *, key: str | None = None, **options: Any) -> HttpResponse:
+        """POSTs the body (JSON, or bytes as they are) as the till, or as `user`, `password`."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {"Authorization": basic(options.pop("user", self.username), options.pop("password", self.secret))}
+        if key is not None:
+            headers["Idempotency-Key"] = key
+        headers |= options.pop("headers", {})
+        content_type = options.pop("content_type", "application/json")
+        address = options.pop("address", ADDRESS)
+        return Client().post(address, content, content_type=content_type, headers=headers, **options)
+
+    def reverse(self, redemption: Redemption, amount: object = None, **options: Any) -> HttpResponse:
+        return self.ask(request_for(redemption, amount), **options)
+
+    # Counting
+
+    def written(self) -> tuple[int, int, Decimal]:
+        """What reversals have written: reversals, lines, and points remaining in lots."""
+        remaining = sum((lot.points_remaining for lot in Lot.objects.filter(org=self.org)), Decimal(0))
+        return (
+            Reversal.objects.filter(org=self.org).count(),
+            ReversalLine.objects.filter(org=self.org).count(),
+            remaining,
+        )
+
+    def attempts(self) -> list[Attempt]:
+        return list(Attempt.objects.filter(org=self.org).order_by("id"))
+
+
+def basic(username: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
+
+
+def request_for(redemption: Redemption, amount: object = None, **changes: Any) -> dict[str, Any]:
+    """The request body that reverses `amount` of the redemption (all of it where None)."""
+    body: dict[str, Any] = {
+        "redemptionId": redemption.public_id,
+        "identifier": {"type": "ID", "value": str(redemption.customer.public_id)},
+    }
+    if amount is not None:
+        body["pointsToBeReversed"] = amount
+    return body | changes
+
+
+def make_org(*, country: str = "IN", **options: Any) -> Org:
+    org_id = next(_org_ids)
+    return Org.objects.create(id=org_id, name=f"Brand {org_id}", country=country, **options)
+
+
+def make_program(org: Org, **options: Any) -> Program:
+    return Program.objects.create(org=org, public_id=next(_names), name="Main", **options)
+
+
+def make_world(*, settings: dict[str, str] | None = None, country: str = "IN", **org_options: Any) -> World:
+    """A world whose settings are the switch and `settings`."""
+    org = make_org(country=country, **org_options)
+    for key, value in ({ON: "yes"} | (settings or {})).items():
+        set_value(org, key, value)
+    _, secret = create_api_client(org=org, username=World.username)
+    return World(org, make_program(org), make_customer(org), secret)
+
+
+def set_value(org: Org, key: str, value: str, *, program: Program | None = None) -> None:
+    """Stores a setting's text as it is, valid or not."""
+    EmfSetting.objects.update_or_create(org=org, program=program, key=key, defaults={"value": value})
+
+
+def make_customer(org: Org, *, identifiers: dict[str, str] | None = None, **options: Any) -> Customer:
+    customer = Customer.objects.create(org=org, public_id=next(_customer_ids), **options)
+    for kind, value in (identifiers or {}).items():
+        named = identify(IdentifierType(kind), value, country=org.country)
+        CustomerIdentifier.objects.create(org=org, customer=customer, type=kind, value=named.value)
+    return customer
+
+
+def make_lot(
+    customer: Customer,
+    amount: object,
+    *,
+    program: Program,
+    expires_at: datetime | None = None,
+    awarded_at: datetime | None = None,
+) -> Lot:
+    return Lot.objects.create(
+        org_id=customer.org_id,
+        program=program,
+        customer=customer,
+        lot_ref=f"LOT-{next(_names)}",
+        points_awarded=points(amount),
+        points_remaining=points(amount),
+        awarded_at=awarded_at or days_ago(100),
+        expires_at=expires_at,
+    )
+
+
+@transaction.atomic
+def redeem(
+    customer: Customer,
+    amount: object,
+    *,
+    program: Program,
+    at: datetime | None = None,
+    public_id: str | None = None,
+    external_reference_number: str | None = None,
+) -> Redemption:
+    """A redemption drawn on the customer's lots as they are at `at`; what they do not cover comes from no lot."""
+    at = at or days_ago(1)
+    redemption = Redemption.objects.create(
+        org_id=customer.org_id,
+        program=program,
+        customer=customer,
+        public_id=public_id or f"R{next(_names):05d}",
+        points=points(amount),
+        redeemed_at=at,
+        external_reference_number=external_reference_number,
+    )
+    lots = {lot.id: lot for lot in Lot.objects.filter(org_id=customer.org_id, customer=customer)}
+    facts = [
+        LotFacts(lot.id, customer.public_id, lot.points_remaining, lot.awarded_at, lot.expires_at)
+        for lot in lots.values()
+    ]
+    for position, draw in enumerate(plan_draws(facts, points(amount), at=at), start=1):
+        Draw.objects.create(
+            org_id=customer.org_id, redemption=redemption, lot_id=draw.lot_id, position=position, points=draw.points
+        )
+        if draw.lot_id is not None:
+            lots[draw.lot_id].points_remaining -= draw.points
+            lots[draw.lot_id].save(update_fields=["points_remaining"])
+    return redemption
+
+
+def redeemed(world: World, amount: object = 10, **options: Any) -> Redemption:
+    """A redemption of Asha's on one lot that never expires and holds just its points."""
+    make_lot(world.asha, amount, program=world.program)
+    return redeem(world.asha, amount, program=world.program, **options)
+
+
+def utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)

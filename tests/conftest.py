@@ -1,0 +1,50 @@
+"""What every test file shares."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connection, connections
+from django.test.utils import setup_databases, teardown_databases
+
+from tests.builders import World, make_world
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_test_environment: None, django_db_blocker: Any) -> Iterator[None]:
+    """The test database, made even where only tests that commit are run: pytest-django does not count those."""
+    with django_db_blocker.unblock():
+        databases = setup_databases(verbosity=0, interactive=False)
+    yield
+    with django_db_blocker.unblock():
+        teardown_databases(databases, verbosity=0)
+
+
+@pytest.fixture
+def world(db: None) -> World:
+    return make_world()
+
+
+@pytest.fixture
+def committed(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """Real commits, for tests with threads or failing connections.
+
+    Nothing is removed afterwards: reversals cannot be deleted, and every world has an org of its own.
+    """
+    with django_db_blocker.unblock():
+        yield
+        connections.close_all()
+
+
+@pytest.fixture
+def on_sqlite() -> None:
+    """For what only a database in a file does."""
+    if connection.vendor != "sqlite":
+        pytest.skip("SQLite only; `make test` runs it there")
+
+
+@pytest.fixture
+def on_postgresql() -> None:
+    """For what SQLite has no notion of: row locks, several writers at once."""
+    if connection.vendor != "postgresql":
+        pytest.skip("PostgreSQL only; `make test` runs it there")

@@ -1,0 +1,169 @@
+"""Repeats: a key replays its answer byte for byte, and without keys the same request is a duplicate."""
+
+import json
+from datetime import timedelta
+
+import pytest
+import time_machine
+from django.utils import timezone
+
+from loyalty.service import create_api_client
+from reversals.models import Attempt, Reversal
+from tests.builders import (
+    ON,
+    World,
+    days_ago,
+    make_customer,
+    make_lot,
+    make_world,
+    redeem,
+    redeemed,
+    request_for,
+    set_value,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+def test_the_same_key_replays_the_reply_byte_for_byte_and_writes_nothing(world: World) -> None:
+    redemption = redeemed(world, 10)
+    first = world.reverse(redemption, 2, key="key-1")
+    set_value(world.org, ON, "no")
+    before, attempts = world.written(), len(world.attempts())
+    again = world.reverse(redemption, 2, key="key-1")
+    assert (again.status_code, again.content) == (200, first.content)
+    assert "Idempotent-Replayed" not in first.headers
+    assert again["Idempotent-Replayed"] == "true"
+    assert again["X-CAP-REQUEST-ID"] != first["X-CAP-REQUEST-ID"]
+    assert (world.written(), len(world.attempts())) == (before, attempts)
+
+
+def test_a_request_is_compared_by_its_meaning_not_by_its_bytes(world: World) -> None:
+    redemption = redeemed(world, 10)
+    body = request_for(redemption, 2)
+    first = world.ask(body, key="key-1")
+    respelled = json.dumps(dict(reversed(body.items())) | {"pointsToBeReversed": 2.0, "note": "x"}, indent=3)
+    again = world.ask(respelled.encode(), key='"key-1"')
+    assert (again.status_code, again.content) == (200, first.content)
+    assert Reversal.objects.filter(org=world.org).count() == 1
+
+
+@pytest.mark.parametrize(
+    "changes", [{"pointsToBeReversed": 3}, {"pointsToBeReversed": None}, {"programId": 1}, {"redemptionId": "other"}]
+)
+def test_the_same_key_with_another_request_is_422(world: World, changes: dict[str, object]) -> None:
+    redemption = redeemed(world, 10)
+    world.reverse(redemption, 2, key="key-1")
+    response = world.ask(request_for(redemption, 2) | changes, key="key-1")
+    assert (response.status_code, response.json()["errors"][0]["code"]) == (422, 887)
+    assert world.attempts()[-1].rule == "KEY_OF_ANOTHER_REQUEST"
+    assert Reversal.objects.filter(org=world.org).count() == 1
+
+
+def test_a_key_belongs_to_the_org_and_not_to_one_client(world: World) -> None:
+    redemption = redeemed(world, 10)
+    first = world.reverse(redemption, 2, key="key-1")
+    _, secret = create_api_client(org=world.org, username="till.2")
+    again = world.reverse(redemption, 2, key="key-1", user="till.2", password=secret)
+    assert again.content == first.content
+    stranger = make_world()
+    assert stranger.reverse(redeemed(stranger, 10), 2, key="key-1").status_code == 200
+
+
+def test_a_definitive_refusal_replays_for_31_days_even_after_its_cause_is_gone(world: World) -> None:
+    set_value(world.org, ON, "no")
+    redemption = redeemed(world, 10)
+    first = world.reverse(redemption, 2, key="key-1")
+    set_value(world.org, ON, "yes")
+    again = world.reverse(redemption, 2, key="key-1")
+    assert (again.status_code, again.content) == (first.status_code, first.content) == (400, first.content)
+    assert again["Idempotent-Replayed"] == "true"
+    with time_machine.travel(timezone.now() + timedelta(days=31, minutes=1)):
+        assert world.reverse(redemption, 2, key="key-1").status_code == 200
+
+
+def test_a_success_replays_for_ever(world: World) -> None:
+    redemption = redeemed(world, 10)
+    first = world.reverse(redemption, 2, key="key-1")
+    with time_machine.travel(timezone.now() + timedelta(days=4000)):
+        assert world.reverse(redemption, 2, key="key-1").content == first.content
+
+
+def test_what_is_not_definitive_leaves_the_key_unused(world: World) -> None:
+    redemption = redeemed(world, 10)
+    assert world.reverse(redemption, 2, key="key-1", password="wrong").status_code == 401
+    assert world.reverse(redemption, 0, key="key-1").status_code == 400
+    assert world.reverse(redemption, 1.0001, key="key-1").status_code == 400
+    assert world.ask(b"", key="key-1", content_type="text/plain").status_code == 415
+    set_value(world.org, "Reversal_paused", "yes")
+    assert world.reverse(redemption, 2, key="key-1").status_code == 503
+    set_value(world.org, "Reversal_paused", "maybe")
+    assert world.reverse(redemption, 2, key="key-1").status_code == 500
+    set_value(world.org, "Reversal_paused", "no")
+    assert world.reverse(redemption, 2, key="key-1").status_code == 200
+
+
+def test_a_part_that_came_from_no_lot_leaves_the_key_unused(world: World) -> None:
+    redemption = redeem(world.asha, 10, program=world.program)
+    assert world.reverse(redemption, key="key-1").json()["errors"][0]["code"] == 899
+    set_value(world.org, "Reversal_reissue_days", "30")
+    assert world.reverse(redemption, key="key-1").status_code == 200
+
+
+@pytest.mark.parametrize("key", ["", "a b", "a,b", "ключ", "x" * 256, '"open', "a" * 10 + "\t"])
+def test_a_malformed_key_is_887(world: World, key: str) -> None:
+    redemption = redeemed(world, 10)
+    response = world.ask(request_for(redemption, 2), HTTP_IDEMPOTENCY_KEY=key)
+    assert (response.status_code, response.json()["errors"][0]["code"]) == (400, 887)
+    assert response.json()["errors"][0]["reason"].startswith("Idempotency-Key: expected ")
+
+
+def test_with_two_different_keys_two_equal_reversals_are_two(world: World) -> None:
+    redemption = redeemed(world, 10)
+    answers = [world.reverse(redemption, 2, key=key) for key in ("key-1", "key-2")]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert Reversal.objects.filter(org=world.org).count() == 2
+
+
+def test_without_a_key_the_same_request_is_a_duplicate_that_names_the_first(world: World) -> None:
+    redemption = redeemed(world, 10)
+    first = world.reverse(redemption, 2).json()["reversalId"]
+    refused = world.reverse(redemption, "2.00").json()["errors"][0]
+    assert (refused["code"], first in refused["reason"]) == (902, True)
+    assert world.reverse(redemption, 3).status_code == 200
+
+
+def test_the_duplicate_window_ends_and_can_be_turned_off(world: World) -> None:
+    redemption = redeemed(world, 10)
+    assert world.reverse(redemption, 2).status_code == 200
+    with time_machine.travel(timezone.now() + timedelta(seconds=61)):
+        assert world.reverse(redemption, 2).status_code == 200
+    set_value(world.org, "Reversal_duplicate_window_seconds", "0")
+    assert world.reverse(redemption, 2).status_code == 200
+
+
+def test_only_what_came_without_a_key_counts_as_an_earlier_duplicate(world: World) -> None:
+    redemption = redeemed(world, 10)
+    assert world.reverse(redemption, 2, key="key-1").status_code == 200
+    assert world.reverse(redemption, 2).status_code == 200
+    assert world.reverse(redemption, 2, key="key-2").status_code == 200
+
+
+def test_the_kept_reply_holds_no_identifier_and_a_replay_echoes_what_was_sent(world: World) -> None:
+    asha = make_customer(world.org, identifiers={"MOBILE": "919740000000"})
+    make_lot(asha, 10, program=world.program)
+    redemption = redeem(asha, 10, program=world.program)
+    body = request_for(redemption, 2, identifier={"type": "mobile", "value": "919740000000"})
+    first = world.ask(body, key="key-1")
+    kept = Attempt.objects.get(org=world.org, idempotency_key="key-1")
+    assert "9740000000" not in kept.reply + kept.identifier_masked
+    assert kept.identifier_masked == "********0000"
+    assert world.ask(body, key="key-1").content == first.content
+    assert first.json()["identifier"] == body["identifier"]
+
+
+def test_a_key_that_was_held_long_ago_by_a_refusal_is_free_again_for_another_request(world: World) -> None:
+    redemption = redeemed(world, 10)
+    assert world.reverse(redemption, 11, key="key-1").json()["errors"][0]["code"] == 817
+    Attempt.objects.filter(org=world.org).update(created_at=days_ago(32))
+    assert world.reverse(redemption, 10, key="key-1").status_code == 200

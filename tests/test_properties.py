@@ -1,0 +1,208 @@
+"""Laws of the ledger as properties: against all amounts, and against an independent model over any history."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+import time_machine
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from loyalty.models import Lot
+from reversals.verification import broken_laws
+from tests.builders import World, make_lot, make_world, redeem, set_value
+
+pytestmark = pytest.mark.django_db
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+thousandths = st.integers(min_value=1, max_value=20_000)
+
+
+def amount(count: int) -> Decimal:
+    return Decimal(count).scaleb(-3)
+
+
+def world_with_lots(sizes: list[int]) -> World:
+    """Lots that expire in the order of `sizes`, one day apart, long after everything else happens."""
+    world = make_world()
+    for day, size in enumerate(sizes):
+        make_lot(
+            world.asha, amount(size), program=world.program, awarded_at=START, expires_at=START + timedelta(9000 + day)
+        )
+    return world
+
+
+def remaining(world: World) -> list[Decimal]:
+    return list(Lot.objects.filter(org=world.org).order_by("expires_at").values_list("points_remaining", flat=True))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sizes=st.lists(thousandths, min_size=1, max_size=5), data=st.data())
+def test_redeeming_r_and_reversing_p_leaves_what_redeeming_r_minus_p_leaves(
+    sizes: list[int], data: st.DataObject
+) -> None:
+    redeemed = data.draw(st.integers(min_value=1, max_value=sum(sizes)), label="redeemed")
+    returned = data.draw(st.integers(min_value=1, max_value=redeemed), label="returned")
+    world, other = world_with_lots(sizes), world_with_lots(sizes)
+    redemption = redeem(world.asha, amount(redeemed), program=world.program)
+    first = data.draw(st.integers(min_value=0, max_value=returned), label="in a first part")
+    for number, part in enumerate((first, returned - first)):
+        if not part:
+            continue
+        response = world.reverse(redemption, str(amount(part)), key=f"key-{number}")
+        assert response.status_code == 200
+    if redeemed > returned:
+        redeem(other.asha, amount(redeemed - returned), program=other.program)
+    assert remaining(world) == remaining(other)
+    assert broken_laws(world.org.id) == []
+
+
+@dataclass
+class ModelLot:
+    """A lot of the model, in whole thousandths."""
+
+    left: int
+    awarded_at: datetime
+    expires_at: datetime | None
+
+
+@dataclass
+class ModelRedemption:
+    """The lots that it drew, in order, with what is still drawn from each; None for what no lot covered."""
+
+    public_id: str
+    drawn: list[tuple[ModelLot | None, int]] = field(default_factory=list)
+
+    @property
+    def left(self) -> int:
+        return sum(points for _, points in self.drawn)
+
+
+class Ledger(RuleBasedStateMachine):
+    """Awards, redeems, reverses and lets time pass, in any order; the model knows what each answer must be."""
+
+    @initialize(reissues=st.booleans())
+    def begin(self, reissues: bool) -> None:
+        self.world = make_world()
+        self.reissues = reissues
+        if reissues:
+            set_value(self.world.org, "Reversal_reissue_days", "5")
+        self.day, self.count = 0, 0
+        self.lots: list[ModelLot] = []
+        self.redemptions: list[tuple[ModelRedemption, object]] = []
+
+    @property
+    def now(self) -> datetime:
+        return START + timedelta(days=self.day, minutes=self.count)
+
+    @rule(points=thousandths, lives=st.none() | st.integers(min_value=1, max_value=20))
+    def award(self, points: int, lives: int | None) -> None:
+        self.count += 1
+        expires_at = None if lives is None else START + timedelta(days=self.day + lives)
+        make_lot(
+            self.world.asha, amount(points), program=self.world.program, awarded_at=self.now, expires_at=expires_at
+        )
+        self.lots.append(ModelLot(points, self.now, expires_at))
+
+    @rule(days=st.integers(min_value=1, max_value=10))
+    def wait(self, days: int) -> None:
+        self.day += days
+
+    @rule(points=thousandths)
+    def spend(self, points: int) -> None:
+        self.count += 1
+        public = redeem(self.world.asha, amount(points), program=self.world.program, at=self.now)
+        redemption = ModelRedemption(public.public_id)
+        usable = [lot for lot in self.lots if lot.left and not self.has_expired(lot)]
+        usable.sort(key=lambda lot: (lot.expires_at or datetime.max.replace(tzinfo=UTC), lot.awarded_at))
+        for lot in usable:
+            taken = min(points, lot.left)
+            if taken:
+                lot.left -= taken
+                points -= taken
+                redemption.drawn.append((lot, taken))
+        if points:
+            redemption.drawn.insert(0, (None, points))
+        self.redemptions.append((redemption, public))
+
+    def has_expired(self, lot: ModelLot) -> bool:
+        return lot.expires_at is not None and lot.expires_at <= self.now
+
+    @precondition(lambda self: self.redemptions)
+    @rule(which=st.integers(min_value=0), points=st.none() | thousandths)
+    def give_back(self, which: int, points: int | None) -> None:
+        redemption, public = self.redemptions[which % len(self.redemptions)]
+        self.count += 1
+        with time_machine.travel(self.now, tick=False):
+            asked = None if points is None else str(amount(points))
+            response = self.world.reverse(public, asked, key=f"key-{self.count}")
+            expected = self.expected(redemption, points)
+        body = response.json()
+        if isinstance(expected, int):
+            assert body["errors"][0]["code"] == expected
+            return
+        available, expired = expected
+        assert body["pointsReversedDetails"] == {
+            "available": float(amount(available)),
+            "expired": float(amount(expired)),
+        }
+        assert body["pointsReversed"] == float(amount(available + expired))
+
+    def expected(self, redemption: ModelRedemption, points: int | None) -> int | tuple[int, int]:
+        """The refusal's code, or the available and the expired points; what is accepted is done in the model."""
+        if not redemption.left:
+            return 902
+        missing = redemption.left if points is None else points
+        if missing > redemption.left:
+            return 817
+        covered = sum(drawn for lot, drawn in redemption.drawn if lot is not None)
+        if missing > covered and not self.reissues:
+            return 899
+        available = expired = reissued = 0
+        while missing:
+            lot, drawn = redemption.drawn.pop()
+            returned = min(missing, drawn)
+            missing -= returned
+            if drawn > returned:
+                redemption.drawn.append((lot, drawn - returned))
+            if lot is not None:
+                lot.left += returned
+            if lot is not None and not self.has_expired(lot):
+                available += returned
+            elif self.reissues:
+                reissued += returned
+            else:
+                expired += returned
+        if reissued:
+            self.lots.append(ModelLot(reissued, self.now, self.now + timedelta(days=5)))
+        return available + reissued, expired
+
+    @invariant()
+    def the_lots_are_as_the_model_says(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        stored = Lot.objects.filter(org=self.world.org).order_by("id").values_list("points_remaining", flat=True)
+        assert list(stored) == [amount(lot.left) for lot in self.lots]
+
+    def teardown(self) -> None:
+        if hasattr(self, "world"):
+            assert broken_laws(self.world.org.id) == []
+
+
+def test_any_history_leaves_what_the_model_says(db: None) -> None:
+    run_state_machine_as_test(
+        Ledger,
+        settings=settings(
+            max_examples=30, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )

@@ -1,0 +1,197 @@
+"""Fifty clients at one redemption: exactly what is left is given back, and the lock is what makes it so."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.db import connection, connections, transaction
+
+from loyalty import selectors
+from loyalty.models import Customer, Lot, Redemption
+from reversals import rules
+from reversals.models import Reversal
+from reversals.verification import broken_laws
+from tests.builders import World, make_lot, make_world, redeem, redeemed
+
+pytestmark = pytest.mark.usefixtures("committed", "on_postgresql")
+
+CLIENTS = 50
+
+
+def at_once(calls: list[Callable[[], Any]]) -> list[Any]:
+    """Runs every call in a thread of its own, all released at the same moment."""
+    barrier = threading.Barrier(len(calls))
+
+    def run(call: Callable[[], Any]) -> Any:
+        try:
+            barrier.wait(timeout=30)
+            return call()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(run, calls))
+
+
+def codes(answers: list[Any]) -> Counter[tuple[int, int]]:
+    """How many answers there are of each HTTP status and code (0 for success)."""
+    return Counter(
+        (answer.status_code, answer.json()["errors"][0]["code"] if answer.json()["errors"] else 0) for answer in answers
+    )
+
+
+def assert_ledger_holds(world: World) -> None:
+    assert broken_laws(world.org.id) == []
+
+
+def test_fifty_full_reversals_give_back_once() -> None:
+    world = make_world()
+    redemption = redeemed(world, 10)
+    answers = at_once([lambda: world.reverse(redemption)] * CLIENTS)
+    assert codes(answers) == {(200, 0): 1, (400, 902): CLIENTS - 1}
+    assert Lot.objects.get(org=world.org).points_remaining == 10
+    assert_ledger_holds(world)
+
+
+def test_fifty_partial_reversals_with_keys_give_back_what_there_is() -> None:
+    world = make_world()
+    make_lot(world.asha, 4, program=world.program)
+    make_lot(world.asha, 6, program=world.program)
+    redemption = redeem(world.asha, 10, program=world.program)
+    answers = at_once([lambda n=n: world.reverse(redemption, 0.3, key=f"key-{n}") for n in range(CLIENTS)])
+    # 33 times 0.3 is 9.9; then 0.1 is left, which is less than asked.
+    assert codes(answers) == {(200, 0): 33, (400, 817): CLIENTS - 33}
+    assert Redemption.objects.get(id=redemption.id).points_reversed == Decimal("9.9")
+    assert_ledger_holds(world)
+
+
+def test_fifty_requests_with_one_key_are_one_reversal_and_one_reply() -> None:
+    world = make_world()
+    redemption = redeemed(world, 10)
+    answers = at_once([lambda: world.reverse(redemption, 2, key="one")] * CLIENTS)
+    assert codes(answers) == {(200, 0): CLIENTS}
+    assert len({answer.content for answer in answers}) == 1
+    assert sum("Idempotent-Replayed" not in answer.headers for answer in answers) == 1
+    assert Reversal.objects.filter(org=world.org).count() == 1
+    assert_ledger_holds(world)
+
+
+def test_one_key_for_two_requests_makes_one_of_them() -> None:
+    world = make_world()
+    redemptions = [redeemed(world, 10) for _ in range(2)]
+    answers = at_once([lambda r=r: world.reverse(r, 2, key="one") for r in redemptions * 10])
+    made = Reversal.objects.get(org=world.org)
+    assert codes(answers) == {(200, 0): 10, (422, 887): 10}
+    assert made.points == 2
+    assert_ledger_holds(world)
+
+
+def test_a_limit_holds_over_all_redemptions_of_a_customer() -> None:
+    world = make_world(settings={"Reversal_limit_count": "3"})
+    redemptions = [redeemed(world, 10) for _ in range(10)]
+    answers = at_once([lambda r=r: world.reverse(r) for r in redemptions])
+    assert codes(answers) == {(200, 0): 3, (400, 903): 7}
+    assert_ledger_holds(world)
+
+
+def meet_after_reading(monkeypatch: pytest.MonkeyPatch, clients: int) -> list[bool]:
+    """Makes every reversal wait, after reading its facts, until all have read theirs or 1 s has passed."""
+    barrier, met = threading.Barrier(clients), []
+    decide = rules.plan_reversal
+
+    def decide_together(facts: rules.Facts) -> rules.Plan:
+        try:
+            barrier.wait(timeout=1)
+            met.append(True)
+        except threading.BrokenBarrierError:
+            met.append(False)
+        return decide(facts)
+
+    monkeypatch.setattr(rules, "plan_reversal", decide_together)
+    return met
+
+
+def test_with_the_lock_no_two_reversals_decide_on_the_same_facts(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world()
+    redemption = redeemed(world, 10)
+    met = meet_after_reading(monkeypatch, clients=2)
+    answers = at_once([lambda: world.reverse(redemption)] * 2)
+    assert met == [False, False]
+    assert codes(answers) == {(200, 0): 1, (400, 902): 1}
+
+
+def test_without_the_lock_the_same_race_goes_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shows that the races can fail: only the constraints then stand between a redemption and a double."""
+    monkeypatch.setattr(selectors, "REDEMPTION_LOCK", "")
+    world = make_world()
+    redemption = redeemed(world, 10)
+    met = meet_after_reading(monkeypatch, clients=2)
+    answers = at_once([lambda: world.reverse(redemption)] * 2)
+    assert met == [True, True]
+    assert codes(answers) != {(200, 0): 1, (400, 902): 1}
+    assert_ledger_holds(world)
+
+
+def test_without_the_lock_a_limit_is_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selectors, "REDEMPTION_LOCK", "")
+    world = make_world(settings={"Reversal_limit_count": "1"})
+    redemptions = [redeemed(world, 10) for _ in range(2)]
+    meet_after_reading(monkeypatch, clients=2)
+    answers = at_once([lambda r=r: world.reverse(r) for r in redemptions])
+    assert codes(answers) == {(200, 0): 2}
+
+
+def hold(lock: Callable[[], object]) -> tuple[threading.Thread, threading.Event]:
+    """A thread that holds a lock in a transaction of its own until the event is set."""
+    held, release = threading.Event(), threading.Event()
+
+    def run() -> None:
+        with transaction.atomic():
+            lock()
+            held.set()
+            release.wait(timeout=30)
+            transaction.set_rollback(True)
+        connections.close_all()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert held.wait(timeout=10)
+    return thread, release
+
+
+def test_a_customer_who_stays_locked_is_896_within_the_lock_timeout_and_the_key_stays_free() -> None:
+    world = make_world()
+    redemption = redeemed(world, 10)
+    thread, release = hold(lambda: Customer.objects.select_for_update().get(id=world.asha.id))
+    refused = world.reverse(redemption, 2, key="key-1")
+    release.set()
+    thread.join()
+    assert (refused.status_code, refused.json()["errors"][0]["code"], refused["Retry-After"]) == (503, 896, "1")
+    assert world.attempts()[-1].rule == "BUSY"
+    assert world.reverse(redemption, 2, key="key-1").status_code == 200
+
+
+def test_a_key_whose_first_request_still_runs_is_409() -> None:
+    world = make_world()
+    redemption = redeemed(world, 10)
+
+    def take_key() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO reversals_attempt (id, org_id, created_at, request_id, channel, made_by, reason,"
+                " redemption_id_asked, external_reference_asked, identifier_type, identifier_masked, idempotency_key,"
+                " holds_key, fingerprint, rule, refusal_reason, reply)"
+                " VALUES (%s, %s, now(), '', 'API', '', '', '', '', '', '', 'key-1', TRUE, '', '', '', '')",
+                [world.org.id, world.org.id],
+            )
+
+    thread, release = hold(take_key)
+    refused = world.reverse(redemption, 2, key="key-1")
+    release.set()
+    thread.join()
+    assert (refused.status_code, refused.json()["errors"][0]["code"], refused["Retry-After"]) == (409, 896, "1")
+    assert world.reverse(redemption, 2, key="key-1").status_code == 200

@@ -1,0 +1,977 @@
+"""The management commands: what each does, prints with --json, and refuses with a message and an exit code."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.conf import settings
+from django.core.management import CommandError, call_command
+from django.db import connection, models, transaction
+
+from loyalty.credentials import md5_form
+from loyalty.models import ApiClient, ApiSecret, EmfChange, EmfSetting, Lot, Org, Program
+from reversals.models import Attempt, Reversal
+from reversals.verification import LAWS
+from tests.builders import (
+    World,
+    days_ago,
+    in_days,
+    make_lot,
+    make_org,
+    make_program,
+    make_world,
+    points,
+    redeem,
+    redeemed,
+    request_for,
+    set_value,
+)
+
+pytestmark = pytest.mark.django_db
+
+ORG_ID = 900_001
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+def run(*words: object) -> dict[str, Any]:
+    """What the command prints with --json: one JSON object and nothing else."""
+    return json.loads(printed(*words, "--json"))
+
+
+def printed(*words: object) -> str:
+    output = io.StringIO()
+    call_command(*map(str, words), stdout=output)
+    return output.getvalue()
+
+
+def refusal_of(*words: object) -> str:
+    """The message of a command that exits with a code other than 0 and prints nothing on stdout."""
+    output = io.StringIO()
+    with pytest.raises(CommandError) as refused:
+        call_command(*map(str, words), "--json", stdout=output)
+    assert refused.value.returncode == 1
+    assert output.getvalue() == ""
+    return str(refused.value)
+
+
+# Every command
+
+
+def run_apart(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command as a shell does, on an empty database of its own."""
+    environment = os.environ | {"DATABASE_URL": f"sqlite:///{folder / 'empty.sqlite3'}"}
+    manage = [sys.executable, str(settings.BASE_DIR / "manage.py")]
+    return subprocess.run([*manage, *words], env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_refused_command_says_so_on_stderr_and_exits_with_1(tmp_path: Path) -> None:
+    done = run_apart(tmp_path, "import_ledger", str(tmp_path), "--json")
+    expected = f"CommandError: {tmp_path} holds none of customers.csv, points.csv, redemptions.csv (or .csv.gz)\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", expected)
+
+
+def test_a_database_without_tables_is_said_on_stderr_without_a_traceback(tmp_path: Path) -> None:
+    done = run_apart(tmp_path, "create_org", "7", "Brand", "--json")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "CommandError: the database failed (no such table: loyalty_org); is it reachable, and has migrate been run?\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("create_org", "seven", "Brand"),
+        ("create_org", "7"),
+        ("create_program", 7, "main", "Main"),
+        ("create_api_client", 7),
+        ("set_emf", 7, "Reversal_paused", "yes", "--reason", "R"),
+        ("set_emf", 7, "Reversal_paused", "yes", "--ticket", "T"),
+        ("import_ledger",),
+        ("reverse_points", 7, "R1", "--reason", "R"),
+        ("reverse_points", 7, "R1", "--by", "asha"),
+        ("verify_ledger", "--org", "seven"),
+        ("purge_attempts",),
+        ("purge_attempts", "--older-than", "week"),
+    ],
+    ids=lambda words: " ".join(map(str, words)),
+)
+def test_a_missing_or_unreadable_argument_is_refused(words: tuple[object, ...]) -> None:
+    assert refusal_of(*words).startswith("Error: ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("create_program", ORG_ID, 1, "Main"),
+        ("create_api_client", ORG_ID, "till.1"),
+        ("set_emf", ORG_ID, "Reversal_paused", "yes", "--ticket", "T", "--reason", "R"),
+        ("reverse_points", ORG_ID, "R1", "--reason", "R", "--by", "ravi"),
+        ("verify_ledger", "--org", ORG_ID),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_command_for_an_unknown_org_is_refused(words: tuple[object, ...]) -> None:
+    assert refusal_of(*words) == f"there is no org {ORG_ID}; create_org makes one"
+
+
+def test_without_json_a_command_prints_one_line_for_each_value() -> None:
+    assert printed("create_org", ORG_ID, "Brand") == f"org_id: {ORG_ID}\nname: Brand\ncountry: IN\nv2_enabled: True\n"
+
+
+# create_org and create_program
+
+
+def test_create_org_makes_an_active_org_of_india_with_the_v2_api() -> None:
+    assert run("create_org", ORG_ID, "Brand") == {
+        "org_id": ORG_ID,
+        "name": "Brand",
+        "country": "IN",
+        "v2_enabled": True,
+    }
+    org = Org.objects.get(id=ORG_ID)
+    assert (org.name, org.country, org.v2_enabled, org.is_active) == ("Brand", "IN", True, True)
+
+
+def test_create_org_takes_a_country_and_no_v2() -> None:
+    made = run("create_org", ORG_ID, "Brand", "--country", "vn", "--no-v2")
+    assert made == {"org_id": ORG_ID, "name": "Brand", "country": "VN", "v2_enabled": False}
+    org = Org.objects.get(id=ORG_ID)
+    assert (org.country, org.v2_enabled) == ("VN", False)
+
+
+def test_create_org_refuses_an_id_that_is_taken() -> None:
+    org = make_org()
+    assert refusal_of("create_org", org.id, "Brand") == f"there is already an org {org.id}"
+    assert Org.objects.get(id=org.id).name == org.name
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((0, "Brand"), "Constraint “org_id_positive” is violated."),
+        ((ORG_ID, ""), "name: This field cannot be blank."),
+        ((ORG_ID, "Brand", "--country", "I1"), "country: Two capital letters, ISO 3166: IN, VN, US."),
+        (
+            (ORG_ID, "Brand", "--country", "IND"),
+            "country: Two capital letters, ISO 3166: IN, VN, US.; "
+            "country: Ensure this value has at most 2 characters (it has 3).",
+        ),
+        ((ORG_ID, "b" * 201), "name: Ensure this value has at most 200 characters (it has 201)."),
+    ],
+    ids=["id 0", "no name", "country with a digit", "country of three letters", "long name"],
+)
+def test_create_org_refuses_what_an_org_cannot_be(words: tuple[object, ...], message: str) -> None:
+    before = Org.objects.count()
+    assert refusal_of("create_org", *words) == message
+    assert Org.objects.count() == before
+
+
+def test_create_program_makes_an_active_program_of_the_org() -> None:
+    org = make_org()
+    assert run("create_program", org.id, 973, "Main") == {"org_id": org.id, "program_id": 973, "name": "Main"}
+    program = Program.objects.get(org=org)
+    assert (program.public_id, program.name, program.is_active) == (973, "Main", True)
+
+
+def test_create_program_refuses_an_id_that_the_org_has_already(world: World) -> None:
+    taken = world.program.public_id
+    assert refusal_of("create_program", world.org.id, taken, "Other") == (
+        f"org {world.org.id} already has a program {taken}"
+    )
+    assert Program.objects.get(org=world.org).name == "Main"
+
+
+def test_two_orgs_may_have_a_program_of_one_id(world: World) -> None:
+    other, public_id = make_org(), world.program.public_id
+    made = run("create_program", other.id, public_id, "Main")
+    assert made == {"org_id": other.id, "program_id": public_id, "name": "Main"}
+
+
+# create_api_client
+
+
+def test_create_api_client_prints_a_secret_that_the_api_accepts(world: World) -> None:
+    made = run("create_api_client", world.org.id, "till.2")
+    secret = made.pop("secret")
+    assert made == {"org_id": world.org.id, "username": "till.2"}
+    assert len(secret) == 43
+    assert world.reverse(redeemed(world), 1, user="till.2", password=secret).status_code == 200
+    assert world.reverse(redeemed(world), 1, user="till.2", password=md5_form(secret)).status_code == 200
+
+
+def test_create_api_client_keeps_no_secret_in_the_clear(world: World) -> None:
+    run("create_api_client", world.org.id, "till.2", "--secret", SECRET)
+    kept = ApiSecret.objects.get(org=world.org, client__username="till.2")
+    assert SECRET not in (kept.digest, kept.md5_digest)
+    assert md5_form(SECRET) not in (kept.digest, kept.md5_digest)
+
+
+def test_create_api_client_takes_a_secret_of_32_characters(world: World) -> None:
+    made = run("create_api_client", world.org.id, "till.2", "--secret", SECRET)
+    assert made == {"org_id": world.org.id, "username": "till.2", "secret": SECRET}
+    assert world.reverse(redeemed(world), 1, user="till.2", password=SECRET).status_code == 200
+
+
+def test_create_api_client_refuses_a_secret_of_31_characters_and_keeps_no_client(world: World) -> None:
+    message = refusal_of("create_api_client", world.org.id, "till.2", "--secret", SECRET[1:])
+    assert message == "the secret has 31 characters; expected at least 32"
+    assert not ApiClient.objects.filter(org=world.org, username="till.2").exists()
+
+
+def test_create_api_client_refuses_a_username_that_the_org_has_already(world: World) -> None:
+    message = refusal_of("create_api_client", world.org.id, world.username)
+    assert message == f"org {world.org.id} already has an API client {world.username}"
+    assert ApiSecret.objects.filter(org=world.org).count() == 1
+
+
+@pytest.mark.parametrize("username", ["", "till:1", "till\n1"], ids=["empty", "colon", "line break"])
+def test_create_api_client_refuses_a_username_that_http_basic_cannot_carry(world: World, username: str) -> None:
+    assert refusal_of("create_api_client", world.org.id, username) == (
+        "an API username needs printable characters and no colon, which HTTP Basic ends it with"
+    )
+
+
+def test_create_api_client_refuses_credentials_that_another_org_has(world: World) -> None:
+    run("create_api_client", make_org().id, "till.2", "--secret", SECRET)
+    message = refusal_of("create_api_client", world.org.id, "till.2", "--secret", SECRET)
+    assert message == "this username and secret are in use already; choose another secret"
+    assert not ApiClient.objects.filter(org=world.org, username="till.2").exists()
+
+
+# set_emf
+
+
+def set_emf(world: World, key: str, value: str, *words: object) -> dict[str, Any]:
+    return run("set_emf", world.org.id, key, value, "--ticket", "T-1", "--reason", "asked by ops", *words)
+
+
+def refusal_of_set_emf(world: World, key: str, value: str, *words: object) -> str:
+    """The refusal of a setting, of which neither a value nor history is kept."""
+    before = (stored(world), len(history(world)))
+    message = refusal_of("set_emf", world.org.id, key, value, "--ticket", "T-1", "--reason", "asked by ops", *words)
+    assert (stored(world), len(history(world))) == before
+    return message
+
+
+def stored(world: World) -> set[tuple[int | None, str, str]]:
+    settings_of_org = EmfSetting.objects.filter(org=world.org)
+    return set(settings_of_org.values_list("program__public_id", "key", "value"))
+
+
+def history(world: World) -> list[tuple[str, str, str]]:
+    changes = EmfChange.objects.filter(org=world.org).order_by("id")
+    return list(changes.values_list("key", "old_value", "new_value"))
+
+
+SWITCH = (None, "Allow_points_redemption_reversal", "yes")
+
+
+def test_set_emf_stores_a_value_for_the_org(world: World) -> None:
+    assert set_emf(world, "Reversal_window_days", "90") == {
+        "org_id": world.org.id,
+        "program_id": None,
+        "key": "Reversal_window_days",
+        "old_value": "",
+        "new_value": "90",
+        "ticket": "T-1",
+    }
+    assert stored(world) == {SWITCH, (None, "Reversal_window_days", "90")}
+
+
+def test_set_emf_stores_a_value_for_one_program(world: World) -> None:
+    public_id = world.program.public_id
+    assert set_emf(world, "Reversal_window_days", "90", "--program", public_id) == {
+        "org_id": world.org.id,
+        "program_id": public_id,
+        "key": "Reversal_window_days",
+        "old_value": "",
+        "new_value": "90",
+        "ticket": "T-1",
+    }
+    assert stored(world) == {SWITCH, (public_id, "Reversal_window_days", "90")}
+
+
+def test_set_emf_works_from_the_next_request_on(world: World) -> None:
+    redemption = redeemed(world)
+    set_emf(world, "Allow_points_redemption_reversal", "no")
+    assert world.reverse(redemption, 1).json()["errors"][0]["code"] == 818
+    set_emf(world, "Allow_points_redemption_reversal", "yes")
+    assert world.reverse(redemption, 1).status_code == 200
+
+
+def test_set_emf_keeps_who_changed_what_when_and_why(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "meera")
+    set_emf(world, "Reversal_window_days", "90")
+    set_emf(world, "Reversal_window_days", "60", "--program", world.program.public_id)
+    org_change, program_change = EmfChange.objects.filter(org=world.org).order_by("id")
+    for change, program, value in ((org_change, None, "90"), (program_change, world.program, "60")):
+        assert (change.program, change.key) == (program, "Reversal_window_days")
+        assert (change.old_value, change.new_value) == ("", value)
+        assert (change.ticket, change.reason) == ("T-1", "asked by ops")
+        assert change.changed_by == "meera (command)"
+        assert days_ago(0.01) < change.changed_at < in_days(0.01)
+
+
+def test_set_emf_keeps_the_value_before_each_change(world: World) -> None:
+    for value in ("90", "60", ""):
+        set_emf(world, "Reversal_window_days", value)
+    key = "Reversal_window_days"
+    assert history(world) == [(key, "", "90"), (key, "90", "60"), (key, "60", "")]
+
+
+def test_set_emf_with_an_empty_value_removes_the_stored_one(world: World) -> None:
+    set_emf(world, "Reversal_window_days", "90")
+    set_emf(world, "Reversal_window_days", "60", "--program", world.program.public_id)
+    removed = set_emf(world, "Reversal_window_days", "", "--program", world.program.public_id)
+    assert (removed["old_value"], removed["new_value"]) == ("60", "")
+    assert stored(world) == {SWITCH, (None, "Reversal_window_days", "90")}
+
+
+def test_set_emf_refuses_an_unknown_key_and_names_the_one_meant(world: World) -> None:
+    assert refusal_of_set_emf(world, "Reversal_windows_days", "90") == (
+        "Reversal_windows_days is no EMF setting; did you mean Reversal_window_days?"
+    )
+
+
+def test_set_emf_refuses_an_unknown_key_that_is_like_no_other(world: World) -> None:
+    assert refusal_of_set_emf(world, "Colour", "red") == "Colour is no EMF setting; see the list of keys"
+
+
+BAD_VALUES = [
+    ("Allow_points_redemption_reversal", "perhaps", "expected yes or no"),
+    ("Reversal_paused", "2", "expected yes or no"),
+    ("Reversal_window_days", "0", "expected a whole number from 1 to 36500"),
+    ("Reversal_window_days", "1.5", "expected a whole number from 1 to 36500"),
+    ("Reversal_limit_count", "-1", "expected a whole number from 0 to 1000000000"),
+    ("Reversal_limit_points", "-1", "expected points of 0 or more"),
+    ("Reversal_limit_points", "1.0001", "expected points of 0 or more, at most 3 decimals"),
+    ("Reversal_limit_days", "0", "expected a whole number from 1 to 36500"),
+    ("Reversal_duplicate_window_seconds", "soon", "expected a whole number from 0 to 31536000"),
+    ("Reversal_reissue_days", "0", "expected a whole number from 1 to 36500"),
+    ("Reversal_approval_points", "many", "expected points of 0 or more, a number"),
+    ("Reversal_error_dialect", "Engine", "expected documented or engine"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "expected"), BAD_VALUES)
+def test_set_emf_refuses_a_value_that_does_not_parse(world: World, key: str, value: str, expected: str) -> None:
+    assert refusal_of_set_emf(world, key, value) == f"{key} cannot be '{value}': {expected}"
+
+
+def test_set_emf_refuses_an_unknown_customer_status(world: World) -> None:
+    assert refusal_of_set_emf(world, "Reversal_blocked_statuses", "FRAUD,GONE") == (
+        "Reversal_blocked_statuses cannot be 'FRAUD,GONE': "
+        "expected ACTIVE, FRAUD, DEACTIVATED or MERGED, with commas; not GONE"
+    )
+
+
+@pytest.mark.parametrize(("key", "value"), [("Reversal_paused", "yes"), ("Reversal_error_dialect", "engine")])
+def test_set_emf_refuses_a_key_of_the_org_for_a_program(world: World, key: str, value: str) -> None:
+    message = refusal_of_set_emf(world, key, value, "--program", world.program.public_id)
+    assert message == f"{key} can be set for the org only, not for a program"
+
+
+def test_set_emf_refuses_another_orgs_program(world: World) -> None:
+    foreign = make_program(make_org()).public_id
+    message = refusal_of_set_emf(world, "Reversal_window_days", "90", "--program", foreign)
+    assert message == f"org {world.org.id} has no program {foreign}; create_program makes one"
+
+
+@pytest.mark.parametrize(("ticket", "reason"), [(" ", "asked by ops"), ("T-1", " ")], ids=["no ticket", "no reason"])
+def test_set_emf_refuses_a_change_without_ticket_or_reason(world: World, ticket: str, reason: str) -> None:
+    words = (world.org.id, "Reversal_window_days", "90", "--ticket", ticket, "--reason", reason)
+    assert refusal_of("set_emf", *words) == "a change of a setting needs a ticket and a reason"
+    assert (stored(world), history(world)) == ({SWITCH}, [])
+
+
+# reverse_points
+
+
+def reverse(world: World, redemption_id: str, *words: object) -> dict[str, Any]:
+    return run("reverse_points", world.org.id, redemption_id, "--reason", "till broke", "--by", "ravi", *words)
+
+
+def refusal_of_reversal(world: World, redemption_id: str, *words: object) -> str:
+    """The message of a manual reversal that is refused and writes no points."""
+    before = world.written()
+    message = refusal_of(
+        "reverse_points", world.org.id, redemption_id, "--reason", "till broke", "--by", "ravi", *words
+    )
+    assert world.written() == before
+    return message
+
+
+def test_reverse_points_gives_back_all_that_is_left(world: World) -> None:
+    redemption = redeemed(world, "12.5")
+    answer = reverse(world, redemption.public_id)
+    reversal = Reversal.objects.get(org=world.org)
+    assert answer == {
+        "org_id": world.org.id,
+        "redemption_id": redemption.public_id,
+        "reversal_id": reversal.public_id,
+        "points": "12.5",
+        "available": "12.5",
+        "expired": "0",
+    }
+    assert world.written() == (1, 1, points("12.5"))
+
+
+def test_reverse_points_gives_back_a_part_and_says_what_of_it_has_expired(world: World) -> None:
+    make_lot(world.asha, 4, program=world.program)
+    make_lot(world.asha, 6, program=world.program, expires_at=days_ago(1))
+    redemption = redeem(world.asha, 10, program=world.program, at=days_ago(2))
+    answer = reverse(world, redemption.public_id, "--points", "5.25")
+    assert (answer["points"], answer["available"], answer["expired"]) == ("5.25", "4", "1.25")
+    assert world.written() == (1, 2, points("5.25"))
+
+
+def test_reverse_points_keeps_who_asked_through_which_channel_and_why(world: World) -> None:
+    redemption = redeemed(world, 10)
+    reverse(world, redemption.public_id, "--points", "2")
+    reversal = Reversal.objects.get(org=world.org)
+    assert (reversal.channel, reversal.client, reversal.made_by, reversal.reason) == (
+        "COMMAND",
+        None,
+        "ravi",
+        "till broke",
+    )
+    [attempt] = world.attempts()
+    assert (attempt.channel, attempt.client, attempt.made_by, attempt.reason) == ("COMMAND", None, "ravi", "till broke")
+    assert (attempt.redemption_id_asked, attempt.points_asked) == (redemption.public_id, points(2))
+    assert (attempt.reversal, attempt.code, attempt.rule) == (reversal, None, "")
+
+
+def test_reverse_points_answers_with_the_message_of_the_ladder_and_records_the_attempt(world: World) -> None:
+    redemption = redeemed(world, 10)
+    reason = "10.001 points were asked and 10 are left to reverse."
+    message = refusal_of_reversal(world, redemption.public_id, "--points", "10.001")
+    assert message == f"817 Points reversal failed due to insufficient points: {reason}"
+    [attempt] = world.attempts()
+    assert (attempt.channel, attempt.client, attempt.made_by, attempt.reason) == ("COMMAND", None, "ravi", "till broke")
+    assert (attempt.redemption_id_asked, attempt.points_asked) == (redemption.public_id, points("10.001"))
+    assert (attempt.code, attempt.rule, attempt.refusal_reason) == (817, "MORE_THAN_LEFT", reason)
+    assert attempt.reversal is None
+
+
+def test_reverse_points_of_another_orgs_redemption_finds_nothing(world: World) -> None:
+    foreign = redeemed(make_world())
+    message = refusal_of_reversal(world, foreign.public_id)
+    assert message.startswith("804 Unable to process points reversal request: ")
+    assert [attempt.code for attempt in world.attempts()] == [804]
+
+
+def test_reverse_points_refuses_a_reversal_id(world: World) -> None:
+    reversal_id = reverse(world, redeemed(world).public_id)["reversal_id"]
+    assert refusal_of_reversal(world, reversal_id) == (
+        "827 Unable to reverse points; reversal is enabled: "
+        f"{reversal_id} is a reversal; a reversal is not reversed. Send the redemptionId."
+    )
+
+
+def test_reverse_points_is_refused_while_the_switch_is_off(world: World) -> None:
+    set_value(world.org, "Allow_points_redemption_reversal", "no")
+    message = refusal_of_reversal(world, redeemed(world).public_id)
+    assert message.startswith("818 Points reversal not allowed for this program: ")
+
+
+def test_the_same_manual_reversal_twice_is_refused_as_a_duplicate(world: World) -> None:
+    redemption = redeemed(world, 10)
+    earlier = reverse(world, redemption.public_id, "--points", "2")["reversal_id"]
+    message = refusal_of_reversal(world, redemption.public_id, "--points", "2")
+    assert message.startswith("902 Duplicate reversal request: ")
+    assert earlier in message
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0", "expected more than 0"),
+        ("-1", "expected more than 0"),
+        ("1.0001", "expected at most 3 decimals"),
+        ("all", "expected a number"),
+        ("1000000000000", "expected at most 12 digits before the decimal point"),
+    ],
+)
+def test_reverse_points_refuses_points_that_are_no_amount(world: World, text: str, expected: str) -> None:
+    assert refusal_of_reversal(world, redeemed(world).public_id, f"--points={text}") == f"--points: {expected}"
+
+
+def test_reverse_points_refuses_an_empty_username(world: World) -> None:
+    words = (world.org.id, redeemed(world).public_id, "--reason", "till broke", "--by", "")
+    assert refusal_of("reverse_points", *words) == "made_by: This field cannot be blank."
+    assert world.attempts() == []
+
+
+def test_a_manual_reversal_of_more_than_the_approval_points_is_refused(world: World) -> None:
+    set_value(world.org, "Reversal_approval_points", "10")
+    redemption = redeemed(world, "10.001")
+    assert refusal_of_reversal(world, redemption.public_id) == (
+        "403 Points reversal needs approval: "
+        "10.001 points are more than Reversal_approval_points (10) allows one person to give back."
+    )
+    assert [(attempt.code, attempt.rule) for attempt in world.attempts()] == [(403, "NEEDS_APPROVAL")]
+
+
+def test_a_manual_reversal_of_just_the_approval_points_is_made(world: World) -> None:
+    set_value(world.org, "Reversal_approval_points", "10")
+    assert reverse(world, redeemed(world, "10.001").public_id, "--points", "10")["points"] == "10"
+
+
+def test_a_programs_approval_points_win_over_its_orgs(world: World) -> None:
+    set_value(world.org, "Reversal_approval_points", "10")
+    set_value(world.org, "Reversal_approval_points", "1", program=world.program)
+    message = refusal_of_reversal(world, redeemed(world, 2).public_id)
+    assert message.startswith("403 Points reversal needs approval: 2 points are more than Reversal_approval_points (1)")
+
+
+# verify_ledger
+
+
+@dataclass
+class Ledger:
+    """An org's ledger in which every law has rows to hold for, and a stranger's org.
+
+    `ids` names the rows that the corruptions below write to; `public_ids` those that have a public name.
+    """
+
+    world: World
+    ids: dict[str, int]
+    public_ids: dict[str, str]
+
+    def execute(self, sql: str) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(sql.format(**self.ids))
+
+    def name_of(self, row: str) -> str:
+        return self.public_ids.get(row, str(self.ids[row]))
+
+
+@pytest.fixture
+def ledger(db: None) -> Ledger:
+    """Ten points of two lots, of which five came back, and three of no lot, which came back in a new one."""
+    world = make_world(settings={"Reversal_reissue_days": "30"})
+    lot = make_lot(world.asha, 6, program=world.program, expires_at=in_days(30))
+    last_lot = make_lot(world.asha, 4, program=world.program)
+    redemption = redeem(world.asha, 10, program=world.program)
+    uncovered = redeem(world.asha, 3, program=world.program)
+    reverse(world, redemption.public_id, "--points", "5")
+    reverse(world, uncovered.public_id)
+    reversal, reissue = redemption.reversals.get(), uncovered.reversals.get()
+    reissued = Lot.objects.get(org=world.org, lot_ref=f"REISSUE-{reissue.public_id}")
+    ids = {
+        "lot": lot.id,
+        "reissued_lot": reissued.id,
+        "redemption": redemption.id,
+        "draw": lot.draws.get().id,
+        "last_draw": last_lot.draws.get().id,
+        "uncovered_draw": uncovered.draws.get().id,
+        "reversal": reversal.id,
+        "line": reversal.lines.get(draw__lot=lot).id,
+        "attempt": reversal.attempts.get().id,
+    }
+    public_ids = {
+        "lot": lot.lot_ref,
+        "reissued_lot": reissued.lot_ref,
+        "redemption": redemption.public_id,
+        "reversal": reversal.public_id,
+    }
+    return Ledger(world, ids | foreign_ids(), public_ids)
+
+
+def foreign_ids() -> dict[str, int]:
+    """A reversed redemption of another org, and all that it hangs on."""
+    stranger = make_world()
+    redemption = redeemed(stranger)
+    reverse(stranger, redemption.public_id)
+    draw = redemption.draws.get()
+    return {
+        "foreign_customer": stranger.asha.id,
+        "foreign_program": stranger.program.id,
+        "foreign_lot": draw.lot_id,
+        "foreign_redemption": redemption.id,
+        "foreign_draw": draw.id,
+        "foreign_reversal": redemption.reversals.get().id,
+    }
+
+
+def verify(*words: object) -> tuple[dict[str, Any], list[str], int]:
+    """The JSON object, the lines on stderr and the exit code."""
+    output, errors, exit_code = io.StringIO(), io.StringIO(), 0
+    try:
+        call_command("verify_ledger", *map(str, words), "--json", stdout=output, stderr=errors)
+    except SystemExit as stopped:
+        exit_code = int(str(stopped.code))
+    return json.loads(output.getvalue()), errors.getvalue().splitlines(), exit_code
+
+
+@contextmanager
+def guards_lifted() -> Iterator[None]:
+    """Inside, the database takes rows that break its constraints; the end of the test rolls all of it back."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            lift_guards_of_postgresql(cursor)
+            yield
+        else:
+            lift_guards_of_sqlite(cursor)
+            try:
+                yield
+            finally:
+                cursor.execute("PRAGMA ignore_check_constraints = OFF")
+    # Otherwise Django checks the foreign keys before it rolls back.
+    transaction.set_rollback(True)
+
+
+def lift_guards_of_postgresql(cursor: Any) -> None:
+    cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    cursor.execute("SET LOCAL session_replication_role = replica")
+    for model in (*apps.get_app_config("loyalty").get_models(), *apps.get_app_config("reversals").get_models()):
+        for constraint in model._meta.constraints:
+            if isinstance(constraint, models.CheckConstraint):
+                cursor.execute(f"ALTER TABLE {model._meta.db_table} DROP CONSTRAINT {constraint.name}")
+
+
+def lift_guards_of_sqlite(cursor: Any) -> None:
+    cursor.execute("PRAGMA ignore_check_constraints = ON")
+    cursor.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")
+    for (trigger,) in cursor.fetchall():
+        cursor.execute(f"DROP TRIGGER {trigger}")
+
+
+PARENTS = [
+    ("loyalty_lot", "customer_id", "lot", "foreign_customer"),
+    ("loyalty_lot", "program_id", "lot", "foreign_program"),
+    ("loyalty_redemption", "customer_id", "redemption", "foreign_customer"),
+    ("loyalty_redemption", "program_id", "redemption", "foreign_program"),
+    ("loyalty_draw", "redemption_id", "draw", "foreign_redemption"),
+    ("loyalty_draw", "lot_id", "draw", "foreign_lot"),
+    ("reversals_reversal", "redemption_id", "reversal", "foreign_redemption"),
+    ("reversals_reversal", "customer_id", "reversal", "foreign_customer"),
+    ("reversals_reversalline", "reversal_id", "line", "foreign_reversal"),
+    ("reversals_reversalline", "draw_id", "line", "foreign_draw"),
+    ("reversals_reversalline", "reissued_lot_id", "line", "foreign_lot"),
+    ("reversals_attempt", "reversal_id", "attempt", "foreign_reversal"),
+]
+
+# Law, the write that breaks it, and the row that is then named.
+CORRUPTIONS = [
+    (
+        "0 <= lot.remaining <= lot.awarded",
+        "UPDATE loyalty_lot SET points_remaining = points_awarded + 1 WHERE id = {lot}",
+        "lot",
+    ),
+    ("0 <= draw.reversed <= draw.points", "UPDATE loyalty_draw SET points_reversed = -1 WHERE id = {draw}", "draw"),
+    (
+        "0 <= redemption.reversed <= redemption.points",
+        "UPDATE loyalty_redemption SET points_reversed = points + 1 WHERE id = {redemption}",
+        "redemption",
+    ),
+    (
+        "reversal.points = available + expired",
+        "UPDATE reversals_reversal SET points_available = points_available + 1 WHERE id = {reversal}",
+        "reversal",
+    ),
+    (
+        "line.points = available + expired",
+        "UPDATE reversals_reversalline SET points_expired = points_expired + 1 WHERE id = {line}",
+        "line",
+    ),
+    (
+        "reversal.points = sum of its lines",
+        "UPDATE reversals_reversalline SET points = points + 1 WHERE id = {line}",
+        "reversal",
+    ),
+    (
+        "reversal.points_available = sum of its lines",
+        "UPDATE reversals_reversalline SET points_available = points_available - 1 WHERE id = {line}",
+        "reversal",
+    ),
+    (
+        "reversal.points_expired = sum of its lines",
+        "UPDATE reversals_reversalline SET points_expired = points_expired + 1 WHERE id = {line}",
+        "reversal",
+    ),
+    (
+        "redemption.points = sum of its draws",
+        "UPDATE loyalty_redemption SET points = points + 1 WHERE id = {redemption}",
+        "redemption",
+    ),
+    (
+        "redemption.reversed = sum of its reversals",
+        "UPDATE loyalty_redemption SET points_reversed = points_reversed - 1 WHERE id = {redemption}",
+        "redemption",
+    ),
+    (
+        "draw.reversed = sum of its lines",
+        "UPDATE loyalty_draw SET points_reversed = points_reversed + 1 WHERE id = {draw}",
+        "draw",
+    ),
+    (
+        "lot.awarded = lot.remaining + sum over its draws of (points - reversed)",
+        "UPDATE loyalty_lot SET points_remaining = points_remaining - 1 WHERE id = {lot}",
+        "lot",
+    ),
+    (
+        "a reissued lot is awarded what its lines gave back",
+        "UPDATE loyalty_lot SET points_awarded = points_awarded + 1, points_remaining = points_remaining + 1"
+        " WHERE id = {reissued_lot}",
+        "reissued_lot",
+    ),
+    (
+        "what was drawn last is given back first",
+        "UPDATE loyalty_draw SET points_reversed = points_reversed - 1 WHERE id = {last_draw}",
+        "draw",
+    ),
+    (
+        "a line is expired if its lot had expired, and available if not",
+        "UPDATE loyalty_lot SET expires_at = awarded_at WHERE id = {lot}",
+        "line",
+    ),
+    (
+        "a line gives back to a draw of its reversal's redemption",
+        "UPDATE reversals_reversalline SET draw_id = {uncovered_draw} WHERE id = {line}",
+        "line",
+    ),
+    (
+        "a reversal is of its redemption's customer",
+        "UPDATE reversals_reversal SET customer_id = {foreign_customer} WHERE id = {reversal}",
+        "reversal",
+    ),
+    (
+        "no public id names a reversal and a redemption",
+        "UPDATE loyalty_redemption SET public_id = (SELECT public_id FROM reversals_reversal WHERE id = {reversal})"
+        " WHERE id = {redemption}",
+        "reversal",
+    ),
+    *(
+        (
+            f"{table}.{column} names a row of the same org",
+            f"UPDATE {table} SET {column} = {{{foreign}}} WHERE id = {{{row}}}",
+            row,
+        )
+        for table, column, row, foreign in PARENTS
+    ),
+]
+
+
+def test_verify_ledger_counts_the_rows_of_an_org_whose_laws_all_hold(ledger: Ledger) -> None:
+    checked = {"lots": 3, "redemptions": 2, "draws": 3, "reversals": 2, "lines": 3}
+    result = {"ok": True, "laws": len(LAWS), "checked": checked, "broken": []}
+    assert verify("--org", ledger.world.org.id) == (result, [], 0)
+
+
+def test_verify_ledger_says_to_people_that_all_laws_hold(ledger: Ledger) -> None:
+    assert printed("verify_ledger", "--org", ledger.world.org.id) == (
+        f"{len(LAWS)} laws checked over 3 lots, 2 redemptions, 3 draws, 2 reversals, 3 lines: all hold\n"
+    )
+
+
+@pytest.mark.parametrize(("law", "sql", "row"), CORRUPTIONS, ids=[law for law, *_ in CORRUPTIONS])
+def test_verify_ledger_exits_with_1_and_names_the_row_that_breaks_a_law(
+    ledger: Ledger, law: str, sql: str, row: str
+) -> None:
+    name = f"{law}: {ledger.name_of(row)} of org {ledger.world.org.id} ("
+    with guards_lifted():
+        ledger.execute(sql)
+        result, errors, exit_code = verify("--org", ledger.world.org.id)
+    assert (result["ok"], exit_code) == (False, 1)
+    assert result["broken"] == errors
+    assert [line.startswith(name) for line in errors].count(True) == 1
+
+
+def test_every_law_has_a_corruption_that_breaks_it() -> None:
+    assert [law for law, *_ in CORRUPTIONS] == [law.name for law in LAWS]
+
+
+def test_verify_ledger_says_both_sides_of_a_broken_law_in_thousandths(ledger: Ledger) -> None:
+    with guards_lifted():
+        ledger.execute("UPDATE loyalty_lot SET points_remaining = points_remaining - 1 WHERE id = {lot}")
+        result, _, _ = verify("--org", ledger.world.org.id)
+    assert result["broken"] == [
+        "lot.awarded = lot.remaining + sum over its draws of (points - reversed):"
+        f" {ledger.name_of('lot')} of org {ledger.world.org.id} (5001 against 5000)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("law", "row", "sql"),
+    [
+        (
+            "0 <= lot.remaining <= lot.awarded",
+            "lot",
+            "UPDATE loyalty_lot SET points_awarded = 0, points_remaining = 0 WHERE id = {lot}",
+        ),
+        (
+            "0 <= draw.reversed <= draw.points",
+            "draw",
+            "UPDATE loyalty_draw SET points = 0, points_reversed = 0 WHERE id = {draw}",
+        ),
+        (
+            "0 <= redemption.reversed <= redemption.points",
+            "redemption",
+            "UPDATE loyalty_redemption SET points = 0, points_reversed = 0 WHERE id = {redemption}",
+        ),
+    ],
+)
+def test_verify_ledger_names_a_row_of_no_points(ledger: Ledger, law: str, row: str, sql: str) -> None:
+    with guards_lifted():
+        ledger.execute(sql)
+        result, _, _ = verify("--org", ledger.world.org.id)
+    assert f"{law}: {ledger.name_of(row)} of org {ledger.world.org.id} (0 against 0)" in result["broken"]
+
+
+def test_verify_ledger_names_a_row_whose_parent_is_gone(ledger: Ledger) -> None:
+    with guards_lifted():
+        ledger.execute("DELETE FROM reversals_reversal WHERE id = {reversal}")
+        result, _, _ = verify("--org", ledger.world.org.id)
+    law = "reversals_reversalline.reversal_id names a row of the same org"
+    name = f"{law}: {ledger.name_of('line')} of org {ledger.world.org.id} ({ledger.world.org.id} against None)"
+    assert name in result["broken"]
+
+
+def test_verify_ledger_of_one_org_does_not_look_at_another(ledger: Ledger) -> None:
+    with guards_lifted():
+        ledger.execute("UPDATE loyalty_lot SET points_remaining = points_remaining - 1 WHERE id = {foreign_lot}")
+        result, errors, exit_code = verify("--org", ledger.world.org.id)
+    assert (result["ok"], errors, exit_code) == (True, [], 0)
+
+
+def test_verify_ledger_without_an_org_looks_at_every_one(ledger: Ledger) -> None:
+    before, _, _ = verify()
+    with guards_lifted():
+        ledger.execute("UPDATE loyalty_lot SET points_remaining = points_remaining - 1 WHERE id = {lot}")
+        ledger.execute("UPDATE loyalty_lot SET points_remaining = points_remaining - 1 WHERE id = {foreign_lot}")
+        result, errors, exit_code = verify()
+    assert (before["ok"], result["ok"], len(errors), exit_code) == (True, False, 2, 1)
+    assert result["checked"] == before["checked"]
+
+
+def test_verify_ledger_says_to_people_that_a_law_is_broken(ledger: Ledger) -> None:
+    output, errors = io.StringIO(), io.StringIO()
+    with guards_lifted():
+        ledger.execute("UPDATE loyalty_lot SET points_remaining = points_remaining - 1 WHERE id = {lot}")
+        with pytest.raises(SystemExit) as stopped:
+            call_command("verify_ledger", "--org", str(ledger.world.org.id), stdout=output, stderr=errors)
+    assert stopped.value.code == 1
+    assert output.getvalue().endswith("3 lines: BROKEN\n")
+    assert ledger.name_of("lot") in errors.getvalue()
+
+
+# purge_attempts
+
+
+def old_attempt(world: World, age_in_days: float, **changes: Any) -> Attempt:
+    """A refused attempt of that age, without a key."""
+    values = {"channel": "API", "made_by": world.username, "http_status": 400, "code": 817, "rule": "MORE_THAN_LEFT"}
+    return Attempt.objects.create(org=world.org, created_at=days_ago(age_in_days), **(values | changes))
+
+
+def accepted_attempt(world: World, created_at: datetime, *, key: str | None = None) -> Attempt:
+    assert world.reverse(redeemed(world), 1, key=key).status_code == 200
+    Attempt.objects.filter(org=world.org, reversal__isnull=False).update(created_at=created_at)
+    return Attempt.objects.get(org=world.org, reversal__isnull=False)
+
+
+def test_purge_attempts_removes_those_older_than_the_days_given(world: World) -> None:
+    old_attempt(world, 400)
+    old_attempt(world, 365.01)
+    young = old_attempt(world, 364.99)
+    assert run("purge_attempts", "--older-than", 365) == {"removed": 2}
+    assert world.attempts() == [young]
+
+
+@pytest.mark.parametrize("key", [None, "key-1"], ids=["without a key", "with a key"])
+def test_purge_attempts_keeps_one_that_made_a_reversal_however_old(world: World, key: str | None) -> None:
+    accepted = accepted_attempt(world, days_ago(4_000), key=key)
+    old_attempt(world, 400)
+    assert run("purge_attempts", "--older-than", 365) == {"removed": 1}
+    assert world.attempts() == [accepted]
+
+
+def test_purge_attempts_keeps_a_refusal_whose_key_is_live_and_removes_it_when_that_has_lapsed(world: World) -> None:
+    live = old_attempt(world, 30.99, idempotency_key="live", holds_key=True)
+    old_attempt(world, 31.01, idempotency_key="lapsed", holds_key=True)
+    old_attempt(world, 2, idempotency_key="free", holds_key=False)
+    assert run("purge_attempts", "--older-than", 1) == {"removed": 2}
+    assert world.attempts() == [live]
+
+
+def test_a_key_replays_its_refusal_after_a_purge(world: World) -> None:
+    redemption = redeemed(world)
+    refused = world.ask(request_for(redemption, 11), key="key-1")
+    Attempt.objects.filter(org=world.org).update(created_at=days_ago(30))
+    assert run("purge_attempts", "--older-than", 1) == {"removed": 0}
+    repeated = world.ask(request_for(redemption, 11), key="key-1")
+    assert (repeated.status_code, repeated.content) == (400, refused.content)
+    assert repeated.headers["Idempotent-Replayed"] == "true"
+
+
+def test_purge_attempts_removes_more_than_one_batch(world: World) -> None:
+    old = old_attempt(world, 400)
+    Attempt.objects.bulk_create(
+        Attempt(org=world.org, created_at=old.created_at, channel="API", made_by="till.1") for _ in range(1_000)
+    )
+    assert run("purge_attempts", "--older-than", 365) == {"removed": 1_001}
+    assert world.attempts() == []
+
+
+def test_purge_attempts_removes_nothing_twice(world: World) -> None:
+    old_attempt(world, 400)
+    assert run("purge_attempts", "--older-than", 365) == {"removed": 1}
+    assert run("purge_attempts", "--older-than", 365) == {"removed": 0}
+
+
+@pytest.mark.parametrize("days", [0, -1, 36_501])
+def test_purge_attempts_refuses_days_out_of_range(world: World, days: int) -> None:
+    old_attempt(world, 40_000)
+    message = refusal_of("purge_attempts", f"--older-than={days}")
+    assert message == f"--older-than is {days}; expected 1 to 36500 days"
+    assert len(world.attempts()) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "words", "problem"),
+    [
+        ("9", ("--ticket", "t" * 101, "--reason", "r"), "ticket: Ensure this value has at most 100 characters"),
+        ("9", ("--ticket", "t", "--reason", "r" * 501), "reason: Ensure this value has at most 500 characters"),
+        ("", ("--ticket", "t", "--reason", "r"), "Reversal_window_days is not set there, so it cannot be removed"),
+    ],
+)
+def test_set_emf_refuses_what_cannot_be_kept(world: World, value: str, words: tuple[str, ...], problem: str) -> None:
+    assert problem in refusal_of("set_emf", world.org.id, "Reversal_window_days", value, *words)
+    assert history(world) == []
+
+
+def test_an_api_username_that_cannot_be_kept_is_refused(world: World) -> None:
+    assert "username: Ensure this value has at most 150" in refusal_of("create_api_client", world.org.id, "u" * 151)
+
+
+def test_names_and_ids_that_say_nothing_are_refused(world: World) -> None:
+    assert "name: This field cannot be blank." in refusal_of("create_org", 987_654, "  ")
+    assert "public_id: Ensure this value is greater than or equal to 1." in refusal_of(
+        "create_program", world.org.id, 0, "Main"
+    )
+
+
+@pytest.mark.parametrize(
+    ("redemption_id", "reason", "by", "problem"),
+    [
+        ("R" * 65, "r", "ravi", "redemption_id is too long; expected at most 64 characters"),
+        ("R1", " ", "ravi", "reason is blank; expected text"),
+        ("R1", "r", " ", "by is blank; expected text"),
+    ],
+)
+def test_a_manual_reversal_says_of_what_why_and_by_whom(
+    world: World, redemption_id: str, reason: str, by: str, problem: str
+) -> None:
+    assert refusal_of("reverse_points", world.org.id, redemption_id, "--reason", reason, "--by", by) == problem

@@ -1,0 +1,162 @@
+"""The server that ships, started as an operator starts it: what only a real socket and a restart can show."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SECRET = "a-secret-of-more-than-32-characters"
+REVERSE = "/v2/points/reverse"
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A migrated SQLite file with the demo ledger, and one till."""
+    path = tmp_path_factory.mktemp("server") / "server.sqlite3"
+    environment = os.environ | {"DATABASE_URL": f"sqlite:///{path}"}
+    why = ("--ticket", "T-1", "--reason", "test")
+    for command in (
+        ("migrate", "-v0"),
+        ("create_org", "100737", "Demo"),
+        ("create_program", "100737", "973", "Main"),
+        ("create_api_client", "100737", "till.1", "--secret", SECRET),
+        ("set_emf", "100737", "Allow_points_redemption_reversal", "yes", *why),
+        ("import_ledger", "reversals/demo_ledger"),
+    ):
+        subprocess.run([sys.executable, "manage.py", *command], cwd=ROOT, env=environment, check=True, stdout=-3)
+    return environment
+
+
+@contextmanager
+def serving(environment: dict[str, str]) -> Iterator[int]:
+    """Runs the server on a free port, and stops it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    granian = [
+        str(Path(sys.executable).parent / "granian"),
+        "--interface",
+        "wsgi",
+        "--no-ws",
+        "--blocking-threads",
+        "4",
+    ]
+    server = subprocess.Popen(
+        [*granian, "--port", str(port), "config.wsgi:application"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _wait_until_it_answers(port)
+        yield port
+    finally:
+        server.terminate()
+        server.wait(timeout=10)
+
+
+def _wait_until_it_answers(port: int) -> None:
+    for _ in range(200):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise AssertionError("the server did not start")
+
+
+@pytest.fixture(scope="module")
+def port(environment: dict[str, str]) -> Iterator[int]:
+    with serving(environment) as port:
+        yield port
+
+
+HEADERS = {
+    "Authorization": "Basic " + b64encode(f"till.1:{SECRET}".encode()).decode(),
+    "Content-Type": "application/json",
+}
+REQUEST = json.dumps(
+    {
+        "redemptionId": "R41453239231",
+        "pointsToBeReversed": 0.001,
+        "identifier": {"type": "ID", "value": "564000111"},
+    }
+).encode()
+
+
+def ask(port: int, body: Any = REQUEST, **headers: str) -> tuple[HTTPResponse, bytes]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    connection.request("POST", REVERSE, body, HEADERS | names)
+    response = connection.getresponse()
+    content = response.read()
+    connection.close()
+    return response, content
+
+
+def code_of(content: bytes) -> int:
+    return int(json.loads(content)["errors"][0]["code"])
+
+
+def test_a_key_replays_across_a_restart(environment: dict[str, str]) -> None:
+    with serving(environment) as port:
+        first, content = ask(port, Idempotency_Key="restart")
+    with serving(environment) as port:
+        again, repeated = ask(port, Idempotency_Key="restart")
+    assert (first.status, again.status) == (200, 200)
+    assert repeated == content
+    assert again.headers["Idempotent-Replayed"] == "true"
+
+
+def test_a_chunked_body_is_read(port: int) -> None:
+    response, content = ask(port, iter([REQUEST[:10], REQUEST[10:]]), Idempotency_Key="chunked")
+    assert (response.status, json.loads(content)["pointsReversed"]) == (200, 0.001)
+
+
+def test_a_chunked_body_that_is_too_large_is_413(port: int) -> None:
+    response, content = ask(port, iter([b" " * 40_000, b" " * 40_000]))
+    assert (response.status, code_of(content)) == (413, 413)
+
+
+def test_a_body_that_ends_too_early_is_887(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as raw:
+        head = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
+        raw.sendall(
+            f"POST {REVERSE} HTTP/1.1\r\nHost: localhost\r\n{head}Content-Length: 9999\r\n\r\n".encode() + REQUEST
+        )
+        raw.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: raw.recv(65_536), b""))
+    assert b'"code":887' in answer
+    assert b"The body ended after" in answer
+
+
+def test_two_keys_are_887(port: int) -> None:
+    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.putrequest("POST", REVERSE)
+    for name, value in [*HEADERS.items(), ("Content-Length", str(len(REQUEST))), ("Idempotency-Key", "a")]:
+        connection.putheader(name, value)
+    connection.putheader("Idempotency-Key", "b")
+    connection.endheaders(REQUEST)
+    response = connection.getresponse()
+    assert (response.status, code_of(response.read())) == (400, 887)
+    connection.close()
+
+
+def test_every_reply_carries_its_request_id(port: int) -> None:
+    answers = [ask(port, b"{")[0], ask(port, Authorization="Basic x")[0], ask(port, Content_Type="text/plain")[0]]
+    ids = [answer.headers["X-CAP-REQUEST-ID"] for answer in answers]
+    assert [answer.status for answer in answers] == [400, 401, 415]
+    assert len(set(ids)) == 3

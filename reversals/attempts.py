@@ -76,10 +76,16 @@ def take_key(attempt: Attempt) -> bool:
         return record(attempt)
     except OperationalError as error:
         if is_lock_timeout(error):
-            raise ReversalRefused(
-                ErrorCode.KEY_IN_USE, "The first request with this Idempotency-Key is still running; send it again."
-            ) from error
+            raise _key_in_use() from error
         raise
+
+
+def answer_of_holder(attempt: Attempt) -> Attempt:
+    """The attempt that holds the key which this one could not take. Refuses 887 (422), or 896 (409) if it is gone."""
+    holder = find_answer(attempt)
+    if holder is None:
+        raise _key_in_use()
+    return holder
 
 
 def record(attempt: Attempt) -> bool:
@@ -121,6 +127,12 @@ def purge(*, before: datetime) -> int:
     while batch := list(old.values_list("id", flat=True)[:PURGED_AT_ONCE]):
         removed += Attempt.objects.filter(id__in=batch).delete()[0]
     return removed
+
+
+def _key_in_use() -> ReversalRefused:
+    return ReversalRefused(
+        ErrorCode.KEY_IN_USE, "The first request with this Idempotency-Key is still running; send it again."
+    )
 
 
 def _has_lapsed(holder: Attempt) -> bool:

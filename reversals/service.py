@@ -122,7 +122,7 @@ class _Call:
         attempt = self.attempt
         attempt.reversal_id = None  # of a try that was rolled back
         if attempt.idempotency_key and not attempts.take_key(attempt):
-            return Answer(attempts.find_answer(attempt) or attempt, is_replay=True)
+            return Answer(attempts.answer_of_holder(attempt), is_replay=True)
         reversal_id = ledger.new_public_id()
         redemption = loyalty_selectors.lock_redemption(
             org_id=attempt.org_id,
@@ -163,9 +163,9 @@ class _Call:
         try:
             if attempts.record(attempt):
                 return Answer(attempt)
-            return Answer(attempts.find_answer(attempt) or attempt, is_replay=True)
-        except ReversalRefused as key_of_another:
-            return self.refuse(key_of_another)
+            return Answer(attempts.answer_of_holder(attempt), is_replay=True)
+        except ReversalRefused as refused_by_key:
+            return self.refuse(refused_by_key)
         except Error as error:
             return self._unrecorded(refusal, error)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from loyalty.ledger_files import CUSTOMERS, POINTS, REDEMPTIONS
+from loyalty.importing.files import CUSTOMERS, POINTS, REDEMPTIONS
 from loyalty.models import Customer, CustomerIdentifier, Draw, Lot, Redemption
 from tests.builders import (
     World,

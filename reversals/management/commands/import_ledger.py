@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from loyalty.commands import LoyaltyCommand
-from loyalty.import_statements import BAD, Check
-from loyalty.importer import import_ledger
+from loyalty.importing.importer import import_ledger
+from loyalty.importing.stages import BAD, Check
 from loyalty.points import written
 
 # The ledger does not know reversals, whose ids and redemptions' ids are of one kind.

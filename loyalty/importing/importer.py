@@ -12,10 +12,12 @@ from pathlib import Path
 
 from django.db import connection, transaction
 
-from loyalty.bulk import ROWS_AT_ONCE, Bulk, analyze
 from loyalty.fields import new_row_id
 from loyalty.identifiers import IdentifierType, identify
-from loyalty.import_statements import (
+from loyalty.importing.bulk import ROWS_AT_ONCE, Bulk, analyze
+from loyalty.importing.files import CUSTOMERS, POINTS, REDEMPTIONS, BadRow, LedgerFile, Row, find_file
+from loyalty.importing.replay import Uncovered, replay
+from loyalty.importing.stages import (
     BAD,
     CHECKS,
     INSERTS,
@@ -26,10 +28,8 @@ from loyalty.import_statements import (
     THERE,
     Check,
 )
-from loyalty.ledger_files import CUSTOMERS, POINTS, REDEMPTIONS, BadRow, LedgerFile, Row, find_file
 from loyalty.models import Org, Program
 from loyalty.points import to_thousandths
-from loyalty.replay import Uncovered, replay
 
 BAD_ROWS_NAMED = 20
 

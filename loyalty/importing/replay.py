@@ -7,10 +7,10 @@ from typing import Any
 
 from django.db import connection
 
-from loyalty.bulk import Bulk, analyze, places
 from loyalty.drawing import LotFacts, plan_draws
 from loyalty.fields import new_row_id
-from loyalty.import_statements import DRAW_COLUMNS, STAGE_REPLAY, TAKE_DRAWN
+from loyalty.importing.bulk import Bulk, analyze, places
+from loyalty.importing.stages import DRAW_COLUMNS, STAGE_REPLAY, TAKE_DRAWN
 from loyalty.points import from_thousandths, to_thousandths
 from loyalty.selectors import as_datetime, as_datetime_or_none
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from loyalty.ledger_files import POINTS, REDEMPTIONS
+from loyalty.importing.files import POINTS, REDEMPTIONS
 
 # `verdict` of a staged row: what becomes of it.
 NEW, THERE, BAD = 0, 1, 2

@@ -1,0 +1,1 @@
+"""Imports a ledger from its files."""

@@ -1,0 +1,83 @@
+"""How a customer is named, without a database: spellings, comparable forms, and what is shown of a value."""
+
+import pytest
+
+from loyalty.identifiers import Identifier, IdentifierType, identifier_type, identify, masked, mobile_digits
+
+
+@pytest.mark.parametrize(
+    ("as_sent", "kind"),
+    [
+        ("ID", IdentifierType.ID),
+        ("id", IdentifierType.ID),
+        ("PHONE", IdentifierType.MOBILE),
+        ("externalId", IdentifierType.EXTERNAL_ID),
+        ("_card__Number_", IdentifierType.CARD_NUMBER),
+        ("\u0131d", None),
+        ("", None),
+        ("cards", None),
+    ],
+)
+def test_a_type_is_known_in_any_case_and_with_or_without_underscores(as_sent: str, kind: IdentifierType | None) -> None:
+    assert identifier_type(as_sent) is kind
+
+
+@pytest.mark.parametrize(
+    ("country", "value", "digits"),
+    [
+        ("IN", "919876500001", "919876500001"),
+        ("IN", "+91 98765-00001", "919876500001"),
+        ("IN", "9876500001", "919876500001"),
+        ("IN", "09876500001", "919876500001"),
+        ("IN", "84912345678", "84912345678"),
+        ("VN", "0912345678", "84912345678"),
+        ("US", "(415) 555-2671", "14155552671"),
+        ("IN", "12", "12"),
+        ("IN", "1-2", "12"),
+        ("IN", "not a phone", "not a phone"),
+        ("IN", "-", "-"),
+        ("IN", "9" * 41, "9" * 41),
+    ],
+)
+def test_a_mobile_is_compared_in_its_international_digits(country: str, value: str, digits: str) -> None:
+    assert mobile_digits(value, country=country) == digits
+    assert mobile_digits(digits, country=country) == digits
+
+
+def test_only_an_e_mail_address_ignores_case() -> None:
+    assert identify(IdentifierType.EMAIL, "Asha@Example.COM", country="IN").value == "asha@example.com"
+    assert identify(IdentifierType.EXTERNAL_ID, "Hh-1", country="IN").value == "Hh-1"
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        ("1", 1),
+        (str(2**63 - 1), 2**63 - 1),
+        (str(2**63), None),
+        ("0", None),
+        ("01", None),
+        ("-1", None),
+        ("1.0", None),
+        ("\u0663", None),
+        ("", None),
+    ],
+)
+def test_a_customer_number_is_one_that_the_database_can_hold(value: str, number: int | None) -> None:
+    assert Identifier(IdentifierType.ID, value).customer_number == number
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("919876500001", "********0001"),
+        ("asha@example.com", "************.com"),
+        ("564000001", "******001"),
+        ("12345", "****5"),
+        ("12", "**"),
+        ("", ""),
+        ("x" * 300, "*" * 12 + "xxxx"),
+    ],
+)
+def test_a_masked_value_shows_four_characters_at_most_and_a_third_at_most(value: str, shown: str) -> None:
+    assert masked(value) == shown

@@ -133,6 +133,14 @@ def test_without_a_key_the_same_request_is_a_duplicate_that_names_the_first(worl
     assert world.reverse(redemption, 3).status_code == 200
 
 
+def test_when_nothing_is_left_the_reason_names_the_last_reversal(world: World) -> None:
+    redemption = redeemed(world, 10)
+    world.reverse(redemption, 4)
+    last = world.reverse(redemption).json()["reversalId"]
+    refused = world.reverse(redemption, 4).json()["errors"][0]
+    assert refused["reason"] == (f"All points of this redemption were reversed already; the last reversal is {last}.")
+
+
 def test_the_duplicate_window_ends_and_can_be_turned_off(world: World) -> None:
     redemption = redeemed(world, 10)
     assert world.reverse(redemption, 2).status_code == 200

@@ -1,6 +1,7 @@
 """The ladder over HTTP: every refusal by its real cause, in the order of precedence, and nothing written."""
 
 import json
+from base64 import b64encode
 from collections.abc import Callable
 
 import pytest
@@ -343,6 +344,8 @@ def test_wrong_credentials_are_one_and_the_same_401(world: World) -> None:
         world.ask(body, user="nobody"),
         world.ask(body, headers={"Authorization": "Bearer x"}),
         world.ask(body, headers={"Authorization": "Basic !"}),
+        world.ask(body, headers={"Authorization": "Basic " + b64encode(b"no colon").decode()}),
+        world.ask(body, user="till\0", password=world.secret),
         world.ask(b"{", password="wrong"),
     ]
     Org.objects.filter(id=world.org.id).update(is_active=False)

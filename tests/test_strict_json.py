@@ -40,6 +40,13 @@ def test_nesting_is_allowed_to_sixteen_and_no_deeper() -> None:
         parse_object(nested(17))
 
 
+def test_what_stands_side_by_side_does_not_count_as_nesting() -> None:
+    deep = b"[" * 15 + b"]" * 15
+    assert parse_object(b'{"a":' + deep + b',"b":' + deep + b"}")
+    with pytest.raises(ReversalRefused):
+        parse_object(b'{"a":' + deep + b',"b":[' + deep + b"]}")
+
+
 def test_brackets_in_strings_do_not_count_as_nesting() -> None:
     assert parse_object(b'{"a":"' + b"[" * 100 + b'\\"{{{"}')
 

@@ -94,6 +94,18 @@ def test_the_window_ends_after_its_last_day() -> None:
     assert raised.value.error is ErrorCode.OUTSIDE_WINDOW
 
 
+@pytest.mark.parametrize(("until", "is_refused"), [(NOW, False), (NOW + timedelta(microseconds=1), True), (None, True)])
+def test_a_lock_ends_at_its_very_moment(until: datetime | None, is_refused: bool) -> None:
+    case = facts(draw(1, 5))
+    locked = replace(case.redemption, customer=CustomerFacts(1, 564, "ACTIVE", True, until))
+    if not is_refused:
+        assert plan_reversal(replace(case, redemption=locked)).points == 5
+        return
+    with pytest.raises(ReversalRefused) as raised:
+        plan_reversal(replace(case, redemption=locked))
+    assert raised.value.error is ErrorCode.CUSTOMER_LOCKED
+
+
 @pytest.mark.parametrize(("by_hand", "asked", "is_refused"), [(True, 6, True), (True, 5, False), (False, 6, False)])
 def test_only_a_large_reversal_by_hand_needs_a_second_person(by_hand: bool, asked: int, is_refused: bool) -> None:
     case = replace(facts(draw(1, 9), asked=asked, settings={"Reversal_approval_points": "5"}), by_hand=by_hand)

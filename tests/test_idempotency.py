@@ -49,7 +49,16 @@ def test_a_request_is_compared_by_its_meaning_not_by_its_bytes(world: World) -> 
 
 
 @pytest.mark.parametrize(
-    "changes", [{"pointsToBeReversed": 3}, {"pointsToBeReversed": None}, {"programId": 1}, {"redemptionId": "other"}]
+    "changes",
+    [
+        {"pointsToBeReversed": 3},
+        {"pointsToBeReversed": None},
+        {"programId": 1},
+        {"redemptionId": "other"},
+        {"identifier": {"type": "ID", "value": "1"}},
+        {"identifier": {"type": "EMAIL", "value": "a@b.c"}},
+        {"redemptionId": None, "externalReferenceNumber": "ORD-1"},
+    ],
 )
 def test_the_same_key_with_another_request_is_422(world: World, changes: dict[str, object]) -> None:
     redemption = redeemed(world, 10)

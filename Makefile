@@ -39,5 +39,5 @@ serve: install
 
 # Needs uv. Names no registry, so that the lock serves whichever one pip is set up for.
 lock:
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 		--all-extras pyproject.toml -o requirements.lock

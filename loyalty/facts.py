@@ -30,13 +30,12 @@ class ProgramFacts:
 
 @dataclass(frozen=True, slots=True)
 class DrawFacts:
-    """One draw. `lot_id`, `lot_customer_id` and `lot_expires_at` are None where no lot was drawn."""
+    """One draw. `lot_id` and `lot_expires_at` are None where no lot was drawn."""
 
     id: int
     points: Decimal
     points_reversed: Decimal
     lot_id: int | None
-    lot_customer_id: int | None
     lot_expires_at: datetime | None
 
     @property

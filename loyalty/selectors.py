@@ -123,7 +123,7 @@ def lock_redemption(
                    program.id, program.public_id, program.is_active,
                    redemption.id, redemption.public_id, redemption.points, redemption.points_reversed,
                    redemption.redeemed_at,
-                   draw.id, draw.points, draw.points_reversed, draw.lot_id, lot.customer_id, lot.expires_at,
+                   draw.id, draw.points, draw.points_reversed, draw.lot_id, lot.expires_at,
                    EXISTS (SELECT 1 FROM loyalty_redemption taken WHERE taken.org_id = %s AND taken.public_id = %s)
               FROM loyalty_redemption redemption
               JOIN loyalty_customer customer
@@ -175,15 +175,14 @@ def _redemption_facts(rows: Sequence[Sequence[Any]]) -> RedemptionFacts:
         points=from_thousandths(first[10]),
         points_reversed=from_thousandths(first[11]),
         redeemed_at=as_datetime(first[12]),
-        candidate_is_taken=bool(first[19]),
+        candidate_is_taken=bool(first[18]),
         draws=tuple(
             DrawFacts(
                 id=row[13],
                 points=from_thousandths(row[14]),
                 points_reversed=from_thousandths(row[15]),
                 lot_id=row[16],
-                lot_customer_id=row[17],
-                lot_expires_at=as_datetime_or_none(row[18]),
+                lot_expires_at=as_datetime_or_none(row[17]),
             )
             for row in rows
         ),

@@ -18,11 +18,11 @@ ON = {(None, "Allow_points_redemption_reversal"): "yes"}
 
 def draw(number: int, points: int, *, reversed_points: int = 0, expires_in: timedelta | None = None) -> DrawFacts:
     expires_at = None if expires_in is None else NOW + expires_in
-    return DrawFacts(number, Decimal(points), Decimal(reversed_points), 100 + number, 1, expires_at)
+    return DrawFacts(number, Decimal(points), Decimal(reversed_points), 100 + number, expires_at)
 
 
 def no_lot(number: int, points: int) -> DrawFacts:
-    return DrawFacts(number, Decimal(points), Decimal(0), None, None, None)
+    return DrawFacts(number, Decimal(points), Decimal(0), None, None)
 
 
 def facts(*draws: DrawFacts, asked: int | None = None, settings: dict[str, str] | None = None) -> Facts:

@@ -113,7 +113,7 @@ class _Import:
                 raise ImportRefused(self._bad_rows_in_words())
             self._insert()
             self.summary.uncovered = replay(
-                self.cursor, self.countries, progress=lambda done, total: self.progress("redeeming", done, total)
+                self.cursor, progress=lambda done, total: self.progress("redeeming", done, total)
             )
             analyze(self.cursor, "loyalty_lot", "loyalty_draw")
             self._drop_stages()

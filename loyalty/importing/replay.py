@@ -1,6 +1,6 @@
 """Redeems imported redemptions again: draws each from its customer's lots, in order of time."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -25,9 +25,9 @@ class Uncovered:
     points: Decimal = Decimal(0)
 
 
-def replay(cursor: Any, org_ids: Iterable[int], *, progress: Callable[[int, int], None]) -> Uncovered:
+def replay(cursor: Any, *, progress: Callable[[int, int], None]) -> Uncovered:
     """Draws the staged new redemptions, in the caller's transaction; `progress` is told how many of how many."""
-    return _Replay(cursor).run(org_ids, progress)
+    return _Replay(cursor).run(progress)
 
 
 class _Replay:
@@ -37,13 +37,14 @@ class _Replay:
         self.drawn = Bulk(cursor, "stage_drawn")
         self.uncovered = Uncovered()
 
-    def run(self, org_ids: Iterable[int], progress: Callable[[int, int], None]) -> Uncovered:
+    def run(self, progress: Callable[[int, int], None]) -> Uncovered:
         self.cursor.execute(STAGE_REPLAY)
         total = self.cursor.rowcount
         self.cursor.execute("CREATE INDEX stage_replay_customer ON stage_replay (org_id, customer)")
         analyze(self.cursor, "stage_replay")
         done = 0
-        for org_id in org_ids:
+        self.cursor.execute("SELECT DISTINCT org_id FROM stage_replay ORDER BY org_id")
+        for (org_id,) in self.cursor.fetchall():
             last_customer = 0
             while customers := self._next_customers(org_id, after=last_customer):
                 last_customer = customers[-1]

@@ -138,6 +138,9 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["reversals.authentication.ApiClientAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "reversals.exchange.JsonOnly",
     "EXCEPTION_HANDLER": "reversals.handlers.answer_exception",
     "UNAUTHENTICATED_USER": None,
 }

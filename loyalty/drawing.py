@@ -1,31 +1,11 @@
 """Which lots a redemption draws on, and how much from each; pure."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-
-@dataclass(frozen=True, slots=True)
-class LotFacts:
-    id: int
-    customer_public_id: int
-    points_remaining: Decimal
-    awarded_at: datetime
-    expires_at: datetime | None
-
-    @property
-    def drawing_order(self) -> tuple[bool, datetime, datetime, int, int]:
-        """Earliest expiry first, never last; ties by earlier award, then lower customer id, then lower lot id."""
-        never = self.expires_at is None
-        return never, self.expires_at or self.awarded_at, self.awarded_at, self.customer_public_id, self.id
-
-    def less(self, points: Decimal) -> "LotFacts":
-        """The lot after a draw."""
-        return replace(self, points_remaining=self.points_remaining - points)
-
-    def can_be_drawn(self, at: datetime) -> bool:
-        return self.points_remaining > 0 and self.awarded_at < at and (self.expires_at is None or self.expires_at > at)
+from loyalty.facts import LotFacts
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,6 +125,13 @@ ERROR_DIALECT = EmfKey(
     "engine answers refusals with HTTP 200 and the loyalty engine's codes, for clients written against it.",
     True,
 )
+CROSS_MEMBER_REDEMPTION = EmfKey(
+    "Enable_cross_member_redemption",
+    _yes_no,
+    False,
+    "A member of a customer group redeems the points of all its active members. For redemptions, not reversals.",
+    True,
+)
 
 REGISTRY: dict[str, EmfKey[object]] = {
     key.name: key
@@ -140,6 +147,7 @@ REGISTRY: dict[str, EmfKey[object]] = {
         REISSUE_DAYS,
         APPROVAL_POINTS,
         ERROR_DIALECT,
+        CROSS_MEMBER_REDEMPTION,
     )
 }
 

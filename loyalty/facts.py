@@ -1,6 +1,6 @@
 """What is read from the ledger under lock, as plain values that rules can decide on; no Django here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -29,14 +29,50 @@ class ProgramFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class LotFacts:
+    id: int
+    customer_public_id: int
+    points_remaining: Decimal
+    awarded_at: datetime
+    expires_at: datetime | None
+
+    @property
+    def drawing_order(self) -> tuple[bool, datetime, datetime, int, int]:
+        """Earliest expiry first, never last; ties by earlier award, then lower customer id, then lower lot id."""
+        never = self.expires_at is None
+        return never, self.expires_at or self.awarded_at, self.awarded_at, self.customer_public_id, self.id
+
+    def less(self, points: Decimal) -> "LotFacts":
+        """The lot after a draw."""
+        return replace(self, points_remaining=self.points_remaining - points)
+
+    def can_be_drawn(self, at: datetime) -> bool:
+        return self.points_remaining > 0 and self.awarded_at < at and (self.expires_at is None or self.expires_at > at)
+
+
+@dataclass(frozen=True, slots=True)
+class WalletLot:
+    """A locked lot that a redemption may draw on, with its name, its owner's row id and the program that awarded it."""
+
+    facts: LotFacts
+    lot_ref: str
+    customer_id: int
+    program_id: int
+    program_public_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class DrawFacts:
-    """One draw. `lot_id` and `lot_expires_at` are None where no lot was drawn."""
+    """One draw. What is said of the lot is None where no lot was drawn; `lot_customer_id` is the lot's owner."""
 
     id: int
+    position: int
     points: Decimal
     points_reversed: Decimal
     lot_id: int | None
+    lot_ref: str | None
     lot_expires_at: datetime | None
+    lot_customer_id: int | None
 
     @property
     def points_left(self) -> Decimal:
@@ -50,6 +86,7 @@ class DrawFacts:
 class RedemptionFacts:
     """A locked redemption with its customer, its program, and its draws in the order of drawing.
 
+    `members` are the customers whose lots a cross-member redemption drew on, locked as well, and its own.
     `candidate_is_taken`: whether the public id considered for a new row names a redemption.
     """
 
@@ -62,6 +99,18 @@ class RedemptionFacts:
     program: ProgramFacts
     draws: tuple[DrawFacts, ...]
     candidate_is_taken: bool
+    members: tuple[CustomerFacts, ...] = ()
+
+    @property
+    def customer_ids(self) -> frozenset[int]:
+        """The row ids of the customer and of every other customer whose lots were drawn."""
+        owners = {draw.lot_customer_id for draw in self.draws if draw.lot_customer_id is not None}
+        return frozenset(owners | {self.customer.id})
+
+    @property
+    def is_cross_member(self) -> bool:
+        """Whether it drew on lots of others than its customer."""
+        return len(self.customer_ids) > 1
 
     @property
     def points_left(self) -> Decimal:

@@ -220,6 +220,54 @@ class CustomerIdentifier(models.Model):
         return f"{self.type} of {self.customer_id}"
 
 
+class CustomerGroup(models.Model):
+    """Customers whose points each of them may redeem, where the org allows it."""
+
+    id = RowIdField()
+    org = owning_org()
+    public_id = models.PositiveBigIntegerField(
+        "group id", validators=[MinValueValidator(1)], help_text="The group's number in the org's own systems."
+    )
+    name = models.CharField(max_length=200, blank=True)
+    is_active = models.BooleanField(default=True, help_text="Without it, members redeem their own points only.")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["org", "public_id"], name="group_public_id_unique"),
+            models.UniqueConstraint(fields=["org", "id"], name="group_in_org"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.public_id})" if self.name else str(self.public_id)
+
+
+class GroupMember(models.Model):
+    """A customer's time in a group. Who leaves keeps their own points, and gets back what was drawn from them."""
+
+    id = RowIdField()
+    org = owning_org()
+    group = parent_of_org("loyalty.CustomerGroup", related_name="members")
+    customer = parent_of_org("loyalty.Customer", related_name="memberships")
+    joined_at = models.DateTimeField()
+    left_at = models.DateTimeField(null=True, blank=True, help_text="Empty: still a member.")
+
+    class Meta:
+        indexes = [models.Index(fields=["org", "group"], name="members_of_group")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["org", "customer"], condition=Q(left_at__isnull=True), name="member_of_one_group"
+            ),
+            models.CheckConstraint(
+                condition=Q(left_at__isnull=True) | Q(left_at__gte=F("joined_at")), name="member_left_after_joining"
+            ),
+            SameOrg(field="group", name="member_group_of_org"),
+            SameOrg(field="customer", name="member_customer_of_org"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.customer_id} in {self.group_id}"
+
+
 class Lot(models.Model):
     """Points awarded at once, with one expiry."""
 

@@ -5,7 +5,7 @@ every table they touch. Whoever moves points takes locks in one order: idempoten
 redemption, lots by id.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,10 +13,11 @@ from typing import Any
 from django.db import InterfaceError, OperationalError, connection
 
 from loyalty.emf import EmfSettings
-from loyalty.facts import CustomerFacts, DrawFacts, OrgFacts, ProgramFacts, RedemptionFacts
+from loyalty.facts import CustomerFacts, DrawFacts, LotFacts, OrgFacts, ProgramFacts, RedemptionFacts, WalletLot
 from loyalty.identifiers import Identifier, IdentifierType
-from loyalty.models import EmfSetting
+from loyalty.models import EmfSetting, GroupMember, Program
 from loyalty.points import from_thousandths
+from loyalty.statements import places
 
 # The order of the names is the order of the locks. The joined program and lot are not locked: what is read
 # of them never changes, and a joined lock on the program would queue a whole org behind one row.
@@ -123,8 +124,9 @@ def lock_redemption(
                    program.id, program.public_id, program.is_active,
                    redemption.id, redemption.public_id, redemption.points, redemption.points_reversed,
                    redemption.redeemed_at,
-                   draw.id, draw.points, draw.points_reversed, draw.lot_id, lot.expires_at,
-                   EXISTS (SELECT 1 FROM loyalty_redemption taken WHERE taken.org_id = %s AND taken.public_id = %s)
+                   EXISTS (SELECT 1 FROM loyalty_redemption taken WHERE taken.org_id = %s AND taken.public_id = %s),
+                   draw.id, draw.position, draw.points, draw.points_reversed,
+                   draw.lot_id, lot.lot_ref, lot.expires_at, lot.customer_id
               FROM loyalty_redemption redemption
               JOIN loyalty_customer customer
                 ON customer.org_id = redemption.org_id AND customer.id = redemption.customer_id
@@ -140,6 +142,73 @@ def lock_redemption(
         )
         rows = cursor.fetchall()
     return _redemption_facts(rows) if rows else None
+
+
+def lock_customers(*, org_id: int, ids: Collection[int]) -> list[CustomerFacts]:
+    """Locks the customers with these row ids, in the order of their ids, and returns them as they are once locked."""
+    if not ids:
+        return []
+    return _lock_customers(f"customer.id IN ({places(ids)})", org_id, [*ids])
+
+
+def lock_customer(*, org_id: int, public_id: int) -> CustomerFacts | None:
+    """Locks the customer with this public id; None if there is none."""
+    locked = _lock_customers("customer.public_id = %s", org_id, [public_id])
+    return locked[0] if locked else None
+
+
+def _lock_customers(condition: str, org_id: int, params: list[Any]) -> list[CustomerFacts]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT customer.id, customer.public_id, customer.status,
+                   customer.reversals_locked, customer.reversals_locked_until
+              FROM loyalty_customer customer
+             WHERE customer.org_id = %s AND {condition}
+             ORDER BY customer.id
+             {"FOR NO KEY UPDATE" if connection.vendor == "postgresql" else ""}
+            """,
+            [org_id, *params],
+        )
+        return [_customer_facts(row) for row in cursor.fetchall()]
+
+
+def lock_lots(*, org_id: int, customer_ids: Collection[int], at: datetime) -> list[WalletLot]:
+    """Locks the lots of the customers that hold unexpired points at `at`, in the order of their ids.
+
+    The caller holds the customers' locks, so that no other lot can appear meanwhile.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT lot.id, customer.public_id, lot.points_remaining, lot.awarded_at, lot.expires_at,
+                   lot.lot_ref, lot.customer_id, program.id, program.public_id
+              FROM loyalty_lot lot
+              JOIN loyalty_customer customer ON customer.org_id = lot.org_id AND customer.id = lot.customer_id
+              JOIN loyalty_program program ON program.org_id = lot.org_id AND program.id = lot.program_id
+             WHERE lot.org_id = %s AND lot.customer_id IN ({places(customer_ids)})
+               AND lot.points_remaining > 0 AND (lot.expires_at IS NULL OR lot.expires_at > %s)
+             ORDER BY lot.id
+             {"FOR NO KEY UPDATE OF lot" if connection.vendor == "postgresql" else ""}
+            """,
+            [org_id, *customer_ids, connection.ops.adapt_datetimefield_value(at)],
+        )
+        return [_wallet_lot(row) for row in cursor.fetchall()]
+
+
+def group_of(*, org_id: int, customer_id: int) -> set[int]:
+    """The row ids of the members of the customer's active group, the customer included; without a group only that."""
+    mine = GroupMember.objects.filter(
+        org_id=org_id, customer_id=customer_id, left_at__isnull=True, group__is_active=True
+    ).values("group_id")
+    members = GroupMember.objects.filter(org_id=org_id, left_at__isnull=True, group_id__in=mine)
+    return {customer_id, *members.values_list("customer_id", flat=True)}
+
+
+def programs_of(org_id: int) -> list[ProgramFacts]:
+    """The programs of an org."""
+    rows = Program.objects.filter(org_id=org_id).values_list("id", "public_id", "is_active")
+    return [ProgramFacts(*row) for row in rows]
 
 
 def find_customer_id(*, org_id: int, identifier: Identifier) -> int | None:
@@ -165,24 +234,36 @@ def _customer_condition(org_id: int, identifier: Identifier) -> tuple[str, list[
     )
 
 
+def _customer_facts(row: Sequence[Any]) -> CustomerFacts:
+    return CustomerFacts(row[0], row[1], row[2], bool(row[3]), as_datetime_or_none(row[4]))
+
+
+def _wallet_lot(row: Sequence[Any]) -> WalletLot:
+    facts = LotFacts(row[0], row[1], from_thousandths(row[2]), as_datetime(row[3]), as_datetime_or_none(row[4]))
+    return WalletLot(facts, *row[5:])
+
+
 def _redemption_facts(rows: Sequence[Sequence[Any]]) -> RedemptionFacts:
     first = rows[0]
     return RedemptionFacts(
-        customer=CustomerFacts(first[0], first[1], first[2], bool(first[3]), as_datetime_or_none(first[4])),
+        customer=_customer_facts(first),
         program=ProgramFacts(first[5], first[6], bool(first[7])),
         id=first[8],
         public_id=first[9],
         points=from_thousandths(first[10]),
         points_reversed=from_thousandths(first[11]),
         redeemed_at=as_datetime(first[12]),
-        candidate_is_taken=bool(first[18]),
+        candidate_is_taken=bool(first[13]),
         draws=tuple(
             DrawFacts(
-                id=row[13],
-                points=from_thousandths(row[14]),
-                points_reversed=from_thousandths(row[15]),
-                lot_id=row[16],
-                lot_expires_at=as_datetime_or_none(row[17]),
+                id=row[14],
+                position=row[15],
+                points=from_thousandths(row[16]),
+                points_reversed=from_thousandths(row[17]),
+                lot_id=row[18],
+                lot_ref=row[19],
+                lot_expires_at=as_datetime_or_none(row[20]),
+                lot_customer_id=row[21],
             )
             for row in rows
         ),

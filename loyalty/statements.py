@@ -1,10 +1,13 @@
 """Hand-written SQL in portions that both databases take, run in as few round trips as each allows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from django.db import connection
+
+from loyalty.points import to_thousandths
 
 # SQL with %s for its parameters, and the parameters.
 Statement = tuple[str, list[Any]]
@@ -13,9 +16,26 @@ Statement = tuple[str, list[Any]]
 def insert_into(table: str, *rows: Mapping[str, object]) -> Statement:
     """An INSERT of the rows, each a mapping of the same columns to values."""
     columns = list(rows[0])
-    places = f"({', '.join(['%s'] * len(columns))})"
+    row_places = f"({places(columns)})"
     params = [_adapted(row[column]) for row in rows for column in columns]
-    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([places] * len(rows))}", params
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row_places] * len(rows))}", params
+
+
+def add_points(table: str, column: str, *, org_id: int, points: Mapping[int, Decimal]) -> Statement:
+    """An UPDATE that adds points, negative to take them, to a column of the rows with these ids."""
+    values = ", ".join(["(CAST(%s AS bigint), CAST(%s AS bigint))"] * len(points))
+    params = [param for row_id in sorted(points) for param in (row_id, to_thousandths(points[row_id]))]
+    # Both databases name the columns of VALUES column1 and column2.
+    return (
+        f"UPDATE {table} SET {column} = {column} + moved.column2 FROM (VALUES {values}) AS moved"
+        f" WHERE {table}.org_id = %s AND {table}.id = moved.column1",
+        [*params, org_id],
+    )
+
+
+def places(values: Collection[object]) -> str:
+    """As many placeholders as there are values."""
+    return ", ".join(["%s"] * len(values))
 
 
 def execute_together(statements: Sequence[Statement]) -> None:

@@ -13,10 +13,11 @@ from loyalty.admin import ReadOnly
 from loyalty.models import Draw, Redemption
 from loyalty.points import written
 from loyalty.selectors import settings_of
+from reversals.calls import Answer
 from reversals.models import Attempt, Channel, Reversal, ReversalLine
 from reversals.request_id import current_request_id
 from reversals.requests import ReversalRequest
-from reversals.service import Answer, reverse_points
+from reversals.service import reverse_points
 
 REVERSED_AT_ONCE = 100
 

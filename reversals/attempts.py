@@ -1,4 +1,4 @@
-"""The record of every call that asked for a reversal, and of the idempotency key that it holds."""
+"""The record of every call that asked to move points, and of the idempotency key that it holds."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -8,18 +8,17 @@ from django.utils import timezone
 
 from loyalty.credentials import keyed_digest
 from loyalty.identifiers import masked
-from loyalty.points import written
 from loyalty.statements import Statement, insert_into
-from reversals.errors import ErrorCode, ReversalRefused
+from reversals.errors import ErrorCode, Refused
 from reversals.models import Attempt
 from reversals.outages import is_lock_timeout
-from reversals.requests import ReversalRequest
+from reversals.requests import MovementRequest
 
 REFUSALS_REPLAY_FOR = timedelta(days=31)
 PURGED_AT_ONCE = 1_000
 
 
-def describe(attempt: Attempt, request: ReversalRequest) -> None:
+def describe(attempt: Attempt, request: MovementRequest) -> None:
     """Puts on the attempt what was asked, with the identifier's value masked."""
     attempt.redemption_id_asked = request.redemption_id or ""
     attempt.external_reference_asked = request.external_reference_number or ""
@@ -27,21 +26,13 @@ def describe(attempt: Attempt, request: ReversalRequest) -> None:
     if request.identifier is not None:
         attempt.identifier_type = request.identifier.type.value
         attempt.identifier_masked = masked(request.identifier.value)
-    if attempt.idempotency_key:
+    if attempt.uses_key:
         attempt.fingerprint = fingerprint(request)
 
 
-def fingerprint(request: ReversalRequest) -> str:
+def fingerprint(request: MovementRequest) -> str:
     """A keyed hash of what the request means: equal for equal meanings, whatever the bytes were."""
-    identifier = request.identifier
-    meaning = (
-        request.redemption_id,
-        request.external_reference_number,
-        None if identifier is None else (identifier.type.value, identifier.value),
-        "all" if request.points_asked is None else written(request.points_asked),
-        request.program_id,
-    )
-    return keyed_digest(repr(meaning))
+    return keyed_digest(repr(request.meaning))
 
 
 def find_answer(attempt: Attempt) -> Attempt | None:
@@ -58,7 +49,7 @@ def find_answer(attempt: Attempt) -> Attempt | None:
         Attempt.objects.filter(org_id=holder.org_id, id=holder.id).update(holds_key=False)
         return None
     if holder.fingerprint != attempt.fingerprint:
-        raise ReversalRefused(
+        raise Refused(
             ErrorCode.KEY_OF_ANOTHER_REQUEST,
             "This Idempotency-Key was used for another request; send a new key with a new request.",
         )
@@ -90,37 +81,31 @@ def answer_of_holder(attempt: Attempt) -> Attempt:
 
 def record(attempt: Attempt) -> bool:
     """Writes the attempt; False if it would hold a key that another one holds."""
-    sql, params = insert_attempt(attempt)
+    sql, params = insert_into("reversals_attempt", _columns(attempt))
     with connection.cursor() as cursor:
         cursor.execute(f"{sql} ON CONFLICT DO NOTHING", params)
         return bool(cursor.rowcount == 1)
 
 
-def insert_attempt(attempt: Attempt) -> Statement:
+def complete_attempt(attempt: Attempt) -> Statement:
+    """What writes an accepted attempt: its row is there already where it took a key."""
+    if attempt.holds_key:
+        return _update(attempt)
     return insert_into("reversals_attempt", _columns(attempt))
 
 
-def update_attempt(attempt: Attempt) -> Statement:
-    columns = _columns(attempt)
-    changes = ", ".join(f"{column} = %s" for column in columns)
-    return (
-        f"UPDATE reversals_attempt SET {changes} WHERE org_id = %s AND id = %s",
-        [*columns.values(), attempt.org_id, attempt.id],
-    )
-
-
 def was_committed(attempt: Attempt) -> bool:
-    """Whether the attempt stands in the database with its reversal, asked on a new connection."""
+    """Whether the attempt stands in the database, and so what it did, asked on a new connection."""
     connection.close()
-    return Attempt.objects.filter(org_id=attempt.org_id, id=attempt.id, reversal__isnull=False).exists()
+    return Attempt.objects.filter(org_id=attempt.org_id, id=attempt.id).exists()
 
 
 def purge(*, before: datetime) -> int:
     """Removes attempts older than `before`, a batch at a time, and returns how many.
 
-    Those stay that made a reversal, and those that hold a key which would still be replayed.
+    Those stay that moved points, and those that hold a key which would still be replayed.
     """
-    old = Attempt.objects.filter(created_at__lt=before, reversal__isnull=True).exclude(
+    old = Attempt.objects.filter(created_at__lt=before, reversal__isnull=True, redemption__isnull=True).exclude(
         holds_key=True, created_at__gt=timezone.now() - REFUSALS_REPLAY_FOR
     )
     removed = 0
@@ -129,14 +114,21 @@ def purge(*, before: datetime) -> int:
     return removed
 
 
-def _key_in_use() -> ReversalRefused:
-    return ReversalRefused(
-        ErrorCode.KEY_IN_USE, "The first request with this Idempotency-Key is still running; send it again."
-    )
+def _key_in_use() -> Refused:
+    return Refused(ErrorCode.KEY_IN_USE, "The first request with this Idempotency-Key is still running; send it again.")
 
 
 def _has_lapsed(holder: Attempt) -> bool:
     return holder.code is not None and holder.created_at <= timezone.now() - REFUSALS_REPLAY_FOR
+
+
+def _update(attempt: Attempt) -> Statement:
+    columns = _columns(attempt)
+    changes = ", ".join(f"{column} = %s" for column in columns)
+    return (
+        f"UPDATE reversals_attempt SET {changes} WHERE org_id = %s AND id = %s",
+        [*columns.values(), attempt.org_id, attempt.id],
+    )
 
 
 def _columns(attempt: Attempt) -> dict[str, Any]:

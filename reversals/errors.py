@@ -1,13 +1,47 @@
-"""Every way in which a reversal is refused, in the order in which the reasons are looked for."""
+"""Every way in which a call is refused: a ladder for each kind of call, in the order of precedence."""
 
 from enum import Enum
 
+_RETRY_AFTER_SECONDS = {"BUSY": 1, "KEY_IN_USE": 1, "DATABASE_FAILED": 5, "UNAVAILABLE": 30}
 
-class ErrorCode(Enum):
+
+class Ladder(Enum):
     """One refusal: its row in the ladder, wire code, HTTP status, published message, and the engine's own.
 
-    The order of the members is the order of precedence. Two members that share a row share its code and
-    differ in the engine's dialect. Members without a row are refusals of the platform and of keys.
+    The order of the members is the order of precedence. Members without a row are refusals of the platform
+    and of keys. The rooms that all calls share refuse by a member of ErrorCode, and the member of the same
+    name says it in the words of the call's own ladder.
+    """
+
+    def __init__(
+        self, row: int | None, code: int, status: int, message: str, engine: tuple[int, str] | None = None
+    ) -> None:
+        self.row = row
+        self.code = code
+        self.status = status
+        self.message = message
+        self.engine = engine
+
+    @property
+    def holds_key(self) -> bool:
+        """Whether an idempotency key stays taken by this answer: only definitive refusals of the rules do."""
+        return self.row is not None and self.row >= 5 and self.status < 500
+
+    @property
+    def is_decided_by_database(self) -> bool:
+        """Whether the rules gave it on what the database holds: after UNAVAILABLE, before BUSY."""
+        names = list(type(self).__members__)
+        return names.index("UNAVAILABLE") < names.index(self.name) < names.index("BUSY")
+
+    @property
+    def retry_after_seconds(self) -> int | None:
+        """When to try again; None where trying again cannot help."""
+        return _RETRY_AFTER_SECONDS.get(self.name)
+
+
+class ErrorCode(Ladder):
+    """The refusals of a reversal. Two members that share a row share its code and differ in the engine's dialect.
+
     Messages are the published table's descriptions; engine codes and messages are the loyalty engine's.
     """
 
@@ -80,37 +114,50 @@ class ErrorCode(Enum):
     KEY_IN_USE = (None, 896, 409, "Points reversal could not be processed")
     NEEDS_APPROVAL = (None, 403, 403, "Points reversal needs approval")
 
-    def __init__(
-        self, row: int | None, code: int, status: int, message: str, engine: tuple[int, str] | None = None
-    ) -> None:
-        self.row = row
-        self.code = code
-        self.status = status
-        self.message = message
-        self.engine = engine
 
-    @property
-    def holds_key(self) -> bool:
-        """Whether an idempotency key stays taken by this answer: only definitive refusals of the rules do."""
-        return self.row is not None and 5 <= self.row <= 16 and self.status < 500
+class RedemptionError(Ladder):
+    """The refusals of a redemption, with the codes that the vendor's redeem calls give for the same causes."""
 
-    @property
-    def retry_after_seconds(self) -> int | None:
-        """When to try again; None where trying again cannot help."""
-        match self:
-            case ErrorCode.BUSY | ErrorCode.KEY_IN_USE:
-                return 1
-            case ErrorCode.UNAVAILABLE:
-                return 30
-            case ErrorCode.DATABASE_FAILED:
-                return 5
-        return None
+    BODY_TOO_LARGE = (None, 413, 413, "Request body too large")
+    NOT_JSON = (None, 415, 415, "Unsupported media type")
+    V2_NOT_ENABLED = (None, 403, 403, "V2 is not enabled for the org")
+
+    INVALID_REQUEST = (1, 887, 400, "Points redemption failed due to validation error")
+    POINTS_NOT_POSITIVE = INVALID_REQUEST
+    POINTS_TOO_PRECISE = (2, 878, 400, "Points decimal precision not supported")
+    UNAVAILABLE = (3, 898, 503, "Points redemption currently unavailable")
+    INVALID_SETTING = (4, 888, 500, "Invalid configuration detected")
+    CUSTOMER_NOT_FOUND = (5, 816, 400, "Customer not found for organization")
+    REFERENCE_TAKEN = (6, 887, 422, "Points redemption failed due to validation error")
+    WRONG_PROGRAM = (7, 885, 400, "Invalid program ID")
+    CUSTOMER_MERGED = (8, 8069, 400, "Merged customer found")
+    CUSTOMER_IS_FRAUD = (9, 809, 400, "Customer is marked as fraud")
+    CUSTOMER_NOT_ELIGIBLE = (10, 881, 400, "Customer is not in the loyalty program")
+    MORE_THAN_AVAILABLE = (11, 818, 400, "Points redemption failed due to insufficient points")
+    BUSY = (12, 896, 503, "Points redemption could not be processed")
+    DATABASE_FAILED = (13, 886, 503, "Points redemption failed due to a temporary system error")
+    UNFORESEEN = (14, 817, 500, "Points redemption failed")
+
+    KEY_OF_ANOTHER_REQUEST = (None, 887, 422, "Points redemption failed due to validation error")
+    KEY_IN_USE = (None, 896, 409, "Points redemption could not be processed")
 
 
-class ReversalRefused(Exception):
-    """A reversal that is not made. `reason` says what exactly was wrong and what to do, for the client to read."""
+class ReadError(Ladder):
+    """The refusals of a call that only reads."""
 
-    def __init__(self, error: ErrorCode, reason: str) -> None:
+    V2_NOT_ENABLED = (None, 403, 403, "V2 is not enabled for the org")
+
+    INVALID_REQUEST = (1, 887, 400, "Request failed due to validation error")
+    UNAVAILABLE = (2, 898, 503, "Service currently unavailable")
+    NOT_FOUND = (3, 404, 404, "Not Found")
+    BUSY = (4, 896, 503, "Request could not be processed")
+    UNFORESEEN = (5, 500, 500, "Internal Server Error")
+
+
+class Refused(Exception):
+    """A call that is not done. `reason` says what exactly was wrong and what to do, for the client to read."""
+
+    def __init__(self, error: Ladder, reason: str) -> None:
         super().__init__(f"{error.code} {error.message}: {reason}")
         self.error = error
         self.reason = reason

@@ -11,8 +11,8 @@ from rest_framework.exceptions import APIException, AuthenticationFailed, Method
 
 from reversals import outages
 from reversals.authentication import ApiClientAuthentication
-from reversals.errors import ErrorCode, ReversalRefused
-from reversals.serializers import failure_body
+from reversals.errors import ErrorCode, Ladder, Refused
+from reversals.wire import failure_body
 
 logger = logging.getLogger(__name__)
 
@@ -26,12 +26,12 @@ def answer(status: int, body: str, *, headers: dict[str, str] | None = None) -> 
     return response
 
 
-def answer_refusal(refusal: ReversalRefused) -> HttpResponse:
-    error = refusal.error
+def _answer_refusal(refusal: Refused, ladder: type[Ladder]) -> HttpResponse:
+    error = ladder[refusal.error.name]
     return answer(error.status, failure_body(error.code, error.message, refusal.reason), headers=retry_header(error))
 
 
-def retry_header(error: ErrorCode | None) -> dict[str, str]:
+def retry_header(error: Ladder | None) -> dict[str, str]:
     seconds = error.retry_after_seconds if error is not None else None
     return {} if seconds is None else {"Retry-After": str(seconds)}
 
@@ -46,15 +46,17 @@ def answer_exception(error: Exception, context: dict[str, Any]) -> HttpResponse:
                 headers={"WWW-Authenticate": ApiClientAuthentication.CHALLENGE},
             )
         case MethodNotAllowed():
-            return answer(405, _platform_body(405, "This address takes POST."), headers={"Allow": "POST"})
+            allowed = ", ".join(method.upper() for method in context["view"].http_method_names)
+            return answer(405, _platform_body(405, f"This address takes {allowed}."), headers={"Allow": allowed})
         case APIException():
             return answer(error.status_code, _platform_body(error.status_code, str(error.detail)))
-        case Error() if (refusal := outages.refusal_for(error, during_reversal=False)) is not None:
-            return answer_refusal(refusal)
+        case Refused():
+            return _answer_refusal(error, context["view"].ladder)
+        case Error() if (outage := outages.refusal_for(error, during_movement=False)) is not None:
+            return _answer_refusal(outage, context["view"].ladder)
     logger.error("a request failed unforeseen", exc_info=error)
-    return answer_refusal(
-        ReversalRefused(ErrorCode.UNFORESEEN, "An unforeseen error; report the X-CAP-REQUEST-ID of this reply.")
-    )
+    unforeseen = Refused(ErrorCode.UNFORESEEN, "An unforeseen error; report the X-CAP-REQUEST-ID of this reply.")
+    return _answer_refusal(unforeseen, context["view"].ladder)
 
 
 def _platform_body(status: int, reason: str) -> str:
@@ -70,7 +72,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 def not_found(request: HttpRequest, exception: Exception | None) -> HttpResponse:
     if _is_for_staff(request):
         return defaults.page_not_found(request, exception)
-    return answer(404, _platform_body(404, "There is nothing at this address; reversals are POST /v2/points/reverse."))
+    return answer(404, _platform_body(404, "There is nothing at this address; /docs/ lists what there is."))
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

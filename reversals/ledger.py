@@ -2,18 +2,29 @@
 
 import secrets
 import string
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
 
 from loyalty.fields import new_row_id
 from loyalty.points import to_thousandths
-from loyalty.statements import Statement, execute_together, insert_into
-from reversals.attempts import insert_attempt, update_attempt
+from loyalty.statements import Statement, add_points, execute_together, insert_into
+from reversals.attempts import complete_attempt
 from reversals.models import Attempt
-from reversals.rules import Facts, Plan, PlannedLine
+from reversals.rules import Facts, Plan
 
 PUBLIC_ID_LENGTH = 6
 _PUBLIC_ID_CHARACTERS = string.ascii_letters + string.digits
+
+
+@dataclass(frozen=True, slots=True)
+class ReissuedLot:
+    """A new lot in which the points of one customer come back."""
+
+    id: int
+    customer_id: int
+    points: Decimal
+    lot_ref: str
 
 
 def new_public_id() -> str:
@@ -27,59 +38,62 @@ def write_reversal(*, facts: Facts, plan: Plan, attempt: Attempt, public_id: str
     The caller holds the locks under which `facts` were read. `attempt` is complete but for its reversal,
     which is set here. On PostgreSQL it is one round trip.
     """
-    redemption = facts.redemption
+    org_id, redemption = attempt.org_id, facts.redemption
     reversal_id = new_row_id()
-    reissued_lot_id = new_row_id() if plan.reissued else None
+    reissued_lots = _reissued_lots(facts, plan, public_id)
+    lots = {line.draw.lot_id: line.points for line in plan.lines if line.draw.lot_id is not None}
     # Parents first: SQLite's triggers look for the parent when the child is written.
-    statements: list[Statement] = [
-        (
-            "UPDATE loyalty_redemption SET points_reversed = points_reversed + %s WHERE org_id = %s AND id = %s",
-            [to_thousandths(plan.points), attempt.org_id, redemption.id],
+    statements = [
+        add_points("loyalty_redemption", "points_reversed", org_id=org_id, points={redemption.id: plan.points}),
+        add_points(
+            "loyalty_draw", "points_reversed", org_id=org_id, points={line.draw.id: line.points for line in plan.lines}
         ),
-        _add_to("loyalty_draw", "points_reversed", attempt.org_id, [(line.draw.id, line) for line in plan.lines]),
     ]
-    lots = [(line.draw.lot_id, line) for line in plan.lines if line.draw.lot_id is not None]
     if lots:
-        lots.sort(key=lambda lot: lot[0])
-        statements.append(_add_to("loyalty_lot", "points_remaining", attempt.org_id, lots))
-    if reissued_lot_id is not None:
-        statements.append(_insert_reissued_lot(reissued_lot_id, facts, plan, attempt, public_id))
+        statements.append(add_points("loyalty_lot", "points_remaining", org_id=org_id, points=lots))
+    if reissued_lots:
+        statements.append(_insert_reissued_lots(reissued_lots, facts, plan, attempt))
     statements.append(_insert_reversal(reversal_id, facts, plan, attempt, public_id))
-    statements.append(_insert_lines(reversal_id, reissued_lot_id, plan, attempt))
+    statements.append(
+        _insert_lines(reversal_id, {lot.customer_id: lot.id for lot in reissued_lots}, facts, plan, attempt)
+    )
     attempt.reversal_id = reversal_id
-    statements.append(update_attempt(attempt) if attempt.holds_key else insert_attempt(attempt))
+    statements.append(complete_attempt(attempt))
     execute_together(statements)
 
 
-def _add_to(table: str, column: str, org_id: int, lines: Sequence[tuple[int, PlannedLine]]) -> Statement:
-    """Adds each line's points to a column of the row with the id beside it."""
-    values = ", ".join(["(CAST(%s AS bigint), CAST(%s AS bigint))"] * len(lines))
-    params: list[Any] = []
-    for row_id, line in lines:
-        params += [row_id, to_thousandths(line.points)]
-    # Both databases name the columns of VALUES column1 and column2.
-    return (
-        f"UPDATE {table} SET {column} = {column} + returned.column2 FROM (VALUES {values}) AS returned"
-        f" WHERE {table}.org_id = %s AND {table}.id = returned.column1",
-        [*params, org_id],
-    )
+def _reissued_lots(facts: Facts, plan: Plan, public_id: str) -> list[ReissuedLot]:
+    """A new lot for each customer whose points come back as one."""
+    points: dict[int, Decimal] = {}
+    for line in plan.lines:
+        if line.reissued:
+            owner = line.owner_id(facts.redemption)
+            points[owner] = points.get(owner, Decimal(0)) + line.reissued
+    return [
+        ReissuedLot(
+            new_row_id(), owner, amount, f"REISSUE-{public_id}" if number == 1 else f"REISSUE-{public_id}-{number}"
+        )
+        for number, (owner, amount) in enumerate(points.items(), start=1)
+    ]
 
 
-def _insert_reissued_lot(lot_id: int, facts: Facts, plan: Plan, attempt: Attempt, public_id: str) -> Statement:
-    redemption = facts.redemption
+def _insert_reissued_lots(lots: Sequence[ReissuedLot], facts: Facts, plan: Plan, attempt: Attempt) -> Statement:
     return insert_into(
         "loyalty_lot",
-        {
-            "id": lot_id,
-            "org_id": attempt.org_id,
-            "program_id": redemption.program.id,
-            "customer_id": redemption.customer.id,
-            "lot_ref": f"REISSUE-{public_id}",
-            "points_awarded": to_thousandths(plan.reissued),
-            "points_remaining": to_thousandths(plan.reissued),
-            "awarded_at": facts.now,
-            "expires_at": plan.reissue_expires_at,
-        },
+        *(
+            {
+                "id": lot.id,
+                "org_id": attempt.org_id,
+                "program_id": facts.redemption.program.id,
+                "customer_id": lot.customer_id,
+                "lot_ref": lot.lot_ref,
+                "points_awarded": to_thousandths(lot.points),
+                "points_remaining": to_thousandths(lot.points),
+                "awarded_at": facts.now,
+                "expires_at": plan.reissue_expires_at,
+            }
+            for lot in lots
+        ),
     )
 
 
@@ -107,7 +121,10 @@ def _insert_reversal(reversal_id: int, facts: Facts, plan: Plan, attempt: Attemp
     )
 
 
-def _insert_lines(reversal_id: int, reissued_lot_id: int | None, plan: Plan, attempt: Attempt) -> Statement:
+def _insert_lines(
+    reversal_id: int, reissued_lot_ids: Mapping[int, int], facts: Facts, plan: Plan, attempt: Attempt
+) -> Statement:
+    """`reissued_lot_ids` are by customer."""
     return insert_into(
         "reversals_reversalline",
         *(
@@ -119,7 +136,7 @@ def _insert_lines(reversal_id: int, reissued_lot_id: int | None, plan: Plan, att
                 "points": to_thousandths(line.points),
                 "points_available": to_thousandths(line.available),
                 "points_expired": to_thousandths(line.expired),
-                "reissued_lot_id": reissued_lot_id if line.reissued else None,
+                "reissued_lot_id": reissued_lot_ids[line.owner_id(facts.redemption)] if line.reissued else None,
             }
             for line in plan.lines
         ),

@@ -1,4 +1,4 @@
-"""What was given back and who asked for it: reversals, their lines, and the attempts."""
+"""What was given back and who asked for it: reversals, their lines, and the attempts of every movement."""
 
 from django.db import models
 from django.db.models import F, Q
@@ -6,12 +6,24 @@ from django.db.models import F, Q
 from loyalty.constraints import AppendOnly, SameOrg
 from loyalty.fields import PointsField, RowIdField
 from loyalty.models import owning_org, parent_of_org
+from reversals.errors import ErrorCode, Ladder, RedemptionError
 
 
 class Channel(models.TextChoices):
     ADMIN = "ADMIN"
     API = "API"
     COMMAND = "COMMAND"
+
+
+class Operation(models.TextChoices):
+    """What a call asks for. Each has its own ladder of refusals."""
+
+    REVERSE = "REVERSE"
+    REDEEM = "REDEEM"
+
+    @property
+    def ladder(self) -> type[Ladder]:
+        return ErrorCode if self is Operation.REVERSE else RedemptionError
 
 
 class Reversal(models.Model):
@@ -104,11 +116,13 @@ class ReversalLine(models.Model):
 
 
 class Attempt(models.Model):
-    """One call that asked for a reversal, accepted or refused: who, what, when, and the answer."""
+    """One call that asked to move points, accepted or refused: who, what, when, and the answer."""
 
     id = RowIdField()
     org = owning_org()
     created_at = models.DateTimeField()
+    operation = models.CharField(max_length=16, choices=Operation, default=Operation.REVERSE)
+    is_dry_run = models.BooleanField("dry run", default=False, help_text="It asked what would happen; nothing moved.")
     request_id = models.CharField(max_length=32, blank=True, help_text="The X-CAP-REQUEST-ID of the reply.")
     channel = models.CharField(max_length=16, choices=Channel)
     client = parent_of_org("loyalty.ApiClient", null=True, blank=True)
@@ -132,6 +146,7 @@ class Attempt(models.Model):
     rule = models.CharField(max_length=32, blank=True, help_text="The rule that refused it.")
     refusal_reason = models.CharField(max_length=1000, blank=True)
     reversal = parent_of_org("reversals.Reversal", null=True, blank=True, related_name="attempts")
+    redemption = parent_of_org("loyalty.Redemption", null=True, blank=True, related_name="attempts")
     reply = models.TextField(blank=True, help_text="The body to repeat, without the customer's identifier.")
     duration_ms = models.PositiveIntegerField(null=True, blank=True)
 
@@ -146,7 +161,22 @@ class Attempt(models.Model):
             ),
             SameOrg(field="client", name="attempt_client_of_org"),
             SameOrg(field="reversal", name="attempt_reversal_of_org"),
+            SameOrg(field="redemption", name="attempt_redemption_of_org"),
         ]
 
     def __str__(self) -> str:
         return f"{self.created_at:%Y-%m-%d %H:%M:%S} {self.code or 'accepted'}"
+
+    @property
+    def ladder(self) -> type[Ladder]:
+        return Operation(self.operation).ladder
+
+    @property
+    def error(self) -> Ladder | None:
+        """The refusal; None where it was accepted."""
+        return self.ladder[self.rule] if self.rule else None
+
+    @property
+    def uses_key(self) -> bool:
+        """Whether it runs once per idempotency key. A dry run moves nothing, so its key stays free."""
+        return bool(self.idempotency_key) and not self.is_dry_run

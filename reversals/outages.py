@@ -2,13 +2,17 @@
 
 from django.db import Error, IntegrityError, InterfaceError, OperationalError
 
-from reversals.errors import ErrorCode, ReversalRefused
+from reversals.errors import ErrorCode, Refused
 
 # PostgreSQL's SQLSTATE: lock timeout, deadlock, serialization failure.
 _LOCK_TIMEOUT = "55P03"
 _RETRIED = {"40P01", "40001"}
 # Read-only, too many connections, starting up or shutting down, not reached.
 _CANNOT_BE_USED = {"25006", "53300", "57P03", "08001", "08004", "3D000", "28000", "28P01"}
+
+# Constraints that another transaction can break meanwhile: a random id drawn twice, or a reference number used
+# at the same moment, which the next try finds.
+_CLASHES = ("_pkey", "public_id_unique", "reversal_append_only", "redemption_external_reference_unique")
 
 _SQLITE_BUSY = ("SQLITE_BUSY", "SQLITE_LOCKED")
 _SQLITE_CANNOT_BE_USED = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_NOTADB", "SQLITE_AUTH")
@@ -25,24 +29,24 @@ def is_lock_timeout(error: Error) -> bool:
 
 
 def is_retryable(error: Error) -> bool:
-    """Whether the same transaction may succeed at once: a deadlock, or a clash of random ids."""
+    """Whether the same transaction may succeed at once: a deadlock, or a clash of ids."""
     if isinstance(error, PublicIdTaken):
         return True
     if isinstance(error, IntegrityError):
         constraint = getattr(getattr(error.__cause__, "diag", None), "constraint_name", None) or str(error)
-        return constraint.endswith(("_pkey", "public_id_unique", "reversal_append_only"))
+        return constraint.endswith(_CLASHES)
     return _sqlstate(error) in _RETRIED
 
 
-def refusal_for(error: Error, *, during_reversal: bool) -> ReversalRefused | None:
+def refusal_for(error: Error, *, during_movement: bool) -> Refused | None:
     """The refusal that answers the error; None if it is no outage but a fault of this program.
 
     898 where the database could not be reached or written, 896 where it was busy, 886 where it failed
-    during the reversal.
+    during the movement.
     """
     sqlstate, sqlite = _sqlstate(error), getattr(error.__cause__, "sqlite_errorname", "")
     if sqlstate == _LOCK_TIMEOUT or sqlstate in _RETRIED or sqlite.startswith(_SQLITE_BUSY):
-        return ReversalRefused(ErrorCode.BUSY, "Other requests for this customer are running; try again at once.")
+        return Refused(ErrorCode.BUSY, "Other requests for this customer are running; try again at once.")
     if sqlstate in _CANNOT_BE_USED or sqlite.startswith(_SQLITE_CANNOT_BE_USED):
         return _unavailable()
     if sqlite and not sqlite.startswith(_SQLITE_FAILED):
@@ -50,16 +54,16 @@ def refusal_for(error: Error, *, during_reversal: bool) -> ReversalRefused | Non
     is_outage = isinstance(error, OperationalError | InterfaceError) or sqlstate[:2] in {"08", "53", "57", "58", "XX"}
     if not is_outage:
         return None
-    if not during_reversal:
+    if not during_movement:
         return _unavailable()
-    return ReversalRefused(
+    return Refused(
         ErrorCode.DATABASE_FAILED,
         "The database failed; try again with the same Idempotency-Key, which cannot pay twice.",
     )
 
 
-def _unavailable() -> ReversalRefused:
-    return ReversalRefused(ErrorCode.UNAVAILABLE, "The database cannot be reached or written now; try again later.")
+def _unavailable() -> Refused:
+    return Refused(ErrorCode.UNAVAILABLE, "The database cannot be reached or written now; try again later.")
 
 
 def _sqlstate(error: Error) -> str:

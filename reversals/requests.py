@@ -1,9 +1,26 @@
-"""What a door asks for: one reversal, in plain values that any door can make."""
+"""What a door asks for: one movement of points, in plain values that any door can make."""
 
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Protocol
 
 from loyalty.identifiers import Identifier
+from loyalty.points import written
+
+
+class MovementRequest(Protocol):
+    """What the record of a call keeps of any request. `meaning` is equal where two requests ask for the same."""
+
+    @property
+    def redemption_id(self) -> str | None: ...
+    @property
+    def external_reference_number(self) -> str | None: ...
+    @property
+    def identifier(self) -> Identifier | None: ...
+    @property
+    def points_asked(self) -> Decimal | None: ...
+    @property
+    def meaning(self) -> tuple[object, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +36,13 @@ class ReversalRequest:
     identifier: Identifier | None
     points_asked: Decimal | None
     program_id: str | None = None
+
+    @property
+    def meaning(self) -> tuple[object, ...]:
+        return (
+            self.redemption_id,
+            self.external_reference_number,
+            None if self.identifier is None else (self.identifier.type.value, self.identifier.value),
+            "all" if self.points_asked is None else written(self.points_asked),
+            self.program_id,
+        )

@@ -8,7 +8,7 @@ from loyalty import emf
 from loyalty.emf import EmfSettings, InvalidSetting
 from loyalty.facts import DrawFacts, RedemptionFacts
 from loyalty.points import written
-from reversals.errors import ErrorCode, ReversalRefused
+from reversals.errors import ErrorCode, Refused
 from reversals.requests import ReversalRequest
 
 ZERO = Decimal(0)
@@ -46,6 +46,11 @@ class PlannedLine:
     expired: Decimal
     reissued: Decimal
 
+    def owner_id(self, redemption: RedemptionFacts) -> int:
+        """The row id of the customer whom the points go back to."""
+        owner = self.draw.lot_customer_id
+        return redemption.customer.id if owner is None else owner
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -72,14 +77,14 @@ def check_org(settings: EmfSettings) -> None:
     """The checks that need no look-up. Refuses 898, 888, 818 (rows 3 to 5 of the ladder)."""
     try:
         if settings.get(emf.PAUSED):
-            raise ReversalRefused(
+            raise Refused(
                 ErrorCode.UNAVAILABLE, "Reversals are paused for this org; try again later with the same key."
             )
         settings.check()
     except InvalidSetting as error:
-        raise ReversalRefused(ErrorCode.INVALID_SETTING, f"Staff must correct a setting: {error}.") from error
+        raise Refused(ErrorCode.INVALID_SETTING, f"Staff must correct a setting: {error}.") from error
     if not settings.allows_reversal_somewhere():
-        raise ReversalRefused(
+        raise Refused(
             ErrorCode.OFF_FOR_ORG, f"{emf.ALLOW_REVERSAL.name} is off for this org; ask its staff to turn it on."
         )
 
@@ -105,11 +110,11 @@ def plan_reversal(facts: Facts) -> Plan:
 def _check_program(facts: Facts) -> None:
     program = facts.redemption.program
     if not program.is_active:
-        raise ReversalRefused(ErrorCode.WRONG_PROGRAM, "The program of this redemption is not active.")
+        raise Refused(ErrorCode.WRONG_PROGRAM, "The program of this redemption is not active.")
     if facts.request.program_id not in {None, str(program.public_id)}:
-        raise ReversalRefused(ErrorCode.WRONG_PROGRAM, "programId is not the program of this redemption; leave it out.")
+        raise Refused(ErrorCode.WRONG_PROGRAM, "programId is not the program of this redemption; leave it out.")
     if not facts.settings.get(emf.ALLOW_REVERSAL, program.id):
-        raise ReversalRefused(
+        raise Refused(
             ErrorCode.OFF_FOR_PROGRAM,
             f"{emf.ALLOW_REVERSAL.name} is off for program {program.public_id}; ask the org's staff to turn it on.",
         )
@@ -118,22 +123,18 @@ def _check_program(facts: Facts) -> None:
 def _check_customer(facts: Facts) -> None:
     customer = facts.redemption.customer
     if customer.status == "MERGED":
-        raise ReversalRefused(
-            ErrorCode.CUSTOMER_NOT_ELIGIBLE, "The customer was merged into another; staff must put it right."
-        )
+        raise Refused(ErrorCode.CUSTOMER_NOT_ELIGIBLE, "The customer was merged into another; staff must put it right.")
     if customer.status in facts.settings.get(emf.BLOCKED_STATUSES, facts.redemption.program.id):
-        raise ReversalRefused(
+        raise Refused(
             ErrorCode.CUSTOMER_NOT_ELIGIBLE, f"The customer's status is {customer.status}, which blocks reversals."
         )
     if not customer.reversals_locked:
         return
     until = customer.reversals_locked_until
     if until is None:
-        raise ReversalRefused(
-            ErrorCode.CUSTOMER_LOCKED, "Reversals are locked for this customer until staff unlock them."
-        )
+        raise Refused(ErrorCode.CUSTOMER_LOCKED, "Reversals are locked for this customer until staff unlock them.")
     if until > facts.now:
-        raise ReversalRefused(
+        raise Refused(
             ErrorCode.CUSTOMER_LOCKED, f"Reversals are locked for this customer until {until:%Y-%m-%dT%H:%M:%SZ}."
         )
 
@@ -141,12 +142,12 @@ def _check_customer(facts: Facts) -> None:
 def _check_repeat(facts: Facts) -> None:
     earlier = facts.earlier
     if facts.redemption.points_left <= 0:
-        raise ReversalRefused(
+        raise Refused(
             ErrorCode.NOTHING_LEFT,
             f"All points of this redemption were reversed already; the last reversal is {earlier.last_of_redemption}.",
         )
     if earlier.duplicate is not None:
-        raise ReversalRefused(
+        raise Refused(
             ErrorCode.DUPLICATE,
             f"The same request was accepted a moment ago as reversal {earlier.duplicate};"
             " if another one is meant, send an Idempotency-Key.",
@@ -158,7 +159,7 @@ def _check_window(facts: Facts) -> None:
     if days is None:
         return
     if facts.now - facts.redemption.redeemed_at > timedelta(days=days):
-        raise ReversalRefused(
+        raise Refused(
             ErrorCode.OUTSIDE_WINDOW,
             f"The points were redeemed more than {days} days ago; later reversals are not made.",
         )
@@ -170,7 +171,7 @@ def _points_to_reverse(facts: Facts) -> Decimal:
     if asked is None:
         return left
     if asked > left:
-        raise ReversalRefused(
+        raise Refused(
             ErrorCode.MORE_THAN_LEFT, f"{written(asked)} points were asked and {written(left)} are left to reverse."
         )
     return asked
@@ -195,7 +196,7 @@ def _plan_line(draw: DrawFacts, points: Decimal, *, reissues: bool, now: datetim
     if gone and reissues:
         return PlannedLine(draw, points, available=points, expired=ZERO, reissued=points)
     if draw.lot_id is None:
-        raise ReversalRefused(
+        raise Refused(
             ErrorCode.NO_LOT_TO_RETURN_TO,
             f"{written(points)} of the points came from no lot that could take them back;"
             f" staff must set {emf.REISSUE_DAYS.name}, or ask for fewer points.",
@@ -211,14 +212,14 @@ def _check_limits(facts: Facts, points: Decimal) -> None:
     count_limit = facts.settings.get(emf.LIMIT_COUNT, program_id)
     count = facts.earlier.count_in_period
     if count_limit is not None and count + 1 > count_limit:
-        raise ReversalRefused(
+        raise Refused(
             ErrorCode.LIMIT_EXCEEDED,
             f"{emf.LIMIT_COUNT.name}: {count} of {count_limit} reversals within {days} days are used.",
         )
     points_limit = facts.settings.get(emf.LIMIT_POINTS, program_id)
     used = facts.earlier.points_in_period
     if points_limit is not None and used + points > points_limit:
-        raise ReversalRefused(
+        raise Refused(
             ErrorCode.LIMIT_EXCEEDED,
             f"{emf.LIMIT_POINTS.name}: {written(used)} of {written(points_limit)} points within {days} days are used,"
             f" and {written(points)} more were asked.",
@@ -230,7 +231,7 @@ def _check_approval(facts: Facts, points: Decimal) -> None:
         return
     limit = facts.settings.get(emf.APPROVAL_POINTS, facts.redemption.program.id)
     if limit is not None and points > limit:
-        raise ReversalRefused(
+        raise Refused(
             ErrorCode.NEEDS_APPROVAL,
             f"{written(points)} points are more than {emf.APPROVAL_POINTS.name} ({written(limit)})"
             " allows one person to give back.",

@@ -50,11 +50,16 @@ def earlier_reversals(
 
 def is_reversal(*, org_id: int, public_id: str, identifier: Identifier | None) -> bool:
     """Whether the public id names a reversal of the customer that `identifier` names; of any without one."""
-    named = Reversal.objects.filter(org_id=org_id, public_id=public_id)
     if identifier is None:
-        return named.exists()
+        return names_a_reversal(org_id=org_id, public_id=public_id)
+    named = Reversal.objects.filter(org_id=org_id, public_id=public_id)
     customer_id = find_customer_id(org_id=org_id, identifier=identifier)
     return customer_id is not None and named.filter(customer_id=customer_id).exists()
+
+
+def names_a_reversal(*, org_id: int, public_id: str) -> bool:
+    """Whether the public id is a reversal's already."""
+    return Reversal.objects.filter(org_id=org_id, public_id=public_id).exists()
 
 
 def _same_amount(request: ReversalRequest) -> Q:

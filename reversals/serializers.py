@@ -1,26 +1,35 @@
-"""Turns a request body into a ReversalRequest, and an outcome into a reply body; the only camelCase there is."""
+"""Turns a request body into a ReversalRequest and an outcome into a reply; camelCase stands in serializers only."""
 
-import json
-import re
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 from loyalty import emf
 from loyalty.emf import EmfSettings, InvalidSetting
+from loyalty.facts import DrawFacts, OrgFacts
 from loyalty.identifiers import Identifier, identifier_type, identify
-from loyalty.points import InvalidPoints, PointsNotPositive, PointsTooPrecise, read_points, written
-from reversals.errors import ErrorCode, ReversalRefused
+from loyalty.points import written
+from reversals.calls import Reply
+from reversals.errors import ErrorCode, Refused
 from reversals.requests import ReversalRequest
-from reversals.service import Accepted, Reply
-from reversals.strict_json import NumberLiteral, parse_object
+from reversals.rules import ZERO, PlannedLine
+from reversals.service import Accepted
+from reversals.strict_json import NumberLiteral
+from reversals.wire import (
+    failure_body,
+    invalid,
+    number,
+    read_amount,
+    read_switch,
+    read_text,
+    time_or_none,
+    written_json,
+)
 
 WARNING_EXPIRED = 1001
 WARNING_REISSUED = 1002
 
-_PLAIN_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
-_KEY = re.compile(r'"([A-Za-z0-9._:+/=~-]{1,255})"|([A-Za-z0-9._:+/=~-]{1,255})', re.ASCII)
+EXPANDABLE = ("lines", "redemption")
 
 # A reply is kept without the customer's identifier: it is put here when the reply is sent, echoing what
 # that very request sent.
@@ -36,100 +45,141 @@ class SentIdentifier:
 
     def into(self, body: str) -> str:
         """The reply body with the identifier in its slot, where it has one."""
-        value = self.value if isinstance(self.value, NumberLiteral) else _json(self.value)
-        return body.replace(_IDENTIFIER_SLOT, f'"identifier":{{"type":{_json(self.type)},"value":{value}}}', 1)
+        value = self.value if isinstance(self.value, NumberLiteral) else written_json(self.value)
+        return body.replace(_IDENTIFIER_SLOT, f'"identifier":{{"type":{written_json(self.type)},"value":{value}}}', 1)
 
 
-def read_idempotency_key(header: str | None) -> str:
-    """The key in an Idempotency-Key header; empty without one. Refuses 887.
+class ReversalReplies:
+    """What one HTTP request for a reversal says, and its reply, in the dialect that the org has set."""
 
-    Two such headers arrive joined by a comma, which no key may hold.
-    """
-    if header is None:
-        return ""
-    key = _KEY.fullmatch(header)
-    if key is None:
-        raise _invalid("Idempotency-Key", "one header of 1 to 255 characters of A-Z a-z 0-9 . _ : + / = ~ -")
-    return key[1] or key[2]
+    def __init__(self, org: OrgFacts, settings: EmfSettings) -> None:
+        self.org = org
+        self.settings = settings
+        self.expanded: frozenset[str] = frozenset()
+        self.identifier: SentIdentifier | None = None
 
+    def read_options(self, parameters: Mapping[str, str]) -> bool:
+        """Whether it is a dry run, of the query's `dryRun`; and takes what `expand` asks to be added. Refuses 887."""
+        self.expanded = frozenset(parameters["expand"].split(",")) if "expand" in parameters else frozenset()
+        if not self.expanded <= set(EXPANDABLE):
+            raise invalid("expand", f"{' or '.join(EXPANDABLE)}, or both with a comma")
+        return read_switch(parameters, "dryRun")
 
-def read_request(body: bytes, *, country: str) -> tuple[ReversalRequest, SentIdentifier]:
-    """The reversal that the body asks for, and its identifier as sent.
+    def read(self, members: Mapping[str, Any]) -> ReversalRequest:
+        """The reversal that the body's members ask for. Refuses 887, 878."""
+        redemption_id = read_text(members, "redemptionId", longest=64)
+        external_reference_number = read_text(members, "externalReferenceNumber", longest=128)
+        if (redemption_id is None) == (external_reference_number is None):
+            raise invalid("redemptionId, externalReferenceNumber", "exactly one of the two")
+        identifier = self._read_identifier(members)
+        program_id = read_text(members, "programId", longest=64)
+        return ReversalRequest(
+            redemption_id=redemption_id,
+            external_reference_number=external_reference_number,
+            identifier=identifier,
+            points_asked=read_amount(members, "pointsToBeReversed"),
+            program_id=program_id,
+        )
 
-    `country` is the org's default, for national mobile numbers. Refuses 887, 878.
-    """
-    members = parse_object(body)
-    redemption_id = _text(members, "redemptionId", longest=64)
-    external_reference_number = _text(members, "externalReferenceNumber", longest=128)
-    if (redemption_id is None) == (external_reference_number is None):
-        raise _invalid("redemptionId, externalReferenceNumber", "exactly one of the two")
-    identifier, sent = _identifier(members, country=country)
-    program_id = _text(members, "programId", longest=64)
-    request = ReversalRequest(
-        redemption_id=redemption_id,
-        external_reference_number=external_reference_number,
-        identifier=identifier,
-        points_asked=_points(members),
-        program_id=program_id,
-    )
-    return request, sent
+    def _read_identifier(self, members: Mapping[str, Any]) -> Identifier:
+        sent = members.get("identifier")
+        if not isinstance(sent, dict):
+            raise invalid("identifier", "an object with type and value")
+        kind, value = sent.get("type"), sent.get("value")
+        if not isinstance(kind, str) or isinstance(kind, NumberLiteral):
+            raise invalid("identifier.type", "a string")
+        if not isinstance(value, str) or not value:
+            raise invalid("identifier.value", "a string that is not empty, or a number")
+        known_type = identifier_type(kind)
+        if known_type is None:
+            raise invalid(
+                "identifier.type", "one of ID, MOBILE, PHONE, EMAIL, EXTERNAL_ID, CARD_NUMBER, CARD_EXTERNAL_ID"
+            )
+        self.identifier = SentIdentifier(kind, value)
+        return identify(known_type, str(value), country=self.org.country)
 
-
-def _invalid(field: str, expected: str) -> ReversalRefused:
-    return ReversalRefused(ErrorCode.INVALID_REQUEST, f"{field}: expected {expected}.")
-
-
-def _text(members: dict[str, Any], field: str, *, longest: int) -> str | None:
-    """A string or a number's text; None where the field is absent or null."""
-    value = members.get(field)
-    if value is None:
-        return None
-    if not isinstance(value, str) or not 1 <= len(value) <= longest:
-        raise _invalid(field, f"a string of 1 to {longest} characters")
-    return str(value)
-
-
-def _identifier(members: dict[str, Any], *, country: str) -> tuple[Identifier, SentIdentifier]:
-    sent = members.get("identifier")
-    if not isinstance(sent, dict):
-        raise _invalid("identifier", "an object with type and value")
-    kind, value = sent.get("type"), sent.get("value")
-    if not isinstance(kind, str) or isinstance(kind, NumberLiteral):
-        raise _invalid("identifier.type", "a string")
-    if not isinstance(value, str) or not value:
-        raise _invalid("identifier.value", "a string that is not empty, or a number")
-    known_type = identifier_type(kind)
-    if known_type is None:
-        raise _invalid("identifier.type", "one of ID, MOBILE, PHONE, EMAIL, EXTERNAL_ID, CARD_NUMBER, CARD_EXTERNAL_ID")
-    return identify(known_type, str(value), country=country), SentIdentifier(kind, value)
-
-
-def _points(members: dict[str, Any]) -> Decimal | None:
-    """The points asked, judged on the literal; None for all that is left."""
-    field, value = "pointsToBeReversed", members.get("pointsToBeReversed")
-    if value is None:
-        return None
-    if not isinstance(value, NumberLiteral) and not (isinstance(value, str) and _PLAIN_NUMBER.fullmatch(value)):
-        raise _invalid(field, 'a number, or digits in a string such as "250.0"')
-    try:
-        return read_points(value)
-    except PointsTooPrecise as error:
-        raise ReversalRefused(ErrorCode.POINTS_TOO_PRECISE, f"{field}: expected {error}.") from error
-    except PointsNotPositive as error:
-        raise ReversalRefused(ErrorCode.POINTS_NOT_POSITIVE, f"{field}: expected {error}.") from error
-    except InvalidPoints as error:
-        raise ReversalRefused(ErrorCode.INVALID_REQUEST, f"{field}: expected {error}.") from error
-
-
-def reply_in_dialect(org_id: int, settings: EmfSettings) -> Callable[[Accepted | ReversalRefused], Reply]:
-    """The function that turns an outcome into its reply, in the dialect that the org has set."""
-
-    def reply(outcome: Accepted | ReversalRefused) -> Reply:
+    def reply(self, outcome: Accepted | Refused) -> Reply:
+        """The reply to keep, without the identifier."""
         if isinstance(outcome, Accepted):
-            return Reply(200, _accepted_body(org_id, outcome))
-        return _refused_reply(outcome, engine=_speaks_engine(settings))
+            return Reply(200, written_json(self._accepted(outcome)))
+        return _refused_reply(outcome, engine=_speaks_engine(self.settings))
 
-    return reply
+    def echoing(self, body: str) -> str:
+        """The reply to send: the kept one with the identifier as this request wrote it."""
+        return body if self.identifier is None else self.identifier.into(body)
+
+    def _accepted(self, accepted: Accepted) -> dict[str, object]:
+        redemption, plan = accepted.facts.redemption, accepted.plan
+        identity = {"reversalId": accepted.reversal_id} if accepted.reversal_id is not None else {"dryRun": True}
+        body: dict[str, object] = {
+            "orgId": self.org.id,
+            "identifier": None,
+            "customerId": redemption.customer.public_id,
+            "redemptionId": redemption.public_id,
+            **identity,
+            "pointsToBeReversed": number(accepted.facts.request.points_asked or plan.points),
+            "pointsReversed": number(plan.points),
+            "pointsReversedDetails": {"available": number(plan.available), "expired": number(plan.expired)},
+        }
+        if redemption.is_cross_member:
+            body["crossMemberReversalBreakup"] = _breakup(accepted)
+        if "lines" in self.expanded:
+            body["lines"] = [_line(line) for line in plan.lines]
+        if "redemption" in self.expanded:
+            body["redemption"] = _redemption_after(accepted)
+        warnings = [{"status": True, "code": code, "message": message} for code, message in _warnings(accepted)]
+        return body | {"warnings": warnings, "errors": []}
+
+
+def _line(line: PlannedLine) -> dict[str, object]:
+    draw = line.draw
+    return {
+        "position": draw.position,
+        "lotRef": draw.lot_ref,
+        "expiresAt": time_or_none(draw.lot_expires_at),
+        "points": number(line.points),
+        "available": number(line.available),
+        "expired": number(line.expired),
+        "reissued": number(line.reissued),
+    }
+
+
+def _redemption_after(accepted: Accepted) -> dict[str, object]:
+    redemption, plan = accepted.facts.redemption, accepted.plan
+    return {
+        "points": number(redemption.points),
+        "pointsReversed": number(redemption.points_reversed + plan.points),
+        "pointsLeft": number(redemption.points_left - plan.points),
+    }
+
+
+def _breakup(accepted: Accepted) -> list[dict[str, object]]:
+    """What each member got back, a row for each of their expiries, in the order of member and expiry."""
+    redemption = accepted.facts.redemption
+    public_ids = {member.id: member.public_id for member in redemption.members}
+    returned = {line.draw.id: line for line in accepted.plan.lines}
+    parts: dict[tuple[int, str], list[DrawFacts]] = {}
+    for draw in redemption.draws:
+        member = public_ids[draw.lot_customer_id or redemption.customer.id]
+        parts.setdefault((member, time_or_none(draw.lot_expires_at) or ""), []).append(draw)
+    rows: list[dict[str, object]] = []
+    for (member, expiry), draws in sorted(parts.items()):
+        lines = [returned[draw.id] for draw in draws if draw.id in returned]
+        if not lines:
+            continue
+        points = sum((line.points for line in lines), ZERO)
+        rows.append(
+            {
+                "memberId": member,
+                "pointsRestored": number(points),
+                "pointsExpiredByReversal": number(sum((line.expired for line in lines), ZERO)),
+                "expiryBatchDate": expiry or None,
+                "status": "REVERSED"
+                if points == sum((draw.points_left for draw in draws), ZERO)
+                else "PARTIALLY_REVERSED",
+            }
+        )
+    return rows
 
 
 def _speaks_engine(settings: EmfSettings) -> bool:
@@ -139,36 +189,13 @@ def _speaks_engine(settings: EmfSettings) -> bool:
         return False
 
 
-def _refused_reply(refusal: ReversalRefused, *, engine: bool) -> Reply:
+def _refused_reply(refusal: Refused, *, engine: bool) -> Reply:
     error = refusal.error
     has_engine_answer = error is ErrorCode.POINTS_NOT_POSITIVE or (error.row is not None and 4 <= error.row <= 16)
     if not (engine and has_engine_answer):
         return Reply(error.status, failure_body(error.code, error.message, refusal.reason))
     code, message = error.engine or (error.code, error.message)
     return Reply(200, failure_body(code, message, refusal.reason))
-
-
-def failure_body(code: int, message: str, reason: str) -> str:
-    """The envelope of every failure. It never holds `orgId`, by which clients recognise success."""
-    return _json({"errors": [{"status": False, "code": code, "message": message, "reason": reason}], "warnings": []})
-
-
-def _accepted_body(org_id: int, accepted: Accepted) -> str:
-    redemption, plan = accepted.facts.redemption, accepted.plan
-    return _json(
-        {
-            "orgId": org_id,
-            "identifier": None,
-            "customerId": redemption.customer.public_id,
-            "redemptionId": redemption.public_id,
-            "reversalId": accepted.reversal_id,
-            "pointsToBeReversed": _number(accepted.facts.request.points_asked or plan.points),
-            "pointsReversed": _number(plan.points),
-            "pointsReversedDetails": {"available": _number(plan.available), "expired": _number(plan.expired)},
-            "warnings": [{"status": True, "code": code, "message": message} for code, message in _warnings(accepted)],
-            "errors": [],
-        }
-    )
 
 
 def _warnings(accepted: Accepted) -> list[tuple[int, str]]:
@@ -191,12 +218,3 @@ def _warnings(accepted: Accepted) -> list[tuple[int, str]]:
             )
         )
     return warnings
-
-
-def _number(points: Decimal) -> float:
-    # At most 15 digits: as a float it prints those very digits, always with a decimal point.
-    return float(points)
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

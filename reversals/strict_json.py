@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from typing import Any
 
-from reversals.errors import ErrorCode, ReversalRefused
+from reversals.errors import ErrorCode, Refused
 
 DEEPEST = 16
 
@@ -48,8 +48,8 @@ def parse_object(body: bytes) -> dict[str, Any]:
     return value
 
 
-def _invalid(what: str) -> ReversalRefused:
-    return ReversalRefused(ErrorCode.INVALID_REQUEST, f"Send one JSON object in UTF-8: {what}.")
+def _invalid(what: str) -> Refused:
+    return Refused(ErrorCode.INVALID_REQUEST, f"Send one JSON object in UTF-8: {what}.")
 
 
 def _refuse_constant(constant: str) -> None:

@@ -130,6 +130,16 @@ LAWS = (
         " HAVING lot.points_awarded <> SUM(line.points_available)",
     ),
     Law(
+        "a reissued lot is of the customer whose points it brings back",
+        "SELECT lot.org_id, lot.lot_ref, lot.customer_id, COALESCE(own.customer_id, reversal.customer_id)"
+        " FROM reversals_reversalline line"
+        " JOIN loyalty_lot lot ON lot.org_id = line.org_id AND lot.id = line.reissued_lot_id"
+        " JOIN reversals_reversal reversal ON reversal.org_id = line.org_id AND reversal.id = line.reversal_id"
+        " JOIN loyalty_draw draw ON draw.org_id = line.org_id AND draw.id = line.draw_id"
+        " LEFT JOIN loyalty_lot own ON own.org_id = draw.org_id AND own.id = draw.lot_id"
+        " WHERE lot.customer_id <> COALESCE(own.customer_id, reversal.customer_id)",
+    ),
+    Law(
         "what was drawn last is given back first",
         "SELECT early.org_id, early.id, early.points_reversed, late.points_reversed FROM loyalty_draw early"
         " JOIN loyalty_draw late ON late.org_id = early.org_id AND late.redemption_id = early.redemption_id"
@@ -176,6 +186,7 @@ LAWS = (
     _parent_of_org("reversals_reversalline", "id", "draw_id", "loyalty_draw"),
     _parent_of_org("reversals_reversalline", "id", "reissued_lot_id", "loyalty_lot"),
     _parent_of_org("reversals_attempt", "id", "reversal_id", "reversals_reversal"),
+    _parent_of_org("reversals_attempt", "id", "redemption_id", "loyalty_redemption"),
 )
 
 

@@ -13,7 +13,8 @@ from django.http import HttpResponse
 from django.test import Client
 from django.utils import timezone
 
-from loyalty.drawing import LotFacts, plan_draws
+from loyalty.drawing import plan_draws
+from loyalty.facts import LotFacts
 from loyalty.identifiers import IdentifierType, identify
 from loyalty.models import Customer, CustomerIdentifier, Draw, EmfSetting, Lot, Org, Program, Redemption
 from loyalty.service import create_api_client
@@ -64,6 +65,12 @@ class World:
 
     def reverse(self, redemption: Redemption, amount: object = None, **options: Any) -> HttpResponse:
         return self.ask(request_for(redemption, amount), **options)
+
+    def redeem(self, customer: Customer, amount: object, **options: Any) -> HttpResponse:
+        """POSTs a redemption; `key`, `headers`, `user` and `password` as for `ask`, other options are body fields."""
+        sending = {name: options.pop(name) for name in ("key", "headers", "user", "password") if name in options}
+        address = f"/v2/customers/{customer.public_id}/redemptions"
+        return self.ask({"points": amount} | options, address=address, **sending)
 
     # Counting
 

@@ -661,6 +661,7 @@ PARENTS = [
     ("reversals_reversalline", "draw_id", "line", "foreign_draw"),
     ("reversals_reversalline", "reissued_lot_id", "line", "foreign_lot"),
     ("reversals_attempt", "reversal_id", "attempt", "foreign_reversal"),
+    ("reversals_attempt", "redemption_id", "attempt", "foreign_redemption"),
 ]
 
 # Law, the write that breaks it, and the row that is then named.
@@ -725,6 +726,11 @@ CORRUPTIONS = [
         "a reissued lot is awarded what its lines gave back",
         "UPDATE loyalty_lot SET points_awarded = points_awarded + 1, points_remaining = points_remaining + 1"
         " WHERE id = {reissued_lot}",
+        "reissued_lot",
+    ),
+    (
+        "a reissued lot is of the customer whose points it brings back",
+        "UPDATE loyalty_lot SET customer_id = {foreign_customer} WHERE id = {reissued_lot}",
         "reissued_lot",
     ),
     (

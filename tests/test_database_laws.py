@@ -24,10 +24,12 @@ from loyalty.models import (
     ApiClient,
     ApiSecret,
     Customer,
+    CustomerGroup,
     CustomerIdentifier,
     Draw,
     EmfChange,
     EmfSetting,
+    GroupMember,
     Lot,
     Org,
     Program,
@@ -35,7 +37,7 @@ from loyalty.models import (
 )
 from loyalty.service import set_emf
 from reversals.models import Attempt, Reversal, ReversalLine
-from tests.builders import ON, World, days_ago, make_lot, make_world, redeem
+from tests.builders import ON, World, days_ago, make_lot, make_world, redeem, utc
 
 pytestmark = pytest.mark.django_db
 
@@ -59,6 +61,8 @@ FRESH: dict[Model, Changes] = {
     ApiSecret: {"digest": "another"},
     Customer: {"public_id": 1},
     CustomerIdentifier: {"value": "C-2"},
+    CustomerGroup: {"public_id": 1},
+    GroupMember: {"left_at": utc("2026-02-01")},
     Lot: {"lot_ref": "L-2"},
     Redemption: {"public_id": "R-2", "external_reference_number": None},
     Draw: {"position": 9, "lot_id": None},
@@ -75,6 +79,8 @@ UNIQUE: list[tuple[str, Model, Changes]] = [
     ("api_secret_once_per_client", ApiSecret, {}),
     ("customer_public_id_unique", Customer, {}),
     ("identifier_names_one_customer", CustomerIdentifier, {}),
+    ("group_public_id_unique", CustomerGroup, {}),
+    ("member_of_one_group", GroupMember, {}),
     ("lot_ref_unique", Lot, {}),
     ("redemption_public_id_unique", Redemption, {"external_reference_number": None}),
     ("redemption_external_reference_unique", Redemption, {"public_id": "R-2"}),
@@ -89,6 +95,7 @@ CHECKED: list[tuple[str, Model, Changes]] = [
     ("emf_change_says_why", EmfChange, {"ticket": ""}),
     ("emf_change_says_why", EmfChange, {"reason": ""}),
     ("customer_status_known", Customer, {"status": "GONE"}),
+    ("member_left_after_joining", GroupMember, {"left_at": utc("2025-12-31")}),
     ("lot_awarded_positive", Lot, {"points_awarded": 0, "points_remaining": 0}),
     ("lot_remaining_within_awarded", Lot, {"points_remaining": -THOUSANDTH}),
     ("lot_remaining_within_awarded", Lot, {"points_remaining": POINTS + THOUSANDTH}),
@@ -112,6 +119,7 @@ IN_ORG: list[tuple[str, Model]] = [
     ("program_in_org", Program),
     ("api_client_in_org", ApiClient),
     ("customer_in_org", Customer),
+    ("group_in_org", CustomerGroup),
     ("lot_in_org", Lot),
     ("redemption_in_org", Redemption),
     ("draw_in_org", Draw),
@@ -122,6 +130,8 @@ SAME_ORG: list[tuple[str, Model, str, Model]] = [
     ("emf_change_program_of_org", EmfChange, "program_id", Program),
     ("api_secret_client_of_org", ApiSecret, "client_id", ApiClient),
     ("identifier_customer_of_org", CustomerIdentifier, "customer_id", Customer),
+    ("member_group_of_org", GroupMember, "group_id", CustomerGroup),
+    ("member_customer_of_org", GroupMember, "customer_id", Customer),
     ("lot_program_of_org", Lot, "program_id", Program),
     ("lot_customer_of_org", Lot, "customer_id", Customer),
     ("redemption_program_of_org", Redemption, "program_id", Program),
@@ -136,6 +146,7 @@ SAME_ORG: list[tuple[str, Model, str, Model]] = [
     ("line_reissued_lot_of_org", ReversalLine, "reissued_lot_id", Lot),
     ("attempt_client_of_org", Attempt, "client_id", ApiClient),
     ("attempt_reversal_of_org", Attempt, "reversal_id", Reversal),
+    ("attempt_redemption_of_org", Attempt, "redemption_id", Redemption),
 ]
 APPEND_ONLY: dict[Model, str] = {
     EmfChange: "emf_change_append_only",
@@ -208,6 +219,7 @@ def setup_of(world: World) -> list[models.Model]:
         changed_by="ravi",
     )
     client = ApiClient.objects.get(org=world.org)
+    group = CustomerGroup.objects.create(org=world.org, public_id=77)
     return [
         world.org,
         world.program,
@@ -217,6 +229,8 @@ def setup_of(world: World) -> list[models.Model]:
         client.secrets.get(),
         world.asha,
         CustomerIdentifier.objects.create(org=world.org, customer=world.asha, type="CARD_NUMBER", value="C-1"),
+        group,
+        GroupMember.objects.create(org=world.org, group=group, customer=world.asha, joined_at=utc("2026-01-01")),
     ]
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 
 from loyalty.models import Lot, Redemption
-from reversals.errors import ErrorCode, ReversalRefused
+from reversals.errors import ErrorCode, Refused
 from reversals.strict_json import parse_object
 from reversals.verification import broken_laws
 from tests.builders import make_customer, make_world, redeemed
@@ -44,7 +44,7 @@ pieces = st.sampled_from(
 def test_no_assembled_body_does_worse_than_a_refusal(text: str) -> None:
     try:
         assert isinstance(parse_object(text.encode()), dict)
-    except ReversalRefused as refusal:
+    except Refused as refusal:
         assert refusal.error is ErrorCode.INVALID_REQUEST
 
 

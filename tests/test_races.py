@@ -184,8 +184,9 @@ def test_a_key_whose_first_request_still_runs_is_409() -> None:
             cursor.execute(
                 "INSERT INTO reversals_attempt (id, org_id, created_at, request_id, channel, made_by, reason,"
                 " redemption_id_asked, external_reference_asked, identifier_type, identifier_masked, idempotency_key,"
-                " holds_key, fingerprint, rule, refusal_reason, reply)"
-                " VALUES (%s, %s, now(), '', 'API', '', '', '', '', '', '', 'key-1', TRUE, '', '', '', '')",
+                " holds_key, fingerprint, rule, refusal_reason, reply, operation, is_dry_run)"
+                " VALUES (%s, %s, now(), '', 'API', '', '', '', '', '', '', 'key-1', TRUE, '', '', '', '',"
+                " 'REVERSE', FALSE)",
                 [world.org.id, world.org.id],
             )
 

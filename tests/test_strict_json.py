@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reversals.errors import ErrorCode, ReversalRefused
+from reversals.errors import ErrorCode, Refused
 from reversals.strict_json import NumberLiteral, parse_object
 
 plain = st.recursive(
@@ -36,14 +36,14 @@ def nested(depth: int) -> bytes:
 
 def test_nesting_is_allowed_to_sixteen_and_no_deeper() -> None:
     assert parse_object(nested(16))
-    with pytest.raises(ReversalRefused):
+    with pytest.raises(Refused):
         parse_object(nested(17))
 
 
 def test_what_stands_side_by_side_does_not_count_as_nesting() -> None:
     deep = b"[" * 15 + b"]" * 15
     assert parse_object(b'{"a":' + deep + b',"b":' + deep + b"}")
-    with pytest.raises(ReversalRefused):
+    with pytest.raises(Refused):
         parse_object(b'{"a":' + deep + b',"b":[' + deep + b"]}")
 
 
@@ -83,7 +83,7 @@ def test_brackets_in_strings_do_not_count_as_nesting() -> None:
     ids=range(25),
 )
 def test_anything_doubtful_is_887(body: bytes) -> None:
-    with pytest.raises(ReversalRefused) as raised:
+    with pytest.raises(Refused) as raised:
         parse_object(body)
     assert raised.value.error is ErrorCode.INVALID_REQUEST
     assert raised.value.reason.startswith("Send one JSON object in UTF-8: ")
@@ -101,7 +101,7 @@ def test_anything_doubtful_is_887(body: bytes) -> None:
 )
 def test_a_hostile_body_costs_one_pass(body: bytes) -> None:
     start = time.process_time()
-    with pytest.raises(ReversalRefused):
+    with pytest.raises(Refused):
         parse_object(body)
     assert time.process_time() - start < 0.5
 
@@ -114,5 +114,5 @@ def test_an_escaped_backslash_before_u0000_is_no_nul() -> None:
 def test_no_body_does_worse_than_a_refusal(body: bytes) -> None:
     try:
         assert isinstance(parse_object(body), dict)
-    except ReversalRefused as refusal:
+    except Refused as refusal:
         assert refusal.error is ErrorCode.INVALID_REQUEST

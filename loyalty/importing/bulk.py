@@ -1,9 +1,10 @@
 """Many rows into a table at once: by COPY where the database has it."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from django.db import connection
+
+from loyalty.statements import places
 
 ROWS_AT_ONCE = 5_000
 
@@ -42,8 +43,3 @@ def analyze(cursor: Any, *tables: str) -> None:
     if connection.vendor == "postgresql":
         for table in tables:
             cursor.execute(f"ANALYZE {table}")
-
-
-def places(values: Sequence[object]) -> str:
-    """As many placeholders as there are values."""
-    return ", ".join(["%s"] * len(values))

@@ -7,12 +7,14 @@ from typing import Any
 
 from django.db import connection
 
-from loyalty.drawing import LotFacts, plan_draws
+from loyalty.drawing import plan_draws
+from loyalty.facts import LotFacts
 from loyalty.fields import new_row_id
-from loyalty.importing.bulk import Bulk, analyze, places
+from loyalty.importing.bulk import Bulk, analyze
 from loyalty.importing.stages import DRAW_COLUMNS, STAGE_REPLAY, TAKE_DRAWN
 from loyalty.points import from_thousandths, to_thousandths
 from loyalty.selectors import as_datetime, as_datetime_or_none
+from loyalty.statements import places
 
 _CUSTOMERS_AT_ONCE = 500
 

@@ -1,0 +1,171 @@
+"""Runs one call that moves points, from its key to its answer: transaction, retries, outages and the record of it."""
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from django.db import Error, transaction
+
+from reversals import attempts, outages
+from reversals.errors import ErrorCode, Ladder, Refused
+from reversals.models import Attempt
+from reversals.requests import MovementRequest
+
+logger = logging.getLogger(__name__)
+
+RETRIES = 2
+
+Request = TypeVar("Request", bound=MovementRequest)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a door answers and a key repeats: an HTTP status and a body."""
+
+    status: int
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The attempt with its answer: accepted if it has no rule, else refused by it."""
+
+    attempt: Attempt
+    is_replay: bool = False
+
+    @property
+    def error(self) -> Ladder | None:
+        return self.attempt.error
+
+
+class StartAgain(Exception):
+    """The transaction has to begin anew, with what the movement learned in it."""
+
+
+class Movement(Protocol[Request]):
+    """One kind of movement of points. Each method refuses by raising Refused."""
+
+    def read(self) -> Request:
+        """What is asked for, as plain values."""
+
+    def check(self) -> None:
+        """What needs no look-up."""
+
+    def make(self, request: Request, finish: Callable[[Reply], None]) -> None:
+        """Locks, decides and writes, in the caller's transaction, the attempt included.
+
+        `finish` puts the reply on the attempt and must be called before the attempt is written.
+        """
+
+    def refused(self, refusal: Refused) -> Reply:
+        """The reply to a refusal."""
+
+
+def answer(attempt: Attempt, movement: Movement[Request]) -> Answer:
+    """Makes the movement once, and records the attempt, accepted or refused.
+
+    `attempt` says who asks, through which channel and with which idempotency key; it must be new. Refusals are
+    answers, in the order of the attempt's ladder; nothing is raised for one, nor for a database outage.
+    """
+    call = _Call(attempt, movement, started=time.monotonic())
+    try:
+        return call.answer()
+    except Refused as refusal:
+        return call.refuse(refusal)
+    except Error as error:
+        outage = outages.refusal_for(error, during_movement=call.in_transaction)
+        return call.refuse(outage or _unforeseen(error))
+    except Exception as error:  # the ladder's last row: nothing unforeseen reaches the client as a traceback
+        return call.refuse(_unforeseen(error))
+
+
+@dataclass
+class _Call(Generic[Request]):
+    """One call on its way to its answer."""
+
+    attempt: Attempt
+    movement: Movement[Request]
+    started: float
+    in_transaction: bool = False
+
+    def answer(self) -> Answer:
+        request = self.movement.read()
+        attempts.describe(self.attempt, request)
+        if self.attempt.uses_key:
+            earlier = attempts.find_answer(self.attempt)
+            if earlier is not None:
+                return Answer(earlier, is_replay=True)
+        self.movement.check()
+        self.in_transaction = True
+        return self._move(request)
+
+    def _move(self, request: Request) -> Answer:
+        """The transaction, tried again after a deadlock, but never once COMMIT was sent."""
+        retries_left = RETRIES
+        while True:
+            committing = False
+            try:
+                with transaction.atomic():
+                    answer = self._move_in_transaction(request)
+                    committing = True
+                return answer
+            except StartAgain:
+                continue
+            except Error as error:
+                if committing and attempts.was_committed(self.attempt):
+                    return answer
+                if committing or not retries_left or not outages.is_retryable(error):
+                    raise
+                retries_left -= 1
+                time.sleep(random.uniform(0.005, 0.05))
+
+    def _move_in_transaction(self, request: Request) -> Answer:
+        attempt = self.attempt
+        attempt.reversal_id = attempt.redemption_id = None  # of a try that was rolled back
+        if attempt.uses_key and not attempts.take_key(attempt):
+            return Answer(attempts.answer_of_holder(attempt), is_replay=True)
+        self.movement.make(request, self._finish)
+        return Answer(attempt)
+
+    def refuse(self, refusal: Refused) -> Answer:
+        """Records the refusal, after the rollback, and returns it; or what the key's holder was answered."""
+        attempt = self.attempt
+        # The shared rooms refuse in the words of a reversal; the call has words of its own.
+        error = attempt.ladder[refusal.error.name]
+        attempt.reversal_id = attempt.redemption_id = None
+        attempt.rule = error.name
+        attempt.code = error.code
+        attempt.refusal_reason = refusal.reason
+        attempt.holds_key = bool(attempt.fingerprint) and error.holds_key
+        self._finish(self.movement.refused(Refused(error, refusal.reason)))
+        try:
+            if attempts.record(attempt):
+                return Answer(attempt)
+            return Answer(attempts.answer_of_holder(attempt), is_replay=True)
+        except Refused as refused_by_key:
+            return self.refuse(refused_by_key)
+        except Error as outage:
+            return self._unrecorded(error, outage)
+
+    def _unrecorded(self, refused_as: Ladder, error: Error) -> Answer:
+        """The answer where no attempt can be written: the ladder's UNAVAILABLE, unless an earlier row applies."""
+        logger.warning("an attempt could not be recorded: %s", error)
+        outage = outages.refusal_for(error, during_movement=False)
+        if outage is not None and refused_as.is_decided_by_database:
+            as_refused = self.attempt.ladder[outage.error.name]
+            self.attempt.rule = as_refused.name
+            self._finish(self.movement.refused(Refused(as_refused, outage.reason)))
+        return Answer(self.attempt)
+
+    def _finish(self, reply: Reply) -> None:
+        self.attempt.http_status = reply.status
+        self.attempt.reply = reply.body
+        self.attempt.duration_ms = round((time.monotonic() - self.started) * 1000)
+
+
+def _unforeseen(error: Exception) -> Refused:
+    logger.error("a call failed unforeseen", exc_info=error)
+    return Refused(ErrorCode.UNFORESEEN, "An unforeseen error; report the X-CAP-REQUEST-ID of this reply.")

@@ -1,0 +1,85 @@
+"""One HTTP call that moves points: its attempt, the reading of its body, and the sending of its answer."""
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+from django.http import HttpResponse
+from django.utils import timezone
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+
+from loyalty.selectors import Caller
+from reversals import handlers, wire
+from reversals.calls import Answer
+from reversals.errors import ErrorCode, Refused
+from reversals.models import Attempt, Channel, Operation
+from reversals.request_id import current_request_id
+from reversals.strict_json import parse_object
+
+LARGEST_BODY = 64 * 1024
+
+
+class JsonOnly(BaseContentNegotiation):
+    """Every reply is JSON, whatever a client says that it accepts."""
+
+    def select_renderer(
+        self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        renderer = next(iter(renderers))
+        return renderer, str(renderer.media_type)
+
+
+def check_v2(caller: Caller) -> None:
+    """Refuses 403 where the org has no V2 API."""
+    if not caller.org.v2_enabled:
+        raise Refused(ErrorCode.V2_NOT_ENABLED, "Ask the org's staff to enable the V2 API.")
+
+
+class Exchange:
+    """One HTTP request that moves points, from its body to its answer."""
+
+    def __init__(self, request: Request, operation: Operation) -> None:
+        self.request = request
+        self.caller = cast(Caller, request.user)
+        self.attempt = Attempt(
+            org_id=self.caller.org.id,
+            created_at=timezone.now(),
+            operation=operation,
+            request_id=current_request_id(),
+            channel=Channel.API,
+            client_id=self.caller.client_id,
+            made_by=self.caller.username,
+        )
+
+    def read(self) -> dict[str, Any]:
+        """The members of the body, and the key for the attempt. Refuses 403, 415, 413, 887."""
+        check_v2(self.caller)
+        if self.request.content_type.partition(";")[0].strip().lower() != "application/json":
+            raise Refused(ErrorCode.NOT_JSON, "Send Content-Type: application/json.")
+        self.attempt.idempotency_key = wire.read_idempotency_key(self.request.headers.get("Idempotency-Key"))
+        return parse_object(self._body())
+
+    def _body(self) -> bytes:
+        """The body, whole. A chunked one has no length, and Django would take it for empty."""
+        body: bytes
+        length_sent = self.request.META.get("CONTENT_LENGTH", "")
+        if not length_sent and self.request.headers.get("Transfer-Encoding", "").lower() == "chunked":
+            body = self.request.META["wsgi.input"].read(LARGEST_BODY + 1)
+            length = len(body)
+        else:
+            length = int(length_sent) if length_sent.isdigit() else 0
+            body = self.request.body if length <= LARGEST_BODY else b""
+        if length > LARGEST_BODY:
+            raise Refused(ErrorCode.BODY_TOO_LARGE, f"Send at most {LARGEST_BODY} bytes.")
+        if len(body) < length:
+            raise Refused(ErrorCode.INVALID_REQUEST, f"The body ended after {len(body)} of {length} bytes.")
+        return body
+
+    def send(self, answered: Answer, body: str | None = None) -> HttpResponse:
+        """The reply: the attempt's, or `body` where the door completed it."""
+        attempt = answered.attempt
+        headers = handlers.retry_header(answered.error)
+        if answered.is_replay:
+            headers["Idempotent-Replayed"] = "true"
+        return handlers.answer(attempt.http_status or 500, attempt.reply if body is None else body, headers=headers)

@@ -1,0 +1,89 @@
+"""What every JSON body has in common: fields read by their rules, points as numbers, and the envelope of failures."""
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from loyalty.points import InvalidPoints, PointsNotPositive, PointsTooPrecise, read_points
+from reversals.errors import ErrorCode, Refused
+from reversals.strict_json import NumberLiteral
+
+_PLAIN_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
+_KEY = re.compile(r'"([A-Za-z0-9._:+/=~-]{1,255})"|([A-Za-z0-9._:+/=~-]{1,255})', re.ASCII)
+
+
+def invalid(field: str, expected: str) -> Refused:
+    """The refusal of a field that breaks its rule."""
+    return Refused(ErrorCode.INVALID_REQUEST, f"{field}: expected {expected}.")
+
+
+def read_text(members: Mapping[str, Any], field: str, *, longest: int) -> str | None:
+    """A string or a number's text; None where the field is absent or null. Refuses 887."""
+    value = members.get(field)
+    if value is None:
+        return None
+    if not isinstance(value, str) or not 1 <= len(value) <= longest:
+        raise invalid(field, f"a string of 1 to {longest} characters")
+    return str(value)
+
+
+def read_amount(members: Mapping[str, Any], field: str) -> Decimal | None:
+    """Points, judged on the literal; None where the field is absent or null. Refuses 887, 878."""
+    value = members.get(field)
+    if value is None:
+        return None
+    if not isinstance(value, NumberLiteral) and not (isinstance(value, str) and _PLAIN_NUMBER.fullmatch(value)):
+        raise invalid(field, 'a number, or digits in a string such as "250.0"')
+    try:
+        return read_points(value)
+    except PointsTooPrecise as error:
+        raise Refused(ErrorCode.POINTS_TOO_PRECISE, f"{field}: expected {error}.") from error
+    except PointsNotPositive as error:
+        raise Refused(ErrorCode.POINTS_NOT_POSITIVE, f"{field}: expected {error}.") from error
+    except InvalidPoints as error:
+        raise invalid(field, str(error)) from error
+
+
+def read_switch(parameters: Mapping[str, str], name: str) -> bool:
+    """A query parameter that is `true` or `false`, the default. Refuses 887."""
+    value = parameters.get(name, "false")
+    if value not in {"true", "false"}:
+        raise invalid(name, "true or false")
+    return value == "true"
+
+
+def read_idempotency_key(header: str | None) -> str:
+    """The key in an Idempotency-Key header; empty without one. Refuses 887.
+
+    Two such headers arrive joined by a comma, which no key may hold.
+    """
+    if header is None:
+        return ""
+    key = _KEY.fullmatch(header)
+    if key is None:
+        raise invalid("Idempotency-Key", "one header of 1 to 255 characters of A-Z a-z 0-9 . _ : + / = ~ -")
+    return key[1] or key[2]
+
+
+def number(points: Decimal) -> float:
+    """Points as a JSON number. At most 15 digits: as a float it prints those very digits, always with a point."""
+    return float(points)
+
+
+def time_or_none(time: datetime | None) -> str | None:
+    """A time in UTC to the second, `2026-04-10T00:00:00Z`."""
+    return None if time is None else f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def written_json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def failure_body(code: int, message: str, reason: str) -> str:
+    """The envelope of every failure. It never holds `orgId`, by which clients recognise success."""
+    return written_json(
+        {"errors": [{"status": False, "code": code, "message": message, "reason": reason}], "warnings": []}
+    )

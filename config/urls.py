@@ -5,10 +5,12 @@ from django.urls import path, re_path
 from django.views.decorators.csrf import csrf_exempt
 
 from reversals.handlers import not_found
+from reversals.redeeming.views import RedeemPoints
 from reversals.views import ReversePoints
 
 urlpatterns = [
     re_path(r"^v2/points/reverse/?$", ReversePoints.as_view()),
+    re_path(r"^v2/customers/(?P<customer_id>[^/]+)/redemptions/?$", RedeemPoints.as_view()),
     path("admin/", admin.site.urls),
     # In the envelope, and in DEBUG too: client programs read it. Django adds the slash to /admin.
     re_path(r"^(?!admin)", csrf_exempt(not_found), {"exception": None}),

@@ -1,0 +1,1 @@
+"""Redeems points: the movement that reversals undo, through the same calls, locks and ledger."""

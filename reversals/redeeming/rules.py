@@ -1,0 +1,109 @@
+"""Decides on one redemption: facts in, a plan out, or a refusal. No clock, no database and no Django here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from loyalty import emf
+from loyalty.drawing import PlannedDraw, plan_draws
+from loyalty.emf import EmfSettings, InvalidSetting
+from loyalty.facts import CustomerFacts, ProgramFacts, WalletLot
+from loyalty.points import written
+from loyalty.records import RedemptionRecord
+from reversals.errors import RedemptionError, Refused
+from reversals.redeeming.requests import RedemptionRequest
+
+ZERO = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that the decision on one redemption rests on, read after the rows were locked.
+
+    `lots` are those of the customer, and of the other active members where points of the group may be redeemed.
+    """
+
+    request: RedemptionRequest
+    customer: CustomerFacts
+    programs: Sequence[ProgramFacts]
+    lots: Sequence[WalletLot]
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A redemption that may be made: its program, and its draws in their order."""
+
+    program: ProgramFacts
+    draws: tuple[PlannedDraw, ...]
+
+
+def redeems_for_group(settings: EmfSettings) -> bool:
+    """Whether a member redeems the points of all active members of their group. Refuses 888."""
+    try:
+        return settings.get(emf.CROSS_MEMBER_REDEMPTION)
+    except InvalidSetting as error:
+        raise Refused(RedemptionError.INVALID_SETTING, f"Staff must correct a setting: {error}.") from error
+
+
+def check_same(request: RedemptionRequest, earlier: RedemptionRecord) -> None:
+    """Refuses 887 (422) where the external reference number names a redemption of other content."""
+    programs = {None, str(earlier.program_id)}
+    if (
+        request.customer_id != str(earlier.customer_id)
+        or request.points_asked != earlier.points
+        or request.program_id not in programs
+        or request.transaction_number != earlier.transaction_number
+    ):
+        raise Refused(
+            RedemptionError.REFERENCE_TAKEN,
+            "This externalReferenceNumber was used for another redemption; send a new one with a new redemption.",
+        )
+
+
+def plan_redemption(facts: Facts) -> Plan:
+    """The redemption to write. Refuses 885, 8069, 809, 881, 818 (rows 7 to 11), in this order."""
+    program = _program(facts)
+    _check_customer(facts.customer)
+    _check_available(facts)
+    draws = plan_draws((lot.facts for lot in facts.lots), facts.request.points_asked, at=facts.now)
+    return Plan(program, tuple(draws))
+
+
+def _program(facts: Facts) -> ProgramFacts:
+    asked = facts.request.program_id
+    if asked is None and len(facts.programs) != 1:
+        raise Refused(
+            RedemptionError.WRONG_PROGRAM, f"The org has {len(facts.programs)} programs; send the programId of one."
+        )
+    for program in facts.programs:
+        if asked in {None, str(program.public_id)}:
+            if not program.is_active:
+                raise Refused(RedemptionError.WRONG_PROGRAM, f"Program {program.public_id} is not active.")
+            return program
+    raise Refused(RedemptionError.WRONG_PROGRAM, "There is no such program; check programId.")
+
+
+def _check_customer(customer: CustomerFacts) -> None:
+    match customer.status:
+        case "MERGED":
+            raise Refused(
+                RedemptionError.CUSTOMER_MERGED, "The customer was merged into another; redeem for the other one."
+            )
+        case "FRAUD":
+            raise Refused(RedemptionError.CUSTOMER_IS_FRAUD, "The customer's status is FRAUD, which blocks redemption.")
+        case "DEACTIVATED":
+            raise Refused(
+                RedemptionError.CUSTOMER_NOT_ELIGIBLE, "The customer's status is DEACTIVATED, which blocks redemption."
+            )
+
+
+def _check_available(facts: Facts) -> None:
+    drawable = (lot.facts.points_remaining for lot in facts.lots if lot.facts.can_be_drawn(facts.now))
+    available = sum(drawable, ZERO)
+    if facts.request.points_asked > available:
+        raise Refused(
+            RedemptionError.MORE_THAN_AVAILABLE,
+            f"{written(facts.request.points_asked)} points were asked and {written(available)} are available.",
+        )

@@ -1,0 +1,88 @@
+"""Turns a request body into a RedemptionRequest, and an outcome into a reply."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from loyalty.records import DrawRecord
+from reversals.calls import Reply
+from reversals.errors import Refused
+from reversals.redeeming.requests import RedemptionRequest
+from reversals.redeeming.service import Redeemed
+from reversals.wire import failure_body, invalid, number, read_amount, read_text, time_or_none, written_json
+
+ZERO = Decimal(0)
+
+
+def read_commit(members: Mapping[str, Any]) -> bool:
+    """The body's `commit`: false asks for a dry run. Refuses 887."""
+    commit = members.get("commit")
+    if commit is None:
+        return True
+    if not isinstance(commit, bool):
+        raise invalid("commit", "true or false")
+    return commit
+
+
+def read_request(members: Mapping[str, Any], *, customer_id: str) -> RedemptionRequest:
+    """The redemption that the body's members ask for. Refuses 887, 878."""
+    points = read_amount(members, "points")
+    if points is None:
+        raise invalid("points", "a number of points to redeem")
+    return RedemptionRequest(
+        customer_id=customer_id,
+        points_asked=points,
+        program_id=read_text(members, "programId", longest=64),
+        transaction_number=read_text(members, "transactionNumber", longest=128) or "",
+        external_reference_number=read_text(members, "externalReferenceNumber", longest=128),
+    )
+
+
+def reply(org_id: int, outcome: Redeemed | Refused) -> Reply:
+    """The reply to an outcome."""
+    if isinstance(outcome, Refused):
+        error = outcome.error
+        return Reply(error.status, failure_body(error.code, error.message, outcome.reason))
+    return Reply(200, written_json(_redeemed(org_id, outcome)))
+
+
+def _redeemed(org_id: int, redeemed: Redeemed) -> dict[str, object]:
+    redemption = redeemed.redemption
+    identity = {"redemptionId": redemption.public_id} if redemption.public_id else {"dryRun": True}
+    body: dict[str, object] = {
+        "orgId": org_id,
+        "customerId": redemption.customer_id,
+        **identity,
+        "programId": redemption.program_id,
+        "pointsRedeemed": number(redemption.points),
+        "redeemedAt": time_or_none(redemption.redeemed_at),
+        "transactionNumber": redemption.transaction_number or None,
+        "externalReferenceNumber": redemption.external_reference_number,
+        "draws": [_draw(draw) for draw in redemption.draws],
+    }
+    if redemption.is_cross_member:
+        body["crossMemberRedemptionBreakup"] = _breakup(redemption.draws)
+    return body | {"balance": number(redeemed.balance), "warnings": [], "errors": []}
+
+
+def _draw(draw: DrawRecord) -> dict[str, object]:
+    return {
+        "position": draw.position,
+        "lotRef": draw.lot_ref,
+        "programId": draw.program_id,
+        "memberId": draw.member_id,
+        "expiresAt": time_or_none(draw.lot_expires_at),
+        "points": number(draw.points),
+    }
+
+
+def _breakup(draws: tuple[DrawRecord, ...]) -> list[dict[str, object]]:
+    """Whose points were redeemed, a row for each of their expiries, in the order of member and expiry."""
+    parts: dict[tuple[int | None, str], Decimal] = {}
+    for draw in draws:
+        part = draw.member_id, time_or_none(draw.lot_expires_at) or ""
+        parts[part] = parts.get(part, ZERO) + draw.points
+    return [
+        {"memberId": member, "pointsRedeemed": number(points), "expiryBatchDate": expiry or None}
+        for (member, expiry), points in sorted(parts.items())
+    ]

@@ -1,0 +1,182 @@
+"""Redeems points: the one door, whoever asks. It reads the clock once, inside the transaction."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from django.utils import timezone
+
+from loyalty import reading
+from loyalty import selectors as loyalty_selectors
+from loyalty.emf import EmfSettings
+from loyalty.facts import CustomerFacts, WalletLot
+from loyalty.fields import new_row_id
+from loyalty.ledger import NewRedemption, redemption_statements
+from loyalty.records import DrawRecord, RedemptionRecord
+from loyalty.statements import execute_together
+from reversals import attempts, calls, outages, selectors
+from reversals.calls import Answer, Reply
+from reversals.errors import RedemptionError, Refused
+from reversals.ledger import new_public_id
+from reversals.models import Attempt
+from reversals.redeeming import rules
+from reversals.redeeming.requests import RedemptionRequest
+from reversals.redeeming.rules import Facts, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Redeemed:
+    """A redemption that was made, earlier perhaps, or in a dry run could be; `balance` is what its customer has left.
+
+    The balance is the customer's own available points, without those of other members of a group.
+    """
+
+    redemption: RedemptionRecord
+    balance: Decimal
+
+
+def redeem_points(
+    attempt: Attempt,
+    *,
+    settings: EmfSettings,
+    read: Callable[[], RedemptionRequest],
+    reply: Callable[[Redeemed | Refused], Reply],
+) -> Answer:
+    """Makes the redemption that `read` returns, once, and records the attempt, accepted or refused.
+
+    `attempt` says who asks, through which channel and with which idempotency key; it must be new. A repeat of
+    an external reference number with the same content is answered with the first redemption. Refusals are
+    answers, in the order of `RedemptionError`; nothing is raised for one, nor for a database outage.
+    """
+    return calls.answer(attempt, _Redemption(attempt, settings, read, reply))
+
+
+class _Redemption:
+    """The movement of one call."""
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        settings: EmfSettings,
+        read: Callable[[], RedemptionRequest],
+        reply: Callable[[Redeemed | Refused], Reply],
+    ) -> None:
+        self.attempt = attempt
+        self.settings = settings
+        self.read = read
+        self.reply = reply
+        self.for_group = False
+
+    def check(self) -> None:
+        self.for_group = rules.redeems_for_group(self.settings)
+
+    def refused(self, refusal: Refused) -> Reply:
+        return self.reply(refusal)
+
+    def make(self, request: RedemptionRequest, finish: Callable[[Reply], None]) -> None:
+        attempt = self.attempt
+        customer, owner_ids = self._lock_customers(request)
+        now = timezone.now()
+        earlier = self._earlier(request)
+        if earlier is not None:
+            rules.check_same(request, earlier)
+            own = reading.points_of(org_id=attempt.org_id, customer_id=customer.id, at=now)
+            attempt.redemption_id = earlier.row_id
+            finish(self.reply(Redeemed(earlier, own.available)))
+            execute_together([attempts.complete_attempt(attempt)])
+            return
+        facts = Facts(
+            request=request,
+            customer=customer,
+            programs=loyalty_selectors.programs_of(attempt.org_id),
+            lots=loyalty_selectors.lock_lots(org_id=attempt.org_id, customer_ids=owner_ids, at=now),
+            now=now,
+        )
+        self._write(facts, rules.plan_redemption(facts), finish)
+
+    def _lock_customers(self, request: RedemptionRequest) -> tuple[CustomerFacts, Sequence[int]]:
+        """The customer, and the row ids of those whose lots may be drawn, all locked in the order of their ids."""
+        org_id = self.attempt.org_id
+        not_found = Refused(RedemptionError.CUSTOMER_NOT_FOUND, "There is no such customer; check the customer id.")
+        if not self.for_group:
+            customer = loyalty_selectors.lock_customer(org_id=org_id, public_id=request.identifier.customer_number or 0)
+            if customer is None:
+                raise not_found
+            return customer, [customer.id]
+        customer_id = loyalty_selectors.find_customer_id(org_id=org_id, identifier=request.identifier)
+        if customer_id is None:
+            raise not_found
+        group = loyalty_selectors.group_of(org_id=org_id, customer_id=customer_id)
+        locked = {member.id: member for member in loyalty_selectors.lock_customers(org_id=org_id, ids=group)}
+        # Who left while the locks were waited for is out; who joined is not locked, and so not in yet.
+        still_in = loyalty_selectors.group_of(org_id=org_id, customer_id=customer_id)
+        active = {row_id for row_id in still_in & set(locked) if locked[row_id].status == "ACTIVE"}
+        return locked[customer_id], sorted(active | {customer_id})
+
+    def _earlier(self, request: RedemptionRequest) -> RedemptionRecord | None:
+        if request.external_reference_number is None:
+            return None
+        return reading.find_redemption(
+            org_id=self.attempt.org_id, external_reference_number=request.external_reference_number
+        )
+
+    def _write(self, facts: Facts, plan: Plan, finish: Callable[[Reply], None]) -> None:
+        attempt, request = self.attempt, facts.request
+        public_id = "" if attempt.is_dry_run else self._new_public_id()
+        new = NewRedemption(
+            id=new_row_id(),
+            org_id=attempt.org_id,
+            program_id=plan.program.id,
+            customer_id=facts.customer.id,
+            public_id=public_id,
+            points=request.points_asked,
+            redeemed_at=facts.now,
+            transaction_number=request.transaction_number,
+            external_reference_number=request.external_reference_number,
+        )
+        finish(self.reply(Redeemed(_record(new, facts, plan), _balance(facts, plan))))
+        if attempt.is_dry_run:
+            attempts.record(attempt)
+            return
+        attempt.redemption_id = new.id
+        execute_together([*redemption_statements(new, plan.draws), attempts.complete_attempt(attempt)])
+
+    def _new_public_id(self) -> str:
+        public_id = new_public_id()
+        if selectors.names_a_reversal(org_id=self.attempt.org_id, public_id=public_id):
+            raise outages.PublicIdTaken
+        return public_id
+
+
+def _record(new: NewRedemption, facts: Facts, plan: Plan) -> RedemptionRecord:
+    """The new redemption as it is read back later."""
+    lots: dict[int | None, WalletLot] = {lot.facts.id: lot for lot in facts.lots}
+    return RedemptionRecord(
+        row_id=new.id,
+        public_id=new.public_id,
+        customer_id=facts.customer.public_id,
+        program_id=plan.program.public_id,
+        points=new.points,
+        points_reversed=Decimal(0),
+        redeemed_at=new.redeemed_at,
+        transaction_number=new.transaction_number,
+        external_reference_number=new.external_reference_number,
+        draws=tuple(
+            DrawRecord(
+                position=position,
+                points=draw.points,
+                points_reversed=Decimal(0),
+                lot_ref=lots[draw.lot_id].lot_ref,
+                lot_expires_at=lots[draw.lot_id].facts.expires_at,
+                program_id=lots[draw.lot_id].program_public_id,
+                member_id=lots[draw.lot_id].facts.customer_public_id,
+            )
+            for position, draw in enumerate(plan.draws, start=1)
+        ),
+    )
+
+
+def _balance(facts: Facts, plan: Plan) -> Decimal:
+    own = {lot.facts.id: lot.facts.points_remaining for lot in facts.lots if lot.customer_id == facts.customer.id}
+    drawn = sum((draw.points for draw in plan.draws if draw.lot_id in own), Decimal(0))
+    return sum(own.values(), Decimal(0)) - drawn

@@ -1,0 +1,35 @@
+"""The HTTP door of redemptions: who asks and in what shape, one call to the service, and its answer as JSON."""
+
+from functools import partial
+
+from django.http import HttpResponse
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from reversals.errors import RedemptionError
+from reversals.exchange import Exchange
+from reversals.models import Operation
+from reversals.redeeming import serializers
+from reversals.redeeming.requests import RedemptionRequest
+from reversals.redeeming.service import redeem_points
+
+
+class RedeemPoints(APIView):
+    """`POST /v2/customers/{customerId}/redemptions`."""
+
+    http_method_names = ("post",)
+    ladder = RedemptionError
+
+    def post(self, request: Request, customer_id: str) -> HttpResponse:
+        exchange = Exchange(request, Operation.REDEEM)
+        caller = exchange.caller
+
+        def read() -> RedemptionRequest:
+            members = exchange.read()
+            exchange.attempt.is_dry_run = not serializers.read_commit(members)
+            return serializers.read_request(members, customer_id=customer_id)
+
+        answered = redeem_points(
+            exchange.attempt, settings=caller.settings, read=read, reply=partial(serializers.reply, caller.org.id)
+        )
+        return exchange.send(answered)

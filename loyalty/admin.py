@@ -11,9 +11,11 @@ from loyalty.emf import REGISTRY, InvalidSetting, check_value, known_key
 from loyalty.models import (
     ApiClient,
     Customer,
+    CustomerGroup,
     CustomerIdentifier,
     EmfChange,
     EmfSetting,
+    GroupMember,
     Lot,
     Org,
     Program,
@@ -153,6 +155,25 @@ class CustomerAdmin(Undeletable, admin.ModelAdmin):
     readonly_fields = ["org", "public_id"]
     inlines = [IdentifierInline]
     show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+
+class MemberInline(ReadOnly, admin.TabularInline):
+    model = GroupMember
+    fields = ["customer", "joined_at", "left_at"]
+
+
+@admin.register(CustomerGroup)
+class CustomerGroupAdmin(Undeletable, admin.ModelAdmin):
+    """Made by `set_group`, which also changes who is in it; turned on and off here."""
+
+    list_display = ["public_id", "name", "org", "is_active"]
+    list_select_related = ["org"]
+    search_fields = ["=public_id"]
+    readonly_fields = ["org", "public_id"]
+    inlines = [MemberInline]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -124,9 +124,19 @@ class ReversalAdmin(ReadOnly, admin.ModelAdmin):
 
 @admin.register(Attempt)
 class AttemptAdmin(ReadOnly, admin.ModelAdmin):
-    list_display = ["created_at", "org", "channel", "made_by", "redemption_id_asked", "code", "rule", "reversal"]
+    list_display = [
+        "created_at",
+        "org",
+        "operation",
+        "channel",
+        "made_by",
+        "redemption_id_asked",
+        "code",
+        "rule",
+        "reversal",
+    ]
     list_select_related = ["org", "reversal"]
-    list_filter = ["channel", "rule"]
+    list_filter = ["operation", "is_dry_run", "channel", "rule"]
     search_fields = ["=request_id", "=redemption_id_asked", "=idempotency_key"]
     show_full_result_count = False
     ordering = ["-id"]

@@ -1,8 +1,11 @@
 """Turns a request body into a ReversalRequest and an outcome into a reply; camelCase stands in serializers only."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from django.http import QueryDict
 
 from loyalty import emf
 from loyalty.emf import EmfSettings, InvalidSetting
@@ -20,6 +23,7 @@ from reversals.wire import (
     invalid,
     number,
     read_amount,
+    read_parameter,
     read_switch,
     read_text,
     time_or_none,
@@ -58,11 +62,16 @@ class ReversalReplies:
         self.expanded: frozenset[str] = frozenset()
         self.identifier: SentIdentifier | None = None
 
-    def read_options(self, parameters: Mapping[str, str]) -> bool:
+    def read_options(self, parameters: QueryDict) -> bool:
         """Whether it is a dry run, of the query's `dryRun`; and takes what `expand` asks to be added. Refuses 887."""
-        self.expanded = frozenset(parameters["expand"].split(",")) if "expand" in parameters else frozenset()
+        expand = read_parameter(parameters, "expand")
+        self.expanded = frozenset() if expand is None else frozenset(expand.split(","))
         if not self.expanded <= set(EXPANDABLE):
             raise invalid("expand", f"{' or '.join(EXPANDABLE)}, or both with a comma")
+        for name in parameters:
+            # Ignored as unknown, it would make of a preview the real thing.
+            if name != "dryRun" and re.sub("[^a-z]", "", name.lower()) == "dryrun":
+                raise invalid(name, "the spelling dryRun")
         return read_switch(parameters, "dryRun")
 
     def read(self, members: Mapping[str, Any]) -> ReversalRequest:

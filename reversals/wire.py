@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from django.http import QueryDict
+
 from loyalty.points import InvalidPoints, PointsNotPositive, PointsTooPrecise, read_points
 from reversals.errors import ErrorCode, Refused
 from reversals.strict_json import NumberLiteral
@@ -47,10 +49,20 @@ def read_amount(members: Mapping[str, Any], field: str) -> Decimal | None:
         raise invalid(field, str(error)) from error
 
 
-def read_switch(parameters: Mapping[str, str], name: str) -> bool:
+def read_parameter(parameters: QueryDict, name: str) -> str | None:
+    """A parameter of the query; None without one. Refuses 887 where it is given twice or empty."""
+    values = parameters.getlist(name)
+    if not values:
+        return None
+    if len(values) > 1 or not values[0]:
+        raise invalid(name, "one value that is not empty")
+    return values[0]
+
+
+def read_switch(parameters: QueryDict, name: str) -> bool:
     """A query parameter that is `true` or `false`, the default. Refuses 887."""
-    value = parameters.get(name, "false")
-    if value not in {"true", "false"}:
+    value = read_parameter(parameters, name)
+    if value not in {"true", "false", None}:
         raise invalid(name, "true or false")
     return value == "true"
 

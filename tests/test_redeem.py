@@ -1,22 +1,59 @@
-"""`POST /v2/customers/{customerId}/redemptions`: what it draws, answers and refuses."""
+"""`POST /v2/customers/{customerId}/redemptions`: what it draws, answers, repeats and refuses."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
 
 import pytest
+import time_machine
+from django.db import OperationalError
+from django.http import HttpResponse
+from django.test import Client
+from django.utils import timezone
 
-from loyalty.models import Lot, Redemption
+from loyalty import selectors
+from loyalty.models import Customer, Draw, Lot, Org, Program, Redemption
+from reversals import ledger
+from reversals.errors import RedemptionError
+from reversals.models import Operation
+from reversals.redeeming import rules
 from reversals.verification import broken_laws
-from tests.builders import World, in_days, make_lot, points
+from tests.builders import (
+    World,
+    basic,
+    days_ago,
+    in_days,
+    make_customer,
+    make_lot,
+    make_program,
+    make_world,
+    points,
+    redeemed,
+    set_value,
+)
 
 pytestmark = pytest.mark.django_db
+
+
+def remaining(*lots: Lot) -> list[Decimal]:
+    return [Lot.objects.get(id=lot.id).points_remaining for lot in lots]
+
+
+def redemptions(world: World) -> int:
+    return Redemption.objects.filter(org=world.org).count()
+
+
+# What it does
 
 
 def test_points_are_drawn_from_the_lot_that_expires_first(world: World) -> None:
     later = make_lot(world.asha, 10, program=world.program, expires_at=in_days(20))
     soon = make_lot(world.asha, 4, program=world.program, expires_at=in_days(2))
     response = world.redeem(world.asha, 6.5, transactionNumber="T-1")
-    body = response.json()
     redemption = Redemption.objects.get(org=world.org)
     assert response.status_code == 200
-    assert body == {
+    assert response.json() == {
         "orgId": world.org.id,
         "customerId": world.asha.public_id,
         "redemptionId": redemption.public_id,
@@ -40,5 +77,440 @@ def test_points_are_drawn_from_the_lot_that_expires_first(world: World) -> None:
         "warnings": [],
         "errors": [],
     }
-    assert [Lot.objects.get(id=lot.id).points_remaining for lot in (soon, later)] == [0, points("7.5")]
+    assert remaining(soon, later) == [0, points("7.5")]
+    assert (len(redemption.public_id), redemption.public_id.isalnum()) == (6, True)
     assert broken_laws(world.org.id) == []
+
+
+def test_a_lot_that_never_expires_comes_last_and_an_expired_one_is_left_alone(world: World) -> None:
+    never = make_lot(world.asha, 5, program=world.program)
+    expired = make_lot(world.asha, 5, program=world.program, expires_at=days_ago(1))
+    soon = make_lot(world.asha, 5, program=world.program, expires_at=in_days(1))
+    assert world.redeem(world.asha, 6).json()["balance"] == 4.0
+    assert remaining(never, expired, soon) == [4, 5, 0]
+
+
+def test_what_was_redeemed_can_be_reversed_to_the_same_lots(world: World) -> None:
+    lots = [make_lot(world.asha, 5, program=world.program, expires_at=in_days(day)) for day in (1, 2, 3)]
+    redemption_id = world.redeem(world.asha, 12).json()["redemptionId"]
+    reversed_ = world.reverse(Redemption.objects.get(org=world.org, public_id=redemption_id), 7)
+    assert reversed_.json()["pointsReversed"] == 7.0
+    assert remaining(*lots) == [0, 5, 5]
+    assert broken_laws(world.org.id) == []
+
+
+def test_a_redemption_draws_on_the_lots_of_every_program(world: World) -> None:
+    """As imported redemptions do: an org's programs share the order of expiry."""
+    other = make_program(world.org)
+    soon = make_lot(world.asha, 5, program=other, expires_at=in_days(1))
+    later = make_lot(world.asha, 5, program=world.program, expires_at=in_days(2))
+    body = world.redeem(world.asha, 7, programId=world.program.public_id).json()
+    assert [draw["programId"] for draw in body["draws"]] == [other.public_id, world.program.public_id]
+    assert remaining(soon, later) == [0, 3]
+
+
+@pytest.mark.parametrize("as_sent", ["2.5", 2.5])
+def test_points_are_a_number_or_digits_in_a_string(world: World, as_sent: object) -> None:
+    make_lot(world.asha, 10, program=world.program)
+    assert world.redeem(world.asha, as_sent).json()["pointsRedeemed"] == 2.5
+
+
+def test_fields_of_the_vendors_call_that_mean_nothing_here_are_ignored(world: World) -> None:
+    make_lot(world.asha, 10, program=world.program)
+    more = {"redemptionType": "POINTS", "validationCode": "VC-1234", "source": "INSTORE", "groupRedemption": False}
+    assert world.redeem(world.asha, 1, commit=True, **more).status_code == 200
+
+
+def test_a_trailing_slash_is_the_same_address(world: World) -> None:
+    make_lot(world.asha, 10, program=world.program)
+    address = f"/v2/customers/{world.asha.public_id}/redemptions/"
+    assert world.ask({"points": 1}, address=address).status_code == 200
+
+
+# Dry run
+
+
+def test_a_dry_run_answers_the_same_without_an_id_and_moves_nothing(world: World) -> None:
+    lot = make_lot(world.asha, 10, program=world.program)
+    with time_machine.travel(timezone.now(), tick=False):
+        dry = world.redeem(world.asha, 4, key="key-1", commit=False).json()
+        assert (redemptions(world), remaining(lot)) == (0, [10])
+        real = world.redeem(world.asha, 4, key="key-1").json()
+    assert dry.pop("dryRun") is True
+    real.pop("redemptionId")
+    assert dry == real
+    assert [attempt.is_dry_run for attempt in world.attempts()] == [True, False]
+
+
+def test_a_dry_run_is_refused_as_the_real_one_would_be(world: World) -> None:
+    refused = world.redeem(world.asha, 4, commit=False)
+    assert (refused.status_code, refused.json()["errors"][0]["code"]) == (400, 818)
+
+
+# Repeats
+
+
+def test_a_key_repeats_the_reply_byte_for_byte(world: World) -> None:
+    lot = make_lot(world.asha, 10, program=world.program)
+    first, again = (world.redeem(world.asha, 4, key="key-1") for _ in range(2))
+    assert (again.status_code, again.content, again["Idempotent-Replayed"]) == (200, first.content, "true")
+    assert (redemptions(world), remaining(lot)) == (1, [6])
+
+
+@pytest.mark.parametrize("changes", [{"points": 5}, {"transactionNumber": "T-2"}, {"externalReferenceNumber": "E-1"}])
+def test_a_key_of_another_redemption_is_422(world: World, changes: dict[str, object]) -> None:
+    make_lot(world.asha, 10, program=world.program)
+    world.redeem(world.asha, 4, key="key-1")
+    refused = world.redeem(world.asha, **({"amount": changes.pop("points", 4), "key": "key-1"} | changes))
+    assert (refused.status_code, refused.json()["errors"][0]["code"]) == (422, 887)
+    assert redemptions(world) == 1
+
+
+def test_a_key_of_a_redemption_is_no_key_for_a_reversal(world: World) -> None:
+    redemption = redeemed(world)
+    make_lot(world.asha, 10, program=world.program)
+    world.redeem(world.asha, 4, key="key-1")
+    refused = world.reverse(redemption, 4, key="key-1")
+    assert (refused.status_code, refused.json()["errors"][0]["code"]) == (422, 887)
+
+
+def test_a_refused_key_repeats_its_refusal_when_there_are_points_later(world: World) -> None:
+    first = world.redeem(world.asha, 4, key="key-1")
+    make_lot(world.asha, 10, program=world.program)
+    again = world.redeem(world.asha, 4, key="key-1")
+    assert (first.status_code, again.status_code, again.content) == (400, 400, first.content)
+
+
+def test_a_reference_number_repeated_with_the_same_content_returns_the_first_redemption(world: World) -> None:
+    lot = make_lot(world.asha, 10, program=world.program)
+    first = world.redeem(world.asha, 4, externalReferenceNumber="E-1", transactionNumber="T-1").json()
+    Customer.objects.filter(id=world.asha.id).update(status="FRAUD")
+    again = world.redeem(world.asha, "4.0", externalReferenceNumber="E-1", transactionNumber="T-1", key="late")
+    assert (again.status_code, again.json()) == (200, first)
+    assert (redemptions(world), remaining(lot)) == (1, [6])
+    assert world.redeem(world.asha, "4", externalReferenceNumber="E-1", transactionNumber="T-1", key="late").json() == (
+        first
+    )
+    assert {attempt.redemption.public_id for attempt in world.attempts()} == {first["redemptionId"]}
+
+
+def test_two_orgs_may_use_one_reference_number(world: World) -> None:
+    stranger = make_world()
+    for each in (world, stranger):
+        make_lot(each.asha, 10, program=each.program)
+        assert each.redeem(each.asha, 4, externalReferenceNumber="E-1").status_code == 200
+    assert (redemptions(world), redemptions(stranger)) == (1, 1)
+
+
+def test_a_public_id_that_names_a_reversal_is_drawn_anew(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    reversal_id = world.reverse(redeemed(world, 10), 1).json()["reversalId"]
+    ids = iter([reversal_id, "Fresh1"])
+    monkeypatch.setattr("reversals.redeeming.service.new_public_id", lambda: next(ids))
+    assert world.redeem(world.asha, 1).json()["redemptionId"] == "Fresh1"
+
+
+# The record of the call
+
+
+def test_an_attempt_says_what_was_asked_and_done(world: World) -> None:
+    make_lot(world.asha, 10, program=world.program)
+    body = world.redeem(world.asha, 4, externalReferenceNumber="E-1", key="key-1")
+    attempt = world.attempts()[-1]
+    assert attempt.redemption.public_id == body.json()["redemptionId"]
+    assert (attempt.operation, attempt.points_asked, attempt.external_reference_asked) == (Operation.REDEEM, 4, "E-1")
+    assert (attempt.http_status, attempt.code, attempt.idempotency_key) == (200, None, "key-1")
+    assert attempt.request_id == body["X-CAP-REQUEST-ID"]
+    assert attempt.reply.encode() == body.content
+
+
+# Refusals: each by its real cause, in the order of precedence
+
+Case = Callable[[World], Callable[[], HttpResponse]]
+CASES: dict[RedemptionError, Case] = {}
+
+
+def case(error: RedemptionError) -> Callable[[Case], Case]:
+    def register(build: Case) -> Case:
+        CASES[error] = build
+        return build
+
+    return register
+
+
+def address_of(world: World) -> str:
+    return f"/v2/customers/{world.asha.public_id}/redemptions"
+
+
+@case(RedemptionError.BODY_TOO_LARGE)
+def body_too_large(world: World) -> Callable[[], HttpResponse]:
+    return lambda: world.ask(b" " * 70_000, address=address_of(world))
+
+
+@case(RedemptionError.NOT_JSON)
+def not_json(world: World) -> Callable[[], HttpResponse]:
+    return lambda: world.ask(b"<root/>", address=address_of(world), content_type="application/xml")
+
+
+@case(RedemptionError.V2_NOT_ENABLED)
+def v2_not_enabled(world: World) -> Callable[[], HttpResponse]:
+    Org.objects.filter(id=world.org.id).update(v2_enabled=False)
+    return lambda: world.redeem(world.asha, 1)
+
+
+@case(RedemptionError.INVALID_REQUEST)
+def invalid_request(world: World) -> Callable[[], HttpResponse]:
+    return lambda: world.ask({"transactionNumber": "T-1"}, address=address_of(world))
+
+
+@case(RedemptionError.POINTS_TOO_PRECISE)
+def points_too_precise(world: World) -> Callable[[], HttpResponse]:
+    return lambda: world.redeem(world.asha, 1.0001)
+
+
+def no_database(*args: Any, **kwargs: Any) -> None:
+    raise OperationalError("the database is away")
+
+
+@pytest.fixture
+def outage(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Makes one statement of the call fail as a lost connection does."""
+    return lambda name: monkeypatch.setattr(name, no_database)
+
+
+@case(RedemptionError.INVALID_SETTING)
+def invalid_setting(world: World) -> Callable[[], HttpResponse]:
+    set_value(world.org, "Enable_cross_member_redemption", "perhaps")
+    return lambda: world.redeem(world.asha, 1)
+
+
+@case(RedemptionError.CUSTOMER_NOT_FOUND)
+def customer_not_found(world: World) -> Callable[[], HttpResponse]:
+    stranger = make_world()
+    return lambda: world.redeem(stranger.asha, 1)
+
+
+@case(RedemptionError.REFERENCE_TAKEN)
+def reference_taken(world: World) -> Callable[[], HttpResponse]:
+    make_lot(world.asha, 10, program=world.program)
+    world.redeem(world.asha, 1, externalReferenceNumber="E-1")
+    return lambda: world.redeem(world.asha, 2, externalReferenceNumber="E-1")
+
+
+@case(RedemptionError.WRONG_PROGRAM)
+def wrong_program(world: World) -> Callable[[], HttpResponse]:
+    return lambda: world.redeem(world.asha, 1, programId=make_world().program.public_id)
+
+
+def has_status(status: str) -> Case:
+    def build(world: World) -> Callable[[], HttpResponse]:
+        Customer.objects.filter(id=world.asha.id).update(status=status)
+        return lambda: world.redeem(world.asha, 1)
+
+    return build
+
+
+CASES[RedemptionError.CUSTOMER_MERGED] = has_status("MERGED")
+CASES[RedemptionError.CUSTOMER_IS_FRAUD] = has_status("FRAUD")
+CASES[RedemptionError.CUSTOMER_NOT_ELIGIBLE] = has_status("DEACTIVATED")
+
+
+@case(RedemptionError.MORE_THAN_AVAILABLE)
+def more_than_available(world: World) -> Callable[[], HttpResponse]:
+    make_lot(world.asha, 10, program=world.program)
+    make_lot(world.asha, 5, program=world.program, expires_at=days_ago(1))
+    return lambda: world.redeem(world.asha, 10.001)
+
+
+@case(RedemptionError.KEY_OF_ANOTHER_REQUEST)
+def key_of_another_request(world: World) -> Callable[[], HttpResponse]:
+    world.redeem(world.asha, 1, key="key-1")
+    return lambda: world.redeem(world.asha, 2, key="key-1")
+
+
+# By locks and outages, which tests of their own make: see below and test_races.py.
+BY_THE_DATABASE = {
+    RedemptionError.UNAVAILABLE,
+    RedemptionError.BUSY,
+    RedemptionError.DATABASE_FAILED,
+    RedemptionError.UNFORESEEN,
+    RedemptionError.KEY_IN_USE,
+}
+
+
+def test_every_refusal_has_a_case() -> None:
+    assert {*CASES, *BY_THE_DATABASE} == set(RedemptionError)
+
+
+@pytest.mark.parametrize("error", CASES, ids=lambda error: error.name)
+def test_each_refusal_by_its_cause_says_its_code_and_writes_nothing(world: World, error: RedemptionError) -> None:
+    ask = CASES[error](world)
+    before = redemptions(world), Draw.objects.filter(org=world.org).count(), world.written()
+    response = ask()
+    refusal = response.json()["errors"][0]
+    assert (response.status_code, refusal["code"], refusal["message"]) == (error.status, error.code, error.message)
+    assert (refusal["status"], bool(refusal["reason"])) == (False, True)
+    assert "orgId" not in response.json()
+    assert (redemptions(world), Draw.objects.filter(org=world.org).count(), world.written()) == before
+    attempt = world.attempts()[-1]
+    assert (attempt.operation, attempt.rule, attempt.code) == (Operation.REDEEM, error.name, error.code)
+
+
+@pytest.mark.parametrize(
+    ("error", "statement"),
+    [
+        (RedemptionError.UNAVAILABLE, "reversals.attempts.find_answer"),
+        (RedemptionError.DATABASE_FAILED, "loyalty.selectors.lock_lots"),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_an_outage_is_answered_in_the_words_of_a_redemption(
+    world: World, outage: Callable[[str], None], error: RedemptionError, statement: str
+) -> None:
+    outage(statement)
+    response = world.redeem(world.asha, 1, key="key-1")
+    refusal = response.json()["errors"][0]
+    assert (response.status_code, refusal["code"], refusal["message"]) == (503, error.code, error.message)
+    assert "Retry-After" in response
+
+
+def test_an_outage_before_the_caller_is_known_is_answered_in_the_words_of_a_redemption(
+    world: World, outage: Callable[[str], None]
+) -> None:
+    outage("reversals.authentication.find_caller")
+    error = RedemptionError.UNAVAILABLE
+    response = world.redeem(world.asha, 1)
+    assert (response.status_code, response.json()["errors"][0]["message"]) == (503, error.message)
+
+
+def test_the_unforeseen_is_answered_in_the_words_of_a_redemption(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "_PUBLIC_ID_CHARACTERS", "")
+    make_lot(world.asha, 10, program=world.program)
+    response = world.redeem(world.asha, 1)
+    error = RedemptionError.UNFORESEEN
+    assert (response.status_code, response.json()["errors"][0]["message"]) == (500, error.message)
+    assert redemptions(world) == 0
+
+
+def test_the_causes_are_looked_for_in_the_order_of_the_ladder(world: World) -> None:
+    """One redemption with every cause of the rules at once: each is mended in turn."""
+    program = Program.objects.get(id=world.program.id)
+    set_value(world.org, "Enable_cross_member_redemption", "perhaps")
+    Customer.objects.filter(id=world.asha.id).update(status="MERGED", public_id=7)
+    make_lot(world.asha, 10, program=program)
+    other = make_customer(world.org)
+    Redemption.objects.create(
+        org=world.org,
+        program=program,
+        customer=other,
+        public_id="R1",
+        points=1,
+        redeemed_at=days_ago(1),
+        external_reference_number="E-1",
+    )
+
+    def asked(program_id: object, reference: str) -> int:
+        body = {"points": 11, "programId": program_id, "externalReferenceNumber": reference}
+        return int(
+            world.ask(body, address=f"/v2/customers/{world.asha.public_id}/redemptions").json()["errors"][0]["code"]
+        )
+
+    answers = [asked(0, "E-1")]
+    set_value(world.org, "Enable_cross_member_redemption", "no")
+    answers.append(asked(0, "E-1"))
+    Customer.objects.filter(id=world.asha.id).update(public_id=world.asha.public_id)
+    answers += [asked(0, "E-1"), asked(0, "E-2"), asked(program.public_id, "E-2")]
+    for status in ("FRAUD", "DEACTIVATED", "ACTIVE"):
+        Customer.objects.filter(id=world.asha.id).update(status=status)
+        answers.append(asked(program.public_id, "E-2"))
+    assert answers == [888, 816, 887, 885, 8069, 809, 881, 818]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "points"),
+        ({"points": None}, "points"),
+        ({"points": 0}, "points"),
+        ({"points": -1}, "points"),
+        ({"points": "1e3"}, "points"),
+        ({"points": True}, "points"),
+        ({"points": 10**12}, "points"),
+        ({"points": 1, "commit": "no"}, "commit"),
+        ({"points": 1, "commit": 0}, "commit"),
+        ({"points": 1, "programId": ""}, "programId"),
+        ({"points": 1, "transactionNumber": "x" * 129}, "transactionNumber"),
+        ({"points": 1, "externalReferenceNumber": ["E"]}, "externalReferenceNumber"),
+    ],
+)
+def test_a_field_that_breaks_its_rule_is_named(world: World, body: dict[str, object], field: str) -> None:
+    make_lot(world.asha, 10, program=world.program)
+    response = world.ask(body, address=address_of(world))
+    refusal = response.json()["errors"][0]
+    assert (response.status_code, refusal["code"], refusal["reason"].partition(":")[0]) == (400, 887, field)
+
+
+@pytest.mark.parametrize("customer_id", ["0", "-1", "01", "abc", "9" * 30, "%00", "1%2F2", "٣"])
+def test_what_is_no_customer_id_is_an_unknown_customer(world: World, customer_id: str) -> None:
+    response = world.ask({"points": 1}, address=f"/v2/customers/{customer_id}/redemptions")
+    assert response.json()["errors"][0]["code"] in {816, 404}
+    assert response.status_code in {400, 404}
+
+
+@pytest.mark.parametrize("password", ["wrong", ""])
+def test_wrong_credentials_are_401(world: World, password: str) -> None:
+    response = world.redeem(world.asha, 1, password=password)
+    assert (response.status_code, response.json()["errors"][0]["message"]) == (401, "Unauthorized")
+
+
+def test_another_method_is_405(world: World) -> None:
+    response = Client().get(address_of(world), headers={"Authorization": basic(world.username, world.secret)})
+    assert (response.status_code, response["Allow"]) == (405, "POST")
+
+
+def test_an_org_with_several_programs_needs_the_programs_id(world: World) -> None:
+    other = make_program(world.org, is_active=False)
+    make_lot(world.asha, 10, program=world.program)
+    asked = [world.redeem(world.asha, 1, **fields) for fields in ({}, {"programId": other.public_id})]
+    assert [response.json()["errors"][0]["code"] for response in asked] == [885, 885]
+    assert world.redeem(world.asha, 1, programId=str(world.program.public_id)).status_code == 200
+
+
+def test_a_reason_says_nothing_of_the_redemption_that_has_the_reference_number(world: World) -> None:
+    make_lot(world.asha, 10, program=world.program)
+    first = world.redeem(world.asha, 1, externalReferenceNumber="E-1").json()
+    refused = world.redeem(make_customer(world.org), 1, externalReferenceNumber="E-1")
+    assert refused.status_code == 422
+    assert first["redemptionId"] not in refused.content.decode()
+    assert str(world.asha.public_id) not in refused.content.decode()
+
+
+def test_a_lot_expires_at_its_very_moment(world: World) -> None:
+    moment = timezone.now() + timedelta(days=1)
+    make_lot(world.asha, 10, program=world.program, expires_at=moment)
+    with time_machine.travel(moment, tick=False):
+        assert world.redeem(world.asha, 1).json()["errors"][0]["code"] == 818
+    with time_machine.travel(moment - timedelta(microseconds=1), tick=False):
+        assert world.redeem(world.asha, 1).status_code == 200
+
+
+def test_the_facts_are_read_after_the_lock(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What changes while the lock is waited for is what the rules see."""
+    lot = make_lot(world.asha, 10, program=world.program)
+    lock = selectors.lock_customer
+
+    def lock_late(**options: Any) -> Any:
+        locked = lock(**options)
+        Lot.objects.filter(id=lot.id).update(points_remaining=3)
+        return locked
+
+    monkeypatch.setattr(selectors, "lock_customer", lock_late)
+    seen: list[Decimal] = []
+    decide = rules.plan_redemption
+
+    def look(facts: rules.Facts) -> rules.Plan:
+        seen.extend(lot.facts.points_remaining for lot in facts.lots)
+        return decide(facts)
+
+    monkeypatch.setattr(rules, "plan_redemption", look)
+    assert world.redeem(world.asha, 4).json()["errors"][0]["code"] == 818
+    assert seen == [3]

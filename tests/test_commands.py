@@ -904,6 +904,14 @@ def test_purge_attempts_keeps_one_that_made_a_reversal_however_old(world: World,
     assert world.attempts() == [accepted]
 
 
+def test_purge_attempts_keeps_one_that_made_a_redemption_however_old(world: World) -> None:
+    make_lot(world.asha, 10, program=world.program)
+    world.redeem(world.asha, 1)
+    Attempt.objects.filter(org=world.org).update(created_at=days_ago(1000))
+    run("purge_attempts", "--older-than", 30)
+    assert [attempt.redemption.points for attempt in world.attempts()] == [1]
+
+
 def test_purge_attempts_keeps_a_refusal_whose_key_is_live_and_removes_it_when_that_has_lapsed(world: World) -> None:
     live = old_attempt(world, 30.99, idempotency_key="live", holds_key=True)
     old_attempt(world, 31.01, idempotency_key="lapsed", holds_key=True)

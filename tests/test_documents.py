@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 
 from loyalty.emf import REGISTRY
-from reversals.errors import ErrorCode
+from reversals.errors import ErrorCode, RedemptionError
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_readmes_ladder_is_the_enumeration_in_its_order() -> None:
+def test_the_readmes_ladders_are_the_enumerations_in_their_order() -> None:
     rows = [
         f"| {error.row} | {error.code} | {error.status} | {error.name} | {error.message} |"
-        for error in ErrorCode
+        for error in (*ErrorCode, *RedemptionError)
         if error.row
     ]
     table = re.findall(r"^\| \d+ \| \d+ \| \d+ \| \w+ \| .* \|$", README, re.MULTILINE)

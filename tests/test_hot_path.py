@@ -4,7 +4,9 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from tests.builders import make_world, redeemed
+from loyalty.groups import set_group
+from loyalty.models import Redemption
+from tests.builders import make_customer, make_lot, make_world, redeemed
 
 pytestmark = pytest.mark.usefixtures("committed", "on_postgresql")
 
@@ -20,6 +22,28 @@ def test_an_accepted_reversal_takes_three_statements_in_one_transaction() -> Non
     with CaptureQueriesContext(connection) as captured:
         assert world.reverse(redemption, 2).status_code == 200
     assert statements(captured) == ["SELECT", "BEGIN", "SELECT", "WITH", "COMMIT"]
+
+
+def test_an_accepted_redemption_takes_one_transaction() -> None:
+    world = make_world()
+    make_lot(world.asha, 10, program=world.program)
+    with CaptureQueriesContext(connection) as captured:
+        assert world.redeem(world.asha, 2).status_code == 200
+    # Caller; customer, programs, lots, and whether the new id is a reversal's; all writes at once.
+    assert statements(captured) == ["SELECT", "BEGIN", *["SELECT"] * 4, "WITH", "COMMIT"]
+
+
+def test_a_cross_member_reversal_learns_whose_lots_it_needs_in_a_first_try() -> None:
+    world = make_world(settings={"Enable_cross_member_redemption": "yes"})
+    ravi = make_customer(world.org)
+    set_group(org=world.org, public_id=1, add=[world.asha.public_id, ravi.public_id])
+    make_lot(ravi, 10, program=world.program)
+    redemption_id = world.redeem(world.asha, 5).json()["redemptionId"]
+    redemption = Redemption.objects.select_related("customer").get(org=world.org, public_id=redemption_id)
+    with CaptureQueriesContext(connection) as captured:
+        assert world.reverse(redemption, 2).status_code == 200
+    first_try, second_try = ["BEGIN", "SELECT", "ROLLBACK"], ["BEGIN", "SELECT", "SELECT", "WITH", "COMMIT"]
+    assert statements(captured) == ["SELECT", *first_try, *second_try]
 
 
 def test_a_key_adds_its_look_up_and_its_row() -> None:

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from loyalty.models import Lot
+from loyalty.models import Lot, Redemption
 from reversals.verification import broken_laws
 from tests.builders import World, make_lot, make_world, redeem, set_value
 
@@ -124,6 +124,27 @@ class Ledger(RuleBasedStateMachine):
         public = redeem(self.world.asha, amount(points), program=self.world.program, at=self.now)
         redemption = ModelRedemption(public.public_id)
         usable = [lot for lot in self.lots if lot.left and not self.has_expired(lot)]
+        uncovered = self.draw(redemption, usable, points)
+        if uncovered:
+            redemption.drawn.insert(0, (None, uncovered))
+        self.redemptions.append((redemption, public))
+
+    @rule(points=thousandths)
+    def spend_over_the_api(self, points: int) -> None:
+        self.count += 1
+        usable = [lot for lot in self.lots if lot.left and not self.has_expired(lot)]
+        with time_machine.travel(self.now, tick=False):
+            response = self.world.redeem(self.world.asha, str(amount(points)))
+        if points > sum(lot.left for lot in usable):
+            assert response.json()["errors"][0]["code"] == 818
+            return
+        assert response.json()["balance"] == float(amount(sum(lot.left for lot in usable) - points))
+        redemption = ModelRedemption(response.json()["redemptionId"])
+        self.draw(redemption, usable, points)
+        self.redemptions.append((redemption, Redemption.objects.get(public_id=redemption.public_id)))
+
+    def draw(self, redemption: ModelRedemption, usable: list[ModelLot], points: int) -> int:
+        """Takes the points from the lots in the order of drawing, and returns what they do not cover."""
         usable.sort(key=lambda lot: (lot.expires_at or datetime.max.replace(tzinfo=UTC), lot.awarded_at))
         for lot in usable:
             taken = min(points, lot.left)
@@ -131,9 +152,7 @@ class Ledger(RuleBasedStateMachine):
                 lot.left -= taken
                 points -= taken
                 redemption.drawn.append((lot, taken))
-        if points:
-            redemption.drawn.insert(0, (None, points))
-        self.redemptions.append((redemption, public))
+        return points
 
     def has_expired(self, lot: ModelLot) -> bool:
         return lot.expires_at is not None and lot.expires_at <= self.now

@@ -11,11 +11,12 @@ import pytest
 from django.db import connection, connections, transaction
 
 from loyalty import selectors
+from loyalty.groups import set_group
 from loyalty.models import Customer, Lot, Redemption
 from reversals import rules
 from reversals.models import Reversal
 from reversals.verification import broken_laws
-from tests.builders import World, make_lot, make_world, redeem, redeemed
+from tests.builders import World, make_customer, make_lot, make_world, redeem, redeemed
 
 pytestmark = pytest.mark.usefixtures("committed", "on_postgresql")
 
@@ -96,6 +97,84 @@ def test_a_limit_holds_over_all_redemptions_of_a_customer() -> None:
     answers = at_once([lambda r=r: world.reverse(r) for r in redemptions])
     assert codes(answers) == {(200, 0): 3, (400, 903): 7}
     assert_ledger_holds(world)
+
+
+def redeemed_ids(answers: list[Any]) -> set[str]:
+    return {answer.json()["redemptionId"] for answer in answers if answer.status_code == 200}
+
+
+def test_fifty_redemptions_draw_what_there_is_and_no_more() -> None:
+    world = make_world()
+    lots = [make_lot(world.asha, 5, program=world.program) for _ in range(2)]
+    answers = at_once([lambda: world.redeem(world.asha, 0.3)] * CLIENTS)
+    assert codes(answers) == {(200, 0): 33, (400, 818): CLIENTS - 33}
+    assert sum(Lot.objects.get(id=lot.id).points_remaining for lot in lots) == Decimal("0.1")
+    assert len(redeemed_ids(answers)) == 33
+    assert_ledger_holds(world)
+
+
+def test_fifty_redemptions_with_one_reference_number_are_one() -> None:
+    world = make_world()
+    make_lot(world.asha, 50, program=world.program)
+    answers = at_once([lambda: world.redeem(world.asha, 1, externalReferenceNumber="E-1")] * CLIENTS)
+    assert codes(answers) == {(200, 0): CLIENTS}
+    assert len(redeemed_ids(answers)) == 1
+    assert_ledger_holds(world)
+
+
+def test_two_customers_with_one_reference_number_make_one_redemption() -> None:
+    world = make_world()
+    customers = [make_customer(world.org) for _ in range(10)]
+    for customer in customers:
+        make_lot(customer, 5, program=world.program)
+    answers = at_once([lambda c=c: world.redeem(c, 1, externalReferenceNumber="E-1", key=f"{c.id}") for c in customers])
+    assert codes(answers) == {(200, 0): 1, (422, 887): 9}
+    assert_ledger_holds(world)
+
+
+def test_redemptions_and_reversals_of_one_customer_keep_every_law() -> None:
+    world = make_world()
+    make_lot(world.asha, 20, program=world.program)
+    redemption = redeem(world.asha, 15, program=world.program)
+    calls = [lambda n=n: world.reverse(redemption, 1, key=f"back-{n}") for n in range(CLIENTS // 2)]
+    answers = at_once(calls + [lambda: world.redeem(world.asha, 1)] * (CLIENTS // 2))
+    back, spent = answers[: CLIENTS // 2], answers[CLIENTS // 2 :]
+    assert codes(back) == {(200, 0): 15, (400, 902): CLIENTS // 2 - 15}
+    made = len(redeemed_ids(spent))
+    assert codes(spent) in ({(200, 0): made, (400, 818): CLIENTS // 2 - made}, {(200, 0): made})
+    assert sum(Lot.objects.filter(org=world.org).values_list("points_remaining", flat=True)) == 20 - made
+    assert_ledger_holds(world)
+
+
+def test_members_of_a_group_who_redeem_and_reverse_each_others_points_do_not_deadlock() -> None:
+    world = make_world(settings={"Enable_cross_member_redemption": "yes"})
+    members = [make_customer(world.org) for _ in range(5)]
+    set_group(org=world.org, public_id=1, add=[member.public_id for member in members])
+    redemptions = []
+    for member in members:
+        make_lot(member, 30, program=world.program)
+        answer = world.redeem(member, 20)
+        redemptions.append(Redemption.objects.get(org=world.org, public_id=answer.json()["redemptionId"]))
+    calls: list[Callable[[], Any]] = []
+    for member, redemption in zip(members, redemptions, strict=True):
+        calls += [lambda r=redemption, n=n: world.reverse(r, 2, key=f"{r.id}-{n}") for n in range(5)]
+        calls += [lambda m=member: world.redeem(m, 2)] * 5
+    answers = at_once(calls)
+    assert codes(answers) == {(200, 0): CLIENTS}
+    assert sum(Lot.objects.filter(org=world.org).values_list("points_remaining", flat=True)) == 50
+    assert_ledger_holds(world)
+
+
+def test_a_customer_who_stays_locked_makes_a_redemption_896() -> None:
+    world = make_world()
+    make_lot(world.asha, 5, program=world.program)
+    thread, release = hold(lambda: Customer.objects.select_for_update().get(id=world.asha.id))
+    refused = world.redeem(world.asha, 1, key="key-1")
+    release.set()
+    thread.join()
+    assert (refused.status_code, refused.json()["errors"][0]["code"], refused["Retry-After"]) == (503, 896, "1")
+    assert world.attempts()[-1].rule == "BUSY"
+    assert world.redeem(world.asha, 1, key="key-1").status_code == 200
 
 
 def meet_after_reading(monkeypatch: pytest.MonkeyPatch, clients: int) -> list[bool]:

@@ -107,6 +107,10 @@ class RedemptionFacts:
         owners = {draw.lot_customer_id for draw in self.draws if draw.lot_customer_id is not None}
         return frozenset(owners | {self.customer.id})
 
+    def public_id_of(self, customer_id: int) -> int:
+        """The public id of its customer, or of the member, with that row id."""
+        return {member.id: member.public_id for member in (self.customer, *self.members)}[customer_id]
+
     @property
     def is_cross_member(self) -> bool:
         """Whether it drew on lots of others than its customer."""

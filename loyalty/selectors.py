@@ -174,7 +174,7 @@ def _lock_customers(condition: str, org_id: int, params: list[Any]) -> list[Cust
 
 
 def lock_lots(*, org_id: int, customer_ids: Collection[int], at: datetime) -> list[WalletLot]:
-    """Locks the lots of the customers that hold unexpired points at `at`, in the order of their ids.
+    """Locks the lots of the customers that can be drawn on at `at`, in the order of their ids.
 
     The caller holds the customers' locks, so that no other lot can appear meanwhile.
     """
@@ -187,11 +187,12 @@ def lock_lots(*, org_id: int, customer_ids: Collection[int], at: datetime) -> li
               JOIN loyalty_customer customer ON customer.org_id = lot.org_id AND customer.id = lot.customer_id
               JOIN loyalty_program program ON program.org_id = lot.org_id AND program.id = lot.program_id
              WHERE lot.org_id = %s AND lot.customer_id IN ({places(customer_ids)})
-               AND lot.points_remaining > 0 AND (lot.expires_at IS NULL OR lot.expires_at > %s)
+               AND lot.points_remaining > 0 AND lot.awarded_at < %s
+               AND (lot.expires_at IS NULL OR lot.expires_at > %s)
              ORDER BY lot.id
              {"FOR NO KEY UPDATE OF lot" if connection.vendor == "postgresql" else ""}
             """,
-            [org_id, *customer_ids, connection.ops.adapt_datetimefield_value(at)],
+            [org_id, *customer_ids, *[connection.ops.adapt_datetimefield_value(at)] * 2],
         )
         return [_wallet_lot(row) for row in cursor.fetchall()]
 

@@ -9,7 +9,7 @@ from django.http import QueryDict
 
 from loyalty import emf
 from loyalty.emf import EmfSettings, InvalidSetting
-from loyalty.facts import DrawFacts, OrgFacts
+from loyalty.facts import DrawFacts, OrgFacts, RedemptionFacts
 from loyalty.identifiers import Identifier, identifier_type, identify
 from loyalty.points import written
 from reversals.calls import Reply
@@ -133,18 +133,19 @@ class ReversalReplies:
         if redemption.is_cross_member:
             body["crossMemberReversalBreakup"] = _breakup(accepted)
         if "lines" in self.expanded:
-            body["lines"] = [_line(line) for line in plan.lines]
+            body["lines"] = [_line(line, redemption) for line in plan.lines]
         if "redemption" in self.expanded:
             body["redemption"] = _redemption_after(accepted)
         warnings = [{"status": True, "code": code, "message": message} for code, message in _warnings(accepted)]
         return body | {"warnings": warnings, "errors": []}
 
 
-def _line(line: PlannedLine) -> dict[str, object]:
+def _line(line: PlannedLine, redemption: RedemptionFacts) -> dict[str, object]:
     draw = line.draw
     return {
         "position": draw.position,
         "lotRef": draw.lot_ref,
+        "memberId": redemption.public_id_of(line.owner_id(redemption)),
         "expiresAt": time_or_none(draw.lot_expires_at),
         "points": number(line.points),
         "available": number(line.available),
@@ -165,11 +166,10 @@ def _redemption_after(accepted: Accepted) -> dict[str, object]:
 def _breakup(accepted: Accepted) -> list[dict[str, object]]:
     """What each member got back, a row for each of their expiries, in the order of member and expiry."""
     redemption = accepted.facts.redemption
-    public_ids = {member.id: member.public_id for member in redemption.members}
     returned = {line.draw.id: line for line in accepted.plan.lines}
     parts: dict[tuple[int, str], list[DrawFacts]] = {}
     for draw in redemption.draws:
-        member = public_ids[draw.lot_customer_id or redemption.customer.id]
+        member = redemption.public_id_of(draw.lot_customer_id or redemption.customer.id)
         parts.setdefault((member, time_or_none(draw.lot_expires_at) or ""), []).append(draw)
     rows: list[dict[str, object]] = []
     for (member, expiry), draws in sorted(parts.items()):

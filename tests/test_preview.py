@@ -70,6 +70,7 @@ def test_lines_say_what_each_lot_gets_and_redemption_what_is_left(world: World) 
         {
             "position": 2,
             "lotRef": last.lot_ref,
+            "memberId": world.asha.public_id,
             "expiresAt": f"{last.expires_at:%Y-%m-%dT%H:%M:%SZ}",
             "points": 4.0,
             "available": 4.0,
@@ -79,6 +80,7 @@ def test_lines_say_what_each_lot_gets_and_redemption_what_is_left(world: World) 
         {
             "position": 1,
             "lotRef": first.lot_ref,
+            "memberId": world.asha.public_id,
             "expiresAt": f"{expired_at:%Y-%m-%dT%H:%M:%SZ}",
             "points": 3.0,
             "available": 0.0,

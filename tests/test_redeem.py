@@ -90,6 +90,13 @@ def test_a_lot_that_never_expires_comes_last_and_an_expired_one_is_left_alone(wo
     assert remaining(never, expired, soon) == [4, 5, 0]
 
 
+def test_a_lot_that_is_awarded_later_is_neither_drawn_nor_counted(world: World) -> None:
+    make_lot(world.asha, 5, program=world.program, awarded_at=in_days(1))
+    assert world.redeem(world.asha, 1).json()["errors"][0]["code"] == 818
+    make_lot(world.asha, 3, program=world.program)
+    assert world.redeem(world.asha, 1).json()["balance"] == 2.0
+
+
 def test_what_was_redeemed_can_be_reversed_to_the_same_lots(world: World) -> None:
     lots = [make_lot(world.asha, 5, program=world.program, expires_at=in_days(day)) for day in (1, 2, 3)]
     redemption_id = world.redeem(world.asha, 12).json()["redemptionId"]

@@ -21,7 +21,7 @@ ZERO = Decimal(0)
 class Facts:
     """All that the decision on one redemption rests on, read after the rows were locked.
 
-    `lots` are those of the customer, and of the other active members where points of the group may be redeemed.
+    `lots` can be drawn on: the customer's, and the other active members' where points of the group may be redeemed.
     """
 
     request: RedemptionRequest
@@ -100,8 +100,7 @@ def _check_customer(customer: CustomerFacts) -> None:
 
 
 def _check_available(facts: Facts) -> None:
-    drawable = (lot.facts.points_remaining for lot in facts.lots if lot.facts.can_be_drawn(facts.now))
-    available = sum(drawable, ZERO)
+    available = sum((lot.facts.points_remaining for lot in facts.lots), ZERO)
     if facts.request.points_asked > available:
         raise Refused(
             RedemptionError.MORE_THAN_AVAILABLE,

@@ -445,6 +445,8 @@ def test_the_causes_are_looked_for_in_the_order_of_the_ladder(world: World) -> N
         ({"points": 1, "commit": "no"}, "commit"),
         ({"points": 1, "commit": 0}, "commit"),
         ({"points": 1, "programId": ""}, "programId"),
+        ({"points": 1, "programId": "9" * 65}, "programId"),
+        ({"points": 1, "externalReferenceNumber": "x" * 129}, "externalReferenceNumber"),
         ({"points": 1, "transactionNumber": "x" * 129}, "transactionNumber"),
         ({"points": 1, "externalReferenceNumber": ["E"]}, "externalReferenceNumber"),
     ],
@@ -454,6 +456,14 @@ def test_a_field_that_breaks_its_rule_is_named(world: World, body: dict[str, obj
     response = world.ask(body, address=address_of(world))
     refusal = response.json()["errors"][0]
     assert (response.status_code, refusal["code"], refusal["reason"].partition(":")[0]) == (400, 887, field)
+
+
+def test_texts_may_be_as_long_as_they_may_be(world: World) -> None:
+    make_lot(world.asha, 10, program=world.program)
+    longest = {"transactionNumber": "t" * 128, "externalReferenceNumber": "e" * 128}
+    body = world.redeem(world.asha, 1, **longest).json()
+    assert {name: body[name] for name in longest} == longest
+    assert world.redeem(world.asha, 1, programId="9" * 64).json()["errors"][0]["code"] == 885
 
 
 @pytest.mark.parametrize("customer_id", ["0", "-1", "01", "abc", "9" * 30, "%00", "1%2F2", "٣"])

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from typing import Any, cast
 
-from django.http import HttpResponse
+from django.core.exceptions import TooManyFieldsSent
+from django.http import HttpResponse, QueryDict
 from django.utils import timezone
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.renderers import BaseRenderer
@@ -34,6 +35,14 @@ def check_v2(caller: Caller) -> None:
     """Refuses 403 where the org has no V2 API."""
     if not caller.org.v2_enabled:
         raise Refused(ErrorCode.V2_NOT_ENABLED, "Ask the org's staff to enable the V2 API.")
+
+
+def parameters_of(request: Request) -> QueryDict:
+    """The parameters in the address. Refuses 887 where they are too many to be read."""
+    try:
+        return request.query_params
+    except TooManyFieldsSent as error:
+        raise Refused(ErrorCode.INVALID_REQUEST, "The address has too many parameters; send fewer.") from error
 
 
 class Exchange:

@@ -5,7 +5,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from reversals.errors import ErrorCode
-from reversals.exchange import Exchange
+from reversals.exchange import Exchange, parameters_of
 from reversals.models import Operation
 from reversals.requests import ReversalRequest
 from reversals.serializers import ReversalReplies
@@ -25,7 +25,7 @@ class ReversePoints(APIView):
 
         def read() -> ReversalRequest:
             members = exchange.read()
-            exchange.attempt.is_dry_run = replies.read_options(request.query_params)
+            exchange.attempt.is_dry_run = replies.read_options(parameters_of(request))
             return replies.read(members)
 
         answered = reverse_points(exchange.attempt, settings=caller.settings, read=read, reply=replies.reply)

@@ -47,8 +47,9 @@ class Reversal(models.Model):
 
     class Meta:
         indexes = [
-            models.Index(fields=["org", "redemption", "created_at"], name="reversals_of_redemption"),
-            models.Index(fields=["org", "customer", "created_at"], name="reversals_of_customer"),
+            models.Index(fields=["org", "redemption", "created_at", "id"], name="reversals_of_redemption"),
+            models.Index(fields=["org", "customer", "created_at", "id"], name="reversals_of_customer"),
+            models.Index(fields=["org", "created_at", "id"], name="reversals_by_time"),
         ]
         constraints = [
             models.UniqueConstraint(fields=["org", "public_id"], name="reversal_public_id_unique"),

@@ -5,12 +5,18 @@ from django.urls import path, re_path
 from django.views.decorators.csrf import csrf_exempt
 
 from reversals.handlers import not_found
+from reversals.reading.views import ListReversals, ReadPoints, ReadRedemption, ReadReversal
 from reversals.redeeming.views import RedeemPoints
 from reversals.views import ReversePoints
 
+# An id in an address may hold anything, a slash or a line break too: what no id can be is answered as unknown.
 urlpatterns = [
     re_path(r"^v2/points/reverse/?$", ReversePoints.as_view()),
     re_path(r"^v2/customers/(?P<customer_id>[^/]+)/redemptions/?$", RedeemPoints.as_view()),
+    re_path(r"^v2/points/reversals/?$", ListReversals.as_view()),
+    re_path(r"^v2/points/reversals/(?P<reversal_id>(?s:.+?))/?$", ReadReversal.as_view()),
+    re_path(r"^v2/points/redemptions/(?P<redemption_id>(?s:.+?))/?$", ReadRedemption.as_view()),
+    re_path(r"^v2/customers/(?P<customer_id>(?s:.+?))/points/?$", ReadPoints.as_view()),
     path("admin/", admin.site.urls),
     # In the envelope, and in DEBUG too: client programs read it. Django adds the slash to /admin.
     re_path(r"^(?!admin)", csrf_exempt(not_found), {"exception": None}),

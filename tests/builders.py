@@ -72,6 +72,14 @@ class World:
         address = f"/v2/customers/{customer.public_id}/redemptions"
         return self.ask({"points": amount} | options, address=address, **sending)
 
+    def till(self) -> Client:
+        """An HTTP client that sends the till's credentials."""
+        return Client(headers={"Authorization": basic(self.username, self.secret)})
+
+    def read(self, address: str, **parameters: Any) -> HttpResponse:
+        """GETs the address as the till."""
+        return self.till().get(address, parameters)
+
     # Counting
 
     def written(self) -> tuple[int, int, Decimal]:

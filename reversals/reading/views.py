@@ -1,0 +1,90 @@
+"""The HTTP doors that only read: who asks and for what, one look at the ledger, and it as JSON."""
+
+from typing import cast
+
+from django.http import HttpResponse
+from django.utils import timezone
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from loyalty import reading
+from loyalty.identifiers import Identifier, IdentifierType
+from loyalty.selectors import Caller, find_customer_id
+from reversals.errors import ReadError, Refused
+from reversals.exchange import check_v2, parameters_of
+from reversals.handlers import answer
+from reversals.reading import selectors, serializers
+
+METHODS = ("get", "head")
+
+
+class ReadRedemption(APIView):
+    """`GET /v2/points/redemptions/{redemptionId}`."""
+
+    http_method_names = METHODS
+    ladder = ReadError
+
+    def get(self, request: Request, redemption_id: str) -> HttpResponse:
+        org_id = _org_of(request)
+        with reading.one_moment():
+            redemption = reading.find_redemption(org_id=org_id, public_id=redemption_id)
+            if redemption is None:
+                raise _not_found()
+            reversals = selectors.reversals_of(org_id=org_id, redemption_id=redemption.row_id)
+        return answer(200, serializers.redemption_body(org_id, redemption, reversals))
+
+
+class ReadReversal(APIView):
+    """`GET /v2/points/reversals/{reversalId}`."""
+
+    http_method_names = METHODS
+    ladder = ReadError
+
+    def get(self, request: Request, reversal_id: str) -> HttpResponse:
+        org_id = _org_of(request)
+        reversal = selectors.find_reversal(org_id=org_id, public_id=reversal_id)
+        if reversal is None:
+            raise _not_found()
+        lines = selectors.lines_of(org_id=org_id, reversal_id=reversal.row_id)
+        return answer(200, serializers.reversal_body(org_id, reversal, lines))
+
+
+class ListReversals(APIView):
+    """`GET /v2/points/reversals`."""
+
+    http_method_names = METHODS
+    ladder = ReadError
+
+    def get(self, request: Request) -> HttpResponse:
+        org_id = _org_of(request)
+        asked = serializers.read_page_request(parameters_of(request))
+        page = selectors.page_of_reversals(org_id=org_id, request=asked)
+        return answer(200, serializers.page_body(org_id, page))
+
+
+class ReadPoints(APIView):
+    """`GET /v2/customers/{customerId}/points`."""
+
+    http_method_names = METHODS
+    ladder = ReadError
+
+    def get(self, request: Request, customer_id: str) -> HttpResponse:
+        org_id = _org_of(request)
+        row_id = find_customer_id(org_id=org_id, identifier=Identifier(IdentifierType.ID, customer_id))
+        if row_id is None:
+            raise _not_found()
+        now = timezone.now()
+        points = reading.points_of(org_id=org_id, customer_id=row_id, at=now)
+        return answer(200, serializers.points_body(org_id=org_id, customer_id=int(customer_id), points=points, at=now))
+
+
+def _org_of(request: Request) -> int:
+    """The id of the caller's org. Refuses 403."""
+    caller = cast(Caller, request.user)
+    check_v2(caller)
+    return caller.org.id
+
+
+def _not_found() -> Refused:
+    """The refusal of an id that is unknown, of another org, or none at all: one answer for all three."""
+    return Refused(ReadError.NOT_FOUND, "There is nothing with this id; check the id and whose credentials were sent.")

@@ -85,6 +85,8 @@ if not SECRET_KEY:
 API_PEPPER = env.str("API_PEPPER", "") or salted_hmac("loyalty.pepper", "", SECRET_KEY, algorithm="sha256").hexdigest()
 if len(API_PEPPER) < 32:
     raise ImproperlyConfigured("API_PEPPER is too short; expected at least 32 characters")
+# Whether webhooks may be plain http and lead to private or loopback addresses: for tests and closed networks.
+WEBHOOKS_TO_PRIVATE_ADDRESSES = switch("WEBHOOKS_TO_PRIVATE_ADDRESSES")
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 for origin in CSRF_TRUSTED_ORIGINS:

@@ -1,5 +1,6 @@
-"""Secrets of API clients: random, shown once, and kept only as keyed hashes."""
+"""Secrets of API clients, kept only as keyed hashes, and of webhooks, not kept at all."""
 
+import base64
 import hashlib
 import hmac
 import secrets
@@ -25,3 +26,13 @@ def keyed_digest(text: str) -> str:
     A password hash would cost a second of CPU on each call and protects nothing that is random.
     """
     return hmac.new(settings.API_PEPPER.encode(), text.encode(), hashlib.sha256).hexdigest()
+
+
+def webhook_secret(webhook_id: int) -> str:
+    """The signing secret of the webhook with this row id: `whsec_` and the base64 of 256 bits.
+
+    It is derived from the pepper each time it is needed, so that the database holds none. No text that is
+    hashed elsewhere holds a NUL.
+    """
+    key = hmac.new(settings.API_PEPPER.encode(), f"webhook\0{webhook_id}".encode(), hashlib.sha256).digest()
+    return f"whsec_{base64.b64encode(key).decode()}"

@@ -164,6 +164,47 @@ class ApiSecret(models.Model):
         return f"secret of {self.client_id} since {self.created_at:%Y-%m-%d}"
 
 
+class EventName(models.TextChoices):
+    """What a webhook can be told of, by the names that the published API uses."""
+
+    POINTS_REDEEMED = "pointsRedeemed", "points redeemed"
+    POINTS_REVERSED = "redeemedPointsReversed", "redeemed points reversed"
+
+
+class Webhook(models.Model):
+    """An address of an org to which its events are delivered."""
+
+    id = RowIdField()
+    org = owning_org()
+    name = models.CharField(max_length=100)
+    url = models.CharField("URL", max_length=500, help_text="https://host/path; redirects are not followed.")
+    event_names = models.CharField("events", max_length=200, help_text="Names of events, with commas.")
+    is_active = models.BooleanField(
+        default=True, help_text="While off, what is pending waits, and events that happen are not kept for it."
+    )
+    disabled_at = models.DateTimeField(null=True, blank=True)
+    disabled_reason = models.CharField(max_length=200, blank=True, help_text="Empty: not disabled by the receiver.")
+    unreachable_count = models.PositiveIntegerField(
+        default=0, help_text="How often in a row the receiver could not be reached."
+    )
+    rests_until = models.DateTimeField(
+        null=True, blank=True, help_text="Until when nothing is sent, because the receiver could not be reached."
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["org", "name"], name="webhook_name_unique"),
+            models.UniqueConstraint(fields=["org", "id"], name="webhook_in_org"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def wants(self, event_name: str) -> bool:
+        return event_name in self.event_names.split(",")
+
+
 class Customer(models.Model):
     """A member. The row's lock is the lock of all points that are theirs: who moves points takes it first."""
 

@@ -16,8 +16,8 @@ from django.utils import timezone
 from loyalty.drawing import plan_draws
 from loyalty.facts import LotFacts
 from loyalty.identifiers import IdentifierType, identify
-from loyalty.models import Customer, CustomerIdentifier, Draw, EmfSetting, Lot, Org, Program, Redemption
-from loyalty.service import create_api_client
+from loyalty.models import Customer, CustomerIdentifier, Draw, EmfSetting, Lot, Org, Program, Redemption, Webhook
+from loyalty.service import create_api_client, create_webhook
 from reversals.models import Attempt, Reversal, ReversalLine
 
 ON = "Allow_points_redemption_reversal"
@@ -139,6 +139,10 @@ def make_customer(org: Org, *, identifiers: dict[str, str] | None = None, **opti
         named = identify(IdentifierType(kind), value, country=org.country)
         CustomerIdentifier.objects.create(org=org, customer=customer, type=kind, value=named.value)
     return customer
+
+
+def make_webhook(org: Org, url: str = "https://shop.example/events", **options: Any) -> Webhook:
+    return create_webhook(org=org, name=f"webhook {next(_names)}", url=url, **options)
 
 
 def make_lot(

@@ -88,6 +88,7 @@ class RedemptionFacts:
 
     `members` are the customers whose lots a cross-member redemption drew on, locked as well, and its own.
     `candidate_is_taken`: whether the public id considered for a new row names a redemption.
+    `has_webhooks`: whether the org has an active webhook, so that events are worth making.
     """
 
     id: int
@@ -99,6 +100,7 @@ class RedemptionFacts:
     program: ProgramFacts
     draws: tuple[DrawFacts, ...]
     candidate_is_taken: bool
+    has_webhooks: bool
     members: tuple[CustomerFacts, ...] = ()
 
     @property

@@ -8,14 +8,16 @@ redemption, lots by id.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from django.db import InterfaceError, OperationalError, connection
+from django.db.models import Q, Sum
 
 from loyalty.emf import EmfSettings
 from loyalty.facts import CustomerFacts, DrawFacts, LotFacts, OrgFacts, ProgramFacts, RedemptionFacts, WalletLot
 from loyalty.identifiers import Identifier, IdentifierType
-from loyalty.models import EmfSetting, GroupMember, Program
+from loyalty.models import EmfSetting, GroupMember, Lot, Program
 from loyalty.points import from_thousandths
 from loyalty.statements import places
 
@@ -102,10 +104,10 @@ def lock_redemption(
 
     One statement, so that one round trip locks and reads. After waiting for a lock PostgreSQL reads the
     locked rows anew but not the other tables of the join; so nothing is taken from those that could have
-    changed meanwhile, and no aggregate is joined in.
+    changed meanwhile, and no aggregate is joined in. (A webhook made meanwhile may miss the event.)
     """
     conditions: list[str] = []
-    params: list[Any] = [org_id, candidate_public_id, org_id]
+    params: list[Any] = [org_id, candidate_public_id, org_id, org_id]
     if identifier is not None:
         condition, values = _customer_condition(org_id, identifier)
         conditions.append(condition)
@@ -125,6 +127,7 @@ def lock_redemption(
                    redemption.id, redemption.public_id, redemption.points, redemption.points_reversed,
                    redemption.redeemed_at,
                    EXISTS (SELECT 1 FROM loyalty_redemption taken WHERE taken.org_id = %s AND taken.public_id = %s),
+                   EXISTS (SELECT 1 FROM loyalty_webhook webhook WHERE webhook.org_id = %s AND webhook.is_active),
                    draw.id, draw.position, draw.points, draw.points_reversed,
                    draw.lot_id, lot.lot_ref, lot.expires_at, lot.customer_id
               FROM loyalty_redemption redemption
@@ -224,6 +227,28 @@ def find_customer_id(*, org_id: int, identifier: Identifier) -> int | None:
     return row[0] if row else None
 
 
+def programs_of(org_id: int) -> dict[int, Program]:
+    """The programs of the org by row id, the oldest first."""
+    return {program.id: program for program in Program.objects.filter(org_id=org_id).order_by("id")}
+
+
+def programs_of_lots(*, org_id: int, lot_ids: Collection[int]) -> dict[int, int]:
+    """The row id of each lot's program, by the row id of the lot."""
+    return dict(Lot.objects.filter(org_id=org_id, id__in=lot_ids).values_list("id", "program_id"))
+
+
+def current_points(*, org_id: int, customer_id: int, program_ids: Collection[int], now: datetime) -> dict[int, Decimal]:
+    """The points that the customer can spend in each of the programs, by the program's row id."""
+    unexpired = Lot.objects.filter(
+        Q(expires_at__isnull=True) | Q(expires_at__gt=now),
+        org_id=org_id,
+        customer_id=customer_id,
+        program_id__in=program_ids,
+    )
+    totals = dict(unexpired.order_by().values_list("program_id").annotate(Sum("points_remaining")))
+    return {program_id: totals.get(program_id, Decimal(0)) for program_id in program_ids}
+
+
 def _customer_condition(org_id: int, identifier: Identifier) -> tuple[str, list[Any]]:
     if identifier.type is IdentifierType.ID:
         # An id that no customer can have still asks, so that it takes as long as any other.
@@ -255,16 +280,17 @@ def _redemption_facts(rows: Sequence[Sequence[Any]]) -> RedemptionFacts:
         points_reversed=from_thousandths(first[11]),
         redeemed_at=as_datetime(first[12]),
         candidate_is_taken=bool(first[13]),
+        has_webhooks=bool(first[14]),
         draws=tuple(
             DrawFacts(
-                id=row[14],
-                position=row[15],
-                points=from_thousandths(row[16]),
-                points_reversed=from_thousandths(row[17]),
-                lot_id=row[18],
-                lot_ref=row[19],
-                lot_expires_at=as_datetime_or_none(row[20]),
-                lot_customer_id=row[21],
+                id=row[15],
+                position=row[16],
+                points=from_thousandths(row[17]),
+                points_reversed=from_thousandths(row[18]),
+                lot_id=row[19],
+                lot_ref=row[20],
+                lot_expires_at=as_datetime_or_none(row[21]),
+                lot_customer_id=row[22],
             )
             for row in rows
         ),

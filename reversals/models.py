@@ -1,11 +1,11 @@
-"""What was given back and who asked for it: reversals, their lines, and the attempts of every movement."""
+"""What was given back and who asked for it: reversals, their lines, attempts, and the events that tell of them."""
 
 from django.db import models
 from django.db.models import F, Q
 
 from loyalty.constraints import AppendOnly, SameOrg
 from loyalty.fields import PointsField, RowIdField
-from loyalty.models import owning_org, parent_of_org
+from loyalty.models import EventName, owning_org, parent_of_org
 from reversals.errors import ErrorCode, Ladder, RedemptionError
 
 
@@ -181,3 +181,80 @@ class Attempt(models.Model):
     def uses_key(self) -> bool:
         """Whether it runs once per idempotency key. A dry run moves nothing, so its key stays free."""
         return bool(self.idempotency_key) and not self.is_dry_run
+
+class Event(models.Model):
+    """Something that webhooks are told of, written in the transaction in which it happened. Never changed."""
+
+    # From a sequence and not made before the insert: it is drawn while the customer's row is locked, so that
+    # it rises with each event of a customer, on whatever machine. That is the order of delivery.
+    id = models.BigAutoField(primary_key=True)
+    org = owning_org()
+    customer = parent_of_org("loyalty.Customer", related_name="events")
+    name = models.CharField(max_length=64, choices=EventName)
+    event_id = models.CharField(max_length=36, help_text="The eventId that receivers see; the same on every try.")
+    request_id = models.CharField(max_length=32, blank=True, help_text="The X-CAP-REQUEST-ID of the reply.")
+    data = models.TextField(help_text="The data block in JSON. It holds personal data, which purge_events removes.")
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["event_id"], name="event_id_unique"),
+            models.UniqueConstraint(fields=["org", "id"], name="event_in_org"),
+            SameOrg(field="customer", name="event_customer_of_org"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.event_id}"
+
+
+class Delivery(models.Model):
+    """One event on its way to one webhook."""
+
+    class Status(models.TextChoices):
+        PENDING = "PENDING"
+        DELIVERED = "DELIVERED"
+        GIVEN_UP = "GIVEN_UP"
+
+    id = RowIdField()
+    org = owning_org()
+    event = parent_of_org("reversals.Event", related_name="deliveries")
+    webhook = parent_of_org("loyalty.Webhook", related_name="deliveries")
+    customer = parent_of_org("loyalty.Customer", related_name="+", help_text="The event's; one after the other.")
+    status = models.CharField(max_length=16, choices=Status, default=Status.PENDING)
+    tries = models.PositiveIntegerField(default=0)
+    due_at = models.DateTimeField(help_text="When it is tried next, if no earlier one of the customer is pending.")
+    give_up_at = models.DateTimeField(help_text="A try that fails after this is the last.")
+    leased_until = models.DateTimeField(
+        null=True, blank=True, help_text="A worker is sending it; if nothing is heard of that worker, until then."
+    )
+    last_status = models.PositiveSmallIntegerField(
+        null=True, blank=True, help_text="The HTTP status of the last answer; empty: there was none."
+    )
+    last_answer = models.CharField(max_length=500, blank=True, help_text="How the last try failed.")
+    delivered_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name_plural = "deliveries"
+        indexes = [
+            # Both hold pending rows only, so that the millions of delivered ones cost the worker nothing.
+            models.Index(
+                fields=["org", "webhook", "due_at"], condition=Q(status="PENDING"), name="deliveries_by_due_time"
+            ),
+            models.Index(
+                fields=["org", "webhook", "customer", "event"],
+                condition=Q(status="PENDING"),
+                name="deliveries_by_customer",
+            ),
+        ]
+        constraints = [
+            models.UniqueConstraint(fields=["event", "webhook"], name="delivery_once_per_webhook"),
+            models.CheckConstraint(
+                condition=Q(status__in=["PENDING", "DELIVERED", "GIVEN_UP"]), name="delivery_status_known"
+            ),
+            SameOrg(field="event", name="delivery_event_of_org"),
+            SameOrg(field="webhook", name="delivery_webhook_of_org"),
+            SameOrg(field="customer", name="delivery_customer_of_org"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event_id} to {self.webhook_id}"

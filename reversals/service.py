@@ -11,6 +11,7 @@ from loyalty.facts import RedemptionFacts
 from reversals import attempts, calls, ledger, outages, rules, selectors
 from reversals.calls import Answer, Reply
 from reversals.errors import ErrorCode, Refused
+from reversals.events import outbox
 from reversals.models import Attempt, Channel
 from reversals.requests import ReversalRequest
 from reversals.rules import Facts, Plan
@@ -86,8 +87,10 @@ class _Reversal:
         finish(self.reply(Accepted(facts, plan, None if attempt.is_dry_run else reversal_id)))
         if attempt.is_dry_run:
             attempts.record(attempt)
-        else:
-            ledger.write_reversal(facts=facts, plan=plan, attempt=attempt, public_id=reversal_id)
+            return
+        ledger.write_reversal(facts=facts, plan=plan, attempt=attempt, public_id=reversal_id)
+        if redemption.has_webhooks:
+            outbox.add_reversal(facts=facts, plan=plan, attempt=attempt, reversal_id=reversal_id)
 
     def _lock(self, request: ReversalRequest, candidate: str) -> RedemptionFacts:
         """The redemption, locked. Whose lots it drew is known only then: other members are locked in a new try."""

@@ -174,6 +174,11 @@ LAWS = (
         " JOIN loyalty_redemption redemption"
         " ON redemption.org_id = reversal.org_id AND redemption.public_id = reversal.public_id",
     ),
+    Law(
+        "a delivery is of its event's customer",
+        "SELECT delivery.org_id, delivery.id, delivery.customer_id, event.customer_id FROM reversals_delivery delivery"
+        " JOIN reversals_event event ON event.id = delivery.event_id WHERE event.customer_id <> delivery.customer_id",
+    ),
     _parent_of_org("loyalty_lot", "lot_ref", "customer_id", "loyalty_customer"),
     _parent_of_org("loyalty_lot", "lot_ref", "program_id", "loyalty_program"),
     _parent_of_org("loyalty_redemption", "public_id", "customer_id", "loyalty_customer"),
@@ -187,6 +192,9 @@ LAWS = (
     _parent_of_org("reversals_reversalline", "id", "reissued_lot_id", "loyalty_lot"),
     _parent_of_org("reversals_attempt", "id", "reversal_id", "reversals_reversal"),
     _parent_of_org("reversals_attempt", "id", "redemption_id", "loyalty_redemption"),
+    _parent_of_org("reversals_event", "id", "customer_id", "loyalty_customer"),
+    _parent_of_org("reversals_delivery", "id", "event_id", "reversals_event"),
+    _parent_of_org("reversals_delivery", "id", "webhook_id", "loyalty_webhook"),
 )
 
 

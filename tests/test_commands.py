@@ -20,7 +20,7 @@ from django.db import connection, models, transaction
 
 from loyalty.credentials import md5_form
 from loyalty.models import ApiClient, ApiSecret, EmfChange, EmfSetting, Lot, Org, Program
-from reversals.models import Attempt, Reversal
+from reversals.models import Attempt, Delivery, Reversal
 from reversals.verification import LAWS
 from tests.builders import (
     World,
@@ -29,6 +29,7 @@ from tests.builders import (
     make_lot,
     make_org,
     make_program,
+    make_webhook,
     make_world,
     points,
     redeem,
@@ -561,6 +562,7 @@ class Ledger:
 def ledger(db: None) -> Ledger:
     """Ten points of two lots, of which five came back, and three of no lot, which came back in a new one."""
     world = make_world(settings={"Reversal_reissue_days": "30"})
+    webhook = make_webhook(world.org)
     lot = make_lot(world.asha, 6, program=world.program, expires_at=in_days(30))
     last_lot = make_lot(world.asha, 4, program=world.program)
     redemption = redeem(world.asha, 10, program=world.program)
@@ -569,6 +571,7 @@ def ledger(db: None) -> Ledger:
     reverse(world, uncovered.public_id)
     reversal, reissue = redemption.reversals.get(), uncovered.reversals.get()
     reissued = Lot.objects.get(org=world.org, lot_ref=f"REISSUE-{reissue.public_id}")
+    delivery = Delivery.objects.filter(webhook=webhook).first()
     ids = {
         "lot": lot.id,
         "reissued_lot": reissued.id,
@@ -579,6 +582,8 @@ def ledger(db: None) -> Ledger:
         "reversal": reversal.id,
         "line": reversal.lines.get(draw__lot=lot).id,
         "attempt": reversal.attempts.get().id,
+        "event": delivery.event_id,
+        "delivery": delivery.id,
     }
     public_ids = {
         "lot": lot.lot_ref,
@@ -592,6 +597,7 @@ def ledger(db: None) -> Ledger:
 def foreign_ids() -> dict[str, int]:
     """A reversed redemption of another org, and all that it hangs on."""
     stranger = make_world()
+    webhook = make_webhook(stranger.org)
     redemption = redeemed(stranger)
     reverse(stranger, redemption.public_id)
     draw = redemption.draws.get()
@@ -602,6 +608,8 @@ def foreign_ids() -> dict[str, int]:
         "foreign_redemption": redemption.id,
         "foreign_draw": draw.id,
         "foreign_reversal": redemption.reversals.get().id,
+        "foreign_webhook": webhook.id,
+        "foreign_event": Delivery.objects.get(webhook=webhook).event_id,
     }
 
 
@@ -662,6 +670,9 @@ PARENTS = [
     ("reversals_reversalline", "reissued_lot_id", "line", "foreign_lot"),
     ("reversals_attempt", "reversal_id", "attempt", "foreign_reversal"),
     ("reversals_attempt", "redemption_id", "attempt", "foreign_redemption"),
+    ("reversals_event", "customer_id", "event", "foreign_customer"),
+    ("reversals_delivery", "event_id", "delivery", "foreign_event"),
+    ("reversals_delivery", "webhook_id", "delivery", "foreign_webhook"),
 ]
 
 # Law, the write that breaks it, and the row that is then named.
@@ -758,6 +769,11 @@ CORRUPTIONS = [
         "UPDATE loyalty_redemption SET public_id = (SELECT public_id FROM reversals_reversal WHERE id = {reversal})"
         " WHERE id = {redemption}",
         "reversal",
+    ),
+    (
+        "a delivery is of its event's customer",
+        "UPDATE reversals_delivery SET customer_id = {foreign_customer} WHERE id = {delivery}",
+        "delivery",
     ),
     *(
         (

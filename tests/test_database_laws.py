@@ -34,10 +34,11 @@ from loyalty.models import (
     Org,
     Program,
     Redemption,
+    Webhook,
 )
 from loyalty.service import set_emf
-from reversals.models import Attempt, Reversal, ReversalLine
-from tests.builders import ON, World, days_ago, make_lot, make_world, redeem, utc
+from reversals.models import Attempt, Delivery, Event, Reversal, ReversalLine
+from tests.builders import ON, World, days_ago, make_lot, make_webhook, make_world, redeem, utc
 
 pytestmark = pytest.mark.django_db
 
@@ -51,7 +52,8 @@ MODELS: list[Model] = [
 THOUSANDTH = Decimal("0.001")
 POINTS = 10
 
-# What makes a copy of a row another row. A reversal line needs another draw, known once there is one.
+# What makes a copy of a row another row. A reversal line needs another draw, and a delivery another webhook, known
+# once there is one.
 FRESH: dict[Model, Changes] = {
     Org: {},
     Program: {"public_id": 1},
@@ -59,6 +61,7 @@ FRESH: dict[Model, Changes] = {
     EmfChange: {},
     ApiClient: {"username": "till.2"},
     ApiSecret: {"digest": "another"},
+    Webhook: {"name": "another"},
     Customer: {"public_id": 1},
     CustomerIdentifier: {"value": "C-2"},
     CustomerGroup: {"public_id": 1},
@@ -68,6 +71,7 @@ FRESH: dict[Model, Changes] = {
     Draw: {"position": 9, "lot_id": None},
     Reversal: {"public_id": "Zzzzzz"},
     Attempt: {"idempotency_key": "key-2"},
+    Event: {"event_id": "another"},
 }
 
 # Constraint, the row that is written, and what in it breaks the constraint and nothing else.
@@ -89,6 +93,9 @@ UNIQUE: list[tuple[str, Model, Changes]] = [
     ("reversal_public_id_unique", Reversal, {}),
     ("line_once_per_draw", ReversalLine, {}),
     ("idempotency_key_held_once", Attempt, {}),
+    ("webhook_name_unique", Webhook, {}),
+    ("event_id_unique", Event, {}),
+    ("delivery_once_per_webhook", Delivery, {}),
 ]
 CHECKED: list[tuple[str, Model, Changes]] = [
     ("org_id_positive", Org, {"id": 0}),
@@ -113,6 +120,7 @@ CHECKED: list[tuple[str, Model, Changes]] = [
     ("line_points_positive", ReversalLine, {"points": 1, "points_available": -1, "points_expired": 2}),
     ("line_points_positive", ReversalLine, {"points": 1, "points_available": 2, "points_expired": -1}),
     ("line_is_available_and_expired", ReversalLine, {"points": 3, "points_available": 1, "points_expired": 1}),
+    ("delivery_status_known", Delivery, {"status": "LOST"}),
 ]
 # Keys to which the constraints of the next table point.
 IN_ORG: list[tuple[str, Model]] = [
@@ -124,6 +132,8 @@ IN_ORG: list[tuple[str, Model]] = [
     ("redemption_in_org", Redemption),
     ("draw_in_org", Draw),
     ("reversal_in_org", Reversal),
+    ("webhook_in_org", Webhook),
+    ("event_in_org", Event),
 ]
 SAME_ORG: list[tuple[str, Model, str, Model]] = [
     ("emf_setting_program_of_org", EmfSetting, "program_id", Program),
@@ -147,6 +157,10 @@ SAME_ORG: list[tuple[str, Model, str, Model]] = [
     ("attempt_client_of_org", Attempt, "client_id", ApiClient),
     ("attempt_reversal_of_org", Attempt, "reversal_id", Reversal),
     ("attempt_redemption_of_org", Attempt, "redemption_id", Redemption),
+    ("event_customer_of_org", Event, "customer_id", Customer),
+    ("delivery_event_of_org", Delivery, "event_id", Event),
+    ("delivery_webhook_of_org", Delivery, "webhook_id", Webhook),
+    ("delivery_customer_of_org", Delivery, "customer_id", Customer),
 ]
 APPEND_ONLY: dict[Model, str] = {
     EmfChange: "emf_change_append_only",
@@ -195,16 +209,23 @@ class Family:
 
 
 def make_family() -> Family:
-    """Two points of a redemption came back, by an API call with a key, in a new lot, since their own had expired."""
+    """Two points of a redemption came back, by an API call with a key, in a new lot, since their own had expired.
+
+    A webhook waits to be told of it.
+    """
     world = make_world(settings={"Reversal_reissue_days": "30"})
+    webhook = make_webhook(world.org)
     make_lot(world.asha, POINTS, program=world.program, expires_at=days_ago(1))
     redemption = redeem(world.asha, POINTS, program=world.program, at=days_ago(2), external_reference_number="E-1")
     spare_draw = redeem(world.asha, POINTS, program=world.program).draws.get()
     assert world.reverse(redemption, 2, key="key-1").status_code == 200
     reversal = redemption.reversals.get()
     line = reversal.lines.get()
+    delivery = Delivery.objects.get(webhook=webhook)
     rows = [*setup_of(world), redemption, line.draw, line.reissued_lot, reversal, line, reversal.attempts.get()]
-    return Family({type(row): row for row in rows}, FRESH | {ReversalLine: {"draw_id": spare_draw.id}})
+    rows += [webhook, delivery.event, delivery]
+    fresh = {ReversalLine: {"draw_id": spare_draw.id}, Delivery: {"webhook_id": make_webhook(world.org).id}}
+    return Family({type(row): row for row in rows}, FRESH | fresh)
 
 
 def setup_of(world: World) -> list[models.Model]:
@@ -349,7 +370,7 @@ def test_a_new_row_whose_parent_does_not_exist_is_refused(
     family: Family, name: str, model: Model, column: str, parent: Model
 ) -> None:
     with pytest.raises(IntegrityError, match=name):
-        insert(family.fresh_copy_of(model, {column: 1}))
+        insert(family.fresh_copy_of(model, {column: -1}))
 
 
 CHILDREN = list(dict.fromkeys(model for _, model, *_ in SAME_ORG))

@@ -1,0 +1,219 @@
+"""Writes events and their deliveries in the transaction of what they tell of; they are sent later, by the worker."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+from django.db.models import Exists, OuterRef
+
+from loyalty import selectors
+from loyalty.identifiers import Identifier
+from loyalty.models import EventName, Program, Webhook
+from reversals.events import payloads
+from reversals.events.payloads import Occasion, ProgramPoints
+from reversals.models import Attempt, Channel, Delivery, Event
+from reversals.rules import Facts, Plan, PlannedLine
+
+RETRIED_FOR = timedelta(days=7)
+PURGED_AT_ONCE = 1_000
+
+
+def add_reversal(*, facts: Facts, plan: Plan, attempt: Attempt, reversal_id: str) -> None:
+    """Adds `redeemedPointsReversed` for the reversal that was just written, for each webhook that wants it.
+
+    The caller holds the customer's lock. `reversal_id` is the public one.
+    """
+    webhooks = _webhooks_of(attempt.org_id, EventName.POINTS_REVERSED)
+    if not webhooks:
+        return
+    redemption = facts.redemption
+    programs = selectors.programs_of(attempt.org_id)
+    returned = _returned_by_program(facts, plan, attempt.org_id)
+    points_after = selectors.current_points(
+        org_id=attempt.org_id, customer_id=redemption.customer.id, program_ids=returned, now=facts.now
+    )
+    data = payloads.reversed_data(
+        occasion=_occasion(
+            programs,
+            program_id=redemption.program.id,
+            customer_id=redemption.customer.public_id,
+            identifier=facts.request.identifier,
+            made_by=attempt.made_by,
+            channel=attempt.channel,
+        ),
+        redemption_id=redemption.public_id,
+        reversal_id=reversal_id,
+        programs=[
+            ProgramPoints(programs[program_id].public_id, available, points_after[program_id], expired)
+            for program_id, (available, expired) in returned.items()
+        ],
+    )
+    _add(
+        EventName.POINTS_REVERSED,
+        data,
+        webhooks=webhooks,
+        org_id=attempt.org_id,
+        customer_id=redemption.customer.id,
+        request_id=attempt.request_id,
+        now=facts.now,
+    )
+
+
+def add_redemption(
+    *,
+    org_id: int,
+    customer_id: int,
+    customer_public_id: int,
+    identifier: Identifier | None,
+    redemption_id: str,
+    program_id: int,
+    points_by_program: Mapping[int, Decimal],
+    transaction_number: str,
+    is_group_redemption: bool,
+    request_id: str,
+    made_by: str,
+    channel: str,
+    now: datetime,
+) -> None:
+    """Adds `pointsRedeemed` for a redemption that was just written, for each webhook that wants it.
+
+    The caller holds the customer's lock and has written the lots. `redemption_id` is the public one,
+    `program_id` and the keys of `points_by_program` (the points drawn) are row ids.
+    """
+    webhooks = _webhooks_of(org_id, EventName.POINTS_REDEEMED)
+    if not webhooks:
+        return
+    programs = selectors.programs_of(org_id)
+    points_after = selectors.current_points(
+        org_id=org_id, customer_id=customer_id, program_ids=points_by_program.keys(), now=now
+    )
+    data = payloads.redeemed_data(
+        occasion=_occasion(
+            programs,
+            program_id=program_id,
+            customer_id=customer_public_id,
+            identifier=identifier,
+            made_by=made_by,
+            channel=channel,
+        ),
+        redemption_id=redemption_id,
+        transaction_number=transaction_number,
+        is_group_redemption=is_group_redemption,
+        programs=[
+            ProgramPoints(programs[drawn_in].public_id, points, points_after[drawn_in])
+            for drawn_in, points in points_by_program.items()
+        ],
+    )
+    _add(
+        EventName.POINTS_REDEEMED,
+        data,
+        webhooks=webhooks,
+        org_id=org_id,
+        customer_id=customer_id,
+        request_id=request_id,
+        now=now,
+    )
+
+
+def body_of(event: Event) -> bytes:
+    """What is sent for the event, the same on every try."""
+    return payloads.body(
+        number=event.id,
+        event_id=event.event_id,
+        name=event.name,
+        org_id=event.org_id,
+        request_id=event.request_id,
+        created_at=event.created_at,
+        data=json.loads(event.data),
+    )
+
+
+def purge(*, before: datetime) -> int:
+    """Removes events older than `before` that no webhook waits for, a batch at a time, and returns how many."""
+    waiting = Delivery.objects.filter(event_id=OuterRef("id"), status=Delivery.Status.PENDING)
+    old = Event.objects.filter(~Exists(waiting), created_at__lt=before).order_by("id")
+    removed = 0
+    while batch := list(old.values_list("id", flat=True)[:PURGED_AT_ONCE]):
+        Delivery.objects.filter(event_id__in=batch).delete()
+        removed += Event.objects.filter(id__in=batch).delete()[0]
+    return removed
+
+
+def _webhooks_of(org_id: int, name: str) -> list[Webhook]:
+    return [webhook for webhook in Webhook.objects.filter(org_id=org_id, is_active=True) if webhook.wants(name)]
+
+
+def _returned_by_program(facts: Facts, plan: Plan, org_id: int) -> dict[int, tuple[Decimal, Decimal]]:
+    """The points available and expired that go to each program, by row id, in the order of giving back."""
+    lot_ids = [line.draw.lot_id for line in plan.lines if line.draw.lot_id is not None]
+    programs = selectors.programs_of_lots(org_id=org_id, lot_ids=lot_ids)
+    returned: dict[int, tuple[Decimal, Decimal]] = {}
+    for line in plan.lines:
+        program_id = _program_of(line, programs, otherwise=facts.redemption.program.id)
+        available, expired = returned.get(program_id, (Decimal(0), Decimal(0)))
+        returned[program_id] = (available + line.available, expired + line.expired)
+    return returned
+
+
+def _program_of(line: PlannedLine, programs: Mapping[int, int], *, otherwise: int) -> int:
+    """The lot's program; that of the redemption for points that come back in a new lot."""
+    if line.reissued or line.draw.lot_id is None:
+        return otherwise
+    return programs[line.draw.lot_id]
+
+
+def _occasion(
+    programs: Mapping[int, Program],
+    *,
+    program_id: int,
+    customer_id: int,
+    identifier: Identifier | None,
+    made_by: str,
+    channel: str,
+) -> Occasion:
+    program = programs[program_id]
+    return Occasion(
+        customer_id=customer_id,
+        identifier=identifier,
+        program_id=program.public_id,
+        program_name=program.name,
+        # No program is marked as the default one: it is the one that the org began with.
+        program_is_default=program_id == next(iter(programs)),
+        made_by=made_by,
+        by_api_client=channel == Channel.API,
+    )
+
+
+def _add(
+    name: str,
+    data: dict[str, Any],
+    *,
+    webhooks: list[Webhook],
+    org_id: int,
+    customer_id: int,
+    request_id: str,
+    now: datetime,
+) -> None:
+    event = Event.objects.create(
+        org_id=org_id,
+        customer_id=customer_id,
+        name=name,
+        event_id=str(uuid4()),
+        request_id=request_id,
+        data=payloads.as_json(data),
+        created_at=now,
+    )
+    Delivery.objects.bulk_create(
+        Delivery(
+            org_id=org_id,
+            event=event,
+            webhook=webhook,
+            customer_id=customer_id,
+            due_at=now,
+            give_up_at=now + RETRIED_FOR,
+        )
+        for webhook in webhooks
+    )

@@ -1,4 +1,4 @@
-"""Redemptions, reversals and attempts in the admin; a manual reversal goes through the same door as the API's."""
+"""Redemptions, reversals, attempts and events in the admin; a manual reversal takes the same door as the API's."""
 
 from uuid import uuid4
 
@@ -14,7 +14,8 @@ from loyalty.models import Draw, Redemption
 from loyalty.points import written
 from loyalty.selectors import settings_of
 from reversals.calls import Answer
-from reversals.models import Attempt, Channel, Reversal, ReversalLine
+from reversals.events.delivery import deliver_again
+from reversals.models import Attempt, Channel, Delivery, Event, Reversal, ReversalLine
 from reversals.request_id import current_request_id
 from reversals.requests import ReversalRequest
 from reversals.service import reverse_points
@@ -140,3 +141,30 @@ class AttemptAdmin(ReadOnly, admin.ModelAdmin):
     search_fields = ["=request_id", "=redemption_id_asked", "=idempotency_key"]
     show_full_result_count = False
     ordering = ["-id"]
+
+
+@admin.register(Event)
+class EventAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = ["event_id", "name", "org", "customer", "created_at"]
+    list_select_related = ["org", "customer"]
+    search_fields = ["=event_id"]
+    show_full_result_count = False
+    ordering = ["-id"]
+
+
+@admin.register(Delivery)
+class DeliveryAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = ["event", "org", "webhook", "customer", "status", "tries", "due_at", "last_status", "delivered_at"]
+    list_select_related = ["org", "event", "webhook", "customer"]
+    list_filter = ["status"]
+    search_fields = ["=event__event_id"]
+    actions = ["deliver_again"]
+    show_full_result_count = False
+    ordering = ["-id"]
+
+    def has_deliver_again_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("reversals.change_delivery")
+
+    @admin.action(description="Deliver again", permissions=["deliver_again"])
+    def deliver_again(self, request: HttpRequest, deliveries: QuerySet[Delivery]) -> None:
+        self.message_user(request, f"{deliver_again(deliveries)} deliveries are due now.")

@@ -1,0 +1,185 @@
+"""Posts to receivers: to addresses that everybody can reach only, and never for longer than until the deadline."""
+
+import socket
+import ssl
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+import httpcore
+
+LARGEST_ANSWER = 16 * 1024
+_READ_AT_ONCE = 4 * 1024
+_TEXT_KEPT = 500
+
+_IPV6_OF_EVERYBODY = ip_network("2000::/3")
+# IPv4 addresses behind a translator (RFC 6052); its other prefix, 64:ff9b:1::/48, is for private use.
+_NAT64 = ip_network("64:ff9b::/96")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a receiver answered, or why there is no answer: then `status` is None.
+
+    `was_reached` is False where no connection came about, or no answer in time. `text` is how an answer
+    other than 2xx begins. `retry_after` is the header as sent.
+    """
+
+    status: int | None
+    text: str
+    was_reached: bool = True
+    retry_after: str | None = None
+
+
+class AddressRefused(httpcore.ConnectError):
+    """The name leads to an address that webhooks may not lead to."""
+
+
+def post(url: str, *, headers: Mapping[str, str], body: bytes, deadline: float, private_allowed: bool) -> Answer:
+    """Sends one POST on a connection of its own and returns the answer, whatever it is; raises nothing.
+
+    `deadline` is a time of time.monotonic(): the end of looking up, connecting, sending and reading together.
+    `private_allowed` lets private addresses and plain http pass. Redirects and proxies are not followed.
+    """
+    try:
+        if not private_allowed and not url.startswith("https:"):
+            raise AddressRefused("plain http is refused")
+        return _post(url, headers=headers, body=body, backend=_GuardedBackend(deadline, private_allowed))
+    except (httpcore.ConnectError, httpcore.TimeoutException) as error:
+        return Answer(None, _in_words(error), was_reached=False)
+    except Exception as error:  # what a receiver does to a connection must not end the worker
+        return Answer(None, _in_words(error))
+
+
+def is_public(address: str) -> bool:
+    """Whether the numeric address is one that the whole internet can reach; IPv4 within IPv6 counts as IPv4."""
+    ip = ip_address(address)
+    if isinstance(ip, IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour or _behind_translator(ip)
+        if inner is None:
+            return ip.is_global and ip in _IPV6_OF_EVERYBODY
+        ip = inner
+    return ip.is_global and not ip.is_multicast
+
+
+def _behind_translator(ip: IPv6Address) -> IPv4Address | None:
+    return IPv4Address(int(ip) & 0xFFFF_FFFF) if ip in _NAT64 else None
+
+
+def _post(url: str, *, headers: Mapping[str, str], body: bytes, backend: httpcore.NetworkBackend) -> Answer:
+    with (
+        httpcore.ConnectionPool(ssl_context=_ssl_context(), network_backend=backend) as pool,
+        pool.stream("POST", url, headers=list(headers.items()), content=body) as response,
+    ):
+        sent_headers = {name.lower(): value for name, value in response.headers}
+        retry_after = sent_headers.get(b"retry-after")
+        return Answer(
+            response.status,
+            "" if 200 <= response.status < 300 else _beginning_of(response),
+            retry_after=None if retry_after is None else retry_after.decode("latin-1"),
+        )
+
+
+def _beginning_of(response: httpcore.Response) -> str:
+    """How the answer's body begins, as far as it comes in time: the status counts without it."""
+    beginning = b""
+    try:
+        for part in response.iter_stream():
+            beginning += part
+            if len(beginning) >= _TEXT_KEPT:
+                break
+    except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError):
+        pass
+    # PostgreSQL stores no NUL.
+    return beginning[:_TEXT_KEPT].decode("utf-8", "replace").replace("\0", "")
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:_TEXT_KEPT].replace("\0", "")
+
+
+@cache
+def _ssl_context() -> ssl.SSLContext:
+    """Made once: it reads all certificates of the authorities."""
+    return httpcore.default_ssl_context()
+
+
+class _GuardedBackend(httpcore.NetworkBackend):
+    """Connects to the address that it has checked, so that no second look-up can lead elsewhere."""
+
+    def __init__(self, deadline: float, private_allowed: bool) -> None:
+        self._deadline = deadline
+        self._private_allowed = private_allowed
+        self._sockets = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        failure: Exception = httpcore.ConnectError(f"{host} has no address")
+        for address in self._addresses(host, port):
+            try:
+                stream = self._sockets.connect_tcp(address, port, _left_until(self._deadline))
+                return _TimedStream(stream, self._deadline)
+            except httpcore.ConnectError as error:
+                failure = error
+        raise failure
+
+    def _addresses(self, host: str, port: int) -> list[str]:
+        """The numeric addresses of the host, all of them fit to connect to."""
+        try:
+            # The resolver knows no deadline; its own time limits end it, well within a lease.
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise httpcore.ConnectError(f"{host} cannot be resolved: {error}") from error
+        addresses = [str(address[0]) for *_, address in found]
+        for address in addresses:
+            if not self._private_allowed and not is_public(address):
+                raise AddressRefused(f"{host} leads to {address}, which is no public address")
+        return list(dict.fromkeys(addresses))
+
+
+class _TimedStream(httpcore.NetworkStream):
+    """A connection whose every step ends by one deadline, and whose answer ends at a size."""
+
+    def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
+        self._stream = stream
+        self._deadline = deadline
+        self._bytes_left = LARGEST_ANSWER
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if not self._bytes_left:
+            raise httpcore.ReadError(f"the answer is longer than {LARGEST_ANSWER} bytes")
+        at_most = min(max_bytes, _READ_AT_ONCE, self._bytes_left)
+        part = self._stream.read(at_most, _left_until(self._deadline))
+        self._bytes_left -= len(part)
+        return part
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, _left_until(self._deadline))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        stream = self._stream.start_tls(ssl_context, server_hostname, _left_until(self._deadline))
+        return _TimedStream(stream, self._deadline)
+
+    def get_extra_info(self, info: str) -> object:
+        return self._stream.get_extra_info(info)
+
+
+def _left_until(deadline: float) -> float:
+    """Seconds until the deadline."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise httpcore.ReadTimeout("the deadline has passed")
+    return left

@@ -1,0 +1,38 @@
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from loyalty.commands import LoyaltyCommand
+from reversals.events.delivery import Worker
+
+
+class Command(LoyaltyCommand):
+    help = "Delivers events to webhooks until it is stopped (SIGTERM, SIGINT). Several may run at once."
+
+    def add_own_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--once", action="store_true", help="deliver what is due now, then end")
+
+    def run(self, **options: Any) -> dict[str, Any]:
+        worker = Worker()
+        with _stopped_by_signals(worker):
+            worker.run(once=options["once"])
+        return dict(worker.outcomes)
+
+
+@contextmanager
+def _stopped_by_signals(worker: Worker) -> Iterator[None]:
+    """Lets the worker end by itself, so that nothing that was sent goes unrecorded."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        worker.stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -209,12 +209,6 @@ def group_of(*, org_id: int, customer_id: int) -> set[int]:
     return {customer_id, *members.values_list("customer_id", flat=True)}
 
 
-def programs_of(org_id: int) -> list[ProgramFacts]:
-    """The programs of an org."""
-    rows = Program.objects.filter(org_id=org_id).values_list("id", "public_id", "is_active")
-    return [ProgramFacts(*row) for row in rows]
-
-
 def find_customer_id(*, org_id: int, identifier: Identifier) -> int | None:
     """The row id of the customer that the identifier names."""
     condition, values = _customer_condition(org_id, identifier)
@@ -244,6 +238,7 @@ def current_points(*, org_id: int, customer_id: int, program_ids: Collection[int
         org_id=org_id,
         customer_id=customer_id,
         program_id__in=program_ids,
+        awarded_at__lte=now,
     )
     totals = dict(unexpired.order_by().values_list("program_id").annotate(Sum("points_remaining")))
     return {program_id: totals.get(program_id, Decimal(0)) for program_id in program_ids}

@@ -182,6 +182,7 @@ class Attempt(models.Model):
         """Whether it runs once per idempotency key. A dry run moves nothing, so its key stays free."""
         return bool(self.idempotency_key) and not self.is_dry_run
 
+
 class Event(models.Model):
     """Something that webhooks are told of, written in the transaction in which it happened. Never changed."""
 

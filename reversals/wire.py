@@ -5,9 +5,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
-
-from django.http import QueryDict
+from typing import Any, Protocol
 
 from loyalty.points import InvalidPoints, PointsNotPositive, PointsTooPrecise, read_points
 from reversals.errors import ErrorCode, Refused
@@ -15,6 +13,12 @@ from reversals.strict_json import NumberLiteral
 
 _PLAIN_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
 _KEY = re.compile(r'"([A-Za-z0-9._:+/=~-]{1,255})"|([A-Za-z0-9._:+/=~-]{1,255})', re.ASCII)
+
+
+class Parameters(Protocol):
+    """The parameters of a query, each of which may come several times."""
+
+    def getlist(self, key: str) -> list[str]: ...
 
 
 def invalid(field: str, expected: str) -> Refused:
@@ -49,7 +53,7 @@ def read_amount(members: Mapping[str, Any], field: str) -> Decimal | None:
         raise invalid(field, str(error)) from error
 
 
-def read_parameter(parameters: QueryDict, name: str) -> str | None:
+def read_parameter(parameters: Parameters, name: str) -> str | None:
     """A parameter of the query; None without one. Refuses 887 where it is given twice or empty."""
     values = parameters.getlist(name)
     if not values:
@@ -59,7 +63,7 @@ def read_parameter(parameters: QueryDict, name: str) -> str | None:
     return values[0]
 
 
-def read_switch(parameters: QueryDict, name: str) -> bool:
+def read_switch(parameters: Parameters, name: str) -> bool:
     """A query parameter that is `true` or `false`, the default. Refuses 887."""
     value = read_parameter(parameters, name)
     if value not in {"true", "false", None}:

@@ -6,7 +6,8 @@ from django.test.utils import CaptureQueriesContext
 
 from loyalty.groups import set_group
 from loyalty.models import Redemption
-from tests.builders import make_customer, make_lot, make_world, redeemed
+from reversals.models import Delivery
+from tests.builders import make_customer, make_lot, make_webhook, make_world, redeemed
 
 pytestmark = pytest.mark.usefixtures("committed", "on_postgresql")
 
@@ -29,8 +30,8 @@ def test_an_accepted_redemption_takes_one_transaction() -> None:
     make_lot(world.asha, 10, program=world.program)
     with CaptureQueriesContext(connection) as captured:
         assert world.redeem(world.asha, 2).status_code == 200
-    # Caller; customer, programs, lots, and whether the new id is a reversal's; all writes at once.
-    assert statements(captured) == ["SELECT", "BEGIN", *["SELECT"] * 4, "WITH", "COMMIT"]
+    # Caller; customer, programs, lots, and whether the new id is a reversal's; all writes at once; webhooks.
+    assert statements(captured) == ["SELECT", "BEGIN", *["SELECT"] * 4, "WITH", "SELECT", "COMMIT"]
 
 
 def test_a_cross_member_reversal_learns_whose_lots_it_needs_in_a_first_try() -> None:
@@ -61,3 +62,15 @@ def test_a_replay_takes_two_reads() -> None:
     with CaptureQueriesContext(connection) as captured:
         assert world.reverse(redemption, 2, key="key-1").status_code == 200
     assert statements(captured) == ["SELECT", "SELECT"]
+
+
+def test_an_event_adds_three_reads_of_the_ledger_and_two_writes() -> None:
+    """After the look for the webhooks that want it."""
+    world = make_world()
+    make_webhook(world.org)
+    redemption = redeemed(world, 10)
+    with CaptureQueriesContext(connection) as captured:
+        assert world.reverse(redemption, 2).status_code == 200
+    event = ["SELECT", "SELECT", "SELECT", "SELECT", "INSERT", "INSERT"]
+    assert statements(captured) == ["SELECT", "BEGIN", "SELECT", "WITH", *event, "COMMIT"]
+    Delivery.objects.filter(org=world.org).delete()

@@ -42,6 +42,7 @@ def facts(*draws: DrawFacts, asked: int | None = None, settings: dict[str, str] 
             program=ProgramFacts(1, 973, True),
             draws=draws,
             candidate_is_taken=False,
+            has_webhooks=False,
         ),
         earlier=EarlierReversals(),
         by_hand=False,

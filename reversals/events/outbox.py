@@ -11,11 +11,13 @@ from django.db.models import Exists, OuterRef
 
 from loyalty import selectors
 from loyalty.identifiers import Identifier
+from loyalty.ledger import NewRedemption
 from loyalty.models import EventName, Program, Webhook
 from reversals.events import payloads
 from reversals.events.payloads import Occasion, ProgramPoints
 from reversals.models import Attempt, Channel, Delivery, Event
 from reversals.rules import Facts, Plan, PlannedLine
+from reversals.wire import written_json
 
 RETRIED_FOR = timedelta(days=7)
 PURGED_AT_ONCE = 1_000
@@ -63,44 +65,35 @@ def add_reversal(*, facts: Facts, plan: Plan, attempt: Attempt, reversal_id: str
 
 
 def add_redemption(
+    new: NewRedemption,
     *,
-    org_id: int,
-    customer_id: int,
     customer_public_id: int,
-    identifier: Identifier | None,
-    redemption_id: str,
-    program_id: int,
     points_by_program: Mapping[int, Decimal],
-    transaction_number: str,
     is_group_redemption: bool,
-    request_id: str,
-    made_by: str,
-    channel: str,
-    now: datetime,
+    attempt: Attempt,
 ) -> None:
-    """Adds `pointsRedeemed` for a redemption that was just written, for each webhook that wants it.
+    """Adds `pointsRedeemed` for the redemption that was just written, for each webhook that wants it.
 
-    The caller holds the customer's lock and has written the lots. `redemption_id` is the public one,
-    `program_id` and the keys of `points_by_program` (the points drawn) are row ids.
+    The caller holds the customer's lock. The keys of `points_by_program` (the points drawn) are row ids.
     """
-    webhooks = _webhooks_of(org_id, EventName.POINTS_REDEEMED)
+    webhooks = _webhooks_of(new.org_id, EventName.POINTS_REDEEMED)
     if not webhooks:
         return
-    programs = selectors.programs_of(org_id)
+    programs = selectors.programs_of(new.org_id)
     points_after = selectors.current_points(
-        org_id=org_id, customer_id=customer_id, program_ids=points_by_program.keys(), now=now
+        org_id=new.org_id, customer_id=new.customer_id, program_ids=points_by_program.keys(), now=new.redeemed_at
     )
     data = payloads.redeemed_data(
         occasion=_occasion(
             programs,
-            program_id=program_id,
+            program_id=new.program_id,
             customer_id=customer_public_id,
-            identifier=identifier,
-            made_by=made_by,
-            channel=channel,
+            identifier=None,
+            made_by=attempt.made_by,
+            channel=attempt.channel,
         ),
-        redemption_id=redemption_id,
-        transaction_number=transaction_number,
+        redemption_id=new.public_id,
+        transaction_number=new.transaction_number,
         is_group_redemption=is_group_redemption,
         programs=[
             ProgramPoints(programs[drawn_in].public_id, points, points_after[drawn_in])
@@ -111,17 +104,17 @@ def add_redemption(
         EventName.POINTS_REDEEMED,
         data,
         webhooks=webhooks,
-        org_id=org_id,
-        customer_id=customer_id,
-        request_id=request_id,
-        now=now,
+        org_id=new.org_id,
+        customer_id=new.customer_id,
+        request_id=attempt.request_id,
+        now=new.redeemed_at,
     )
 
 
 def body_of(event: Event) -> bytes:
     """What is sent for the event, the same on every try."""
     return payloads.body(
-        number=event.id,
+        place=event.id,
         event_id=event.event_id,
         name=event.name,
         org_id=event.org_id,
@@ -203,7 +196,7 @@ def _add(
         name=name,
         event_id=str(uuid4()),
         request_id=request_id,
-        data=payloads.as_json(data),
+        data=written_json(data),
         created_at=now,
     )
     Delivery.objects.bulk_create(

@@ -1,6 +1,5 @@
 """The JSON that receivers get, as the published API writes it: plain values in, no Django and no database here."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from loyalty.identifiers import Identifier, IdentifierType
+from reversals.wire import number, written_json
 
 # The API's names of the identifiers that an event may repeat.
 _INSTORE = {
@@ -59,7 +59,7 @@ def reversed_data(
             {
                 "programId": program.program_id,
                 **_returned(program.points, program.expired),
-                "programCurrentPoints": _number(program.points_after),
+                "programCurrentPoints": number(program.points_after),
             }
             for program in programs
         ],
@@ -84,17 +84,17 @@ def redeemed_data(
             identifiers={"billId": "-1", "redemptionId": redemption_id},
         ),
         "redemptionId": redemption_id,
-        "totalPointsRedeemed": _number(points),
+        "totalPointsRedeemed": number(points),
         "redemptionSummaryId": None,
-        "redeemedPointsCurrencyValue": _number(points * _POINTS_TO_CURRENCY),
+        "redeemedPointsCurrencyValue": number(points * _POINTS_TO_CURRENCY),
         "redemptionNotes": "",
         "redemptionBillNumber": transaction_number,
         "isGroupRedemption": is_group_redemption,
         "redemptionFromEarningPrograms": [
             {
                 "programId": program.program_id,
-                "pointsRedeemed": _number(program.points),
-                "programCurrentPoints": _number(program.points_after),
+                "pointsRedeemed": number(program.points),
+                "programCurrentPoints": number(program.points_after),
             }
             for program in programs
         ],
@@ -103,7 +103,7 @@ def redeemed_data(
 
 def body(
     *,
-    number: int,
+    place: int,
     event_id: str,
     name: str,
     org_id: int,
@@ -113,25 +113,21 @@ def body(
 ) -> bytes:
     """The event as it is sent: the data in the flat envelope, the same bytes on every try.
 
-    `number` is the event's place in the order; it stands for the numeric ids that the original has for its rows,
+    `place` is the event's in the order; it stands for the numeric ids that the original has for its rows,
     and is known only once the event is written.
     """
     envelope = {
         "eventName": name,
         "eventId": event_id,
-        "eventLogId": number,
+        "eventLogId": place,
         "orgId": org_id,
         "refId": f"{org_id}_{request_id}",
         "apiRequestId": request_id,
         "createdAt": int(created_at.timestamp() * 1000),
-        "data": data | {"redemptionSummaryId": number},
-        "loyaltyEventId": number,
+        "data": data | {"redemptionSummaryId": place},
+        "loyaltyEventId": place,
     }
-    return as_json(envelope).encode()
-
-
-def as_json(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return written_json(envelope).encode()
 
 
 def _about(occasion: Occasion, *, activity: str, identifiers: dict[str, str]) -> dict[str, Any]:
@@ -169,11 +165,6 @@ def _entered_by(occasion: Occasion) -> dict[str, Any]:
 
 def _returned(available: Decimal, expired: Decimal) -> dict[str, Any]:
     return {
-        "redeemedPointsReversed": _number(available + expired),
-        "redeemedPointsReversedDetails": {"available": _number(available), "expired": _number(expired)},
+        "redeemedPointsReversed": number(available + expired),
+        "redeemedPointsReversedDetails": {"available": number(available), "expired": number(expired)},
     }
-
-
-def _number(points: Decimal) -> float:
-    # At most 15 digits: as a float it prints those very digits, always with a decimal point.
-    return float(points)

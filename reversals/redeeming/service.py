@@ -9,7 +9,7 @@ from django.utils import timezone
 from loyalty import reading
 from loyalty import selectors as loyalty_selectors
 from loyalty.emf import EmfSettings
-from loyalty.facts import CustomerFacts, WalletLot
+from loyalty.facts import CustomerFacts, ProgramFacts, WalletLot
 from loyalty.fields import new_row_id
 from loyalty.ledger import NewRedemption, redemption_statements
 from loyalty.records import DrawRecord, RedemptionRecord
@@ -17,6 +17,7 @@ from loyalty.statements import execute_together
 from reversals import attempts, calls, outages, selectors
 from reversals.calls import Answer, Reply
 from reversals.errors import RedemptionError, Refused
+from reversals.events import outbox
 from reversals.ledger import new_public_id
 from reversals.models import Attempt
 from reversals.redeeming import rules
@@ -88,7 +89,10 @@ class _Redemption:
         facts = Facts(
             request=request,
             customer=customer,
-            programs=loyalty_selectors.programs_of(attempt.org_id),
+            programs=[
+                ProgramFacts(program.id, program.public_id, program.is_active)
+                for program in loyalty_selectors.programs_of(attempt.org_id).values()
+            ],
             lots=loyalty_selectors.lock_lots(org_id=attempt.org_id, customer_ids=owner_ids, at=now),
             now=now,
         )
@@ -134,12 +138,20 @@ class _Redemption:
             transaction_number=request.transaction_number,
             external_reference_number=request.external_reference_number,
         )
-        finish(self.reply(Redeemed(_record(new, facts, plan), _balance(facts, plan))))
+        record = _record(new, facts, plan)
+        finish(self.reply(Redeemed(record, _balance(facts, plan))))
         if attempt.is_dry_run:
             attempts.record(attempt)
             return
         attempt.redemption_id = new.id
         execute_together([*redemption_statements(new, plan.draws), attempts.complete_attempt(attempt)])
+        outbox.add_redemption(
+            new,
+            customer_public_id=facts.customer.public_id,
+            points_by_program=_drawn_by_program(facts, plan),
+            is_group_redemption=record.is_cross_member,
+            attempt=attempt,
+        )
 
     def _new_public_id(self) -> str:
         public_id = new_public_id()
@@ -174,6 +186,16 @@ def _record(new: NewRedemption, facts: Facts, plan: Plan) -> RedemptionRecord:
             for position, draw in enumerate(plan.draws, start=1)
         ),
     )
+
+
+def _drawn_by_program(facts: Facts, plan: Plan) -> dict[int, Decimal]:
+    """The points drawn from the lots of each program, by its row id, in the order of drawing."""
+    programs: dict[int | None, int] = {lot.facts.id: lot.program_id for lot in facts.lots}
+    drawn: dict[int, Decimal] = {}
+    for draw in plan.draws:
+        program_id = programs[draw.lot_id]
+        drawn[program_id] = drawn.get(program_id, Decimal(0)) + draw.points
+    return drawn
 
 
 def _balance(facts: Facts, plan: Plan) -> Decimal:

@@ -1,0 +1,434 @@
+"""How events reach their receivers: signed, in order, again after every failure, and without holding others up."""
+
+import random
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import time_machine
+from django.db import connections
+from django.utils import timezone
+
+from loyalty.credentials import webhook_secret
+from loyalty.models import Webhook
+from loyalty.service import change_webhook
+from reversals.events import delivery, signing
+from reversals.events.delivery import Worker, claim, record
+from reversals.events.network import Answer
+from reversals.models import Delivery, Event
+from tests.builders import World, make_customer, make_webhook, make_world, redeemed
+from tests.receiver import Answered, Received, Receiver, closed_url, dripping, receiving
+
+FAILED = Answer(500, "broken")
+
+
+@pytest.fixture(autouse=True)
+def to_private_addresses(settings: Any) -> None:
+    settings.WEBHOOKS_TO_PRIVATE_ADDRESSES = True
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def kept(committed: None) -> Iterator[None]:
+    """Real commits. Deliveries that are left would be due in other tests."""
+    yield
+    Delivery.objects.all().delete()
+
+
+def happen(world: World, count: int = 1) -> list[int]:
+    """Reverses so many times for a new customer and returns the numbers of the events."""
+    world.asha = make_customer(world.org)
+    redemption = redeemed(world, count)
+    for number in range(count):
+        assert world.reverse(redemption, 1, key=f"{redemption.public_id}-{number}").status_code == 200
+    return list(Event.objects.filter(customer=world.asha).order_by("id").values_list("id", flat=True))
+
+
+def deliver() -> dict[str, int]:
+    """Delivers what is due now; what became of it."""
+    worker = Worker()
+    worker.run(once=True)
+    return dict(worker.outcomes)
+
+
+def the_delivery() -> Delivery:
+    return Delivery.objects.select_related("event", "webhook").get()
+
+
+def outcomes(*, delivered: int = 0, failed: int = 0, given_up: int = 0) -> dict[str, int]:
+    return {"delivered": delivered, "failed": failed, "given_up": given_up}
+
+
+# What is sent
+
+
+def test_the_signature_is_that_of_the_specifications_example() -> None:
+    assert (
+        signing.signature(
+            secret="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            event_id="msg_p5jXN8AQM9LWM0D4loKWxJek",
+            timestamp=1614265330,
+            body=b'{"test": 2432232314}',
+        )
+        == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    )
+
+
+def test_a_delivery_carries_its_event_signed(world: World, receiver: Receiver) -> None:
+    webhook = make_webhook(world.org, receiver.url)
+    happen(world)
+    assert deliver() == outcomes(delivered=1)
+    [received] = receiver.received
+    assert received.event["data"]["redeemedPointsReversed"] == 1.0
+    assert received.headers["content-type"] == "application/json"
+    assert received.headers["webhook-id"] == received.event["eventId"]
+    sent_at = int(received.headers["webhook-timestamp"])
+    assert abs(time.time() - sent_at) < 60
+    assert received.headers["webhook-signature"] == signing.signature(
+        secret=webhook_secret(webhook.id),
+        event_id=received.event["eventId"],
+        timestamp=sent_at,
+        body=received.body,
+    )
+    delivered = the_delivery()
+    assert (delivered.status, delivered.tries, delivered.last_status) == ("DELIVERED", 1, 200)
+    assert delivered.delivered_at is not None
+
+
+def test_every_try_sends_the_same_bytes_under_the_same_id(world: World, receiver: Receiver) -> None:
+    make_webhook(world.org, receiver.url)
+    happen(world)
+    receiver.answers(503)
+    deliver()
+    receiver.answers(204)
+    with time_machine.travel(timezone.now() + timedelta(seconds=2)):
+        assert deliver() == outcomes(delivered=1)
+    first, second = receiver.received
+    assert (first.body, first.headers["webhook-id"]) == (second.body, second.headers["webhook-id"])
+
+
+def test_what_was_delivered_is_not_sent_again(world: World, receiver: Receiver) -> None:
+    make_webhook(world.org, receiver.url)
+    happen(world)
+    assert [deliver(), deliver()] == [outcomes(delivered=1), outcomes()]
+
+
+# In which order
+
+
+def test_a_customers_later_event_waits_for_the_earlier_one_and_another_customers_does_not(
+    world: World, receiver: Receiver
+) -> None:
+    make_webhook(world.org, receiver.url)
+    first, second = happen(world, 2)
+    [other] = happen(world)
+    receiver.answer = lambda received: (500 if received.number == first else 200, {}, "")
+    assert deliver() == outcomes(delivered=1, failed=1)
+    assert sorted(receiver.numbers) == [first, other]
+    receiver.answers(200)
+    with time_machine.travel(timezone.now() + timedelta(seconds=2)):
+        deliver()
+    assert receiver.numbers[2:] == [first, second]
+
+
+def test_another_webhook_of_the_org_does_not_wait(world: World, receiver: Receiver) -> None:
+    make_webhook(world.org, closed_url())
+    make_webhook(world.org, receiver.url)
+    numbers = happen(world, 2)
+    deliver()
+    assert receiver.numbers == numbers
+
+
+def failing_half_of_the_time(seed: int) -> Any:
+    """Answers by chance: taken, broken, busy, or no answer at all."""
+    chance, lock = random.Random(seed), threading.Lock()
+    failures: list[Answered] = [(500, {}, "broken"), (429, {}, ""), (302, {"Location": "/"}, ""), None]
+
+    def answer(received: Received) -> Answered:
+        with lock:
+            return (200, {}, "") if chance.random() < 0.5 else chance.choice(failures)
+
+    return answer
+
+
+def test_two_workers_and_a_receiver_that_fails_half_of_the_time_keep_the_order_and_lose_nothing(
+    kept: None, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The random part of the delay is what makes a second of it a hundredth.
+    monkeypatch.setattr(random, "uniform", lambda least, most: 0.01)
+    world = make_world()
+    make_webhook(world.org, receiver.url)
+    expected = {}
+    for _ in range(6):
+        numbers = happen(world, 5)
+        expected[world.asha.public_id] = numbers
+    taken: dict[int, list[int]] = defaultdict(list)
+    decide = failing_half_of_the_time(seed=4711)
+
+    def answer(received: Received) -> Answered:
+        answered = decide(received)
+        if answered is not None and answered[0] == 200:
+            taken[received.customer_id].append(received.number)
+        return answered
+
+    receiver.answer = answer
+
+    def work() -> None:
+        give_up_at = time.monotonic() + 60
+        while Delivery.objects.filter(org=world.org, status="PENDING").exists() and time.monotonic() < give_up_at:
+            Worker().run(once=True)
+            time.sleep(0.005)
+        connections.close_all()
+
+    workers = [threading.Thread(target=work) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert taken == expected
+    assert len(receiver.received) > 40
+    for customer_id, numbers in expected.items():
+        arrived = [received.number for received in receiver.received if received.customer_id == customer_id]
+        assert arrived == sorted(arrived)
+        assert set(arrived) == set(numbers)
+
+
+# What becomes of it
+
+
+def test_an_answer_of_400_gives_up_and_the_next_one_comes(world: World, receiver: Receiver) -> None:
+    make_webhook(world.org, receiver.url)
+    first, second = happen(world, 2)
+    receiver.answer = lambda received: (400 if received.number == first else 200, {}, "no such customer\0")
+    assert deliver() == outcomes(delivered=1, given_up=1)
+    assert receiver.numbers == [first, second]
+    given_up = Delivery.objects.get(event_id=first)
+    assert (given_up.status, given_up.last_status, given_up.last_answer) == ("GIVEN_UP", 400, "no such customer")
+
+
+def test_an_answer_of_410_disables_the_webhook_until_it_is_enabled(world: World, receiver: Receiver) -> None:
+    webhook = make_webhook(world.org, receiver.url)
+    numbers = happen(world, 2)
+    receiver.answers(410)
+    assert deliver() == outcomes(failed=1)
+    webhook.refresh_from_db()
+    assert (webhook.is_active, webhook.disabled_reason) == (False, "The receiver answered 410 Gone.")
+    assert happen(world) == []
+    receiver.answers(200)
+    with time_machine.travel(timezone.now() + timedelta(days=8)):
+        assert deliver() == outcomes()
+        change_webhook(webhook, url=webhook.url, event_names=["redeemedPointsReversed"], is_active=True)
+        assert deliver() == outcomes(delivered=2)
+    assert receiver.numbers[1:] == numbers
+
+
+def test_a_redirect_is_a_failure_and_is_not_followed(world: World, receiver: Receiver) -> None:
+    make_webhook(world.org, receiver.url)
+    happen(world)
+    with receiving() as elsewhere:
+        receiver.answers(307, {"Location": elsewhere.url})
+        assert deliver() == outcomes(failed=1)
+        assert elsewhere.received == []
+    assert the_delivery().last_status == 307
+
+
+def test_a_delivery_is_retried_for_7_days_and_then_the_next_one_comes(world: World, receiver: Receiver) -> None:
+    make_webhook(world.org, receiver.url)
+    first, second = happen(world, 2)
+    happened_at = timezone.now()
+    receiver.answers(500)
+    with time_machine.travel(happened_at + timedelta(days=6, hours=23)):
+        assert deliver() == outcomes(failed=1)
+    with time_machine.travel(happened_at + timedelta(days=7, hours=1)):
+        receiver.answer = lambda received: (500 if received.number == first else 200, {}, "")
+        assert deliver() == outcomes(delivered=1, given_up=1)
+    assert receiver.numbers == [first, first, second]
+
+
+def test_the_delay_doubles_from_1_second_to_an_hour() -> None:
+    now = timezone.now()
+    for tries, seconds in [(1, 1), (2, 2), (3, 4), (12, 2048), (13, 3600), (200, 3600)]:
+        waits = [delivery.delay(tries, FAILED, now=now).total_seconds() for _ in range(50)]
+        assert seconds <= min(waits) < max(waits) <= seconds * 1.25
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "least", "most"),
+    [
+        ("120", 120, 120),
+        ("0", 1, 1.25),
+        ("99999999999999999999", 3600, 3600),
+        ("Fri, 31 Dec 2100 23:59:59 GMT", 3600, 3600),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", 1, 1.25),
+        ("-5", 1, 1.25),
+        ("soon", 1, 1.25),
+    ],
+)
+def test_retry_after_is_honoured_up_to_an_hour(retry_after: str, least: float, most: float) -> None:
+    answer = Answer(429, "", retry_after=retry_after)
+    assert least <= delivery.delay(1, answer, now=timezone.now()).total_seconds() <= most
+
+
+def test_a_receiver_that_asks_for_time_is_left_alone_for_it(world: World, receiver: Receiver) -> None:
+    make_webhook(world.org, receiver.url)
+    happen(world)
+    receiver.answers(429, {"Retry-After": "600"})
+    deliver()
+    assert timedelta(seconds=590) < the_delivery().due_at - timezone.now() <= timedelta(seconds=600)
+
+
+def test_delivering_again_sends_what_was_delivered_or_given_up_once_more(world: World, receiver: Receiver) -> None:
+    make_webhook(world.org, receiver.url)
+    first, second = happen(world, 2)
+    receiver.answer = lambda received: (400 if received.number == first else 200, {}, "")
+    deliver()
+    receiver.answers(200)
+    with time_machine.travel(timezone.now() + timedelta(days=30)):
+        assert delivery.deliver_again(Delivery.objects.filter(org=world.org)) == 2
+        assert deliver() == outcomes(delivered=2)
+    assert receiver.numbers == [first, second, first, second]
+
+
+# Leases
+
+
+def test_a_delivery_of_a_worker_that_died_is_sent_when_its_lease_has_passed(world: World, receiver: Receiver) -> None:
+    webhook = make_webhook(world.org, receiver.url)
+    numbers = happen(world, 2)
+    assert [claimed.event_id for claimed in claim(webhook, at_most=8)] == numbers[:1]
+    assert deliver() == outcomes()
+    with time_machine.travel(timezone.now() + delivery.LEASE + timedelta(seconds=1)):
+        assert deliver() == outcomes(delivered=2)
+    assert receiver.numbers == numbers
+
+
+def test_a_late_worker_does_not_undo_what_another_recorded(world: World, receiver: Receiver) -> None:
+    webhook = make_webhook(world.org, receiver.url)
+    happen(world)
+    [late] = claim(webhook, at_most=8)
+    with time_machine.travel(timezone.now() + delivery.LEASE + timedelta(seconds=1)):
+        deliver()
+        assert record(late, Answer(410, "")) is None
+    assert the_delivery().status == "DELIVERED"
+    assert Webhook.objects.get(id=webhook.id).is_active
+
+
+def test_a_late_worker_does_not_end_the_lease_of_another(world: World) -> None:
+    webhook = make_webhook(world.org)
+    happen(world)
+    [late] = claim(webhook, at_most=8)
+    with time_machine.travel(timezone.now() + delivery.LEASE + timedelta(seconds=1)):
+        [held] = claim(webhook, at_most=8)
+        assert record(late, FAILED) is None
+        assert record(held, Answer(200, "")) == "DELIVERED"
+
+
+def test_an_earlier_event_that_is_to_be_delivered_again_waits_for_a_later_one_on_its_way(world: World) -> None:
+    webhook = make_webhook(world.org)
+    first, _ = happen(world, 2)
+    Delivery.objects.filter(event_id=first).update(status="DELIVERED")
+    [later] = claim(webhook, at_most=8)
+    delivery.deliver_again(Delivery.objects.filter(event_id=first))
+    assert claim(webhook, at_most=8) == []
+    record(later, Answer(200, ""))
+    assert [claimed.event_id for claimed in claim(webhook, at_most=8)] == [first]
+
+
+def test_workers_that_claim_at_once_claim_each_delivery_once(kept: None, on_postgresql: None) -> None:
+    world = make_world()
+    webhook = make_webhook(world.org)
+    for _ in range(8):
+        happen(world)
+    barrier, claimed = threading.Barrier(4), []
+
+    def work() -> None:
+        barrier.wait(timeout=10)
+        claimed.extend(row.event_id for row in claim(webhook, at_most=4))
+        connections.close_all()
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    claimed += [row.event_id for row in claim(webhook, at_most=8)]
+    assert sorted(claimed) == sorted(set(claimed))
+    assert len(claimed) == 8
+
+
+# Receivers that cannot be reached
+
+
+def test_a_webhook_whose_receiver_is_not_reached_rests_twice_as_long_each_time(world: World) -> None:
+    webhook = make_webhook(world.org, closed_url())
+    happen(world, 2)
+    for seconds in (1, 2, 4):
+        with time_machine.travel(timezone.now() + timedelta(hours=seconds), tick=False):
+            assert deliver() == outcomes(failed=1)
+            webhook.refresh_from_db()
+            assert webhook.rests_until == timezone.now() + timedelta(seconds=seconds)
+    assert webhook.unreachable_count == 3
+
+
+def test_a_webhook_that_is_reached_again_rests_no_more(world: World, receiver: Receiver) -> None:
+    webhook = make_webhook(world.org, closed_url())
+    happen(world, 2)
+    deliver()
+    Webhook.objects.filter(id=webhook.id).update(url=receiver.url)
+    with time_machine.travel(timezone.now() + timedelta(minutes=1)):
+        assert deliver() == outcomes(delivered=2)
+    webhook.refresh_from_db()
+    assert (webhook.unreachable_count, webhook.rests_until) == (0, None)
+
+
+def test_failures_at_the_same_time_count_once(world: World) -> None:
+    webhook = make_webhook(world.org)
+    for _ in range(3):
+        happen(world)
+    for claimed in claim(webhook, at_most=3):
+        record(claimed, Answer(None, "", was_reached=False))
+    webhook.refresh_from_db()
+    assert webhook.unreachable_count == 1
+
+
+def test_what_waits_for_a_receiver_that_is_gone_is_given_up_after_7_days(world: World) -> None:
+    make_webhook(world.org, closed_url())
+    for _ in range(3):
+        happen(world)
+    with time_machine.travel(timezone.now() + timedelta(days=7, seconds=1)):
+        deliver()
+    assert set(Delivery.objects.values_list("status", flat=True)) == {"GIVEN_UP"}
+
+
+def test_a_dead_receiver_slows_neither_reversals_nor_the_webhooks_of_others(
+    world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "SECONDS_FOR_A_SEND", 2)
+    other = make_world()
+    make_webhook(other.org, receiver.url)
+    with dripping(b"", every=0.05) as dead:
+        webhook = make_webhook(world.org, dead)
+        for _ in range(12):
+            happen(world)
+        numbers = happen(other, 12)
+        started = time.monotonic()
+        result = deliver()
+    assert receiver.numbers == numbers
+    assert receiver.received[-1].at - started < 2
+    assert result == outcomes(delivered=12, failed=4)
+    assert Delivery.objects.filter(webhook=webhook, tries=0).count() == 8
+
+
+def test_a_reversal_waits_for_no_receiver(world: World, receiver: Receiver) -> None:
+    make_webhook(world.org, receiver.url)
+    happen(world, 3)
+    assert receiver.received == []

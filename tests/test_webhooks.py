@@ -1,0 +1,280 @@
+"""Webhooks and their deliveries for staff and operators: the commands, and the pages of the admin."""
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from django.conf import settings as django_settings
+from django.contrib.auth.models import Permission, User
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from loyalty.credentials import webhook_secret
+from loyalty.models import Webhook
+from loyalty.service import NotPossible, checked_url
+from reversals.models import Delivery, Event
+from tests.builders import World, days_ago, make_webhook, make_world, redeemed
+from tests.receiver import Receiver, receiving
+
+URL = "https://shop.example/events"
+
+
+def run(*words: object) -> dict[str, Any]:
+    output = io.StringIO()
+    call_command(*map(str, words), "--json", stdout=output)
+    return json.loads(output.getvalue())
+
+
+def event_of(world: World) -> Event:
+    assert world.reverse(redeemed(world), 1).status_code == 200
+    return Event.objects.filter(org=world.org).latest("id")
+
+
+# Making one
+
+
+def test_create_webhook_prints_the_secret_which_the_database_does_not_hold(world: World) -> None:
+    made = run("create_webhook", world.org.id, "shop", URL)
+    webhook = Webhook.objects.get(org=world.org)
+    assert made == {
+        "org_id": world.org.id,
+        "name": "shop",
+        "url": URL,
+        "events": "pointsRedeemed,redeemedPointsReversed",
+        "secret": webhook_secret(webhook.id),
+    }
+    assert re.fullmatch(r"whsec_[A-Za-z0-9+/]{43}=", made["secret"])
+    assert made["secret"] not in str(Webhook.objects.values().get(org=world.org))
+
+
+def test_every_webhook_has_a_secret_of_its_own_which_another_pepper_changes(world: World, settings: Any) -> None:
+    ids = [make_webhook(world.org).id for _ in range(2)]
+    secrets = {webhook_secret(each) for each in ids}
+    settings.API_PEPPER = "p" * 32
+    assert len(secrets | {webhook_secret(each) for each in ids}) == 4
+
+
+def test_create_webhook_takes_some_of_the_events(world: World) -> None:
+    made = run("create_webhook", world.org.id, "shop", URL, "--events", "redeemedPointsReversed")
+    assert made["events"] == "redeemedPointsReversed"
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("", URL), "name: This field cannot be blank."),
+        (("shop", URL, "--events", "pointsIssued"), "events are pointsIssued; expected some of pointsRedeemed,"),
+        (("shop", URL, "--events", ""), "events are none; expected"),
+        (("shop", "https://shop.example/" + "a" * 500), "Ensure this value has at most 500 characters"),
+    ],
+)
+def test_create_webhook_refuses_what_a_webhook_cannot_be(world: World, words: tuple[str, ...], problem: str) -> None:
+    with pytest.raises(CommandError, match=re.escape(problem)):
+        run("create_webhook", world.org.id, *words)
+    assert not Webhook.objects.filter(org=world.org).exists()
+
+
+def test_create_webhook_refuses_a_name_that_the_org_has_already_and_no_other(world: World) -> None:
+    run("create_webhook", world.org.id, "shop", URL)
+    with pytest.raises(CommandError, match="already has a webhook shop"):
+        run("create_webhook", world.org.id, " shop ", URL)
+    run("create_webhook", make_world().org.id, "shop", URL)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "shop.example",
+        "http://shop.example/",
+        "ftp://shop.example/",
+        "file:///etc/passwd",
+        "https://",
+        "https:///events",
+        "https://user:secret@shop.example/",
+        "https://shop.example/#part",
+        "https://shop.example/a b",
+        "https://shop.example/\r\nX-Injected: 1",
+        "https://münchen.example/",
+        "https://shop.example:0/",
+        "https://shop.example:99999/",
+        "https://shop.example:port/",
+        "https://[::1/",
+    ],
+)
+def test_a_url_that_nothing_can_be_sent_to_is_refused(url: str) -> None:
+    with pytest.raises(NotPossible, match="expected https://host/path"):
+        checked_url(url)
+
+
+def test_plain_http_is_taken_where_private_addresses_are(settings: Any) -> None:
+    settings.WEBHOOKS_TO_PRIVATE_ADDRESSES = True
+    assert checked_url(" http://10.0.0.1:8080/events ") == "http://10.0.0.1:8080/events"
+
+
+# Delivering
+
+
+@pytest.fixture
+def receiver(settings: Any) -> Iterator[Receiver]:
+    settings.WEBHOOKS_TO_PRIVATE_ADDRESSES = True
+    with receiving() as receiver:
+        yield receiver
+
+
+def test_deliver_events_once_says_what_became_of_what_was_due(world: World, receiver: Receiver) -> None:
+    make_webhook(world.org, receiver.url)
+    events = [event_of(world).id for _ in range(3)]
+    receiver.answer = lambda received: (400 if received.number == events[0] else 200, {}, "")
+    assert run("deliver_events", "--once") == {"delivered": 2, "failed": 0, "given_up": 1}
+    assert run("deliver_events", "--once") == {"delivered": 0, "failed": 0, "given_up": 0}
+    assert receiver.numbers == events
+
+
+def address_of_the_test_database() -> str:
+    name = str(connection.settings_dict["NAME"])
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{name}"
+    return urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{name}").geturl()
+
+
+@pytest.mark.parametrize("stopped_by", [signal.SIGTERM, signal.SIGINT])
+def test_deliver_events_runs_until_it_is_stopped_and_records_what_it_was_sending(
+    committed: None, receiver: Receiver, stopped_by: signal.Signals
+) -> None:
+    world = make_world()
+    make_webhook(world.org, receiver.url)
+    environment = os.environ | {
+        "DATABASE_URL": address_of_the_test_database(),
+        "WEBHOOKS_TO_PRIVATE_ADDRESSES": "on",
+    }
+    command = [sys.executable, str(django_settings.BASE_DIR / "manage.py"), "deliver_events", "--json"]
+
+    def stop_while_sending(received: Any) -> tuple[int, dict[str, str], str]:
+        worker.send_signal(stopped_by)
+        time.sleep(0.2)
+        return 200, {}, ""
+
+    receiver.answer = stop_while_sending
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as worker:
+        event = event_of(world)
+        output, _ = worker.communicate(timeout=30)
+    delivered = Delivery.objects.get(event=event)
+    Delivery.objects.filter(org=world.org).delete()
+    assert (worker.returncode, json.loads(output)) == (0, {"delivered": 1, "failed": 0, "given_up": 0})
+    assert (delivered.status, receiver.numbers) == ("DELIVERED", [event.id])
+
+
+def test_purge_events_removes_old_ones(world: World) -> None:
+    make_webhook(world.org)
+    event = event_of(world)
+    Event.objects.filter(id=event.id).update(created_at=days_ago(31))
+    assert run("purge_events", "--older-than", 30) == {"removed": 0}
+    Delivery.objects.filter(event=event).update(status="GIVEN_UP")
+    assert run("purge_events", "--older-than", 30) == {"removed": 1}
+    with pytest.raises(CommandError, match="expected 1 to 36500 days"):
+        run("purge_events", "--older-than", 0)
+
+
+# The admin
+
+
+@pytest.fixture
+def staff(db: None) -> Client:
+    client = Client()
+    client.force_login(User.objects.create_superuser("meera", password="a long password"))
+    return client
+
+
+def page(client: Client, name: str, *args: object, data: dict[str, Any] | None = None) -> str:
+    """The page, or the one that a form leads to."""
+    address = reverse(f"admin:{name}", args=args)
+    response = client.get(address) if data is None else client.post(address, data, follow=True)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def test_staff_add_a_webhook_and_see_its_secret(world: World, staff: Client) -> None:
+    values = {"org": world.org.id, "name": "shop", "url": URL, "event_names": ["redeemedPointsReversed"]}
+    page(staff, "loyalty_webhook_add", data=values)
+    webhook = Webhook.objects.get(org=world.org)
+    assert (webhook.url, webhook.event_names, webhook.is_active) == (URL, "redeemedPointsReversed", True)
+    assert webhook_secret(webhook.id) in page(staff, "loyalty_webhook_change", webhook.id)
+
+
+def test_staff_cannot_add_a_webhook_to_a_url_that_is_refused(world: World, staff: Client) -> None:
+    values = {"org": world.org.id, "name": "shop", "url": "http://10.0.0.1/", "event_names": ["pointsRedeemed"]}
+    assert "expected https://host/path" in page(staff, "loyalty_webhook_add", data=values)
+    assert "This field is required." in page(staff, "loyalty_webhook_add", data=values | {"event_names": []})
+    assert not Webhook.objects.filter(org=world.org).exists()
+
+
+def test_who_may_only_look_at_webhooks_does_not_see_the_secret(world: World) -> None:
+    webhook = make_webhook(world.org)
+    viewer = User.objects.create_user("vik", is_staff=True)
+    viewer.user_permissions.add(Permission.objects.get(codename="view_webhook"))
+    client = Client()
+    client.force_login(viewer)
+    shown = page(client, "loyalty_webhook_change", webhook.id)
+    assert URL in shown
+    assert "whsec_" not in shown
+
+
+def test_staff_change_a_webhook(world: World, staff: Client) -> None:
+    webhook = make_webhook(world.org)
+    values = {"url": "https://new.example/", "event_names": ["pointsRedeemed"]}
+    page(staff, "loyalty_webhook_change", webhook.id, data=values)
+    webhook.refresh_from_db()
+    changed = (webhook.url, webhook.event_names, webhook.is_active)
+    assert changed == ("https://new.example/", "pointsRedeemed", False)
+
+
+def test_staff_enable_a_webhook_that_its_receiver_disabled(world: World, staff: Client) -> None:
+    webhook = make_webhook(world.org)
+    Webhook.objects.filter(id=webhook.id).update(
+        is_active=False, disabled_at=timezone.now(), disabled_reason="410", unreachable_count=3, rests_until=days_ago(0)
+    )
+    page(staff, "loyalty_webhook_changelist", data={"action": "enable", "_selected_action": [webhook.pk]})
+    webhook.refresh_from_db()
+    assert (webhook.is_active, webhook.disabled_at, webhook.disabled_reason) == (True, None, "")
+    assert (webhook.unreachable_count, webhook.rests_until) == (0, None)
+
+
+def test_staff_find_a_delivery_by_its_event_and_let_it_be_delivered_again(world: World, staff: Client) -> None:
+    make_webhook(world.org)
+    event, other = event_of(world), event_of(world)
+    Delivery.objects.filter(org=world.org).update(status="GIVEN_UP", last_status=400, last_answer="no such customer")
+    wanted = Delivery.objects.get(event=event)
+    listed = staff.get(reverse("admin:reversals_delivery_changelist"), {"q": event.event_id}).content.decode()
+    assert event.event_id in listed
+    assert other.event_id not in listed
+    assert "no such customer" in page(staff, "reversals_delivery_change", wanted.pk)
+    page(staff, "reversals_delivery_changelist", data={"action": "deliver_again", "_selected_action": [wanted.pk]})
+    wanted.refresh_from_db()
+    assert (wanted.status, wanted.due_at <= timezone.now()) == ("PENDING", True)
+    assert Delivery.objects.get(event=other).status == "GIVEN_UP"
+
+
+def test_who_may_only_look_at_deliveries_cannot_send_them(world: World) -> None:
+    make_webhook(world.org)
+    delivery = Delivery.objects.get(event=event_of(world))
+    Delivery.objects.filter(id=delivery.id).update(status="DELIVERED")
+    viewer = User.objects.create_user("vik", is_staff=True)
+    viewer.user_permissions.add(Permission.objects.get(codename="view_delivery"))
+    client = Client()
+    client.force_login(viewer)
+    page(client, "reversals_delivery_changelist", data={"action": "deliver_again", "_selected_action": [delivery.pk]})
+    delivery.refresh_from_db()
+    assert delivery.status == "DELIVERED"

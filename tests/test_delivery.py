@@ -254,9 +254,9 @@ def test_a_delivery_is_retried_for_7_days_and_then_the_next_one_comes(world: Wor
     assert receiver.numbers == [first, first, second]
 
 
-def test_the_delay_doubles_from_1_second_to_an_hour() -> None:
+def test_the_delay_doubles_from_a_quarter_second_to_an_hour() -> None:
     now = timezone.now()
-    for tries, seconds in [(1, 1), (2, 2), (3, 4), (12, 2048), (13, 3600), (200, 3600)]:
+    for tries, seconds in [(1, 0.25), (2, 0.5), (3, 1), (14, 2048), (15, 3600), (200, 3600)]:
         waits = [delivery.delay(tries, FAILED, now=now).total_seconds() for _ in range(50)]
         assert seconds <= min(waits) < max(waits) <= seconds * 1.25
 
@@ -265,12 +265,12 @@ def test_the_delay_doubles_from_1_second_to_an_hour() -> None:
     ("retry_after", "least", "most"),
     [
         ("120", 120, 120),
-        ("0", 1, 1.25),
+        ("0", 0.25, 0.3125),
         ("99999999999999999999", 3600, 3600),
         ("Fri, 31 Dec 2100 23:59:59 GMT", 3600, 3600),
-        ("Fri, 31 Dec 1999 23:59:59 GMT", 1, 1.25),
-        ("-5", 1, 1.25),
-        ("soon", 1, 1.25),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", 0.25, 0.3125),
+        ("-5", 0.25, 0.3125),
+        ("soon", 0.25, 0.3125),
     ],
 )
 def test_retry_after_is_honoured_up_to_an_hour(retry_after: str, least: float, most: float) -> None:

@@ -31,7 +31,10 @@ LEASE = timedelta(seconds=120)
 POLL_SECONDS = 0.5
 SECONDS_TO_WAIT_FOR_THE_DATABASE = 5
 
+# Short, since the customer's later events wait for it: most failures of a receiver that answers pass at once.
+FIRST_DELAY = timedelta(seconds=0.25)
 LONGEST_DELAY = timedelta(hours=1)
+FIRST_REST = timedelta(seconds=1)
 LONGEST_REST = timedelta(minutes=5)
 GIVEN_UP_AT_ONCE = 1_000
 
@@ -176,11 +179,11 @@ def record(delivery: Delivery, answer: Answer) -> Status | None:
 
 
 def delay(tries: int, answer: Answer, *, now: datetime) -> timedelta:
-    """How long to wait after so many tries: 1 s, doubling up to an hour, and a random quarter more.
+    """How long to wait after so many tries: a quarter second, doubling up to an hour, and a random quarter more.
 
     If the receiver asks for more with Retry-After, that, up to an hour.
     """
-    backoff = _doubling(tries, at_most=LONGEST_DELAY) * random.uniform(1, 1.25)
+    backoff = _doubling(FIRST_DELAY, tries, at_most=LONGEST_DELAY) * random.uniform(1, 1.25)
     return max(backoff, min(_asked_for(answer.retry_after, now=now), LONGEST_DELAY))
 
 
@@ -212,7 +215,7 @@ def _note_on_webhook(webhook: Webhook, answer: Answer, now: datetime) -> None:
         this.update(is_active=False, disabled_at=now, disabled_reason="The receiver answered 410 Gone.")
     elif not answer.was_reached:
         # What was sent at the same time and failed too does not count again.
-        rest = _doubling(webhook.unreachable_count + 1, at_most=LONGEST_REST)
+        rest = _doubling(FIRST_REST, webhook.unreachable_count + 1, at_most=LONGEST_REST)
         this.filter(unreachable_count=webhook.unreachable_count).update(
             unreachable_count=F("unreachable_count") + 1, rests_until=now + rest
         )
@@ -236,10 +239,10 @@ def _give_up_what_is_past_its_time(webhook: Webhook, now: datetime) -> None:
         logger.warning("%s deliveries to webhook %s of org %s were given up", count, webhook, webhook.org_id)
 
 
-def _doubling(times: int, *, at_most: timedelta) -> timedelta:
-    """1 s at first, twice as long with each further time."""
+def _doubling(first: timedelta, times: int, *, at_most: timedelta) -> timedelta:
+    """Twice as long with each further time."""
     # The exponent is cut where the limit has long been reached: powers of two outgrow a timedelta.
-    return min(timedelta(seconds=2 ** min(times - 1, 20)), at_most)
+    return min(first * (1 << min(times - 1, 20)), at_most)
 
 
 def _asked_for(retry_after: str | None, *, now: datetime) -> timedelta:

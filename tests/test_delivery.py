@@ -140,6 +140,19 @@ def test_a_customers_later_event_waits_for_the_earlier_one_and_another_customers
     assert receiver.numbers[2:] == [first, second]
 
 
+def test_later_events_come_as_soon_as_the_earlier_one_is_done_with(world: World, receiver: Receiver) -> None:
+    """They are made due with it, so that no claim looks at them before."""
+    make_webhook(world.org, receiver.url)
+    numbers = happen(world, 3)
+    receiver.answers(503, {"Retry-After": "600"})
+    deliver()
+    assert not Delivery.objects.filter(due_at__lt=timezone.now() + timedelta(minutes=5)).exists()
+    receiver.answers(200)
+    delivery.deliver_again(Delivery.objects.filter(event_id=numbers[0]))
+    assert deliver() == outcomes(delivered=3)
+    assert receiver.numbers == [numbers[0], *numbers]
+
+
 def test_another_webhook_of_the_org_does_not_wait(world: World, receiver: Receiver) -> None:
     make_webhook(world.org, closed_url())
     make_webhook(world.org, receiver.url)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery
 from django.utils import timezone
 from django.utils.http import parse_http_date_safe
 
@@ -120,14 +120,20 @@ def claim(webhook: Webhook, *, at_most: int) -> list[Delivery]:
     """
     now = timezone.now()
     pending = Delivery.objects.filter(org_id=webhook.org_id, webhook_id=webhook.id, status=Status.PENDING)
+    of_customer = pending.filter(customer_id=OuterRef("customer_id"))
+    # Single values and no EXISTS: PostgreSQL then looks at one delivery after the other until it has enough,
+    # instead of joining all that are pending.
+    first = of_customer.order_by("event_id").values("event_id")[:1]
     # A later one may be on its way already, where staff let an earlier one be delivered again.
-    before_it = pending.filter(
-        Q(event_id__lt=OuterRef("event_id")) | Q(event_id__gt=OuterRef("event_id"), leased_until__gt=now),
-        customer_id=OuterRef("customer_id"),
-    )
+    on_its_way = of_customer.filter(leased_until__gt=now).values("event_id")[:1]
     unleased = Q(leased_until__isnull=True) | Q(leased_until__lte=now)
-    due = pending.filter(unleased, ~Exists(before_it), due_at__lte=now).select_related("event")
-    claimed = list(due.select_for_update(skip_locked=True, of=("self",)).order_by("due_at", "event_id")[:at_most])
+    due = (
+        pending.filter(unleased, due_at__lte=now, event_id=Subquery(first))
+        .alias(on_its_way=Subquery(on_its_way))
+        .filter(on_its_way__isnull=True)
+        .select_related("event")
+    )
+    claimed: list[Delivery] = list(due.select_for_update(skip_locked=True, of=("self",)).order_by("due_at")[:at_most])
     Delivery.objects.filter(id__in=[delivery.id for delivery in claimed]).update(leased_until=now + LEASE)
     for delivery in claimed:
         delivery.leased_until = now + LEASE
@@ -159,12 +165,13 @@ def record(delivery: Delivery, answer: Answer) -> Status | None:
     """
     now = timezone.now()
     status = _status_after(delivery, answer, now)
+    due_at = now if answer.status == 410 else now + delay(delivery.tries + 1, answer, now=now)
     held = Delivery.objects.filter(
         org_id=delivery.org_id, id=delivery.id, status=Status.PENDING, leased_until=delivery.leased_until
     ).update(
         status=status,
         tries=F("tries") + 1,
-        due_at=now if answer.status == 410 else now + delay(delivery.tries + 1, answer, now=now),
+        due_at=due_at,
         leased_until=None,
         last_status=answer.status,
         last_answer=answer.text,
@@ -174,6 +181,11 @@ def record(delivery: Delivery, answer: Answer) -> Status | None:
         return None
     if status == Status.GIVEN_UP:
         logger.warning("%s was given up: %s %s", delivery, answer.status, answer.text)
+    if status == Status.PENDING:
+        _those_behind(delivery).filter(due_at__lt=due_at).update(due_at=due_at)
+    else:
+        next_one = _those_behind(delivery).order_by("event_id").values("id")[:1]
+        Delivery.objects.filter(id__in=next_one, due_at__gt=now).update(due_at=now)
     _note_on_webhook(delivery.webhook, answer, now)
     return status
 
@@ -206,6 +218,17 @@ def _status_after(delivery: Delivery, answer: Answer, now: datetime) -> Status:
     if answer.status == 400 or now >= delivery.give_up_at:
         return Status.GIVEN_UP
     return Status.PENDING
+
+
+def _those_behind(delivery: Delivery) -> QuerySet[Delivery]:
+    """The customer's later deliveries. They wait in any case, but what is not due, no claim has to look at."""
+    return Delivery.objects.filter(
+        org_id=delivery.org_id,
+        webhook_id=delivery.webhook_id,
+        customer_id=delivery.customer_id,
+        event_id__gt=delivery.event_id,
+        status=Status.PENDING,
+    )
 
 
 def _note_on_webhook(webhook: Webhook, answer: Answer, now: datetime) -> None:

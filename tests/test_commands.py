@@ -104,6 +104,9 @@ def test_a_database_without_tables_is_said_on_stderr_without_a_traceback(tmp_pat
         ("verify_ledger", "--org", "seven"),
         ("purge_attempts",),
         ("purge_attempts", "--older-than", "week"),
+        ("create_webhook", 7, "shop"),
+        ("deliver_events", "once"),
+        ("purge_events",),
     ],
     ids=lambda words: " ".join(map(str, words)),
 )
@@ -116,6 +119,7 @@ def test_a_missing_or_unreadable_argument_is_refused(words: tuple[object, ...]) 
     [
         ("create_program", ORG_ID, 1, "Main"),
         ("create_api_client", ORG_ID, "till.1"),
+        ("create_webhook", ORG_ID, "shop", "https://shop.example/"),
         ("set_emf", ORG_ID, "Reversal_paused", "yes", "--ticket", "T", "--reason", "R"),
         ("reverse_points", ORG_ID, "R1", "--reason", "R", "--by", "ravi"),
         ("verify_ledger", "--org", ORG_ID),

@@ -173,7 +173,7 @@ class WebhookForm(forms.ModelForm):
 
 @admin.register(Webhook)
 class WebhookAdmin(Undeletable, admin.ModelAdmin):
-    """Saving an active webhook tries it again at once, also after its receiver has disabled it."""
+    """Saving an active webhook ends its rest, and what its receiver did to disable it."""
 
     form = WebhookForm
     list_display = ["name", "org", "url", "is_active", "disabled_reason", "unreachable_count", "rests_until"]
@@ -198,7 +198,7 @@ class WebhookAdmin(Undeletable, admin.ModelAdmin):
     def secret(self, webhook: Webhook) -> str:
         return webhook_secret(webhook.id)
 
-    @admin.action(description="Enable and try again at once", permissions=["change"])
+    @admin.action(description="Enable, and end the rest", permissions=["change"])
     def enable(self, request: HttpRequest, webhooks: models.QuerySet[Webhook]) -> None:
         for webhook in webhooks:
             names = webhook.event_names.split(",")

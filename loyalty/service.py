@@ -101,7 +101,7 @@ def create_webhook(*, org: Org, name: str, url: str, event_names: Collection[str
 
 @transaction.atomic
 def change_webhook(webhook: Webhook, *, url: str, event_names: Collection[str], is_active: bool) -> Webhook:
-    """The webhook as given; an active one is tried again at once, whatever its receiver answered before.
+    """The webhook as given; an active one rests no more, whatever its receiver answered before.
 
     Raises NotPossible if the URL is unusable or an event unknown, ValidationError on a text that is too long.
     """

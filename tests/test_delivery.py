@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import time_machine
-from django.db import connections
+from django.db import OperationalError, connection, connections
 from django.utils import timezone
 
 from loyalty.credentials import webhook_secret
@@ -376,6 +376,30 @@ def test_workers_that_claim_at_once_claim_each_delivery_once(kept: None, on_post
     claimed += [row.event_id for row in claim(webhook, at_most=8)]
     assert sorted(claimed) == sorted(set(claimed))
     assert len(claimed) == 8
+
+
+def test_a_worker_waits_for_a_database_that_fails(
+    kept: None, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "SECONDS_TO_WAIT_FOR_THE_DATABASE", 0)
+    world = make_world()
+    make_webhook(world.org, receiver.url)
+    happen(world)
+    worker, failures = Worker(), [OperationalError("gone"), OperationalError("still gone")]
+
+    def fail_at_first(execute: Any, *rest: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return execute(*rest)
+
+    def take(received: Received) -> Answered:
+        worker.stop()
+        return 200, {}, ""
+
+    receiver.answer = take
+    with connection.execute_wrapper(fail_at_first):
+        worker.run(once=False)
+    assert worker.outcomes == outcomes(delivered=1)
 
 
 # Receivers that cannot be reached

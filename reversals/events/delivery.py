@@ -26,8 +26,9 @@ AT_ONCE = 8
 # A slow receiver leaves room for others; one that was not reached last time is tried with one delivery only.
 AT_ONCE_TO_ONE_WEBHOOK = 4
 SECONDS_FOR_A_SEND = 10
-# Longer than a send with its look-up of the name, which ends by the resolver's own limits.
-LEASE = timedelta(seconds=120)
+# Nothing is sent after the deadline. The look-up of a name before it ends by the resolver's own limits, commonly
+# 30 s, and its failure is to be recorded too.
+LEASE = timedelta(seconds=60)
 POLL_SECONDS = 0.5
 SECONDS_TO_WAIT_FOR_THE_DATABASE = 5
 

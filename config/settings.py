@@ -104,6 +104,8 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "loyalty",
     "reversals",
 ]
@@ -144,14 +146,27 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": [],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "reversals.exchange.JsonOnly",
     "EXCEPTION_HANDLER": "reversals.handlers.answer_exception",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {
+    "OAS_VERSION": "3.1.0",
+    "TITLE": "Loyalty back office",
+    "DESCRIPTION": "Redeemed points come back, exactly once, to the lots they came from.",
+    "VERSION": "0.1.0",
+    "PREPROCESSING_HOOKS": ["reversals.document.generation.as_published"],
+    "POSTPROCESSING_HOOKS": ["reversals.document.generation.complete"],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    # Without it the viewer sends the document to a validator on another host.
+    "SWAGGER_UI_SETTINGS": {"validatorUrl": None},
 }
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "static/"
-# The admin's files are served from where they are installed; there is no collecting step to forget.
+# The files of the admin and of /docs/ are served from where they are installed; there is no collecting step to forget.
 WHITENOISE_USE_FINDERS = True
 
 LOGGING = {

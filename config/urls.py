@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import path, re_path
 from django.views.decorators.csrf import csrf_exempt
 
+from reversals.document.views import ReadDocument, ViewDocument
 from reversals.handlers import not_found
 from reversals.reading.views import ListReversals, ReadPoints, ReadRedemption, ReadReversal
 from reversals.redeeming.views import RedeemPoints
@@ -17,9 +18,11 @@ urlpatterns = [
     re_path(r"^v2/points/reversals/(?P<reversal_id>(?s:.+?))/?$", ReadReversal.as_view()),
     re_path(r"^v2/points/redemptions/(?P<redemption_id>(?s:.+?))/?$", ReadRedemption.as_view()),
     re_path(r"^v2/customers/(?P<customer_id>(?s:.+?))/points/?$", ReadPoints.as_view()),
+    path("openapi.json", ReadDocument.as_view(), name="openapi"),
+    path("docs/", ViewDocument.as_view()),
     path("admin/", admin.site.urls),
-    # In the envelope, and in DEBUG too: client programs read it. Django adds the slash to /admin.
-    re_path(r"^(?!admin)", csrf_exempt(not_found), {"exception": None}),
+    # In the envelope, and in DEBUG too: client programs read it. Django adds the slash to /admin and /docs.
+    re_path(r"^(?!admin|docs$)", csrf_exempt(not_found), {"exception": None}),
 ]
 handler400 = "reversals.handlers.bad_request"
 handler404 = "reversals.handlers.not_found"

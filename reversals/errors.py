@@ -114,6 +114,12 @@ class ErrorCode(Ladder):
     KEY_IN_USE = (None, 896, 409, "Points reversal could not be processed")
     NEEDS_APPROVAL = (None, 403, 403, "Points reversal needs approval")
 
+    @property
+    def engine_answer(self) -> tuple[int, str] | None:
+        """Code and message with which the engine's dialect answers at HTTP 200; None where it answers as documented."""
+        is_of_engine = self.name == "POINTS_NOT_POSITIVE" or (self.row is not None and 4 <= self.row <= 16)
+        return (self.engine or (self.code, self.message)) if is_of_engine else None
+
 
 class RedemptionError(Ladder):
     """The refusals of a redemption, with the codes that the vendor's redeem calls give for the same causes."""

@@ -200,11 +200,10 @@ def _speaks_engine(settings: EmfSettings) -> bool:
 
 def _refused_reply(refusal: Refused, *, engine: bool) -> Reply:
     error = refusal.error
-    has_engine_answer = error is ErrorCode.POINTS_NOT_POSITIVE or (error.row is not None and 4 <= error.row <= 16)
-    if not (engine and has_engine_answer):
+    answer = error.engine_answer if engine and isinstance(error, ErrorCode) else None
+    if answer is None:
         return Reply(error.status, failure_body(error.code, error.message, refusal.reason))
-    code, message = error.engine or (error.code, error.message)
-    return Reply(200, failure_body(code, message, refusal.reason))
+    return Reply(200, failure_body(*answer, refusal.reason))
 
 
 def _warnings(accepted: Accepted) -> list[tuple[int, str]]:

@@ -4,6 +4,7 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from reversals.document import operations
 from reversals.errors import ErrorCode
 from reversals.exchange import Exchange, parameters_of
 from reversals.models import Operation
@@ -18,6 +19,7 @@ class ReversePoints(APIView):
     http_method_names = ("post",)
     ladder = ErrorCode
 
+    @operations.reverse_points
     def post(self, request: Request) -> HttpResponse:
         exchange = Exchange(request, Operation.REVERSE)
         caller = exchange.caller

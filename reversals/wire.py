@@ -12,7 +12,10 @@ from reversals.errors import ErrorCode, Refused
 from reversals.strict_json import NumberLiteral
 
 _PLAIN_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
-_KEY = re.compile(r'"([A-Za-z0-9._:+/=~-]{1,255})"|([A-Za-z0-9._:+/=~-]{1,255})', re.ASCII)
+
+KEY_CHARACTERS = "A-Za-z0-9._:+/=~-"
+LONGEST_KEY = 255
+_KEY = re.compile(f'"([{KEY_CHARACTERS}]{{1,{LONGEST_KEY}}})"|([{KEY_CHARACTERS}]{{1,{LONGEST_KEY}}})', re.ASCII)
 
 
 class Parameters(Protocol):

@@ -10,6 +10,7 @@ from rest_framework.views import APIView
 from loyalty import reading
 from loyalty.identifiers import Identifier, IdentifierType
 from loyalty.selectors import Caller, find_customer_id
+from reversals.document import operations
 from reversals.errors import ReadError, Refused
 from reversals.exchange import check_v2, parameters_of
 from reversals.handlers import answer
@@ -24,6 +25,7 @@ class ReadRedemption(APIView):
     http_method_names = METHODS
     ladder = ReadError
 
+    @operations.read_redemption
     def get(self, request: Request, redemption_id: str) -> HttpResponse:
         org_id = _org_of(request)
         with reading.one_moment():
@@ -40,6 +42,7 @@ class ReadReversal(APIView):
     http_method_names = METHODS
     ladder = ReadError
 
+    @operations.read_reversal
     def get(self, request: Request, reversal_id: str) -> HttpResponse:
         org_id = _org_of(request)
         reversal = selectors.find_reversal(org_id=org_id, public_id=reversal_id)
@@ -55,6 +58,7 @@ class ListReversals(APIView):
     http_method_names = METHODS
     ladder = ReadError
 
+    @operations.list_reversals
     def get(self, request: Request) -> HttpResponse:
         org_id = _org_of(request)
         asked = serializers.read_page_request(parameters_of(request))
@@ -68,6 +72,7 @@ class ReadPoints(APIView):
     http_method_names = METHODS
     ladder = ReadError
 
+    @operations.read_points
     def get(self, request: Request, customer_id: str) -> HttpResponse:
         org_id = _org_of(request)
         row_id = find_customer_id(org_id=org_id, identifier=Identifier(IdentifierType.ID, customer_id))

@@ -6,6 +6,7 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from reversals.document import operations
 from reversals.errors import RedemptionError
 from reversals.exchange import Exchange
 from reversals.models import Operation
@@ -20,6 +21,7 @@ class RedeemPoints(APIView):
     http_method_names = ("post",)
     ladder = RedemptionError
 
+    @operations.redeem_points
     def post(self, request: Request, customer_id: str) -> HttpResponse:
         exchange = Exchange(request, Operation.REDEEM)
         caller = exchange.caller

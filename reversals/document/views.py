@@ -1,0 +1,47 @@
+"""The document's two addresses: as JSON, and as a page with calls to try; both for everyone."""
+
+from typing import Any
+
+from django.http import HttpResponse
+from drf_spectacular.views import SpectacularSwaggerSplitView
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from reversals.document import operations
+from reversals.document.generation import written_document
+from reversals.errors import ReadError
+
+METHODS = ("get", "head")
+
+# The page asks nobody but this server, whatever its scripts may learn to do.
+_OWN_SERVER_ONLY = (
+    "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
+)
+
+
+class ReadDocument(APIView):
+    """`GET /openapi.json`."""
+
+    authentication_classes = ()
+    http_method_names = METHODS
+    ladder = ReadError
+
+    @operations.read_document
+    def get(self, request: Request) -> HttpResponse:
+        return HttpResponse(written_document(), content_type="application/json")
+
+
+class ViewDocument(SpectacularSwaggerSplitView):
+    """`GET /docs/`."""
+
+    authentication_classes = ()
+    http_method_names = METHODS
+    ladder = ReadError
+    url_name = "openapi"
+
+    @operations.view_document
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        page: Response = super().get(request, *args, **kwargs)
+        page["Content-Security-Policy"] = _OWN_SERVER_ONLY
+        return page

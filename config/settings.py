@@ -159,7 +159,7 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     # Without it the viewer sends the document to a validator on another host.
-    "SWAGGER_UI_SETTINGS": {"validatorUrl": None},
+    "SWAGGER_UI_SETTINGS": {"validatorUrl": None, "deepLinking": True},
 }
 
 LANGUAGE_CODE = "en-us"

@@ -7,7 +7,7 @@ from typing import Any
 
 from drf_spectacular.generators import SchemaGenerator
 
-from reversals.document.operations import API_CLIENT
+from reversals.document.operations import API_CLIENT, TAGS
 from reversals.document.responses import HEADERS
 from reversals.document.schemas import REPLIES, REQUESTS
 from reversals.wire import written_json
@@ -47,10 +47,17 @@ def _published(path: str, *, optional_slash: bool) -> str:
 
 
 def complete(result: dict[str, Any], **_: object) -> dict[str, Any]:
-    """Adds what the operations refer to."""
+    """Adds what the operations refer to, in the order in which it is read."""
+    result["tags"] = [{"name": tag} for tag in TAGS]
+    result["paths"] = dict(sorted(result["paths"].items(), key=_tag_and_path))
     result["components"] = {
         "schemas": REQUESTS | REPLIES,
         "headers": HEADERS,
         "securitySchemes": {API_CLIENT: CREDENTIALS},
     }
     return result
+
+
+def _tag_and_path(path: tuple[str, dict[str, Any]]) -> tuple[int, str]:
+    address, methods = path
+    return min(TAGS.index(operation["tags"][0]) for operation in methods.values()), address

@@ -16,6 +16,8 @@ from reversals.wire import KEY_CHARACTERS, LONGEST_KEY
 
 API_CLIENT = "apiClient"
 
+MOVEMENTS, READS, DOCUMENTS = TAGS = ("Movements", "Reads", "Documents")
+
 View = TypeVar("View", bound=Callable[..., Any])
 Decorator = Callable[[View], View]
 
@@ -85,7 +87,7 @@ _ENGINE_FAILURE, _ENGINE_EXAMPLES = refused_by_engine()
 reverse_points = operation(
     "reverse-redeemed-points",
     "Reverse redeemed points, all or part, into the lots that they came from",
-    tag="Movements",
+    tag=MOVEMENTS,
     methods="POST",
     description="An org whose dialect is `engine` is answered most refusals with HTTP 200 and the engine's codes:"
     " there `orgId` tells a success.",
@@ -117,7 +119,7 @@ reverse_points = operation(
 redeem_points = operation(
     "redeem-points",
     "Redeem points of a customer",
-    tag="Movements",
+    tag=MOVEMENTS,
     methods="POST",
     parameters=[_CUSTOMER_ID, _IDEMPOTENCY_KEY],
     body=_body("RedemptionRequest", examples.REDEMPTION_REQUESTS),
@@ -133,7 +135,7 @@ redeem_points = operation(
 read_redemption = operation(
     "read-redemption",
     "A redemption with its draws and its reversals",
-    tag="Reads",
+    tag=READS,
     methods="GET, HEAD",
     parameters=[_in_path("redemptionId", "The redemption's id.", _ID)],
     succeeds=_succeeded("The redemption as it stands.", ref("Redemption"), examples.REDEMPTION),
@@ -143,7 +145,7 @@ read_redemption = operation(
 read_reversal = operation(
     "read-reversal",
     "A reversal with its lines",
-    tag="Reads",
+    tag=READS,
     methods="GET, HEAD",
     parameters=[_in_path("reversalId", "The reversal's id.", _ID)],
     succeeds=_succeeded("The reversal.", ref("Reversal"), examples.REVERSAL),
@@ -153,7 +155,7 @@ read_reversal = operation(
 list_reversals = operation(
     "list-reversals",
     "Reversals of the org, newest first",
-    tag="Reads",
+    tag=READS,
     methods="GET, HEAD",
     description="A reversal is listed where every filter lets it through; a filter that names nothing lists nothing.",
     parameters=[
@@ -176,7 +178,7 @@ list_reversals = operation(
 read_points = operation(
     "read-points",
     "What points a customer has",
-    tag="Reads",
+    tag=READS,
     methods="GET, HEAD",
     parameters=[_CUSTOMER_ID],
     succeeds=_succeeded("The customer's own points now.", ref("Points"), examples.POINTS),
@@ -194,7 +196,7 @@ def _shown(description: str, media_type: str, schema: Schema) -> Schema:
 read_document = operation(
     "read-document",
     "This document",
-    tag="Documents",
+    tag=DOCUMENTS,
     methods="GET, HEAD",
     succeeds=_shown("OpenAPI 3.1.", JSON, {"type": "object", "required": ["openapi", "info", "paths", "components"]}),
     failures=(),
@@ -204,7 +206,7 @@ read_document = operation(
 view_document = operation(
     "view-document",
     "This document to read, with calls to try",
-    tag="Documents",
+    tag=DOCUMENTS,
     methods="GET, HEAD",
     succeeds=_shown("A page.", "text/html; charset=utf-8", {"type": "string"}),
     failures=(),

@@ -12,7 +12,7 @@ with calls to try. Staff work in `/admin/`, with the rights that the admin gives
 |---|---|---|---|
 """
 _CODES = """
-Where a status stands in the place of a code, the platform refused: the address, the method, the credentials or the body.
+Where a code is an HTTP status, the platform refused: the address, the method, the credentials or the body.
 
 """
 

@@ -1,11 +1,9 @@
 """The document's two addresses: as JSON, and as a page with calls to try; both for everyone."""
 
-from typing import Any
-
 from django.http import HttpResponse
+from drf_spectacular.utils import extend_schema_view
 from drf_spectacular.views import SpectacularSwaggerSplitView
 from rest_framework.request import Request
-from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from reversals.document import operations
@@ -32,6 +30,7 @@ class ReadDocument(APIView):
         return HttpResponse(written_document(), content_type="application/json")
 
 
+@extend_schema_view(get=operations.view_document)
 class ViewDocument(SpectacularSwaggerSplitView):
     """`GET /docs/`."""
 
@@ -40,8 +39,6 @@ class ViewDocument(SpectacularSwaggerSplitView):
     ladder = ReadError
     url_name = "openapi"
 
-    @operations.view_document
-    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        page: Response = super().get(request, *args, **kwargs)
-        page["Content-Security-Policy"] = _OWN_SERVER_ONLY
-        return page
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        return super().default_response_headers | {"Content-Security-Policy": _OWN_SERVER_ONLY}

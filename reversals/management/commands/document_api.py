@@ -21,16 +21,17 @@ class Command(LoyaltyCommand):
 
     def run(self, **options: Any) -> dict[str, Any]:
         page = api_page(document())
-        is_current = PAGE.exists() and PAGE.read_text() == page
-        if not (is_current or options["check"]):
-            PAGE.parent.mkdir(exist_ok=True)
+        was_current = PAGE.exists() and PAGE.read_text() == page
+        if not options["check"]:
             PAGE.write_text(page)
-        return {"ok": is_current or not options["check"], "was_current": is_current}
+        return {"ok": was_current or not options["check"], "was_current": was_current}
 
     def as_text(self, result: dict[str, Any]) -> str:
-        return "docs/api.md is current" if result["was_current"] else "docs/api.md was written"
+        if result["was_current"]:
+            return "docs/api.md is current"
+        return "docs/api.md was written" if result["ok"] else "docs/api.md is stale"
 
     def report(self, result: dict[str, Any]) -> None:
         if not result["ok"]:
-            self.stderr.write("docs/api.md is stale; run: python manage.py document_api")
+            self.stderr.write("Run: python manage.py document_api")
             sys.exit(1)

@@ -244,46 +244,6 @@ def test_a_revoked_client_is_401(world: World) -> None:
     assert "Unauthorized" in response.content.decode()
 
 
-# The clients of the real API that are known, each with the body that it sends.
-
-
-def test_the_javascript_workflow_takes_a_truthy_org_id_as_success(world: World) -> None:
-    asha = make_customer(world.org, identifiers={"EXTERNAL_ID": "FF-1"})
-    make_lot(asha, 250.5, program=world.program)
-    redemption = redeem(asha, 250.5, program=world.program)
-    identifier = {"type": "externalId", "value": "FF-1"}
-    body = {"redemptionId": redemption.public_id, "pointsToBeReversed": 250.5, "identifier": identifier}
-    reply = world.ask(body).json()
-    assert reply["orgId"]
-    assert {"pointsReversed", "pointsReversedDetails", "pointsToBeReversed", "redemptionId", "reversalId"} <= set(reply)
-    set_value(world.org, "Reversal_error_dialect", "engine")
-    again = world.ask(body)
-    assert (again.status_code, again.json()["errors"][0]["code"]) == (200, 3802)
-    assert "orgId" not in again.json()
-
-
-def test_the_dotnet_till_reads_org_id_and_errors_from_any_body(world: World) -> None:
-    asha = make_customer(world.org, identifiers={"MOBILE": "84912345678"})
-    make_lot(asha, 120, program=world.program)
-    redemption = redeem(asha, 120, program=world.program)
-    body = request_for(redemption, 120, identifier={"type": "mobile", "value": "84912345678"})
-    assert world.ask(body, headers={"X-API-REQUEST": "6f9619ff"}).json()["orgId"] > 0
-    refused = world.ask(body)
-    assert refused.content
-    assert refused.json()["errors"][0]["status"] is False
-
-
-def test_the_kotlin_order_service_sends_points_as_a_string_and_needs_every_field(world: World) -> None:
-    asha = make_customer(world.org, identifiers={"EXTERNAL_ID": "K-1"})
-    make_lot(asha, 250, program=world.program)
-    redemption = redeem(asha, 250, program=world.program)
-    body = request_for(redemption, "250.0", identifier={"type": "externalId", "value": "K-1"})
-    reply = world.ask(body).json()
-    needed = ("customerId", "identifier", "orgId", "pointsReversed", "pointsToBeReversed", "redemptionId", "reversalId")
-    assert all(reply[field] is not None for field in needed)
-    assert reply["warnings"] == []
-
-
 def test_an_accepted_call_is_recorded_with_its_maker_and_the_identifier_masked(world: World) -> None:
     response = world.reverse(redeemed(world, 10), 2)
     (attempt,) = world.attempts()

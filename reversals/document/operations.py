@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from drf_spectacular.utils import extend_schema
 
-from reversals.document import examples
+from reversals.document import examples, schemas
 from reversals.document.responses import JSON, Failure, failures_by_status, of_platform, refusals, refused_by_engine
 from reversals.document.responses import succeeded as _succeeded
 from reversals.document.schemas import Schema, ref
@@ -169,7 +169,7 @@ list_reversals = operation(
             "How many at most.",
             {"type": "integer", "minimum": 1, "maximum": LARGEST_LIMIT, "default": PAGE_LIMIT},
         ),
-        _in_query("cursor", "The `nextCursor` of the page before.", _NAME),
+        _in_query("cursor", "The `nextCursor` of the page before.", schemas.PUBLIC_ID),
     ],
     succeeds=_succeeded("One page.", ref("ReversalList"), examples.REVERSAL_LIST),
     failures=refusals(ReadError, without={ReadError.NOT_FOUND}),

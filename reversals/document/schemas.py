@@ -38,7 +38,7 @@ def or_null(schema: Schema) -> Schema:
 
 _POINTS = {"type": "number", "minimum": 0, "examples": [2.0]}
 _COUNTING_NUMBER = {"type": "integer", "minimum": 1, "format": "int64"}
-_PUBLIC_ID = {"type": "string", "pattern": "^[A-Za-z0-9]{6}$", "examples": ["zwU7b0"]}
+PUBLIC_ID = {"type": "string", "pattern": "^[A-Za-z0-9]{6}$", "examples": ["zwU7b0"]}
 _TEXT = {"type": "string"}
 _TIME = {
     "type": "string",
@@ -243,7 +243,7 @@ def _redeemed(identity: Schema) -> Schema:
 
 
 REPLIES: dict[str, Schema] = {
-    "Reversed": _reversed({"reversalId": _PUBLIC_ID}),
+    "Reversed": _reversed({"reversalId": PUBLIC_ID}),
     "ReversedDryRun": _reversed({"dryRun": {"const": True}}),
     "Redeemed": _redeemed({"redemptionId": _TEXT}),
     "RedeemedDryRun": _redeemed({"dryRun": {"const": True}}),
@@ -260,7 +260,7 @@ REPLIES: dict[str, Schema] = {
             "transactionNumber": or_null(_TEXT),
             "externalReferenceNumber": or_null(_TEXT),
             "draws": array(exactly(_DRAWN_FROM | {"pointsReversed": _POINTS})),
-            "reversals": array(exactly({"reversalId": _PUBLIC_ID} | _GIVEN_BACK | _MAKING)),
+            "reversals": array(exactly({"reversalId": PUBLIC_ID} | _GIVEN_BACK | _MAKING)),
             **_READ,
         }
     ),
@@ -269,7 +269,7 @@ REPLIES: dict[str, Schema] = {
             "orgId": _COUNTING_NUMBER,
             "customerId": _COUNTING_NUMBER,
             "redemptionId": _TEXT,
-            "reversalId": _PUBLIC_ID,
+            "reversalId": PUBLIC_ID,
             "pointsToBeReversed": _POINTS,
             **_GIVEN_BACK,
             **_MAKING,
@@ -286,7 +286,7 @@ REPLIES: dict[str, Schema] = {
             "reversals": array(
                 exactly(
                     {
-                        "reversalId": _PUBLIC_ID,
+                        "reversalId": PUBLIC_ID,
                         "redemptionId": _TEXT,
                         "customerId": _COUNTING_NUMBER,
                         "role": {

@@ -38,6 +38,7 @@ class ViewDocument(SpectacularSwaggerSplitView):
     http_method_names = METHODS
     ladder = ReadError
     url_name = "openapi"
+    template_name_js = "document/viewer.js"
 
     @property
     def default_response_headers(self) -> dict[str, str]:

@@ -101,6 +101,7 @@ _EXPANDED = {
         {
             "position": 1,
             "lotRef": "LOT-1",
+            "memberId": 564847023,
             "expiresAt": "2026-12-31T23:59:59Z",
             "points": 2.0,
             "available": 2.0,

@@ -189,6 +189,7 @@ _EXPANDED_LINE = exactly(
     {
         "position": _DRAWN_FROM["position"],
         "lotRef": or_null(_TEXT),
+        "memberId": _COUNTING_NUMBER,
         "expiresAt": or_null(_TIME),
         "points": _POINTS,
         "available": _POINTS,

@@ -135,6 +135,7 @@ def _print_addresses(port: str, secret: str, password: str) -> None:
     body = json.dumps(_next_request())
     print(
         f"\nBack office   http://127.0.0.1:{port}/admin/   user {ADMIN}, password {password}"
+        f"\nThe API       http://127.0.0.1:{port}/docs/    user {USERNAME}, password {secret}"
         f"\n\nTry it:\n\ncurl -i -u {USERNAME}:{secret} -H 'Content-Type: application/json' \\\n"
         f"  -d '{body}' \\\n  http://127.0.0.1:{port}/v2/points/reverse\n\nServing until Ctrl-C.",
         flush=True,

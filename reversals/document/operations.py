@@ -1,13 +1,23 @@
 """What each address takes and answers. A view says which operation it is by one decorator from here."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from drf_spectacular.utils import extend_schema
 
 from reversals.document import examples, schemas
-from reversals.document.responses import JSON, Failure, failures_by_status, of_platform, refusals, refused_by_engine
-from reversals.document.responses import succeeded as _succeeded
+from reversals.document.responses import (
+    JSON,
+    Failure,
+    examples_of,
+    failures_by_status,
+    of_platform,
+    refusals,
+    refusals_of_engine,
+    schema_of,
+    shown,
+    succeeded,
+)
 from reversals.document.schemas import Schema, ref
 from reversals.errors import ErrorCode, ReadError, RedemptionError
 from reversals.reading.serializers import LARGEST_LIMIT, PAGE_LIMIT
@@ -18,8 +28,7 @@ API_CLIENT = "apiClient"
 
 MOVEMENTS, READS, DOCUMENTS = TAGS = ("Movements", "Reads", "Documents")
 
-View = TypeVar("View", bound=Callable[..., Any])
-Decorator = Callable[[View], View]
+Method = TypeVar("Method", bound=Callable[..., object])
 
 
 def operation(
@@ -34,7 +43,7 @@ def operation(
     parameters: Iterable[Schema] = (),
     body: Schema | None = None,
     needs_credentials: bool = True,
-) -> Decorator[Any]:
+) -> Callable[[Method], Method]:
     """The decorator of a view's method: the operation exactly as it stands in the document.
 
     `failures` are those of the address alone; what the platform answers at every address is added.
@@ -53,8 +62,8 @@ def operation(
     return extend_schema(operation={name: value for name, value in described.items() if value not in (None, "")})
 
 
-def _body(schema: str, shown: Schema) -> Schema:
-    return {"required": True, "content": {JSON: {"schema": ref(schema), "examples": shown}}}
+def _body(schema: str, samples: Schema) -> Schema:
+    return {"required": True, "content": {JSON: {"schema": ref(schema), "examples": samples}}}
 
 
 def _in_path(name: str, description: str, schema: Schema) -> Schema:
@@ -82,7 +91,7 @@ _ID = {"type": "string", "minLength": 1, "maxLength": 64}
 _NAME = {"type": "string", "minLength": 1}
 _TIME = {"type": "string", "format": "date-time"}
 
-_ENGINE_FAILURE, _ENGINE_EXAMPLES = refused_by_engine()
+_OF_ENGINE = refusals_of_engine()
 
 reverse_points = operation(
     "reverse-redeemed-points",
@@ -107,10 +116,10 @@ reverse_points = operation(
         ),
     ],
     body=_body("ReversalRequest", examples.REVERSAL_REQUESTS),
-    succeeds=_succeeded(
+    succeeds=succeeded(
         "The points were reversed, or in a dry run could be; or the engine's dialect refuses.",
-        {"oneOf": [ref("Reversed"), ref("ReversedDryRun"), _ENGINE_FAILURE]},
-        examples.REVERSAL_REPLIES | _ENGINE_EXAMPLES,
+        {"oneOf": [ref("Reversed"), ref("ReversedDryRun"), schema_of(_OF_ENGINE)]},
+        examples.REVERSAL_REPLIES | examples_of(_OF_ENGINE),
         takes_key=True,
     ),
     failures=refusals(ErrorCode),
@@ -123,7 +132,7 @@ redeem_points = operation(
     methods="POST",
     parameters=[_CUSTOMER_ID, _IDEMPOTENCY_KEY],
     body=_body("RedemptionRequest", examples.REDEMPTION_REQUESTS),
-    succeeds=_succeeded(
+    succeeds=succeeded(
         "The points were redeemed, or in a dry run could be.",
         {"oneOf": [ref("Redeemed"), ref("RedeemedDryRun")]},
         examples.REDEMPTION_REPLIES,
@@ -138,7 +147,7 @@ read_redemption = operation(
     tag=READS,
     methods="GET, HEAD",
     parameters=[_in_path("redemptionId", "The redemption's id.", _ID)],
-    succeeds=_succeeded("The redemption as it stands.", ref("Redemption"), examples.REDEMPTION),
+    succeeds=succeeded("The redemption as it stands.", ref("Redemption"), examples.REDEMPTION),
     failures=refusals(ReadError, without={ReadError.INVALID_REQUEST}),
 )
 
@@ -148,7 +157,7 @@ read_reversal = operation(
     tag=READS,
     methods="GET, HEAD",
     parameters=[_in_path("reversalId", "The reversal's id.", _ID)],
-    succeeds=_succeeded("The reversal.", ref("Reversal"), examples.REVERSAL),
+    succeeds=succeeded("The reversal.", ref("Reversal"), examples.REVERSAL),
     failures=refusals(ReadError, without={ReadError.INVALID_REQUEST}),
 )
 
@@ -171,7 +180,7 @@ list_reversals = operation(
         ),
         _in_query("cursor", "The `nextCursor` of the page before.", schemas.PUBLIC_ID),
     ],
-    succeeds=_succeeded("One page.", ref("ReversalList"), examples.REVERSAL_LIST),
+    succeeds=succeeded("One page.", ref("ReversalList"), examples.REVERSAL_LIST),
     failures=refusals(ReadError, without={ReadError.NOT_FOUND}),
 )
 
@@ -181,24 +190,16 @@ read_points = operation(
     tag=READS,
     methods="GET, HEAD",
     parameters=[_CUSTOMER_ID],
-    succeeds=_succeeded("The customer's own points now.", ref("Points"), examples.POINTS),
+    succeeds=succeeded("The customer's own points now.", ref("Points"), examples.POINTS),
     failures=refusals(ReadError, without={ReadError.INVALID_REQUEST}),
 )
-
-
-def _shown(description: str, media_type: str, schema: Schema) -> Schema:
-    """A page for everyone; it carries a request id, and may be kept by a cache."""
-    page = _succeeded(description, schema, {})
-    del page["headers"]["Cache-Control"]
-    return page | {"content": {media_type: {"schema": schema}}}
-
 
 read_document = operation(
     "read-document",
     "This document",
     tag=DOCUMENTS,
     methods="GET, HEAD",
-    succeeds=_shown("OpenAPI 3.1.", JSON, {"type": "object", "required": ["openapi", "info", "paths", "components"]}),
+    succeeds=shown("OpenAPI 3.1.", JSON, {"type": "object", "required": ["openapi", "info", "paths", "components"]}),
     failures=(),
     needs_credentials=False,
 )
@@ -208,7 +209,7 @@ view_document = operation(
     "This document to read, with calls to try",
     tag=DOCUMENTS,
     methods="GET, HEAD",
-    succeeds=_shown("A page.", "text/html; charset=utf-8", {"type": "string"}),
+    succeeds=shown("A page.", "text/html; charset=utf-8", {"type": "string"}),
     failures=(),
     needs_credentials=False,
 )

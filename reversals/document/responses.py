@@ -1,10 +1,9 @@
 """The replies of an address: its success, and one reply for each HTTP status that its ladder can answer with."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import groupby
-from typing import Any
 
 from reversals.authentication import ApiClientAuthentication
 from reversals.document import schemas
@@ -99,8 +98,8 @@ def _failed(failures: list[Failure], *, methods: str) -> Schema:
         "headers": _failure_headers(failures, methods=methods),
         "content": {
             JSON: {
-                "schema": schemas.failure([(failure.code, failure.message) for failure in failures]),
-                "examples": {failure.name: failure.example for failure in failures},
+                "schema": schema_of(failures),
+                "examples": examples_of(failures),
             }
         },
     }
@@ -129,30 +128,43 @@ def _failure_headers(failures: list[Failure], *, methods: str) -> Schema:
     return headers
 
 
+def refusals_of_engine() -> list[Failure]:
+    """The failures of a reversal that the engine's dialect answers with HTTP 200."""
+    return [
+        Failure(f"{error.name} (engine)", code, 200, message, reason_of(error))
+        for error in ErrorCode
+        if error.engine_answer is not None
+        for code, message in [error.engine_answer]
+    ]
+
+
+def schema_of(failures: Iterable[Failure]) -> Schema:
+    """The envelope with the codes and messages of these failures."""
+    return schemas.failure([(failure.code, failure.message) for failure in failures])
+
+
+def examples_of(failures: Iterable[Failure]) -> Schema:
+    return {failure.name: failure.example for failure in failures}
+
+
 def succeeded(description: str, schema: Schema, examples: Schema, *, takes_key: bool = False) -> Schema:
     """The reply of a call that did what was asked; one that takes a key can be replayed."""
-    headers = _headers("X-CAP-REQUEST-ID", "Cache-Control", *(["Idempotent-Replayed"] if takes_key else []))
+    replayed = ["Idempotent-Replayed"] if takes_key else []
     return {
         "description": description,
-        "headers": headers,
+        "headers": _headers("X-CAP-REQUEST-ID", "Cache-Control", *replayed),
         "content": {JSON: {"schema": schema, "examples": examples}},
     }
 
 
-def refused_by_engine() -> tuple[Schema, Schema]:
-    """The schema and the examples of what the engine's dialect refuses with HTTP 200."""
-    answers = {error.name: (error.engine_answer, reason_of(error)) for error in ErrorCode if error.engine_answer}
-    examples = {
-        f"engine_{name}": Failure(f"{name}, engine", *_engine(answer), reason).example
-        for name, (answer, reason) in answers.items()
+def shown(description: str, media_type: str, schema: Schema) -> Schema:
+    """A page for everyone, which a cache may keep."""
+    return {
+        "description": description,
+        "headers": _headers("X-CAP-REQUEST-ID"),
+        "content": {media_type: {"schema": schema}},
     }
-    return schemas.failure([answer for answer, _ in answers.values()]), examples
 
 
-def _engine(answer: tuple[int, str]) -> tuple[int, int, str]:
-    code, message = answer
-    return code, 200, message
-
-
-def _headers(*names: str) -> dict[str, Any]:
+def _headers(*names: str) -> Schema:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}

@@ -16,8 +16,8 @@ from reversals.document.generation import document
 from reversals.errors import ErrorCode, Ladder, ReadError, RedemptionError
 from reversals.management.commands import document_api
 from reversals.models import Reversal
+from tests import test_ladder, test_redeem
 from tests.builders import World, redeemed, request_for
-from tests.test_ladder import CASES
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = document()
@@ -154,13 +154,21 @@ def without_ids(reason: str, *reversal_ids: str) -> str:
     return re.sub("|".join([*reversal_ids, r"\d+(\.\d+)?"]), "#", reason)
 
 
+REFUSALS = [
+    pytest.param(operation, error, build, id=f"{type(error).__name__} {error.name}")
+    for operation, cases in ((REVERSE, test_ladder.CASES), (REDEEM, test_redeem.CASES))
+    for error, build in cases.items()
+]
+
+
 @pytest.mark.django_db
-@pytest.mark.parametrize("error", CASES, ids=lambda error: error.name)
-def test_the_example_of_a_refusal_is_what_is_answered(world: World, error: ErrorCode) -> None:
-    answered = CASES[error](world)()
-    shown = REVERSE["responses"][str(error.status)]["content"]["application/json"]["examples"][error.name]["value"]
-    got = answered.json()["errors"][0]
-    expected = shown["errors"][0]
+@pytest.mark.parametrize(("operation", "error", "build"), REFUSALS)
+def test_the_example_of_a_refusal_is_what_is_answered(
+    world: World, operation: dict[str, Any], error: Ladder, build: test_ladder.Case
+) -> None:
+    (got,) = build(world)().json()["errors"]
+    shown = operation["responses"][str(error.status)]["content"]["application/json"]["examples"][error.name]
+    (expected,) = shown["value"]["errors"]
     assert got | {"reason": ""} == expected | {"reason": ""}
     made = Reversal.objects.filter(org=world.org).values_list("public_id", flat=True)
     assert without_ids(got["reason"], *made) == without_ids(expected["reason"], "zwU7b0")

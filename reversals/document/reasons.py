@@ -41,7 +41,7 @@ _OWN: dict[Ladder, str] = {
     " were asked.",
     RedemptionError.INVALID_REQUEST: "points: expected a number of points to redeem.",
     RedemptionError.POINTS_TOO_PRECISE: "points: expected at most 3 decimals.",
-    RedemptionError.INVALID_SETTING: "Staff must correct a setting: the stored value 'maybe' of"
+    RedemptionError.INVALID_SETTING: "Staff must correct a setting: the stored value 'perhaps' of"
     " Enable_cross_member_redemption is not valid: expected yes or no.",
     RedemptionError.CUSTOMER_NOT_FOUND: "There is no such customer; check the customer id.",
     RedemptionError.REFERENCE_TAKEN: "This externalReferenceNumber was used for another redemption; send a new one"

@@ -201,6 +201,16 @@ def test_a_reference_number_repeated_with_the_same_content_returns_the_first_red
     assert {attempt.redemption.public_id for attempt in world.attempts()} == {first["redemptionId"]}
 
 
+def test_a_dry_run_of_a_known_reference_number_returns_the_first_redemption_and_says_that_it_is_one(
+    world: World,
+) -> None:
+    make_lot(world.asha, 10, program=world.program)
+    first = world.redeem(world.asha, 4, externalReferenceNumber="E-1").json()
+    dry = world.redeem(world.asha, 4, externalReferenceNumber="E-1", commit=False).json()
+    assert dry == first | {"dryRun": True}
+    assert redemptions(world) == 1
+
+
 def test_two_orgs_may_use_one_reference_number(world: World) -> None:
     stranger = make_world()
     for each in (world, stranger):

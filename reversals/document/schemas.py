@@ -219,7 +219,7 @@ def _reversed(identity: Schema) -> Schema:
     )
 
 
-def _redeemed(identity: Schema) -> Schema:
+def _redeemed(identity: Schema, *, optional: Collection[str] = ()) -> Schema:
     breakup = exactly(
         {"memberId": _COUNTING_NUMBER, "pointsRedeemed": _POINTS, "expiryBatchDate": or_null(_TIME)},
     )
@@ -239,7 +239,7 @@ def _redeemed(identity: Schema) -> Schema:
             "warnings": _NOTHING,
             "errors": _NOTHING,
         },
-        optional=("crossMemberRedemptionBreakup",),
+        optional=("crossMemberRedemptionBreakup", *optional),
     )
 
 
@@ -247,7 +247,8 @@ REPLIES: dict[str, Schema] = {
     "Reversed": _reversed({"reversalId": PUBLIC_ID}),
     "ReversedDryRun": _reversed({"dryRun": {"const": True}}),
     "Redeemed": _redeemed({"redemptionId": _TEXT}),
-    "RedeemedDryRun": _redeemed({"dryRun": {"const": True}}),
+    # A dry run has an id where its reference number names an earlier redemption.
+    "RedeemedDryRun": _redeemed({"redemptionId": _TEXT, "dryRun": {"const": True}}, optional=("redemptionId",)),
     "Redemption": exactly(
         {
             "orgId": _COUNTING_NUMBER,

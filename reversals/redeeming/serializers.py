@@ -48,11 +48,11 @@ def reply(org_id: int, outcome: Redeemed | Refused) -> Reply:
 
 def _redeemed(org_id: int, redeemed: Redeemed) -> dict[str, object]:
     redemption = redeemed.redemption
-    identity = {"redemptionId": redemption.public_id} if redemption.public_id else {"dryRun": True}
     body: dict[str, object] = {
         "orgId": org_id,
         "customerId": redemption.customer_id,
-        **identity,
+        **({"redemptionId": redemption.public_id} if redemption.public_id else {}),
+        **({"dryRun": True} if redeemed.is_dry_run else {}),
         "programId": redemption.program_id,
         "pointsRedeemed": number(redemption.points),
         "redeemedAt": time_or_none(redemption.redeemed_at),

@@ -27,13 +27,14 @@ from reversals.redeeming.rules import Facts, Plan
 
 @dataclass(frozen=True, slots=True)
 class Redeemed:
-    """A redemption that was made, earlier perhaps, or in a dry run could be; `balance` is what its customer has left.
+    """A redemption that was made, earlier perhaps, or in a dry run could be: then its public id is empty.
 
-    The balance is the customer's own available points, without those of other members of a group.
+    `balance` is the customer's own available points after it, without those of other members of a group.
     """
 
     redemption: RedemptionRecord
     balance: Decimal
+    is_dry_run: bool
 
 
 def redeem_points(
@@ -83,7 +84,7 @@ class _Redemption:
             rules.check_same(request, earlier)
             own = reading.points_of(org_id=attempt.org_id, customer_id=customer.id, at=now)
             attempt.redemption_id = earlier.row_id
-            finish(self.reply(Redeemed(earlier, own.available)))
+            finish(self.reply(Redeemed(earlier, own.available, attempt.is_dry_run)))
             execute_together([attempts.complete_attempt(attempt)])
             return
         facts = Facts(
@@ -139,7 +140,7 @@ class _Redemption:
             external_reference_number=request.external_reference_number,
         )
         record = _record(new, facts, plan)
-        finish(self.reply(Redeemed(record, _balance(facts, plan))))
+        finish(self.reply(Redeemed(record, _balance(facts, plan), attempt.is_dry_run)))
         if attempt.is_dry_run:
             attempts.record(attempt)
             return

@@ -8,7 +8,7 @@ from decimal import Decimal
 from loyalty.drawing import PlannedDraw
 from loyalty.fields import new_row_id
 from loyalty.points import to_thousandths
-from loyalty.statements import Statement, add_points, insert_into
+from loyalty.statements import Statement, add_points, insert_all_into, insert_into
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,9 @@ def redemption_statements(redemption: NewRedemption, draws: Sequence[PlannedDraw
                 "external_reference_number": redemption.external_reference_number,
             },
         ),
-        insert_into(
+        *insert_all_into(
             "loyalty_draw",
-            *(
+            [
                 {
                     "id": new_row_id(),
                     "org_id": redemption.org_id,
@@ -57,9 +57,9 @@ def redemption_statements(redemption: NewRedemption, draws: Sequence[PlannedDraw
                     "points_reversed": 0,
                 }
                 for position, draw in enumerate(draws, start=1)
-            ),
+            ],
         ),
-        add_points(
+        *add_points(
             "loyalty_lot",
             "points_remaining",
             org_id=redemption.org_id,

@@ -106,19 +106,15 @@ def lock_redemption(
     locked rows anew but not the other tables of the join; so nothing is taken from those that could have
     changed meanwhile, and no aggregate is joined in. (A webhook made meanwhile may miss the event.)
     """
-    conditions: list[str] = []
-    params: list[Any] = [org_id, candidate_public_id, org_id, org_id]
+    named, params = _redemption_condition(org_id, public_id, external_reference_number)
+    customer_condition = ""
+    customer_params: list[Any] = []
     if identifier is not None:
-        condition, values = _customer_condition(org_id, identifier)
-        conditions.append(condition)
-        params += values
-    if public_id is not None:
-        conditions.append("redemption.public_id = %s")
-        params.append(public_id)
-    if external_reference_number is not None:
-        conditions.append("redemption.external_reference_number = %s")
-        params.append(external_reference_number)
+        condition, customer_params = _customer_condition(org_id, identifier)
+        customer_condition = f"WHERE {condition}"
     with connection.cursor() as cursor:
+        # The LIMIT keeps PostgreSQL from carrying the org's id to the other tables: of an org that came after its
+        # last ANALYZE it expects hardly a row, and was seen to read all draws of the org for those of one redemption.
         cursor.execute(
             f"""
             SELECT customer.id, customer.public_id, customer.status,
@@ -130,18 +126,19 @@ def lock_redemption(
                    EXISTS (SELECT 1 FROM loyalty_webhook webhook WHERE webhook.org_id = %s AND webhook.is_active),
                    draw.id, draw.position, draw.points, draw.points_reversed,
                    draw.lot_id, lot.lot_ref, lot.expires_at, lot.customer_id
-              FROM loyalty_redemption redemption
+              FROM (SELECT asked.org_id, asked.id FROM loyalty_redemption asked WHERE {named} LIMIT 1) found
+              JOIN loyalty_redemption redemption ON redemption.org_id = found.org_id AND redemption.id = found.id
               JOIN loyalty_customer customer
                 ON customer.org_id = redemption.org_id AND customer.id = redemption.customer_id
               JOIN loyalty_program program
                 ON program.org_id = redemption.org_id AND program.id = redemption.program_id
               JOIN loyalty_draw draw ON draw.org_id = redemption.org_id AND draw.redemption_id = redemption.id
               LEFT JOIN loyalty_lot lot ON lot.org_id = draw.org_id AND lot.id = draw.lot_id
-             WHERE redemption.org_id = %s AND {" AND ".join(conditions)}
+             {customer_condition}
              ORDER BY draw.position
              {REDEMPTION_LOCK if connection.vendor == "postgresql" else ""}
             """,
-            params,
+            [org_id, candidate_public_id, org_id, *params, *customer_params],
         )
         rows = cursor.fetchall()
     return _redemption_facts(rows) if rows else None
@@ -242,6 +239,15 @@ def current_points(*, org_id: int, customer_id: int, program_ids: Collection[int
     )
     totals = dict(unexpired.order_by().values_list("program_id").annotate(Sum("points_remaining")))
     return {program_id: totals.get(program_id, Decimal(0)) for program_id in program_ids}
+
+
+def _redemption_condition(
+    org_id: int, public_id: str | None, external_reference_number: str | None
+) -> tuple[str, list[Any]]:
+    """What a redemption named `asked` must be, by its public id, its reference number, or both."""
+    names = {"public_id": public_id, "external_reference_number": external_reference_number}
+    given = {column: name for column, name in names.items() if name is not None}
+    return " AND ".join(["asked.org_id = %s", *(f"asked.{column} = %s" for column in given)]), [org_id, *given.values()]
 
 
 def _customer_condition(org_id: int, identifier: Identifier) -> tuple[str, list[Any]]:

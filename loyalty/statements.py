@@ -12,6 +12,10 @@ from loyalty.points import to_thousandths
 # SQL with %s for its parameters, and the parameters.
 Statement = tuple[str, list[Any]]
 
+# SQLite takes 32,766 parameters and PostgreSQL 65,535.
+ROWS_AT_ONCE = 2_000
+PARAMETERS_AT_ONCE = 60_000
+
 
 def insert_into(table: str, *rows: Mapping[str, object]) -> Statement:
     """An INSERT of the rows, each a mapping of the same columns to values."""
@@ -21,10 +25,23 @@ def insert_into(table: str, *rows: Mapping[str, object]) -> Statement:
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row_places] * len(rows))}", params
 
 
-def add_points(table: str, column: str, *, org_id: int, points: Mapping[int, Decimal]) -> Statement:
-    """An UPDATE that adds points, negative to take them, to a column of the rows with these ids."""
+def insert_all_into(table: str, rows: Sequence[Mapping[str, object]]) -> list[Statement]:
+    """As many INSERTs of the rows as the databases' limits of parameters ask for."""
+    return [insert_into(table, *rows[start : start + ROWS_AT_ONCE]) for start in range(0, len(rows), ROWS_AT_ONCE)]
+
+
+def add_points(table: str, column: str, *, org_id: int, points: Mapping[int, Decimal]) -> list[Statement]:
+    """UPDATEs that add points, negative to take them, to a column of the rows with these ids, in their order."""
+    ids = sorted(points)
+    return [
+        _add_points(table, column, org_id, {row_id: points[row_id] for row_id in ids[start : start + ROWS_AT_ONCE]})
+        for start in range(0, len(ids), ROWS_AT_ONCE)
+    ]
+
+
+def _add_points(table: str, column: str, org_id: int, points: Mapping[int, Decimal]) -> Statement:
     values = ", ".join(["(CAST(%s AS bigint), CAST(%s AS bigint))"] * len(points))
-    params = [param for row_id in sorted(points) for param in (row_id, to_thousandths(points[row_id]))]
+    params = [param for row_id, amount in points.items() for param in (row_id, to_thousandths(amount))]
     # Both databases name the columns of VALUES column1 and column2.
     return (
         f"UPDATE {table} SET {column} = {column} + moved.column2 FROM (VALUES {values}) AS moved"
@@ -39,7 +56,7 @@ def places(values: Collection[object]) -> str:
 
 
 def execute_together(statements: Sequence[Statement]) -> None:
-    """Runs writes that do not read each other's rows: on PostgreSQL as one statement.
+    """Runs writes that do not read each other's rows: on PostgreSQL as one statement, or few if they are very large.
 
     Give parents before children: SQLite looks for the parent when the child is written.
     """
@@ -48,8 +65,22 @@ def execute_together(statements: Sequence[Statement]) -> None:
             for sql, params in statements:
                 cursor.execute(sql, params)
             return
-        steps = ", ".join(f"step_{number} AS ({sql})" for number, (sql, _) in enumerate(statements))
-        cursor.execute(f"WITH {steps} SELECT", [param for _, params in statements for param in params])
+        for batch in _batches(statements):
+            steps = ", ".join(f"step_{number} AS ({sql})" for number, (sql, _) in enumerate(batch))
+            cursor.execute(f"WITH {steps} SELECT", [param for _, params in batch for param in params])
+
+
+def _batches(statements: Sequence[Statement]) -> list[list[Statement]]:
+    """The statements in their order, no batch with more parameters than PostgreSQL takes."""
+    batches: list[list[Statement]] = [[]]
+    room = PARAMETERS_AT_ONCE
+    for statement in statements:
+        room -= len(statement[1])
+        if room < 0:
+            batches.append([])
+            room = PARAMETERS_AT_ONCE - len(statement[1])
+        batches[-1].append(statement)
+    return batches
 
 
 def _adapted(value: object) -> object:

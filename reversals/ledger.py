@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from loyalty.fields import new_row_id
 from loyalty.points import to_thousandths
-from loyalty.statements import Statement, add_points, execute_together, insert_into
+from loyalty.statements import Statement, add_points, execute_together, insert_all_into, insert_into
 from reversals.attempts import complete_attempt
 from reversals.models import Attempt
 from reversals.rules import Facts, Plan
@@ -44,19 +44,16 @@ def write_reversal(*, facts: Facts, plan: Plan, attempt: Attempt, public_id: str
     lots = {line.draw.lot_id: line.points for line in plan.lines if line.draw.lot_id is not None}
     # Parents first: SQLite's triggers look for the parent when the child is written.
     statements = [
-        add_points("loyalty_redemption", "points_reversed", org_id=org_id, points={redemption.id: plan.points}),
-        add_points(
+        *add_points("loyalty_redemption", "points_reversed", org_id=org_id, points={redemption.id: plan.points}),
+        *add_points(
             "loyalty_draw", "points_reversed", org_id=org_id, points={line.draw.id: line.points for line in plan.lines}
         ),
+        *add_points("loyalty_lot", "points_remaining", org_id=org_id, points=lots),
     ]
-    if lots:
-        statements.append(add_points("loyalty_lot", "points_remaining", org_id=org_id, points=lots))
     if reissued_lots:
         statements.append(_insert_reissued_lots(reissued_lots, facts, plan, attempt))
     statements.append(_insert_reversal(reversal_id, facts, plan, attempt, public_id))
-    statements.append(
-        _insert_lines(reversal_id, {lot.customer_id: lot.id for lot in reissued_lots}, facts, plan, attempt)
-    )
+    statements += _insert_lines(reversal_id, {lot.customer_id: lot.id for lot in reissued_lots}, facts, plan, attempt)
     attempt.reversal_id = reversal_id
     statements.append(complete_attempt(attempt))
     execute_together(statements)
@@ -123,11 +120,11 @@ def _insert_reversal(reversal_id: int, facts: Facts, plan: Plan, attempt: Attemp
 
 def _insert_lines(
     reversal_id: int, reissued_lot_ids: Mapping[int, int], facts: Facts, plan: Plan, attempt: Attempt
-) -> Statement:
+) -> list[Statement]:
     """`reissued_lot_ids` are by customer."""
-    return insert_into(
+    return insert_all_into(
         "reversals_reversalline",
-        *(
+        [
             {
                 "id": new_row_id(),
                 "org_id": attempt.org_id,
@@ -139,5 +136,5 @@ def _insert_lines(
                 "reissued_lot_id": reissued_lot_ids[line.owner_id(facts.redemption)] if line.reissued else None,
             }
             for line in plan.lines
-        ),
+        ],
     )

@@ -4,8 +4,9 @@ from django.db import Error, IntegrityError, InterfaceError, OperationalError
 
 from reversals.errors import ErrorCode, Refused
 
-# PostgreSQL's SQLSTATE: lock timeout, deadlock, serialization failure.
+# PostgreSQL's SQLSTATE: lock timeout, statement timeout; deadlock, serialization failure.
 _LOCK_TIMEOUT = "55P03"
+_QUERY_CANCELED = "57014"
 _RETRIED = {"40P01", "40001"}
 # Read-only, too many connections, starting up or shutting down, not reached.
 _CANNOT_BE_USED = {"25006", "53300", "57P03", "08001", "08004", "3D000", "28000", "28P01"}
@@ -24,7 +25,10 @@ class PublicIdTaken(IntegrityError):
 
 
 def is_lock_timeout(error: Error) -> bool:
-    """Whether PostgreSQL gave up waiting for a lock."""
+    """Whether PostgreSQL gave up waiting for a lock, or for several whose waits together outlast a statement."""
+    if _sqlstate(error) == _QUERY_CANCELED:
+        context = getattr(getattr(error.__cause__, "diag", None), "context", None) or ""
+        return "while locking tuple" in context
     return _sqlstate(error) == _LOCK_TIMEOUT
 
 
@@ -45,7 +49,7 @@ def refusal_for(error: Error, *, during_movement: bool) -> Refused | None:
     during the movement.
     """
     sqlstate, sqlite = _sqlstate(error), getattr(error.__cause__, "sqlite_errorname", "")
-    if sqlstate == _LOCK_TIMEOUT or sqlstate in _RETRIED or sqlite.startswith(_SQLITE_BUSY):
+    if is_lock_timeout(error) or sqlstate in _RETRIED or sqlite.startswith(_SQLITE_BUSY):
         return Refused(ErrorCode.BUSY, "Other requests for this customer are running; try again at once.")
     if sqlstate in _CANNOT_BE_USED or sqlite.startswith(_SQLITE_CANNOT_BE_USED):
         return _unavailable()

@@ -1,6 +1,5 @@
 """Turns a request body into a ReversalRequest and an outcome into a reply; camelCase stands in serializers only."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +18,10 @@ from reversals.rules import ZERO, PlannedLine
 from reversals.service import Accepted
 from reversals.strict_json import NumberLiteral
 from reversals.wire import (
+    by_member_and_expiry,
     failure_body,
     invalid,
+    means_dry_run,
     number,
     read_amount,
     read_parameter,
@@ -69,8 +70,7 @@ class ReversalReplies:
         if not self.expanded <= set(EXPANDABLE):
             raise invalid("expand", f"{' or '.join(EXPANDABLE)}, or both with a comma")
         for name in parameters:
-            # Ignored as unknown, it would make of a preview the real thing.
-            if name != "dryRun" and re.sub("[^a-z]", "", name.lower()) == "dryrun":
+            if name != "dryRun" and means_dry_run(name):
                 raise invalid(name, "the spelling dryRun")
         return read_switch(parameters, "dryRun")
 
@@ -167,12 +167,12 @@ def _breakup(accepted: Accepted) -> list[dict[str, object]]:
     """What each member got back, a row for each of their expiries, in the order of member and expiry."""
     redemption = accepted.facts.redemption
     returned = {line.draw.id: line for line in accepted.plan.lines}
-    parts: dict[tuple[int, str], list[DrawFacts]] = {}
+    parts: dict[tuple[int, str | None], list[DrawFacts]] = {}
     for draw in redemption.draws:
         member = redemption.public_id_of(draw.lot_customer_id or redemption.customer.id)
-        parts.setdefault((member, time_or_none(draw.lot_expires_at) or ""), []).append(draw)
+        parts.setdefault((member, time_or_none(draw.lot_expires_at)), []).append(draw)
     rows: list[dict[str, object]] = []
-    for (member, expiry), draws in sorted(parts.items()):
+    for (member, expiry), draws in sorted(parts.items(), key=lambda part: by_member_and_expiry(*part[0])):
         lines = [returned[draw.id] for draw in draws if draw.id in returned]
         if not lines:
             continue
@@ -182,7 +182,7 @@ def _breakup(accepted: Accepted) -> list[dict[str, object]]:
                 "memberId": member,
                 "pointsRestored": number(points),
                 "pointsExpiredByReversal": number(sum((line.expired for line in lines), ZERO)),
-                "expiryBatchDate": expiry or None,
+                "expiryBatchDate": expiry,
                 "status": "REVERSED"
                 if points == sum((draw.points_left for draw in draws), ZERO)
                 else "PARTIALLY_REVERSED",

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Protocol
@@ -22,6 +22,7 @@ class Parameters(Protocol):
     """The parameters of a query, each of which may come several times."""
 
     def getlist(self, key: str) -> list[str]: ...
+    def __iter__(self) -> Iterator[str]: ...
 
 
 def invalid(field: str, expected: str) -> Refused:
@@ -74,6 +75,11 @@ def read_switch(parameters: Parameters, name: str) -> bool:
     return value == "true"
 
 
+def means_dry_run(name: str) -> bool:
+    """Whether a parameter means `dryRun`, however spelt: ignored as unknown, it would make a preview real."""
+    return re.sub("[^a-z]", "", name.lower()) == "dryrun"
+
+
 def read_idempotency_key(header: str | None) -> str:
     """The key in an Idempotency-Key header; empty without one. Refuses 887.
 
@@ -95,6 +101,11 @@ def number(points: Decimal) -> float:
 def time_or_none(time: datetime | None) -> str | None:
     """A time in UTC to the second, `2026-04-10T00:00:00Z`."""
     return None if time is None else f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def by_member_and_expiry(member_id: int | None, expiry: str | None) -> tuple[int, bool, str]:
+    """The order of a breakup's rows: by member, earliest expiry first, never last."""
+    return member_id or 0, expiry is None, expiry or ""
 
 
 def written_json(value: object) -> str:

@@ -165,6 +165,22 @@ def make_lot(
     )
 
 
+def make_small_lots(world: World, count: int) -> None:
+    """So many lots of Asha's, of one point each."""
+    Lot.objects.bulk_create(
+        Lot(
+            org=world.org,
+            program=world.program,
+            customer=world.asha,
+            lot_ref=f"LOT-{next(_names)}",
+            points_awarded=1,
+            points_remaining=1,
+            awarded_at=days_ago(100),
+        )
+        for _ in range(count)
+    )
+
+
 @transaction.atomic
 def redeem(
     customer: Customer,

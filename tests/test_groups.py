@@ -142,8 +142,8 @@ def test_one_row_for_each_expiry_of_a_member_and_null_for_never() -> None:
     rows = family.world.reverse(redemption).json()["crossMemberReversalBreakup"]
     assert [(row["memberId"], row["expiryBatchDate"], row["pointsRestored"]) for row in rows] == [
         (family.asha.public_id, day(family.hers.expires_at), 50.0),
-        (family.ravi.public_id, None, 5.0),
         (family.ravi.public_id, day(family.his.expires_at), 107.0),
+        (family.ravi.public_id, None, 5.0),
     ]
 
 

@@ -27,6 +27,8 @@ from tests.builders import (
     make_customer,
     make_lot,
     make_program,
+    make_small_lots,
+    make_webhook,
     make_world,
     points,
     redeemed,
@@ -132,6 +134,17 @@ def test_a_trailing_slash_is_the_same_address(world: World) -> None:
     make_lot(world.asha, 10, program=world.program)
     address = f"/v2/customers/{world.asha.public_id}/redemptions/"
     assert world.ask({"points": 1}, address=address).status_code == 200
+
+
+def test_more_lots_than_one_statement_takes_are_drawn_and_given_back(world: World) -> None:
+    make_small_lots(world, 9_500)
+    make_webhook(world.org)
+    redemption_id = world.redeem(world.asha, 9_500).json()["redemptionId"]
+    redemption = Redemption.objects.get(org=world.org, public_id=redemption_id)
+    assert redemption.draws.count() == 9_500
+    assert world.reverse(redemption, 9_000, key="key-1").json()["pointsReversed"] == 9_000.0
+    assert Lot.objects.filter(org=world.org, points_remaining=1).count() == 9_000
+    assert broken_laws(world.org.id) == []
 
 
 # Dry run
@@ -468,6 +481,22 @@ def test_a_field_that_breaks_its_rule_is_named(world: World, body: dict[str, obj
     assert (response.status_code, refusal["code"], refusal["reason"].partition(":")[0]) == (400, 887, field)
 
 
+@pytest.mark.parametrize("field", ["programId", "transactionNumber", "externalReferenceNumber"])
+def test_a_field_that_breaks_its_rule_comes_before_too_many_decimals(world: World, field: str) -> None:
+    response = world.redeem(world.asha, 0.0001, **{field: []})
+    assert response.json()["errors"][0]["code"] == 887
+
+
+@pytest.mark.parametrize("name", ["dryRun", "dryrun", "dry_run", "dry-run"])
+def test_a_dry_run_asked_for_in_the_query_is_refused_and_moves_nothing(world: World, name: str) -> None:
+    lot = make_lot(world.asha, 10, program=world.program)
+    response = world.ask({"points": 1}, address=f"{address_of(world)}?{name}=true")
+    refusal = response.json()["errors"][0]
+    assert (response.status_code, refusal["code"]) == (400, 887)
+    assert refusal["reason"] == f'{name}: expected "commit": false in the body.'
+    assert remaining(lot) == [10]
+
+
 def test_texts_may_be_as_long_as_they_may_be(world: World) -> None:
     make_lot(world.asha, 10, program=world.program)
     longest = {"transactionNumber": "t" * 128, "externalReferenceNumber": "e" * 128}
@@ -479,8 +508,10 @@ def test_texts_may_be_as_long_as_they_may_be(world: World) -> None:
 @pytest.mark.parametrize("customer_id", ["0", "-1", "01", "abc", "9" * 30, "%00", "1%2F2", "٣"])
 def test_what_is_no_customer_id_is_an_unknown_customer(world: World, customer_id: str) -> None:
     response = world.ask({"points": 1}, address=f"/v2/customers/{customer_id}/redemptions")
-    assert response.json()["errors"][0]["code"] in {816, 404}
-    assert response.status_code in {400, 404}
+    code = response.json()["errors"][0]["code"]
+    assert (response.status_code, code) in {(400, 816), (404, 404)}
+    # What is no address of this view at all leaves no attempt.
+    assert [attempt.code for attempt in world.attempts()] == ([816] if code == 816 else [])
 
 
 @pytest.mark.parametrize("password", ["wrong", ""])

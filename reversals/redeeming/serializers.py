@@ -9,13 +9,27 @@ from reversals.calls import Reply
 from reversals.errors import Refused
 from reversals.redeeming.requests import RedemptionRequest
 from reversals.redeeming.service import Redeemed
-from reversals.wire import failure_body, invalid, number, read_amount, read_text, time_or_none, written_json
+from reversals.wire import (
+    Parameters,
+    by_member_and_expiry,
+    failure_body,
+    invalid,
+    means_dry_run,
+    number,
+    read_amount,
+    read_text,
+    time_or_none,
+    written_json,
+)
 
 ZERO = Decimal(0)
 
 
-def read_commit(members: Mapping[str, Any]) -> bool:
-    """The body's `commit`: false asks for a dry run. Refuses 887."""
+def read_commit(members: Mapping[str, Any], parameters: Parameters) -> bool:
+    """The body's `commit`: false asks for a dry run. Refuses 887, also where the query asks for one."""
+    for name in parameters:
+        if means_dry_run(name):
+            raise invalid(name, '"commit": false in the body')
     commit = members.get("commit")
     if commit is None:
         return True
@@ -26,15 +40,20 @@ def read_commit(members: Mapping[str, Any]) -> bool:
 
 def read_request(members: Mapping[str, Any], *, customer_id: str) -> RedemptionRequest:
     """The redemption that the body's members ask for. Refuses 887, 878."""
+    program_id = read_text(members, "programId", longest=64)
+    transaction_number = read_text(members, "transactionNumber", longest=128)
+    external_reference_number = read_text(members, "externalReferenceNumber", longest=128)
+    # Last, since too many decimals are a later row of the ladder than any other fault.
     points = read_amount(members, "points")
     if points is None:
         raise invalid("points", "a number of points to redeem")
     return RedemptionRequest(
-        customer_id=customer_id,
+        # PostgreSQL keeps no NUL, and the attempt keeps the end of the id.
+        customer_id=customer_id.replace("\0", "\N{REPLACEMENT CHARACTER}"),
         points_asked=points,
-        program_id=read_text(members, "programId", longest=64),
-        transaction_number=read_text(members, "transactionNumber", longest=128) or "",
-        external_reference_number=read_text(members, "externalReferenceNumber", longest=128),
+        program_id=program_id,
+        transaction_number=transaction_number or "",
+        external_reference_number=external_reference_number,
     )
 
 
@@ -78,11 +97,11 @@ def _draw(draw: DrawRecord) -> dict[str, object]:
 
 def _breakup(draws: tuple[DrawRecord, ...]) -> list[dict[str, object]]:
     """Whose points were redeemed, a row for each of their expiries, in the order of member and expiry."""
-    parts: dict[tuple[int | None, str], Decimal] = {}
+    parts: dict[tuple[int | None, str | None], Decimal] = {}
     for draw in draws:
-        part = draw.member_id, time_or_none(draw.lot_expires_at) or ""
+        part = draw.member_id, time_or_none(draw.lot_expires_at)
         parts[part] = parts.get(part, ZERO) + draw.points
     return [
-        {"memberId": member, "pointsRedeemed": number(points), "expiryBatchDate": expiry or None}
-        for (member, expiry), points in sorted(parts.items())
+        {"memberId": member, "pointsRedeemed": number(points), "expiryBatchDate": expiry}
+        for (member, expiry), points in sorted(parts.items(), key=lambda part: by_member_and_expiry(*part[0]))
     ]

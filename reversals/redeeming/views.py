@@ -8,7 +8,7 @@ from rest_framework.views import APIView
 
 from reversals.document import operations
 from reversals.errors import RedemptionError
-from reversals.exchange import Exchange
+from reversals.exchange import Exchange, parameters_of
 from reversals.models import Operation
 from reversals.redeeming import serializers
 from reversals.redeeming.requests import RedemptionRequest
@@ -28,7 +28,7 @@ class RedeemPoints(APIView):
 
         def read() -> RedemptionRequest:
             members = exchange.read()
-            exchange.attempt.is_dry_run = not serializers.read_commit(members)
+            exchange.attempt.is_dry_run = not serializers.read_commit(members, parameters_of(request))
             return serializers.read_request(members, customer_id=customer_id)
 
         answered = redeem_points(

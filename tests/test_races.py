@@ -177,6 +177,19 @@ def test_a_customer_who_stays_locked_makes_a_redemption_896() -> None:
     assert world.redeem(world.asha, 1, key="key-1").status_code == 200
 
 
+def test_waits_for_locks_that_together_outlast_a_statement_are_896() -> None:
+    world = make_world()
+    make_lot(world.asha, 5, program=world.program)
+    thread, release = hold(lambda: Customer.objects.select_for_update().get(id=world.asha.id))
+    with connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = '300ms'")
+        refused = world.redeem(world.asha, 1)
+        cursor.execute("SET statement_timeout = '5s'")
+    release.set()
+    thread.join()
+    assert (refused.status_code, refused.json()["errors"][0]["code"], refused["Retry-After"]) == (503, 896, "1")
+
+
 def meet_after_reading(monkeypatch: pytest.MonkeyPatch, clients: int) -> list[bool]:
     """Makes every reversal wait, after reading its facts, until all have read theirs or 1 s has passed."""
     barrier, met = threading.Barrier(clients), []

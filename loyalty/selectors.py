@@ -1,8 +1,9 @@
 """Reads of the ledger for the hot path; every locking read of the project stands here.
 
 The statements are written out because an ORM query costs more than the database does. They name the org of
-every table they touch. Whoever moves points takes locks in one order: idempotency key, customers by id,
-redemption, lots by id.
+what they look for, and join parents by row id alone: a foreign key over (org, id) holds the org, and of several
+indexes that begin with the org PostgreSQL takes the wrong one where it has no statistics of that org yet.
+Whoever moves points takes locks in one order: idempotency key, customers by id, redemption, lots by id.
 """
 
 from collections.abc import Collection, Sequence
@@ -127,13 +128,11 @@ def lock_redemption(
                    draw.id, draw.position, draw.points, draw.points_reversed,
                    draw.lot_id, lot.lot_ref, lot.expires_at, lot.customer_id
               FROM (SELECT asked.org_id, asked.id FROM loyalty_redemption asked WHERE {named} LIMIT 1) found
-              JOIN loyalty_redemption redemption ON redemption.org_id = found.org_id AND redemption.id = found.id
-              JOIN loyalty_customer customer
-                ON customer.org_id = redemption.org_id AND customer.id = redemption.customer_id
-              JOIN loyalty_program program
-                ON program.org_id = redemption.org_id AND program.id = redemption.program_id
-              JOIN loyalty_draw draw ON draw.org_id = redemption.org_id AND draw.redemption_id = redemption.id
-              LEFT JOIN loyalty_lot lot ON lot.org_id = draw.org_id AND lot.id = draw.lot_id
+              JOIN loyalty_redemption redemption ON redemption.id = found.id
+              JOIN loyalty_customer customer ON customer.id = redemption.customer_id
+              JOIN loyalty_program program ON program.id = redemption.program_id
+              JOIN loyalty_draw draw ON draw.org_id = found.org_id AND draw.redemption_id = found.id
+              LEFT JOIN loyalty_lot lot ON lot.id = draw.lot_id
              {customer_condition}
              ORDER BY draw.position
              {REDEMPTION_LOCK if connection.vendor == "postgresql" else ""}
@@ -184,8 +183,8 @@ def lock_lots(*, org_id: int, customer_ids: Collection[int], at: datetime) -> li
             SELECT lot.id, customer.public_id, lot.points_remaining, lot.awarded_at, lot.expires_at,
                    lot.lot_ref, lot.customer_id, program.id, program.public_id
               FROM loyalty_lot lot
-              JOIN loyalty_customer customer ON customer.org_id = lot.org_id AND customer.id = lot.customer_id
-              JOIN loyalty_program program ON program.org_id = lot.org_id AND program.id = lot.program_id
+              JOIN loyalty_customer customer ON customer.id = lot.customer_id
+              JOIN loyalty_program program ON program.id = lot.program_id
              WHERE lot.org_id = %s AND lot.customer_id IN ({places(customer_ids)})
                AND lot.points_remaining > 0 AND lot.awarded_at < %s
                AND (lot.expires_at IS NULL OR lot.expires_at > %s)

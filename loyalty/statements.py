@@ -42,10 +42,11 @@ def add_points(table: str, column: str, *, org_id: int, points: Mapping[int, Dec
 def _add_points(table: str, column: str, org_id: int, points: Mapping[int, Decimal]) -> Statement:
     values = ", ".join(["(CAST(%s AS bigint), CAST(%s AS bigint))"] * len(points))
     params = [param for row_id, amount in points.items() for param in (row_id, to_thousandths(amount))]
-    # Both databases name the columns of VALUES column1 and column2.
+    # Both databases name the columns of VALUES column1 and column2. The sum keeps PostgreSQL from looking the rows
+    # up by an index that begins with the org, which it does where it has no statistics of that org yet.
     return (
         f"UPDATE {table} SET {column} = {column} + moved.column2 FROM (VALUES {values}) AS moved"
-        f" WHERE {table}.org_id = %s AND {table}.id = moved.column1",
+        f" WHERE {table}.org_id + 0 = %s AND {table}.id = moved.column1",
         [*params, org_id],
     )
 

@@ -12,7 +12,7 @@ from django.http import HttpResponse
 from django.test import Client
 from django.utils import timezone
 
-from loyalty import selectors
+from loyalty import selectors, statements
 from loyalty.models import Customer, Draw, Lot, Org, Program, Redemption
 from reversals import ledger
 from reversals.errors import RedemptionError
@@ -28,7 +28,6 @@ from tests.builders import (
     make_lot,
     make_program,
     make_small_lots,
-    make_webhook,
     make_world,
     points,
     redeemed,
@@ -136,14 +135,17 @@ def test_a_trailing_slash_is_the_same_address(world: World) -> None:
     assert world.ask({"points": 1}, address=address).status_code == 200
 
 
-def test_more_lots_than_one_statement_takes_are_drawn_and_given_back(world: World) -> None:
-    make_small_lots(world, 9_500)
-    make_webhook(world.org)
-    redemption_id = world.redeem(world.asha, 9_500).json()["redemptionId"]
+def test_more_lots_than_one_statement_takes_are_drawn_and_given_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statements, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(statements, "PARAMETERS_AT_ONCE", 50)
+    make_small_lots(world, 9)
+    redemption_id = world.redeem(world.asha, 9).json()["redemptionId"]
     redemption = Redemption.objects.get(org=world.org, public_id=redemption_id)
-    assert redemption.draws.count() == 9_500
-    assert world.reverse(redemption, 9_000, key="key-1").json()["pointsReversed"] == 9_000.0
-    assert Lot.objects.filter(org=world.org, points_remaining=1).count() == 9_000
+    assert redemption.draws.count() == 9
+    assert world.reverse(redemption, 8, key="key-1").json()["pointsReversed"] == 8.0
+    assert Lot.objects.filter(org=world.org, points_remaining=1).count() == 8
     assert broken_laws(world.org.id) == []
 
 

@@ -97,7 +97,10 @@ DATABASES = {"default": database("DATABASE_URL", "sqlite:///var/loyalty.sqlite3"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "unfold.apps.BasicAppConfig",
+    "unfold.contrib.filters",
+    "unfold.contrib.forms",
+    "config.apps.BackOfficeConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -110,7 +113,7 @@ INSTALLED_APPS = [
     "reversals",
 ]
 MIDDLEWARE = [
-    "reversals.request_id.RequestIdMiddleware",
+    "loyalty.request_id.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -162,10 +165,20 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_SETTINGS": {"validatorUrl": None, "deepLinking": True},
 }
 
+UNFOLD = {
+    "SITE_TITLE": "Loyalty back office",
+    "SITE_HEADER": "Loyalty back office",
+    "SITE_SYMBOL": "loyalty",
+    "SITE_URL": None,
+    "SHOW_VIEW_ON_SITE": False,
+    "SHOW_BACK_BUTTON": True,
+    "SIDEBAR": {"navigation": "reversals.admin.navigation.sections"},
+}
+
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
-STATIC_URL = "static/"
+STATIC_URL = "/static/"
 # The files of the admin and of /docs/ are served from where they are installed; there is no collecting step to forget.
 WHITENOISE_USE_FINDERS = True
 
@@ -173,7 +186,7 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "filters": {
-        "request_id": {"()": "reversals.request_id.RequestIdFilter"},
+        "request_id": {"()": "loyalty.request_id.RequestIdFilter"},
         # A refusal is an answer: its record is the attempt, not a line of the log.
         "exceptions": {"()": "django.utils.log.CallbackFilter", "callback": lambda record: bool(record.exc_info)},
     },

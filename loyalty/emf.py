@@ -118,6 +118,9 @@ REISSUE_DAYS = EmfKey(
 APPROVAL_POINTS = EmfKey(
     "Reversal_approval_points", _unset_or(_points), None, "A manual reversal of more than this needs a second person."
 )
+APPROVAL_DAYS = EmfKey(
+    "Reversal_approval_days", _DAYS, 7, "How many days a request for approval waits for the second person.", True
+)
 ERROR_DIALECT = EmfKey(
     "Reversal_error_dialect",
     _dialect,
@@ -146,6 +149,7 @@ REGISTRY: dict[str, EmfKey[object]] = {
         BLOCKED_STATUSES,
         REISSUE_DAYS,
         APPROVAL_POINTS,
+        APPROVAL_DAYS,
         ERROR_DIALECT,
         CROSS_MEMBER_REDEMPTION,
     )

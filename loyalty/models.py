@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import F, Q
@@ -122,6 +123,70 @@ class EmfChange(models.Model):
         return f"{self.key}: {self.old_value or 'not set'} to {self.new_value or 'not set'}"
 
 
+class OrgAccess(models.Model):
+    """That a member of staff may work on an org. A superuser may on every org."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="org_accesses")
+    org = models.ForeignKey(Org, on_delete=models.CASCADE, related_name="accesses")
+
+    class Meta:
+        verbose_name = "access to an org"
+        verbose_name_plural = "accesses to orgs"
+        constraints = [models.UniqueConstraint(fields=["user", "org"], name="org_access_once")]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} on {self.org_id}"
+
+
+class ReasonCode(models.Model):
+    """Why points are given back by hand, as the org wants it counted."""
+
+    id = RowIdField()
+    org = owning_org()
+    code = models.CharField(
+        max_length=32,
+        validators=[RegexValidator(r"^[A-Z][A-Z0-9_]*$", "Capital letters, digits and _: GOODS_RETURNED.")],
+        help_text="Capital letters, digits and _: GOODS_RETURNED.",
+    )
+    meaning = models.CharField(max_length=200)
+    is_active = models.BooleanField(default=True, help_text="Without it, the code cannot be chosen any more.")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["org", "code"], name="reason_code_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.meaning}"
+
+
+class StaffChange(models.Model):
+    """One change that a person made, kept for ever: who, when, what it was before and after, and why."""
+
+    id = RowIdField()
+    org = models.ForeignKey(
+        Org, on_delete=models.PROTECT, db_index=False, null=True, blank=True, help_text="Empty: of no one org."
+    )
+    subject = models.CharField(max_length=64, help_text="The kind of thing changed: loyalty.customer.")
+    subject_id = models.CharField(max_length=64, help_text="Its row id.")
+    subject_name = models.CharField(max_length=200)
+    action = models.CharField(max_length=64, help_text="What was done: added, changed, locked.")
+    before = models.JSONField(help_text="The changed fields as they were.")
+    after = models.JSONField(help_text="The changed fields as they became.")
+    reason = models.CharField(max_length=500)
+    made_by = models.CharField(max_length=150)
+    made_at = models.DateTimeField()
+    request_id = models.CharField(max_length=32, blank=True, help_text="The X-CAP-REQUEST-ID of the page.")
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["subject", "subject_id", "made_at"], name="staff_changes_of_subject"),
+            models.Index(fields=["org", "made_at"], name="staff_changes_by_time"),
+        ]
+        constraints = [AppendOnly(name="staff_change_append_only")]
+
+    def __str__(self) -> str:
+        return f"{self.subject_name}: {self.action}"
+
+
 class ApiClient(models.Model):
     """A till or back end that may call the API for its org."""
 
@@ -152,6 +217,7 @@ class ApiSecret(models.Model):
     digest = models.CharField(max_length=64, help_text="Keyed hash of the secret.")
     md5_digest = models.CharField(max_length=64, help_text="Keyed hash of the secret's MD5, which some clients send.")
     created_at = models.DateTimeField(auto_now_add=True)
+    last_used_at = models.DateTimeField(null=True, blank=True, help_text="To the hour; empty: never.")
 
     class Meta:
         verbose_name = "API secret"
@@ -233,6 +299,10 @@ class Customer(models.Model):
             models.CheckConstraint(
                 condition=Q(status__in=["ACTIVE", "FRAUD", "DEACTIVATED", "MERGED"]), name="customer_status_known"
             ),
+        ]
+        permissions = [
+            ("lock_reversals", "Can lock and unlock reversals of a customer"),
+            ("see_identifiers", "Can see identifiers of customers unmasked"),
         ]
 
     def __str__(self) -> str:

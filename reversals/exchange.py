@@ -10,12 +10,12 @@ from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
+from loyalty.request_id import current_request_id
 from loyalty.selectors import Caller
 from reversals import handlers, wire
 from reversals.calls import Answer
 from reversals.errors import ErrorCode, Refused
 from reversals.models import Attempt, Channel, Operation
-from reversals.request_id import current_request_id
 from reversals.strict_json import parse_object
 
 LARGEST_BODY = 64 * 1024

@@ -12,6 +12,7 @@ from reversals.errors import ErrorCode, Ladder, RedemptionError
 class Channel(models.TextChoices):
     ADMIN = "ADMIN"
     API = "API"
+    BULK = "BULK"
     COMMAND = "COMMAND"
 
 
@@ -67,6 +68,7 @@ class Reversal(models.Model):
             SameOrg(field="client", name="reversal_client_of_org"),
             AppendOnly(name="reversal_append_only"),
         ]
+        permissions = [("export_ledger", "Can export reversals and attempts")]
 
     def __str__(self) -> str:
         return self.public_id
@@ -181,6 +183,187 @@ class Attempt(models.Model):
     def uses_key(self) -> bool:
         """Whether it runs once per idempotency key. A dry run moves nothing, so its key stays free."""
         return bool(self.idempotency_key) and not self.is_dry_run
+
+
+class Approval(models.Model):
+    """A reversal or a correction by hand that needs a second person: what is asked for, and what was decided."""
+
+    class Status(models.TextChoices):
+        WAITING = "WAITING"
+        APPROVED = "APPROVED"
+        REJECTED = "REJECTED"
+
+    id = RowIdField()
+    org = owning_org()
+    redemption = parent_of_org("loyalty.Redemption", related_name="approvals")
+    corrects = parent_of_org(
+        "reversals.Reversal",
+        null=True,
+        blank=True,
+        related_name="correction_requests",
+        help_text="The reversal to correct; empty: a reversal is asked for.",
+    )
+    points_asked = PointsField(null=True, blank=True, help_text="Empty: all that is left.")
+    points = PointsField(help_text="What would have moved when it was asked for.")
+    key = models.CharField(max_length=255, help_text="By which a resent page is the same request.")
+    channel = models.CharField(max_length=16, choices=Channel)
+    reason = models.CharField(max_length=500)
+    asked_by = models.CharField(max_length=150)
+    asked_at = models.DateTimeField()
+    lapses_at = models.DateTimeField(help_text="From then on it can no longer be approved.")
+    status = models.CharField(max_length=16, choices=Status, default=Status.WAITING)
+    decided_by = models.CharField(max_length=150, blank=True)
+    decided_at = models.DateTimeField(null=True, blank=True)
+    comment = models.CharField(max_length=500, blank=True)
+    reversal = parent_of_org(
+        "reversals.Reversal", null=True, blank=True, related_name="approvals", help_text="The reversal that was made."
+    )
+
+    class Meta:
+        indexes = [models.Index(fields=["org", "status", "asked_at"], name="approvals_by_status")]
+        constraints = [
+            models.UniqueConstraint(fields=["org", "id"], name="approval_in_org"),
+            models.UniqueConstraint(fields=["org", "key"], name="approval_asked_once"),
+            models.CheckConstraint(
+                condition=Q(status__in=["WAITING", "APPROVED", "REJECTED"]), name="approval_status_known"
+            ),
+            models.CheckConstraint(condition=~Q(decided_by=F("asked_by")), name="approval_by_another_person"),
+            models.CheckConstraint(
+                condition=Q(status="WAITING", decided_by="", decided_at__isnull=True)
+                | (~Q(status="WAITING") & ~Q(decided_by="") & Q(decided_at__isnull=False)),
+                name="approval_says_who_decided",
+            ),
+            SameOrg(field="redemption", name="approval_redemption_of_org"),
+            SameOrg(field="corrects", name="approval_corrects_of_org"),
+            SameOrg(field="reversal", name="approval_reversal_of_org"),
+        ]
+        permissions = [("decide_approval", "Can approve or reject what another person asked for")]
+
+    def __str__(self) -> str:
+        return f"{'correction' if self.corrects_id else 'reversal'} asked by {self.asked_by}"
+
+
+class Correction(models.Model):
+    """A reversal taken back whole: the points of its lines drawn again from the lots they went to. Only ever added."""
+
+    id = RowIdField()
+    org = owning_org()
+    reversal = parent_of_org("reversals.Reversal", related_name="corrections")
+    approval = parent_of_org("reversals.Approval", related_name="corrections")
+    points = PointsField(help_text="All points of the reversal.")
+    made_by = models.CharField(max_length=150)
+    approved_by = models.CharField(max_length=150)
+    reason = models.CharField(max_length=500)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["org", "reversal"], name="correction_once_per_reversal"),
+            models.CheckConstraint(condition=Q(points__gt=0), name="correction_points_positive"),
+            models.CheckConstraint(condition=~Q(approved_by=F("made_by")), name="correction_by_two_persons"),
+            SameOrg(field="reversal", name="correction_reversal_of_org"),
+            SameOrg(field="approval", name="correction_approval_of_org"),
+            AppendOnly(name="correction_append_only"),
+        ]
+
+    def __str__(self) -> str:
+        return f"correction of {self.reversal_id}"
+
+
+class BulkRun(models.Model):
+    """Reversals by hand that were asked for together."""
+
+    id = RowIdField()
+    org = owning_org()
+    name = models.CharField(max_length=200, help_text="The file's name, or what was selected.")
+    made_by = models.CharField(max_length=150)
+    made_at = models.DateTimeField()
+    confirmed_at = models.DateTimeField(null=True, blank=True, help_text="Empty: only checked so far.")
+
+    class Meta:
+        indexes = [models.Index(fields=["org", "made_at"], name="bulk_runs_by_time")]
+        constraints = [models.UniqueConstraint(fields=["org", "id"], name="bulk_run_in_org")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class BulkRow(models.Model):
+    """One reversal of a bulk run: what is asked for, and what became of it."""
+
+    class Status(models.TextChoices):
+        READY = "READY", "ready"
+        INVALID = "INVALID", "not possible"
+        REVERSED = "REVERSED", "reversed"
+        REQUESTED = "REQUESTED", "waits for approval"
+        REFUSED = "REFUSED", "refused"
+
+    id = RowIdField()
+    org = owning_org()
+    run = parent_of_org("reversals.BulkRun", related_name="rows")
+    position = models.PositiveIntegerField(help_text="The line of the file, the header being line 1.")
+    redemption_id = models.CharField(max_length=200, help_text="As it was written.")
+    points_written = models.CharField(max_length=64, blank=True, help_text="As it was written; empty: all.")
+    reason = models.CharField(max_length=500, blank=True)
+    points = PointsField(null=True, blank=True, help_text="What the check found would come back.")
+    points_expired = PointsField(null=True, blank=True, help_text="The part of it that would go to expired lots.")
+    status = models.CharField(max_length=16, choices=Status, default=Status.READY)
+    code = models.PositiveSmallIntegerField(null=True, blank=True)
+    outcome = models.CharField(max_length=1000, blank=True, help_text="What was wrong, or what was done.")
+    reversal = parent_of_org("reversals.Reversal", null=True, blank=True, related_name="bulk_rows")
+    approval = parent_of_org("reversals.Approval", null=True, blank=True, related_name="bulk_rows")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["org", "run", "position"], name="bulk_row_position_unique"),
+            models.CheckConstraint(
+                condition=Q(status__in=["READY", "INVALID", "REVERSED", "REQUESTED", "REFUSED"]),
+                name="bulk_row_status_known",
+            ),
+            SameOrg(field="run", name="bulk_row_run_of_org"),
+            SameOrg(field="reversal", name="bulk_row_reversal_of_org"),
+            SameOrg(field="approval", name="bulk_row_approval_of_org"),
+        ]
+
+    def __str__(self) -> str:
+        return f"row {self.position} of {self.run_id}"
+
+
+class LedgerCheck(models.Model):
+    """One run of verify_ledger to its end."""
+
+    id = RowIdField()
+    org = models.ForeignKey(
+        "loyalty.Org", on_delete=models.PROTECT, db_index=False, null=True, blank=True, help_text="Empty: every org."
+    )
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField()
+    broken_count = models.PositiveIntegerField(help_text="How many rows broke a law.")
+
+    class Meta:
+        indexes = [models.Index(fields=["finished_at"], name="ledger_checks_by_time")]
+
+    def __str__(self) -> str:
+        return f"{self.finished_at:%Y-%m-%d %H:%M} {self.broken_count or 'none'} broken"
+
+
+class DayTotals(models.Model):
+    """What one day's calls to reverse came to, by answer: counted once the day is over, and kept."""
+
+    id = RowIdField()
+    org = owning_org()
+    day = models.DateField(help_text="In UTC.")
+    rule = models.CharField(max_length=32, blank=True, help_text="The rule that refused; empty: accepted.")
+    count = models.PositiveIntegerField()
+    points = PointsField(default=0, help_text="Points given back, the expired ones included.")
+    points_expired = PointsField(default=0)
+
+    class Meta:
+        verbose_name_plural = "day totals"
+        constraints = [models.UniqueConstraint(fields=["org", "day", "rule"], name="day_totals_once")]
+
+    def __str__(self) -> str:
+        return f"{self.day} {self.rule or 'accepted'}"
 
 
 class Event(models.Model):

@@ -1,4 +1,4 @@
-"""Redemptions, reversals, attempts and events in the admin; a manual reversal takes the same door as the API's."""
+"""Redemptions: what each drew, what came back, and reversals by hand through the same door as the API's."""
 
 from uuid import uuid4
 
@@ -9,14 +9,13 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
 
-from loyalty.admin import ReadOnly
+from loyalty.admin.base import LedgerAdmin, ReadOnlyInline
 from loyalty.models import Draw, Redemption
 from loyalty.points import written
+from loyalty.request_id import current_request_id
 from loyalty.selectors import settings_of
 from reversals.calls import Answer
-from reversals.events.delivery import deliver_again
-from reversals.models import Attempt, Channel, Delivery, Event, Reversal, ReversalLine
-from reversals.request_id import current_request_id
+from reversals.models import Attempt, Channel, Reversal
 from reversals.requests import ReversalRequest
 from reversals.service import reverse_points
 
@@ -30,27 +29,25 @@ class ReverseForm(forms.Form):
     key = forms.CharField(max_length=64, widget=forms.HiddenInput, initial=lambda: f"admin-{uuid4()}")
 
 
-class DrawInline(ReadOnly, admin.TabularInline):
+class DrawInline(ReadOnlyInline):
     model = Draw
     fields = ["position", "lot", "points", "points_reversed"]
     ordering = ["position"]
 
 
-class ReversalInline(ReadOnly, admin.TabularInline):
+class ReversalInline(ReadOnlyInline):
     model = Reversal
     fields = ["public_id", "points", "points_available", "points_expired", "channel", "made_by", "created_at"]
     show_change_link = True
 
 
 @admin.register(Redemption)
-class RedemptionAdmin(ReadOnly, admin.ModelAdmin):
+class RedemptionAdmin(LedgerAdmin):
     list_display = ["public_id", "org", "customer", "points", "points_reversed", "redeemed_at"]
     list_select_related = ["org", "customer"]
     search_fields = ["=public_id", "=external_reference_number", "=transaction_number", "=customer__public_id"]
     inlines = [DrawInline, ReversalInline]
     actions = ["reverse_what_is_left"]
-    show_full_result_count = False
-    ordering = ["-id"]
 
     def has_reverse_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("reversals.add_reversal")
@@ -105,66 +102,3 @@ def _in_words(redemption: Redemption, answer: Answer) -> tuple[str, int]:
         f" {written(reversal.points_expired)} of them to expired lots.",
         messages.SUCCESS,
     )
-
-
-class LineInline(ReadOnly, admin.TabularInline):
-    model = ReversalLine
-    fields = ["draw", "points", "points_available", "points_expired", "reissued_lot"]
-
-
-@admin.register(Reversal)
-class ReversalAdmin(ReadOnly, admin.ModelAdmin):
-    list_display = ["public_id", "org", "redemption", "points", "points_expired", "channel", "made_by", "created_at"]
-    list_select_related = ["org", "redemption"]
-    list_filter = ["channel"]
-    search_fields = ["=public_id", "=redemption__public_id"]
-    inlines = [LineInline]
-    show_full_result_count = False
-    ordering = ["-id"]
-
-
-@admin.register(Attempt)
-class AttemptAdmin(ReadOnly, admin.ModelAdmin):
-    list_display = [
-        "created_at",
-        "org",
-        "operation",
-        "channel",
-        "made_by",
-        "redemption_id_asked",
-        "code",
-        "rule",
-        "reversal",
-    ]
-    list_select_related = ["org", "reversal"]
-    list_filter = ["operation", "is_dry_run", "channel", "rule"]
-    search_fields = ["=request_id", "=redemption_id_asked", "=idempotency_key"]
-    show_full_result_count = False
-    ordering = ["-id"]
-
-
-@admin.register(Event)
-class EventAdmin(ReadOnly, admin.ModelAdmin):
-    list_display = ["event_id", "name", "org", "customer", "created_at"]
-    list_select_related = ["org", "customer"]
-    search_fields = ["=event_id"]
-    show_full_result_count = False
-    ordering = ["-id"]
-
-
-@admin.register(Delivery)
-class DeliveryAdmin(ReadOnly, admin.ModelAdmin):
-    list_display = ["event", "org", "webhook", "customer", "status", "tries", "due_at", "last_status", "delivered_at"]
-    list_select_related = ["org", "event", "webhook", "customer"]
-    list_filter = ["status"]
-    search_fields = ["=event__event_id"]
-    actions = ["deliver_again"]
-    show_full_result_count = False
-    ordering = ["-id"]
-
-    def has_deliver_again_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("reversals.change_delivery")
-
-    @admin.action(description="Deliver again", permissions=["deliver_again"])
-    def deliver_again(self, request: HttpRequest, deliveries: QuerySet[Delivery]) -> None:
-        self.message_user(request, f"{deliver_again(deliveries)} deliveries are due now.")

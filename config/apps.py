@@ -1,0 +1,7 @@
+"""Django's admin, with the back office as its site."""
+
+from django.contrib.admin.apps import AdminConfig
+
+
+class BackOfficeConfig(AdminConfig):
+    default_site = "loyalty.backoffice.BackOffice"

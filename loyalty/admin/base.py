@@ -1,0 +1,146 @@
+"""What the back office's lists and forms have in common: own orgs only, no count of whole tables, changes on record."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.db import models
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin, TabularInline
+from unfold.paginator import InfinitePaginator
+from unfold.widgets import UnfoldAdminTextareaWidget
+
+from loyalty.access import orgs_of
+from loyalty.backoffice import org_in_hand
+from loyalty.changes import record_change
+from loyalty.models import Org
+
+REASON_LENGTH = 500
+
+
+class ReadOnly:
+    """Rows that staff read and never write."""
+
+    def has_add_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        return False
+
+
+class Undeletable:
+    """Rows that others refer to for ever."""
+
+    def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        return False
+
+
+class ReadOnlyInline(ReadOnly, TabularInline):
+    """Rows of a page that are only shown."""
+
+    extra = 0
+
+
+class BackOfficeAdmin(ModelAdmin):
+    """Rows of the orgs that the person may work on. Any other org's row is not found."""
+
+    list_per_page = 50
+    list_disable_select_all = True
+    paginator = InfinitePaginator
+    show_full_result_count = False
+    ordering = ["-id"]
+    org_path = "org"  # how a row names its org
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
+        rows = super().get_queryset(request)
+        if request.user.is_superuser:
+            return rows
+        return rows.filter(**{f"{self.org_path}__in": orgs_of(request.user)})
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        parent = db_field.remote_field.model
+        if parent is Org:
+            kwargs["queryset"] = orgs_of(request.user).order_by("id")
+        elif hasattr(parent, "org"):
+            kwargs["queryset"] = parent._default_manager.filter(org__in=orgs_of(request.user)).order_by("id")
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+
+class OneOrg(admin.SimpleListFilter):
+    """The org whose rows a list shows: always one, so that every list is read from an index that begins with it."""
+
+    title = "org"
+    parameter_name = "org"
+
+    def __init__(self, request: HttpRequest, *args: Any) -> None:
+        self.org = org_in_hand(request)
+        super().__init__(request, *args)
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(str(org.id), str(org)) for org in orgs_of(request.user).order_by("id")]
+
+    def has_output(self) -> bool:
+        return len(self.lookup_choices) > 1
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        for org_id, name in self.lookup_choices:
+            yield {
+                "selected": self.org is not None and str(self.org.id) == org_id,
+                "query_string": changelist.get_query_string({self.parameter_name: org_id}),
+                "display": name,
+            }
+
+    def queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> models.QuerySet[Any]:
+        return queryset.filter(org=self.org)
+
+
+class LedgerAdmin(ReadOnly, BackOfficeAdmin):
+    """Rows of the ledger, one org's at a time, newest first."""
+
+    list_filter: Any = [OneOrg]
+
+
+class ReasonedForm(forms.ModelForm):
+    """A change with the reason that the record of it keeps."""
+
+    reason = forms.CharField(
+        max_length=REASON_LENGTH,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}),
+        help_text="Why. It is kept with the change for ever.",
+    )
+
+
+class ReasonedAdmin(Undeletable, BackOfficeAdmin):
+    """Rows that people change: each change is kept with its reason, before and after."""
+
+    form = ReasonedForm
+
+    def get_fields(self, request: HttpRequest, obj: models.Model | None = None) -> list[Any]:
+        fields = [name for name in super().get_fields(request, obj) if name != "reason"]
+        may_save = self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
+        return [*fields, "reason"] if may_save else fields
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        names = [name for name in form.changed_data if name != "reason"]
+        stored = type(obj)._default_manager.select_for_update().get(pk=obj.pk) if change else None
+        before = {name: _as_kept(stored, name) for name in names} if stored is not None else {}
+        super().save_model(request, obj, form, change)
+        record_change(
+            obj,
+            org=obj if isinstance(obj, Org) else getattr(obj, "org", None),
+            action="changed" if change else "added",
+            made_by=request.user.get_username(),
+            reason=form.cleaned_data["reason"],
+            before=before,
+            after={name: _as_kept(obj, name) for name in names},
+        )
+
+
+def _as_kept(row: models.Model, name: str) -> Any:
+    """A field's value as the record of a change keeps it."""
+    value = getattr(row, name)
+    return value if value is None or isinstance(value, bool | int) else str(value)

@@ -1,0 +1,51 @@
+"""The back office's site: the pages beside the lists, and the org that a person works on."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.http import HttpRequest, HttpResponseBase
+from django.urls import URLPattern, path
+from unfold.sites import UnfoldAdminSite
+
+from loyalty.access import orgs_of
+from loyalty.models import Org
+
+Page = Callable[..., HttpResponseBase]
+
+
+class BackOffice(UnfoldAdminSite):
+    """Serves /admin/. Apps add their own pages with `add_page`; each is for signed-in staff only."""
+
+    site_header = site_title = "Loyalty back office"
+    index_title = "Home"
+
+    def __init__(self, name: str = "admin") -> None:
+        super().__init__(name)
+        self.pages: list[tuple[str, Page, str]] = []
+
+    def add_page(self, route: str, page: Page, *, name: str) -> None:
+        """Serves `page` at /admin/`route`, reversible as `admin:name`; it checks permissions itself."""
+        self.pages.append((route, page, name))
+
+    def extra_urls(self) -> list[URLPattern]:
+        return [path(route, self.admin_view(page), name=name) for route, page, name in self.pages]
+
+
+def org_in_hand(request: HttpRequest) -> Org | None:
+    """The one org whose rows the lists and the home page show; None for a person without any.
+
+    `?org=` chooses it among the person's orgs, and their session keeps it; else it is the one with the lowest id.
+    """
+    orgs = orgs_of(request.user)
+    for wanted in (request.GET.get("org"), request.session.get("org")):
+        org = _chosen(orgs, wanted)
+        if org is not None:
+            if request.session.get("org") != org.id:
+                request.session["org"] = org.id
+            return org
+    return orgs.order_by("id").first()
+
+
+def _chosen(orgs: Any, wanted: Any) -> Org | None:
+    text = str(wanted)
+    return orgs.filter(id=int(text)).first() if text.isascii() and text.isdigit() and len(text) <= 18 else None

@@ -1,0 +1,74 @@
+"""The back office's side bar: what a person may open, in the order of the day's work."""
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import NoReverseMatch, reverse
+
+
+def sections(request: HttpRequest) -> list[dict[str, Any]]:
+    """The side bar's sections, in django-unfold's form, without what the person may not see."""
+    found = [
+        _section(
+            "Work",
+            _link("Home", "home", "index"),
+            _link("Find", "search", "find", _may(request, "loyalty.view_redemption")),
+            _list(request, "Approvals", "approval_delegation", "reversals.approval"),
+            _list(request, "Bulk reversals", "playlist_add_check", "reversals.bulkrun"),
+        ),
+        _section(
+            "Ledger",
+            _list(request, "Customers", "person", "loyalty.customer"),
+            _list(request, "Groups", "group", "loyalty.customergroup"),
+            _list(request, "Lots", "toll", "loyalty.lot"),
+            _list(request, "Redemptions", "shopping_bag", "loyalty.redemption"),
+            _list(request, "Reversals", "undo", "reversals.reversal"),
+            _list(request, "Corrections", "redo", "reversals.correction"),
+            _list(request, "Attempts", "receipt_long", "reversals.attempt"),
+        ),
+        _section(
+            "Settings",
+            _list(request, "Orgs", "storefront", "loyalty.org"),
+            _list(request, "Programs", "loyalty", "loyalty.program"),
+            _list(request, "EMF settings", "tune", "loyalty.emfsetting"),
+            _list(request, "EMF changes", "history", "loyalty.emfchange"),
+            _list(request, "Reason codes", "label", "loyalty.reasoncode"),
+        ),
+        _section(
+            "Connections",
+            _list(request, "API clients", "key", "loyalty.apiclient"),
+            _list(request, "Webhooks", "webhook", "loyalty.webhook"),
+            _list(request, "Events", "bolt", "reversals.event"),
+            _list(request, "Deliveries", "outgoing_mail", "reversals.delivery"),
+        ),
+        _section(
+            "People",
+            _list(request, "People", "badge", "auth.user"),
+            _list(request, "Roles", "shield_person", "auth.group"),
+            _list(request, "Changes", "manage_history", "loyalty.staffchange"),
+            _list(request, "Ledger checks", "fact_check", "reversals.ledgercheck"),
+        ),
+    ]
+    return [section for section in found if section["items"]]
+
+
+def _section(title: str, *links: dict[str, Any] | None) -> dict[str, Any]:
+    return {"title": title, "separator": True, "items": [link for link in links if link is not None]}
+
+
+def _link(title: str, icon: str, page: str, is_allowed: bool = True) -> dict[str, Any] | None:
+    if not is_allowed:
+        return None
+    try:
+        return {"title": title, "icon": icon, "link": reverse(f"admin:{page}")}
+    except NoReverseMatch:
+        return None
+
+
+def _list(request: HttpRequest, title: str, icon: str, model: str) -> dict[str, Any] | None:
+    app, _, name = model.partition(".")
+    return _link(title, icon, f"{app}_{name}_changelist", _may(request, f"{app}.view_{name}"))
+
+
+def _may(request: HttpRequest, permission: str) -> bool:
+    return bool(request.user.has_perm(permission))

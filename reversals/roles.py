@@ -1,0 +1,65 @@
+"""The roles of the back office: groups of permissions that migrations make, to be given to people with their orgs."""
+
+_LEDGER = (
+    "loyalty.view_customer",
+    "loyalty.view_customergroup",
+    "loyalty.view_lot",
+    "loyalty.view_org",
+    "loyalty.view_program",
+    "loyalty.view_reasoncode",
+    "loyalty.view_redemption",
+    "reversals.view_approval",
+    "reversals.view_attempt",
+    "reversals.view_bulkrun",
+    "reversals.view_correction",
+    "reversals.view_reversal",
+)
+_SETTINGS = ("loyalty.view_emfsetting", "loyalty.view_emfchange")
+_EVENTS = ("loyalty.view_webhook", "reversals.view_event", "reversals.view_delivery")
+
+ROLES: dict[str, tuple[str, ...]] = {
+    "Back-end team": (
+        *_LEDGER,
+        *_SETTINGS,
+        *_EVENTS,
+        "loyalty.add_org",
+        "loyalty.change_org",
+        "loyalty.add_program",
+        "loyalty.change_program",
+        "loyalty.add_reasoncode",
+        "loyalty.change_reasoncode",
+        "loyalty.add_emfsetting",
+        "loyalty.change_emfsetting",
+        "loyalty.view_apiclient",
+        "loyalty.add_apiclient",
+        "loyalty.change_apiclient",
+        "loyalty.add_webhook",
+        "loyalty.change_webhook",
+        "loyalty.change_customergroup",
+        "loyalty.see_identifiers",
+        "loyalty.view_staffchange",
+        "reversals.change_delivery",
+        "reversals.view_ledgercheck",
+    ),
+    "Reversal operator": (
+        *_LEDGER,
+        "loyalty.see_identifiers",
+        "loyalty.change_customer",
+        "loyalty.lock_reversals",
+        "reversals.add_reversal",
+        "reversals.add_bulkrun",
+        "reversals.add_correction",
+    ),
+    "Approver": (*_LEDGER, *_SETTINGS, "loyalty.see_identifiers", "reversals.decide_approval"),
+    "Auditor": (
+        *_LEDGER,
+        *_SETTINGS,
+        *_EVENTS,
+        "loyalty.see_identifiers",
+        "loyalty.view_apiclient",
+        "loyalty.view_staffchange",
+        "reversals.export_ledger",
+        "reversals.view_ledgercheck",
+    ),
+    "Support": _LEDGER,
+}

@@ -113,6 +113,7 @@ class ErrorCode(Ladder):
     KEY_OF_ANOTHER_REQUEST = (None, 887, 422, "Points reversal failed due to validation error")
     KEY_IN_USE = (None, 896, 409, "Points reversal could not be processed")
     NEEDS_APPROVAL = (None, 403, 403, "Points reversal needs approval")
+    NOT_APPROVABLE = (None, 403, 403, "Points reversal cannot be approved")
 
     @property
     def engine_answer(self) -> tuple[int, str] | None:

@@ -189,7 +189,7 @@ class Approval(models.Model):
     """A reversal or a correction by hand that needs a second person: what is asked for, and what was decided."""
 
     class Status(models.TextChoices):
-        WAITING = "WAITING"
+        WAITING = "WAITING"  # until it lapses, which is no status of its own
         APPROVED = "APPROVED"
         REJECTED = "REJECTED"
 

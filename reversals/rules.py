@@ -33,6 +33,7 @@ class Facts:
     redemption: RedemptionFacts
     earlier: EarlierReversals
     by_hand: bool
+    is_approved: bool
     now: datetime
 
 
@@ -226,13 +227,21 @@ def _check_limits(facts: Facts, points: Decimal) -> None:
         )
 
 
+def needs_approval(facts: Facts, points: Decimal) -> bool:
+    """Whether one person alone may not give back that many by hand."""
+    limit = _approval_limit(facts)
+    return facts.by_hand and limit is not None and points > limit
+
+
 def _check_approval(facts: Facts, points: Decimal) -> None:
-    if not facts.by_hand:
-        return
-    limit = facts.settings.get(emf.APPROVAL_POINTS, facts.redemption.program.id)
-    if limit is not None and points > limit:
+    limit = _approval_limit(facts)
+    if limit is not None and needs_approval(facts, points) and not facts.is_approved:
         raise Refused(
             ErrorCode.NEEDS_APPROVAL,
             f"{written(points)} points are more than {emf.APPROVAL_POINTS.name} ({written(limit)})"
             " allows one person to give back.",
         )
+
+
+def _approval_limit(facts: Facts) -> Decimal | None:
+    return facts.settings.get(emf.APPROVAL_POINTS, facts.redemption.program.id)

@@ -1,4 +1,4 @@
-"""Reads of earlier reversals. They lock nothing: the caller holds the customer's lock."""
+"""Reads of earlier reversals and of requests for approval. But for `lock_approval` they lock nothing themselves."""
 
 from datetime import datetime, timedelta
 
@@ -9,7 +9,7 @@ from loyalty.emf import EmfSettings
 from loyalty.facts import RedemptionFacts
 from loyalty.identifiers import Identifier
 from loyalty.selectors import find_customer_id
-from reversals.models import Attempt, Reversal
+from reversals.models import Approval, Attempt, Reversal
 from reversals.requests import ReversalRequest
 from reversals.rules import ZERO, EarlierReversals
 
@@ -66,3 +66,13 @@ def _same_amount(request: ReversalRequest) -> Q:
     if request.points_asked is None:
         return Q(points_asked__isnull=True)
     return Q(points_asked=request.points_asked)
+
+
+def lock_approval(*, org_id: int, approval_id: int) -> Approval:
+    """Locks the request for approval and returns it as it is once locked."""
+    return Approval.objects.select_for_update(no_key=True).get(org_id=org_id, id=approval_id)
+
+
+def is_key_of_reversal(*, org_id: int, key: str) -> bool:
+    """Whether a reversal was made under this idempotency key."""
+    return Attempt.objects.filter(org_id=org_id, idempotency_key=key, holds_key=True, reversal__isnull=False).exists()

@@ -1,6 +1,7 @@
 """Reverses points: the one door, whoever asks. It reads the clock once, inside the transaction."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 from django.utils import timezone
@@ -25,6 +26,10 @@ class Accepted:
     plan: Plan
     reversal_id: str | None
 
+    @property
+    def needs_approval(self) -> bool:
+        return rules.needs_approval(self.facts, self.plan.points)
+
 
 def _no_reply(outcome: Accepted | Refused) -> Reply:
     return Reply(outcome.error.status if isinstance(outcome, Refused) else 200, "")
@@ -36,14 +41,17 @@ def reverse_points(
     settings: EmfSettings,
     read: Callable[[], ReversalRequest],
     reply: Callable[[Accepted | Refused], Reply] = _no_reply,
+    approving: Callable[[], AbstractContextManager[None]] | None = None,
 ) -> Answer:
     """Makes the reversal that `read` returns, once, and records the attempt, accepted or refused.
 
     `attempt` says who asks, through which channel and with which idempotency key; it must be new. `read`
     raises Refused on a malformed request. `reply` gives the body that a repeat of the key receives.
+    `approving` is entered in the transaction, before any lock but the key's, and left once all is written: it
+    keeps the approval of a second person. None: nobody approved, and a dry run shows what somebody would have to.
     Refusals are answers, in the order of `ErrorCode`; nothing is raised for one, nor for a database outage.
     """
-    return calls.answer(attempt, _Reversal(attempt, settings, read, reply))
+    return calls.answer(attempt, _Reversal(attempt, settings, read, reply, approving))
 
 
 class _Reversal:
@@ -55,11 +63,13 @@ class _Reversal:
         settings: EmfSettings,
         read: Callable[[], ReversalRequest],
         reply: Callable[[Accepted | Refused], Reply],
+        approving: Callable[[], AbstractContextManager[None]] | None,
     ) -> None:
         self.attempt = attempt
         self.settings = settings
         self.read = read
         self.reply = reply
+        self.approving = approving
         self.customer_ids: frozenset[int] = frozenset()
 
     def check(self) -> None:
@@ -69,6 +79,10 @@ class _Reversal:
         return self.reply(refusal)
 
     def make(self, request: ReversalRequest, finish: Callable[[Reply], None]) -> None:
+        with self.approving() if self.approving is not None else nullcontext():
+            self._make(request, finish)
+
+    def _make(self, request: ReversalRequest, finish: Callable[[Reply], None]) -> None:
         attempt = self.attempt
         reversal_id = ledger.new_public_id()
         redemption = self._lock(request, reversal_id)
@@ -81,6 +95,7 @@ class _Reversal:
                 attempt=attempt, request=request, redemption=redemption, settings=self.settings, now=now
             ),
             by_hand=attempt.channel != Channel.API,
+            is_approved=self.approving is not None or attempt.is_dry_run,
             now=now,
         )
         plan = rules.plan_reversal(facts)

@@ -95,7 +95,9 @@ def test_only_the_document_itself_is_open_to_everyone() -> None:
 
 
 def test_a_reversal_is_refused_with_the_codes_of_its_ladder() -> None:
-    expected = codes_in(ErrorCode, without={ErrorCode.NEEDS_APPROVAL}, platform={400, 401, 405, 500})
+    expected = codes_in(
+        ErrorCode, without={ErrorCode.NEEDS_APPROVAL, ErrorCode.NOT_APPROVABLE}, platform={400, 401, 405, 500}
+    )
     assert codes_of(REVERSE) == expected
 
 

@@ -188,6 +188,7 @@ PROVEN_ELSEWHERE = {
     ErrorCode.KEY_IN_USE,
     ErrorCode.KEY_OF_ANOTHER_REQUEST,
     ErrorCode.NEEDS_APPROVAL,
+    ErrorCode.NOT_APPROVABLE,
 }
 
 

@@ -46,6 +46,7 @@ def facts(*draws: DrawFacts, asked: int | None = None, settings: dict[str, str] 
         ),
         earlier=EarlierReversals(),
         by_hand=False,
+        is_approved=False,
         now=NOW,
     )
 
@@ -109,9 +110,15 @@ def test_a_lock_ends_at_its_very_moment(until: datetime | None, is_refused: bool
     assert raised.value.error is ErrorCode.CUSTOMER_LOCKED
 
 
-@pytest.mark.parametrize(("by_hand", "asked", "is_refused"), [(True, 6, True), (True, 5, False), (False, 6, False)])
-def test_only_a_large_reversal_by_hand_needs_a_second_person(by_hand: bool, asked: int, is_refused: bool) -> None:
-    case = replace(facts(draw(1, 9), asked=asked, settings={"Reversal_approval_points": "5"}), by_hand=by_hand)
+@pytest.mark.parametrize(
+    ("by_hand", "asked", "is_approved", "is_refused"),
+    [(True, 6, False, True), (True, 6, True, False), (True, 5, False, False), (False, 6, False, False)],
+)
+def test_only_a_large_reversal_by_hand_needs_a_second_person(
+    by_hand: bool, asked: int, is_approved: bool, is_refused: bool
+) -> None:
+    case = facts(draw(1, 9), asked=asked, settings={"Reversal_approval_points": "5"})
+    case = replace(case, by_hand=by_hand, is_approved=is_approved)
     if not is_refused:
         assert plan_reversal(case).points == asked
         return

@@ -14,7 +14,7 @@ from reversals.errors import ErrorCode, Ladder
 JSON = "application/json"
 
 # Only staff are asked for a second person.
-NOT_OVER_HTTP = {ErrorCode.NEEDS_APPROVAL}
+NOT_OVER_HTTP = {ErrorCode.NEEDS_APPROVAL, ErrorCode.NOT_APPROVABLE}
 
 HEADERS: dict[str, Schema] = {
     "X-CAP-REQUEST-ID": {

@@ -1,0 +1,211 @@
+"""A reversal by hand of more points than one person may give back waits for a second person."""
+
+import threading
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from django.db import connection
+
+from loyalty.models import Redemption
+from loyalty.service import NotPossible
+from reversals import approving, by_hand
+from reversals.by_hand import Wanted
+from reversals.errors import ErrorCode, Refused
+from reversals.models import Approval, Attempt, Channel, Reversal
+from reversals.service import Accepted
+from tests.builders import ON, World, make_world, redeemed, set_value
+
+LIMIT = "Reversal_approval_points"
+
+
+@pytest.fixture
+def world(db: None) -> World:
+    return make_world(settings={ON: "yes", LIMIT: "5"})
+
+
+def wanted(redemption: Redemption, points: object = None, **changes: str) -> Wanted:
+    return Wanted(
+        org_id=redemption.org_id,
+        redemption_id=redemption.public_id,
+        points=None if points is None else Decimal(str(points)),
+        reason=changes.get("reason", "GOODS_RETURNED: receipt 17"),
+        made_by=changes.get("made_by", "meera"),
+        key=changes.get("key", "page-1"),
+    )
+
+
+def asked(redemption: Redemption, points: object = None, **changes: str) -> Approval:
+    approval = by_hand.reverse(wanted(redemption, points, **changes))
+    assert isinstance(approval, Approval)
+    return approval
+
+
+def refusal_of(approval: Approval, *, by: str = "arun") -> tuple[ErrorCode | None, str]:
+    answer = approving.approve(approval, decided_by=by, comment="")
+    return answer.error, answer.attempt.refusal_reason
+
+
+def test_points_up_to_the_limit_come_back_at_once(world: World) -> None:
+    reversal = by_hand.reverse(wanted(redeemed(world), 5))
+    assert isinstance(reversal, Reversal)
+    assert (reversal.points, reversal.made_by, reversal.channel) == (5, "meera", Channel.ADMIN)
+    assert not Approval.objects.exists()
+
+
+def test_more_points_wait_for_a_second_person_and_nothing_moves(world: World) -> None:
+    redemption = redeemed(world)
+    approval = asked(redemption, "5.001")
+    assert (approval.status, approval.points_asked, approval.points) == ("WAITING", Decimal("5.001"), Decimal("5.001"))
+    assert (approval.asked_by, approval.reason) == ("meera", "GOODS_RETURNED: receipt 17")
+    assert approval.lapses_at - approval.asked_at == timedelta(days=7)
+    redemption.refresh_from_db()
+    assert redemption.points_reversed == 0
+    assert not Reversal.objects.exists()
+
+
+def test_a_resent_page_is_the_same_request(world: World) -> None:
+    redemption = redeemed(world)
+    assert asked(redemption) == asked(redemption)
+    assert Approval.objects.count() == 1
+
+
+def test_a_resent_page_is_the_same_request_also_once_the_limit_was_raised(world: World) -> None:
+    redemption = redeemed(world)
+    approval = asked(redemption, 6)
+    set_value(world.org, LIMIT, "100")
+    assert by_hand.reverse(wanted(redemption, 6)) == approval
+    assert not Reversal.objects.exists()
+
+
+def test_approval_gives_the_points_back_in_the_makers_name(world: World) -> None:
+    redemption = redeemed(world)
+    approval = asked(redemption, 6)
+    answer = approving.approve(approval, decided_by="arun", comment="Receipt seen.")
+    assert answer.error is None
+    reversal = Reversal.objects.get()
+    assert (reversal.points, reversal.made_by, reversal.reason) == (6, "meera", "GOODS_RETURNED: receipt 17")
+    approval.refresh_from_db()
+    assert (approval.status, approval.decided_by, approval.comment) == ("APPROVED", "arun", "Receipt seen.")
+    assert approval.reversal == reversal
+    assert by_hand.reverse(wanted(redemption, 6)) == approval
+
+
+def test_who_asked_cannot_approve(world: World) -> None:
+    approval = asked(redeemed(world))
+    assert refusal_of(approval, by="meera") == (
+        ErrorCode.NOT_APPROVABLE,
+        "Another person than the one who asked for it has to decide.",
+    )
+    with pytest.raises(NotPossible, match="Another person"):
+        approving.reject(approval, decided_by="meera", comment="changed my mind")
+    assert not Reversal.objects.exists()
+    assert Approval.objects.get().status == "WAITING"
+
+
+def test_an_approval_is_given_once(world: World) -> None:
+    approval = asked(redeemed(world), 6)
+    approving.approve(approval, decided_by="arun", comment="")
+    assert refusal_of(approval) == (ErrorCode.NOT_APPROVABLE, "arun has approved it.")
+    assert Reversal.objects.count() == 1
+
+
+def test_a_rejected_request_is_over(world: World) -> None:
+    approval = asked(redeemed(world))
+    with pytest.raises(NotPossible, match="needs a comment"):
+        approving.reject(approval, decided_by="arun", comment=" ")
+    approving.reject(approval, decided_by="arun", comment="No receipt.")
+    assert refusal_of(approval) == (ErrorCode.NOT_APPROVABLE, "arun has rejected it.")
+    approval.refresh_from_db()
+    assert (approval.status, approval.comment, approval.reversal) == ("REJECTED", "No receipt.", None)
+    assert not Reversal.objects.exists()
+
+
+def test_a_lapsed_request_is_not_approved(world: World) -> None:
+    approval = asked(redeemed(world))
+    approval.lapses_at = approval.asked_at
+    approval.save()
+    error, reason = refusal_of(approval)
+    assert error is ErrorCode.NOT_APPROVABLE
+    assert reason.startswith("The request lapsed on ")
+    assert not Reversal.objects.exists()
+
+
+def test_everything_is_checked_again_at_the_approval(world: World) -> None:
+    redemption = redeemed(world)
+    approval = asked(redemption, 8)
+    assert world.reverse(redemption, 3).status_code == 200
+    error, reason = refusal_of(approval)
+    assert (error, reason) == (ErrorCode.MORE_THAN_LEFT, "8 points were asked and 7 are left to reverse.")
+    approval.refresh_from_db()
+    assert approval.status == "WAITING"
+
+
+def test_a_refused_approval_can_be_tried_again_once_its_cause_is_mended(world: World) -> None:
+    approval = asked(redeemed(world))
+    set_value(world.org, ON, "no")
+    assert refusal_of(approval)[0] is ErrorCode.OFF_FOR_ORG
+    set_value(world.org, ON, "yes")
+    assert refusal_of(approval)[0] is None
+
+
+def test_a_reversal_that_got_through_without_approval_is_not_made_again(world: World) -> None:
+    """Two sends of one page, between which the limit was raised: one was made, the other asked for approval."""
+    redemption = redeemed(world)
+    approval = asked(redemption, 6)
+    Approval.objects.update(key="elsewhere")
+    set_value(world.org, LIMIT, "100")
+    assert isinstance(by_hand.reverse(wanted(redemption, 6)), Reversal)
+    Approval.objects.update(key="page-1")
+    assert refusal_of(approval)[0] is ErrorCode.NOT_APPROVABLE
+    assert Reversal.objects.count() == 1
+
+
+def test_a_preview_shows_what_would_be_asked_for_and_moves_nothing(world: World) -> None:
+    redemption = redeemed(world)
+    outcome = by_hand.preview(wanted(redemption))
+    assert isinstance(outcome, Accepted)
+    assert (outcome.plan.points, outcome.needs_approval) == (10, True)
+    outcome = by_hand.preview(wanted(redemption, 5))
+    assert isinstance(outcome, Accepted)
+    assert outcome.needs_approval is False
+    assert not Reversal.objects.exists()
+    assert not Approval.objects.exists()
+
+
+def test_a_refused_wish_asks_nobody(world: World) -> None:
+    refusal = by_hand.reverse(wanted(redeemed(world), 11))
+    assert isinstance(refusal, Refused)
+    assert refusal.error is ErrorCode.MORE_THAN_LEFT
+    assert not Approval.objects.exists()
+
+
+def test_attempts_of_an_approval_hold_no_key(world: World) -> None:
+    approval = asked(redeemed(world))
+    set_value(world.org, ON, "no")
+    refusal_of(approval)
+    assert not Attempt.objects.filter(holds_key=True).exists()
+
+
+@pytest.fixture
+def committed_world(committed: None, on_postgresql: None) -> World:
+    return make_world(settings={ON: "yes", LIMIT: "5"})
+
+
+def test_ten_approvers_at_once_give_the_points_back_once(committed_world: World) -> None:
+    world = committed_world
+    approval = asked(redeemed(world), 6)
+    answers = []
+
+    def approve(number: int) -> None:
+        answers.append(approving.approve(approval, decided_by=f"approver {number}", comment=""))
+        connection.close()
+
+    threads = [threading.Thread(target=approve, args=[number]) for number in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [answer.error for answer in answers].count(None) == 1
+    assert Reversal.objects.filter(org=world.org).count() == 1
+    assert Approval.objects.get(org=world.org).reversal == Reversal.objects.get(org=world.org)

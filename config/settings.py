@@ -5,6 +5,7 @@ from typing import Any
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
+from django.templatetags.static import static
 from django.utils.crypto import salted_hmac
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -172,12 +173,14 @@ UNFOLD = {
     "SITE_URL": None,
     "SHOW_VIEW_ON_SITE": False,
     "SHOW_BACK_BUTTON": True,
+    "STYLES": [lambda request: static("backoffice/style.css")],
     "SIDEBAR": {"navigation": "reversals.admin.navigation.sections"},
 }
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
+FORMAT_MODULE_PATH = ["config.formats"]
 STATIC_URL = "/static/"
 # The files of the admin and of /docs/ are served from where they are installed; there is no collecting step to forget.
 WHITENOISE_USE_FINDERS = True

@@ -240,6 +240,18 @@ def current_points(*, org_id: int, customer_id: int, program_ids: Collection[int
     return {program_id: totals.get(program_id, Decimal(0)) for program_id in program_ids}
 
 
+def available_points(*, org_id: int, customer_ids: Collection[int], now: datetime) -> dict[int, Decimal]:
+    """The points that each of the customers can spend in all programs, by the customer's row id."""
+    unexpired = Lot.objects.filter(
+        Q(expires_at__isnull=True) | Q(expires_at__gt=now),
+        org_id=org_id,
+        customer_id__in=customer_ids,
+        awarded_at__lte=now,
+    )
+    totals = dict(unexpired.order_by().values_list("customer_id").annotate(Sum("points_remaining")))
+    return {customer_id: totals.get(customer_id, Decimal(0)) for customer_id in customer_ids}
+
+
 def _redemption_condition(
     org_id: int, public_id: str | None, external_reference_number: str | None
 ) -> tuple[str, list[Any]]:

@@ -8,6 +8,7 @@ from decimal import Decimal
 from itertools import count
 from typing import Any
 
+from django.contrib.auth.models import Group, User
 from django.db import transaction
 from django.http import HttpResponse
 from django.test import Client
@@ -16,7 +17,18 @@ from django.utils import timezone
 from loyalty.drawing import plan_draws
 from loyalty.facts import LotFacts
 from loyalty.identifiers import IdentifierType, identify
-from loyalty.models import Customer, CustomerIdentifier, Draw, EmfSetting, Lot, Org, Program, Redemption, Webhook
+from loyalty.models import (
+    Customer,
+    CustomerIdentifier,
+    Draw,
+    EmfSetting,
+    Lot,
+    Org,
+    OrgAccess,
+    Program,
+    Redemption,
+    Webhook,
+)
 from loyalty.service import create_api_client, create_webhook
 from reversals.models import Attempt, Reversal, ReversalLine
 
@@ -126,6 +138,16 @@ def make_world(*, settings: dict[str, str] | None = None, country: str = "IN", *
         set_value(org, key, value)
     _, secret = create_api_client(org=org, username=World.username)
     return World(org, make_program(org), make_customer(org), secret)
+
+
+def staff_of(world: World, *roles: str, username: str = "meera") -> Client:
+    """A signed-in person with these roles who may work on the world's org."""
+    user = User.objects.create_user(username, password="a long password", is_staff=True)
+    user.groups.set(Group.objects.filter(name__in=roles))
+    OrgAccess.objects.create(user=user, org=world.org)
+    client = Client()
+    client.force_login(user)
+    return client
 
 
 def set_value(org: Org, key: str, value: str, *, program: Program | None = None) -> None:

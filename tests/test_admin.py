@@ -4,13 +4,12 @@ import re
 
 import pytest
 from django.contrib.admin.sites import site
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
-from loyalty.models import EmfChange, EmfSetting, Redemption
-from reversals.models import Reversal
-from tests.builders import ON, World, make_program, make_world, redeemed, set_value
+from loyalty.models import EmfChange, EmfSetting
+from tests.builders import ON, World, make_program, make_world, redeemed
 
 pytestmark = pytest.mark.django_db
 
@@ -81,57 +80,6 @@ def test_a_setting_cannot_be_added_for_a_program_of_another_org(world: World, st
     values = {"org": world.org.id, "program": foreign.pk, "key": "Reversal_window_days", "value": "30"}
     response = staff.post(reverse("admin:loyalty_emfsetting_add"), values | {"ticket": "OPS-7", "reason": "Policy."})
     assert "This program is of another org." in response.content.decode()
-
-
-def reverse_by_hand(staff: Client, *redemptions: Redemption, key: str = "one") -> str:
-    """Confirms the action on the redemptions and returns the messages that follow."""
-    response = staff.post(
-        reverse("admin:loyalty_redemption_changelist"),
-        {
-            "action": "reverse_what_is_left",
-            "_selected_action": [redemption.pk for redemption in redemptions],
-            "confirmed": "yes",
-            "reason": "Returned at the desk.",
-            "key": key,
-        },
-        follow=True,
-    )
-    return response.content.decode()
-
-
-def test_the_action_asks_before_it_reverses(world: World, staff: Client) -> None:
-    redemption = redeemed(world)
-    page = staff.post(
-        reverse("admin:loyalty_redemption_changelist"),
-        {"action": "reverse_what_is_left", "_selected_action": [redemption.pk]},
-    ).content.decode()
-    assert redemption.public_id in page
-    assert 'name="confirmed"' in page
-    assert not Reversal.objects.filter(org=world.org).exists()
-
-
-def test_a_confirmed_action_reverses_once_however_often_it_is_sent(world: World, staff: Client) -> None:
-    redemption = redeemed(world, 10)
-    pages = [reverse_by_hand(staff, redemption) for _ in range(2)]
-    reversal = Reversal.objects.get(org=world.org)
-    assert (reversal.points, reversal.channel, reversal.made_by) == (10, "ADMIN", "meera")
-    assert all(f"reversal {reversal.public_id} gave back 10 points" in page for page in pages)
-
-
-def test_a_refusal_is_shown_with_its_message_and_reason(world: World, staff: Client) -> None:
-    set_value(world.org, ON, "no")
-    page = reverse_by_hand(staff, redeemed(world, 10))
-    assert "818 Points reversal not allowed for this program." in page
-    assert not Reversal.objects.filter(org=world.org).exists()
-
-
-def test_who_may_only_look_at_redemptions_cannot_reverse(world: World) -> None:
-    viewer = User.objects.create_user("vik", is_staff=True)
-    viewer.user_permissions.add(Permission.objects.get(codename="view_redemption"))
-    client = Client()
-    client.force_login(viewer)
-    reverse_by_hand(client, redeemed(world, 10))
-    assert not Reversal.objects.filter(org=world.org).exists()
 
 
 @pytest.mark.parametrize("model", APPEND_ONLY)

@@ -5,8 +5,11 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
 from django.db import models
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.paginator import InfinitePaginator
 from unfold.widgets import UnfoldAdminTextareaWidget
@@ -102,6 +105,30 @@ class LedgerAdmin(ReadOnly, BackOfficeAdmin):
     """Rows of the ledger, one org's at a time, newest first."""
 
     list_filter: Any = [OneOrg]
+
+
+class PageAdmin(LedgerAdmin):
+    """Ledger rows that have a page of their own instead of a form: `page_template`, filled by `page`."""
+
+    page_template: str
+
+    def page(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        """What the page of this row shows."""
+        raise NotImplementedError
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        row = self.get_object(request, unquote(object_id))
+        if row is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        if request.method == "POST" or not self.has_view_permission(request, row):
+            raise PermissionDenied
+        return self.render_page(request, self.page_template, row, self.page(request, row))
+
+    def render_page(self, request: HttpRequest, template: str, row: Any, shown: dict[str, Any]) -> TemplateResponse:
+        context = self.admin_site.each_context(request) | {"opts": self.opts, "original": row, "title": str(row)}
+        return TemplateResponse(request, template, context | shown)
 
 
 class ReasonedForm(forms.ModelForm):

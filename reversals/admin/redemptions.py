@@ -1,104 +1,170 @@
 """Redemptions: what each drew, what came back, and reversals by hand through the same door as the API's."""
 
-from uuid import uuid4
+from collections.abc import Callable
+from typing import Any
 
-from django import forms
 from django.contrib import admin, messages
-from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
-from django.utils import timezone
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
 
-from loyalty.admin.base import LedgerAdmin, ReadOnlyInline
+from loyalty.admin.base import PageAdmin
 from loyalty.models import Draw, Redemption
 from loyalty.points import written
-from loyalty.request_id import current_request_id
-from loyalty.selectors import settings_of
-from reversals.calls import Answer
-from reversals.models import Attempt, Channel, Reversal
-from reversals.requests import ReversalRequest
-from reversals.service import reverse_points
+from reversals import by_hand
+from reversals.admin.reversing import ReverseForm, preview_of
+from reversals.by_hand import Wanted
+from reversals.errors import Refused
+from reversals.models import Approval, Attempt, Reversal
+from reversals.service import Accepted
 
-REVERSED_AT_ONCE = 100
-
-
-class ReverseForm(forms.Form):
-    """Why, and a key by which a second click or a resend of the page is the same request."""
-
-    reason = forms.CharField(max_length=500, widget=forms.Textarea(attrs={"rows": 2}))
-    key = forms.CharField(max_length=64, widget=forms.HiddenInput, initial=lambda: f"admin-{uuid4()}")
-
-
-class DrawInline(ReadOnlyInline):
-    model = Draw
-    fields = ["position", "lot", "points", "points_reversed"]
-    ordering = ["position"]
-
-
-class ReversalInline(ReadOnlyInline):
-    model = Reversal
-    fields = ["public_id", "points", "points_available", "points_expired", "channel", "made_by", "created_at"]
-    show_change_link = True
+REVERSE = "reversals.add_reversal"
+SHOWN = 50
+STEPS: dict[str, Callable[[Wanted], Accepted | Reversal | Approval | Refused]] = {
+    "preview": by_hand.preview,
+    "confirm": by_hand.reverse,
+}
 
 
 @admin.register(Redemption)
-class RedemptionAdmin(LedgerAdmin):
-    list_display = ["public_id", "org", "customer", "points", "points_reversed", "redeemed_at"]
-    list_select_related = ["org", "customer"]
-    search_fields = ["=public_id", "=external_reference_number", "=transaction_number", "=customer__public_id"]
-    inlines = [DrawInline, ReversalInline]
-    actions = ["reverse_what_is_left"]
+class RedemptionAdmin(PageAdmin):
+    list_display = ["public_id", "customer", "program", "points", "points_reversed", "redeemed_at"]
+    list_select_related = ["customer", "program"]
+    search_fields = ["=public_id", "=external_reference_number", "=transaction_number"]
+    search_help_text = "A redemption id, an external reference or a transaction number, whole."
+    page_template = "admin/loyalty/redemption/page.html"
 
-    def has_reverse_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("reversals.add_reversal")
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.reverse_view)
+        return [path("<path:object_id>/reverse/", view, name="loyalty_redemption_reverse"), *super().get_urls()]
 
-    @admin.action(description="Reverse all points that are left", permissions=["reverse"])
-    def reverse_what_is_left(self, request: HttpRequest, redemptions: QuerySet[Redemption]) -> HttpResponse | None:
-        if redemptions.count() > REVERSED_AT_ONCE:
-            self.message_user(request, f"Select at most {REVERSED_AT_ONCE} redemptions.", messages.ERROR)
-            return None
-        form = ReverseForm(request.POST if "confirmed" in request.POST else None)
-        if not form.is_valid():
-            context = self.admin_site.each_context(request) | {
-                "title": "Reverse all points that are left",
-                "redemptions": redemptions,
-                "form": form,
-                "action": "reverse_what_is_left",
-                "opts": self.opts,
-            }
-            return TemplateResponse(request, "admin/reversals/reverse.html", context)
-        for redemption in redemptions:
-            answer = _reverse(redemption, request=request, form=form)
-            self.message_user(request, *_in_words(redemption, answer))
-        return None
+    def page(self, request: HttpRequest, row: Redemption) -> dict[str, Any]:
+        left = row.points - row.points_reversed
+        return {
+            "title": f"Redemption {row.public_id}",
+            "left": left,
+            "facts": _facts(row),
+            "draws": _draws(row),
+            "reversals": _reversals(row),
+            "waiting": Approval.objects.filter(org=row.org, redemption=row, status=Approval.Status.WAITING)[:SHOWN],
+            "refused": _refused(row),
+            "may_reverse": left > 0 and request.user.has_perm(REVERSE),
+        }
+
+    def reverse_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """The form, its preview, and the reversal itself: each step is a POST of the one before."""
+        redemption = self.get_object(request, object_id)
+        if redemption is None:
+            raise Http404
+        if not request.user.has_perm(REVERSE):
+            raise PermissionDenied
+        step = request.POST.get("step")
+        initial = {"points": written(redemption.points - redemption.points_reversed)}
+        form = ReverseForm(request.POST if step else None, org_id=redemption.org_id, initial=initial)
+        if step in STEPS and form.is_valid():
+            wanted = form.wanted(redemption, made_by=request.user.get_username())
+            outcome = STEPS[step](wanted)
+            if isinstance(outcome, Accepted):
+                shown = preview_of(outcome, org_id=redemption.org_id)
+                return self._reverse_page(request, "preview", redemption, form, shown)
+            if not isinstance(outcome, Refused):
+                self.message_user(request, *_in_words(outcome))
+                return redirect("admin:loyalty_redemption_change", redemption.pk)
+            form.as_refused(outcome)
+        return self._reverse_page(request, "reverse", redemption, form, {})
+
+    def _reverse_page(
+        self, request: HttpRequest, name: str, redemption: Redemption, form: ReverseForm, shown: dict[str, Any]
+    ) -> HttpResponse:
+        shown |= {"form": form, "redemption": redemption, "title": f"Reverse points of redemption {redemption}"}
+        return self.render_page(request, f"admin/loyalty/redemption/{name}.html", redemption, shown)
 
 
-def _reverse(redemption: Redemption, *, request: HttpRequest, form: ReverseForm) -> Answer:
-    attempt = Attempt(
-        org_id=redemption.org_id,
-        created_at=timezone.now(),
-        request_id=current_request_id(),
-        channel=Channel.ADMIN,
-        made_by=request.user.get_username(),
-        reason=form.cleaned_data["reason"],
-        idempotency_key=f"{form.cleaned_data['key']}:{redemption.id}",
-    )
-    asked = ReversalRequest(
-        redemption_id=redemption.public_id, external_reference_number=None, identifier=None, points_asked=None
-    )
-    return reverse_points(attempt, settings=settings_of(redemption.org_id), read=lambda: asked)
-
-
-def _in_words(redemption: Redemption, answer: Answer) -> tuple[str, int]:
-    if answer.error is not None:
-        attempt = answer.attempt
+def _in_words(outcome: Reversal | Approval) -> tuple[str, int]:
+    if isinstance(outcome, Approval):
         return (
-            f"{redemption.public_id}: {attempt.code} {answer.error.message}. {attempt.refusal_reason}",
-            messages.ERROR,
+            f"{written(outcome.points)} points are more than one person may give back: the request waits for"
+            f" another person, until {outcome.lapses_at:%Y-%m-%d %H:%M} UTC.",
+            messages.WARNING,
         )
-    reversal = answer.attempt.reversal
     return (
-        f"{redemption.public_id}: reversal {reversal.public_id} gave back {written(reversal.points)} points,"
-        f" {written(reversal.points_expired)} of them to expired lots.",
+        f"Reversal {outcome.public_id} gave back {written(outcome.points)} points,"
+        f" {written(outcome.points_expired)} of them to expired lots.",
         messages.SUCCESS,
     )
+
+
+def _facts(redemption: Redemption) -> list[tuple[str, Any]]:
+    customer = redemption.customer
+    link = reverse("admin:loyalty_customer_change", args=[customer.pk])
+    return [
+        ("Customer", format_html('<a class="text-link" href="{}">{}</a>', link, customer)),
+        ("Org", redemption.org),
+        ("Program", redemption.program),
+        ("Redeemed", f"{redemption.redeemed_at:%Y-%m-%d %H:%M:%S} UTC"),
+        ("Transaction number", redemption.transaction_number or "none"),
+        ("External reference", redemption.external_reference_number or "none"),
+        ("Points", written(redemption.points)),
+        ("Given back", written(redemption.points_reversed)),
+        ("Left to give back", written(redemption.points - redemption.points_reversed)),
+    ]
+
+
+def _draws(redemption: Redemption) -> dict[str, Any]:
+    draws = Draw.objects.filter(org_id=redemption.org_id, redemption=redemption).select_related("lot__customer")
+    return {
+        "headers": ["Order", "Lot", "Of customer", "Expires", "Drawn", "Given back", "Left"],
+        "rows": [_draw_row(draw) for draw in draws.order_by("position")[:SHOWN]],
+    }
+
+
+def _draw_row(draw: Draw) -> list[Any]:
+    lot = draw.lot
+    points = [written(draw.points), written(draw.points_reversed), written(draw.points - draw.points_reversed)]
+    if lot is None:
+        return [draw.position, "came from no lot", "", "", *points]
+    expiry = f"{lot.expires_at:%Y-%m-%d %H:%M} UTC" if lot.expires_at else "never"
+    return [draw.position, lot.lot_ref, lot.customer, expiry, *points]
+
+
+def _reversals(redemption: Redemption) -> dict[str, Any]:
+    reversals = Reversal.objects.filter(org_id=redemption.org_id, redemption=redemption).order_by("-created_at")
+    return {
+        "headers": ["Reversal", "When", "Points", "Available", "Expired", "Channel", "Made by", "Approved by"],
+        "rows": [_reversal_row(each) for each in reversals.prefetch_related("approvals")[:SHOWN]],
+    }
+
+
+def _reversal_row(reversal: Reversal) -> list[Any]:
+    link = reverse("admin:reversals_reversal_change", args=[reversal.pk])
+    return [
+        format_html('<a class="text-link" href="{}">{}</a>', link, reversal.public_id),
+        f"{reversal.created_at:%Y-%m-%d %H:%M:%S} UTC",
+        written(reversal.points),
+        written(reversal.points_available),
+        written(reversal.points_expired),
+        reversal.channel,
+        reversal.made_by,
+        ", ".join(approval.decided_by for approval in reversal.approvals.all()),
+    ]
+
+
+def _refused(redemption: Redemption) -> dict[str, Any]:
+    attempts = Attempt.objects.filter(
+        org_id=redemption.org_id, redemption_id_asked=redemption.public_id, is_dry_run=False
+    ).exclude(rule="")
+    return {
+        "headers": ["When", "Channel", "By", "Refused as", "Because"],
+        "rows": [
+            [
+                f"{attempt.created_at:%Y-%m-%d %H:%M:%S} UTC",
+                attempt.channel,
+                attempt.made_by,
+                f"{attempt.code} {attempt.rule}",
+                attempt.refusal_reason,
+            ]
+            for attempt in attempts.order_by("-created_at")[:SHOWN]
+        ],
+    }

@@ -1,0 +1,133 @@
+"""What a person fills in and sees when they give points back by hand: forms, preview, refusals in words."""
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+from django import forms
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
+
+from loyalty.models import ReasonCode, Redemption
+from loyalty.points import InvalidPoints, read_points, written
+from loyalty.selectors import available_points
+from reversals.by_hand import Wanted
+from reversals.errors import Refused
+from reversals.rules import PlannedLine
+from reversals.service import Accepted
+
+NOTE_LENGTH = 400
+
+
+def new_key() -> str:
+    """An idempotency key for one page: sending it again is the same request."""
+    return f"admin-{uuid4()}"
+
+
+def in_words(refusal: Refused) -> str:
+    """A refusal as staff read it: code, published message, and what exactly was wrong."""
+    return f"{refusal.error.code} {refusal.error.message}. {refusal.reason}"
+
+
+class PointsInput(forms.CharField):
+    """An amount of points, read as the API reads one."""
+
+    widget = UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "autocomplete": "off"})
+
+    def clean(self, value: Any) -> Decimal:
+        text: str = super().clean(value)
+        try:
+            return read_points(text)
+        except InvalidPoints as error:
+            raise forms.ValidationError(f"Expected {error}.") from error
+
+
+class ReasonForm(forms.Form):
+    """Why something is done by hand: one of the reason codes that the org keeps, and a note."""
+
+    reason_code = forms.ChoiceField(widget=UnfoldAdminSelectWidget)
+    note = forms.CharField(
+        max_length=NOTE_LENGTH,
+        required=False,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
+        help_text="Receipt, ticket, what the customer said. It is kept for ever.",
+    )
+    key = forms.CharField(max_length=64, widget=forms.HiddenInput, initial=new_key)
+
+    def __init__(self, *args: Any, org_id: int, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        codes = ReasonCode.objects.filter(org_id=org_id, is_active=True).order_by("code")
+        choices = [(code.code, str(code)) for code in codes]
+        self.fields["reason_code"].choices = [("", "Choose a reason"), *choices]  # type: ignore[attr-defined]
+        if not choices:
+            del self.fields["reason_code"]
+            self.fields["note"].required = True
+
+    @property
+    def reason(self) -> str:
+        """Code and note in one text, as reversals keep it."""
+        parts = (self.cleaned_data.get("reason_code"), self.cleaned_data["note"].strip())
+        return ": ".join(part for part in parts if part)
+
+    def as_refused(self, refusal: Refused) -> None:
+        """Shows the refusal, and takes a new key: what is sent next is another request."""
+        self.add_error(None, in_words(refusal))
+        self.data = {**self.data.dict(), "key": new_key()}  # type: ignore[attr-defined]
+
+
+class ReverseForm(ReasonForm):
+    """How many points to give back, and why."""
+
+    points = PointsInput(help_text="All that is left is filled in; at most 3 decimals.")
+    field_order = ["points", "reason_code", "note"]
+
+    def wanted(self, redemption: Redemption, *, made_by: str) -> Wanted:
+        return Wanted(
+            org_id=redemption.org_id,
+            redemption_id=redemption.public_id,
+            points=self.cleaned_data["points"],
+            reason=self.reason,
+            made_by=made_by,
+            key=self.cleaned_data["key"],
+        )
+
+
+def preview_of(outcome: Accepted, *, org_id: int) -> dict[str, Any]:
+    """What a preview shows: what each lot takes back, and what the balances become."""
+    return {
+        "plan": outcome.plan,
+        "needs_approval": outcome.needs_approval,
+        "lots": {
+            "headers": ["Lot", "Expires", "Points that come back", "What becomes of them"],
+            "rows": [_lot_row(line, outcome) for line in outcome.plan.lines],
+        },
+        "balances": {
+            "headers": ["Customer", "Can spend now", "Can spend afterwards"],
+            "rows": list(_balance_rows(outcome, org_id=org_id)),
+        },
+    }
+
+
+def _lot_row(line: PlannedLine, outcome: Accepted) -> list[str]:
+    expires_at = line.draw.lot_expires_at
+    expiry = f"{expires_at:%Y-%m-%d %H:%M} UTC" if expires_at else ("never" if line.draw.lot_ref else "")
+    return [line.draw.lot_ref or "came from no lot", expiry, written(line.points), _becomes(line, outcome)]
+
+
+def _becomes(line: PlannedLine, outcome: Accepted) -> str:
+    if line.reissued:
+        return f"issued anew, to be spent until {outcome.plan.reissue_expires_at:%Y-%m-%d %H:%M} UTC"
+    if line.expired:
+        return "expired: cannot be spent"
+    return "can be spent again"
+
+
+def _balance_rows(outcome: Accepted, *, org_id: int) -> Iterator[list[str]]:
+    redemption = outcome.facts.redemption
+    now = available_points(org_id=org_id, customer_ids=redemption.customer_ids, now=outcome.facts.now)
+    for customer_id in sorted(now):
+        added = sum(
+            (line.available for line in outcome.plan.lines if line.owner_id(redemption) == customer_id), Decimal(0)
+        )
+        name = str(redemption.public_id_of(customer_id))
+        yield [name, written(now[customer_id]), written(now[customer_id] + added)]

@@ -1,0 +1,253 @@
+"""A redemption's page: what it drew, what came back, and points given back by hand in three steps."""
+
+import re
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.http import HttpResponse
+from django.test import Client
+from django.urls import reverse
+
+from loyalty.models import Lot, ReasonCode, Redemption
+from loyalty.points import written
+from reversals.models import Approval, Attempt, Reversal
+from tests.builders import ON, World, days_ago, make_world, redeemed, set_value, staff_of
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def operator(world: World) -> Client:
+    ReasonCode.objects.get_or_create(org=world.org, code="GOODS_RETURNED", defaults={"meaning": "Goods came back"})
+    return staff_of(world, "Reversal operator")
+
+
+def page(client: Client, redemption: Redemption) -> str:
+    return client.get(reverse("admin:loyalty_redemption_change", args=[redemption.pk])).content.decode()
+
+
+def send(client: Client, redemption: Redemption, step: str, points: object = 4, **changes: Any) -> HttpResponse:
+    address = reverse("admin:loyalty_redemption_reverse", args=[redemption.pk])
+    form = {"points": str(points), "reason_code": "GOODS_RETURNED", "note": "receipt 17", "key": "admin-1"}
+    return client.post(address, form | {"step": step} | changes, follow=True)
+
+
+def messages_of(response: HttpResponse) -> list[str]:
+    return [str(message) for message in response.context["messages"]]
+
+
+def test_the_page_shows_draws_and_reversals(world: World, operator: Client) -> None:
+    redemption = redeemed(world, "7.5")
+    reversal_id = world.reverse(redemption, 2).json()["reversalId"]
+    text = page(operator, redemption)
+    lot = redemption.draws.get().lot
+    assert lot.lot_ref in text
+    assert reversal_id in text
+    assert re.search(r"Left to give back</dt>\s*<dd[^>]*>5\.5</dd>", text)
+    assert "Reverse points" in text
+
+
+def test_the_amount_is_filled_in_with_what_is_left(world: World, operator: Client) -> None:
+    redemption = redeemed(world, "7.5")
+    world.reverse(redemption, 2)
+    text = operator.get(reverse("admin:loyalty_redemption_reverse", args=[redemption.pk])).content.decode()
+    assert re.search(r'name="points" value="5\.5"', text)
+
+
+def test_the_preview_shows_lots_and_balances_and_moves_nothing(world: World, operator: Client) -> None:
+    redemption = redeemed(world)
+    response = send(operator, redemption, "preview")
+    lot = redemption.draws.get().lot
+    assert response.context["lots"]["rows"] == [
+        [lot.lot_ref, f"{lot.expires_at:%Y-%m-%d %H:%M} UTC" if lot.expires_at else "never", "4", "can be spent again"]
+    ]
+    spendable = lot.points_remaining
+    assert response.context["balances"]["rows"] == [
+        [str(world.asha.public_id), written(spendable), written(spendable + 4)]
+    ]
+    assert not Reversal.objects.exists()
+    assert [attempt.is_dry_run for attempt in Attempt.objects.all()] == [True]
+
+
+def test_the_preview_says_what_went_to_an_expired_lot(world: World, operator: Client) -> None:
+    redemption = redeemed(world)
+    Lot.objects.update(expires_at=days_ago(1), points_remaining=0)
+    response = send(operator, redemption, "preview")
+    assert response.context["lots"]["rows"][0][2:] == ["4", "expired: cannot be spent"]
+    assert response.context["balances"]["rows"] == [[str(world.asha.public_id), "0", "0"]]
+
+
+def test_confirmed_points_come_back_once_however_often_the_page_is_sent(world: World, operator: Client) -> None:
+    redemption = redeemed(world)
+    said = [messages_of(send(operator, redemption, "confirm")) for _ in range(3)]
+    reversal = Reversal.objects.get()
+    assert said == [[f"Reversal {reversal.public_id} gave back 4 points, 0 of them to expired lots."]] * 3
+    assert (reversal.points, reversal.made_by, reversal.channel) == (4, "meera", "ADMIN")
+    assert reversal.reason == "GOODS_RETURNED: receipt 17"
+
+
+def test_the_back_button_with_another_amount_is_refused_not_doubled(world: World, operator: Client) -> None:
+    redemption = redeemed(world)
+    send(operator, redemption, "confirm")
+    response = send(operator, redemption, "confirm", points=5)
+    assert "This Idempotency-Key was used for another request" in response.content.decode()
+    assert Reversal.objects.count() == 1
+
+
+def test_a_refusal_is_shown_in_the_form_with_a_new_key(world: World, operator: Client) -> None:
+    set_value(world.org, ON, "no")
+    redemption = redeemed(world)
+    response = send(operator, redemption, "confirm")
+    assert response.context["form"].non_field_errors() == [
+        f"818 Points reversal not allowed for this program. {ON} is off for this org; ask its staff to turn it on."
+    ]
+    key = response.context["form"]["key"].value()
+    assert key != "admin-1"
+    set_value(world.org, ON, "yes")
+    send(operator, redemption, "confirm", key=key)
+    assert Reversal.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "problem"),
+    [
+        ({"points": "0"}, "points", "Expected more than 0."),
+        ({"points": "-1"}, "points", "Expected more than 0."),
+        ({"points": "1.0001"}, "points", "Expected at most 3 decimals."),
+        ({"points": "ten"}, "points", "Expected a number."),
+        ({"points": ""}, "points", "This field is required."),
+        ({"reason_code": ""}, "reason_code", "This field is required."),
+        (
+            {"reason_code": "INVENTED"},
+            "reason_code",
+            "Select a valid choice. INVENTED is not one of the available choices.",
+        ),
+        ({"note": "x" * 401}, "note", "Ensure this value has at most 400 characters (it has 401)."),
+    ],
+)
+def test_a_bad_form_says_what_was_expected(
+    world: World, operator: Client, changes: dict[str, str], field: str, problem: str
+) -> None:
+    response = send(operator, redeemed(world), "confirm", **changes)
+    assert response.context["form"].errors == {field: [problem]}
+    assert not Attempt.objects.exists()
+
+
+def test_an_org_without_reason_codes_asks_for_a_note(world: World, operator: Client) -> None:
+    ReasonCode.objects.update(is_active=False)
+    redemption = redeemed(world)
+    assert send(operator, redemption, "confirm", note="").context["form"].errors == {
+        "note": ["This field is required."]
+    }
+    send(operator, redemption, "confirm")
+    assert Reversal.objects.get().reason == "receipt 17"
+
+
+def test_nothing_left_offers_no_button(world: World, operator: Client) -> None:
+    redemption = redeemed(world)
+    world.reverse(redemption)
+    text = page(operator, redemption)
+    assert "Reverse points" not in text
+    assert "All points of this redemption were given back." in text
+
+
+def test_who_may_not_reverse_has_no_button_and_no_way(world: World) -> None:
+    support = staff_of(world, "Support")
+    redemption = redeemed(world)
+    assert "Reverse points" not in page(support, redemption)
+    assert send(support, redemption, "confirm").status_code == 403
+    assert not Attempt.objects.exists()
+
+
+def test_a_strangers_redemption_is_not_found(world: World, operator: Client) -> None:
+    stranger = redeemed(make_world())
+    response = operator.get(reverse("admin:loyalty_redemption_change", args=[stranger.pk]))
+    assert response.status_code == 302
+    assert send(operator, stranger, "confirm").status_code == 404
+    assert not Attempt.objects.exists()
+
+
+# Approval
+
+
+def asked_for_approval(world: World, operator: Client, redemption: Redemption) -> Approval:
+    set_value(world.org, "Reversal_approval_points", "3")
+    send(operator, redemption, "confirm")
+    return Approval.objects.get()
+
+
+def decide(client: Client, approval: Approval, decision: str, comment: str = "") -> list[str]:
+    address = reverse("admin:reversals_approval_decide", args=[approval.pk])
+    return messages_of(client.post(address, {"decision": decision, "comment": comment}, follow=True))
+
+
+def approval_page(client: Client, approval: Approval) -> HttpResponse:
+    return client.get(reverse("admin:reversals_approval_change", args=[approval.pk]))
+
+
+def test_more_than_one_person_may_give_back_becomes_a_request(world: World, operator: Client) -> None:
+    redemption = redeemed(world)
+    set_value(world.org, "Reversal_approval_points", "3")
+    assert "another person approves" in send(operator, redemption, "preview").content.decode()
+    said = messages_of(send(operator, redemption, "confirm"))
+    approval = Approval.objects.get()
+    assert said == [
+        "4 points are more than one person may give back: the request waits for another person,"
+        f" until {approval.lapses_at:%Y-%m-%d %H:%M} UTC."
+    ]
+    assert "waits for" in page(operator, redemption)
+    assert not Reversal.objects.exists()
+
+
+def test_another_person_sees_the_preview_and_approves(world: World, operator: Client) -> None:
+    approval = asked_for_approval(world, operator, redeemed(world))
+    approver = staff_of(world, "Approver", username="arun")
+    shown = approval_page(approver, approval)
+    assert [row[2] for row in shown.context["lots"]["rows"]] == ["4"]
+    assert "Approve" in shown.content.decode()
+    assert decide(approver, approval, "approve", "Receipt seen.") == ["Approved: 4 points came back."]
+    assert decide(approver, approval, "approve") == ["403 Points reversal cannot be approved. arun has approved it."]
+    approval.refresh_from_db()
+    assert (approval.reversal, approval.comment) == (Reversal.objects.get(), "Receipt seen.")
+
+
+def test_who_asked_cannot_decide_whatever_their_roles(world: World, operator: Client) -> None:
+    approval = asked_for_approval(world, operator, redeemed(world))
+    User.objects.get(username="meera").groups.add(Group.objects.get(name="Approver"))
+    text = approval_page(operator, approval).content.decode()
+    assert "You asked for this; another person has to decide." in text
+    assert decide(operator, approval, "approve") == [
+        "403 Points reversal cannot be approved. Another person than the one who asked for it has to decide."
+    ]
+    assert decide(operator, approval, "reject", "no") == [
+        "Not rejected: Another person than the one who asked for it has to decide."
+    ]
+    assert not Reversal.objects.exists()
+
+
+def test_a_rejection_says_why(world: World, operator: Client) -> None:
+    approval = asked_for_approval(world, operator, redeemed(world))
+    approver = staff_of(world, "Approver", username="arun")
+    assert decide(approver, approval, "reject") == ["Not rejected: a rejection needs a comment that says why"]
+    assert decide(approver, approval, "reject", "No receipt.") == ["Rejected."]
+    assert not Reversal.objects.exists()
+
+
+def test_the_request_shows_why_it_would_be_refused_now(world: World, operator: Client) -> None:
+    redemption = redeemed(world)
+    approval = asked_for_approval(world, operator, redemption)
+    world.reverse(redemption)
+    approver = staff_of(world, "Approver", username="arun")
+    text = approval_page(approver, approval).content.decode()
+    assert "902 Duplicate reversal request. All points of this redemption were reversed already" in text
+
+
+def test_an_operator_or_a_stranger_cannot_decide(world: World, operator: Client) -> None:
+    approval = asked_for_approval(world, operator, redeemed(world))
+    address = reverse("admin:reversals_approval_decide", args=[approval.pk])
+    assert operator.get(address).status_code == 405
+    assert operator.post(address, {"decision": "approve"}).status_code == 403
+    stranger = staff_of(make_world(), "Approver", username="stranger")
+    assert stranger.post(address, {"decision": "approve"}).status_code == 404
+    assert not Reversal.objects.exists()

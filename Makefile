@@ -4,7 +4,7 @@ PORT ?= 8000
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: install demo test deep lint format serve lock
+.PHONY: install demo test deep bench lint format serve lock
 
 install: $(INSTALLED)
 
@@ -21,6 +21,9 @@ test: lint
 
 deep: install
 	$(BIN)/python -m tests.both --deep
+
+bench: install
+	$(BIN)/python -m benchmarks.back_office
 
 lint: install
 	$(BIN)/ruff check .

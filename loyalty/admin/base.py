@@ -1,12 +1,13 @@
 """What the back office's lists and forms have in common: own orgs only, no count of whole tables, changes on record."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import models
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -17,9 +18,10 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 from loyalty.access import orgs_of
 from loyalty.backoffice import org_in_hand
 from loyalty.changes import record_change
-from loyalty.models import Org
+from loyalty.models import Org, StaffChange
 
 REASON_LENGTH = 500
+FOUND_AT_MOST = 50
 
 
 class ReadOnly:
@@ -72,6 +74,20 @@ class BackOfficeAdmin(ModelAdmin):
             kwargs["queryset"] = parent._default_manager.filter(org__in=orgs_of(request.user)).order_by("id")
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """What people changed of the row, from the record of their changes."""
+        row = self.get_object(request, unquote(object_id))
+        if row is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        if not self.has_view_or_change_permission(request, row):
+            raise PermissionDenied
+        changes = StaffChange.objects.filter(subject=self.opts.label_lower, subject_id=str(row.pk))
+        context = self.admin_site.each_context(request) | {"opts": self.opts, "original": row}
+        context |= {"title": f"History of {row}", "changes": changes.order_by("-made_at")[: self.list_per_page]}
+        return TemplateResponse(request, "admin/history.html", context)
+
 
 class OneOrg(admin.SimpleListFilter):
     """The org whose rows a list shows: always one, so that every list is read from an index that begins with it."""
@@ -107,7 +123,23 @@ class LedgerAdmin(ReadOnly, BackOfficeAdmin):
     list_filter: Any = [OneOrg]
 
 
-class PageAdmin(LedgerAdmin):
+class ExactSearch:
+    """A search for whole values: each of `search_fields` is asked on its own, because no index serves them all."""
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: models.QuerySet[Any], search_term: str
+    ) -> tuple[models.QuerySet[Any], bool]:
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        found: set[int] = set()
+        for field in self.search_fields:  # type: ignore[attr-defined]
+            with suppress(ValidationError, ValueError):  # a word is no number's value
+                found.update(queryset.filter(**{field.lstrip("="): term}).values_list("pk", flat=True)[:FOUND_AT_MOST])
+        return queryset.filter(pk__in=found), False
+
+
+class PageAdmin(ExactSearch, LedgerAdmin):
     """Ledger rows that have a page of their own instead of a form: `page_template`, filled by `page`."""
 
     page_template: str

@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 from django.apps import apps
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import IntegrityError, connection, models, transaction
 
+from loyalty.changes import record_change
 from loyalty.fields import new_row_id
 from loyalty.models import (
     ApiClient,
@@ -32,12 +34,27 @@ from loyalty.models import (
     GroupMember,
     Lot,
     Org,
+    OrgAccess,
     Program,
+    ReasonCode,
     Redemption,
+    StaffChange,
     Webhook,
 )
 from loyalty.service import set_emf
-from reversals.models import Attempt, Delivery, Event, Reversal, ReversalLine
+from reversals.models import (
+    Approval,
+    Attempt,
+    BulkRow,
+    BulkRun,
+    Correction,
+    DayTotals,
+    Delivery,
+    Event,
+    LedgerCheck,
+    Reversal,
+    ReversalLine,
+)
 from tests.builders import ON, World, days_ago, make_lot, make_webhook, make_world, redeem, utc
 
 pytestmark = pytest.mark.django_db
@@ -52,13 +69,14 @@ MODELS: list[Model] = [
 THOUSANDTH = Decimal("0.001")
 POINTS = 10
 
-# What makes a copy of a row another row. A reversal line needs another draw, and a delivery another webhook, known
-# once there is one.
+# What makes a copy of a row another row. Some need another parent, known once there is one.
 FRESH: dict[Model, Changes] = {
     Org: {},
     Program: {"public_id": 1},
     EmfSetting: {"key": "Reversal_limit_days"},
     EmfChange: {},
+    ReasonCode: {"code": "ANOTHER"},
+    StaffChange: {},
     ApiClient: {"username": "till.2"},
     ApiSecret: {"digest": "another"},
     Webhook: {"name": "another"},
@@ -71,6 +89,11 @@ FRESH: dict[Model, Changes] = {
     Draw: {"position": 9, "lot_id": None},
     Reversal: {"public_id": "Zzzzzz"},
     Attempt: {"idempotency_key": "key-2"},
+    Approval: {"key": "another"},
+    BulkRun: {},
+    BulkRow: {"position": 2},
+    LedgerCheck: {},
+    DayTotals: {"rule": "NOT_FOUND"},
     Event: {"event_id": "another"},
 }
 
@@ -96,6 +119,12 @@ UNIQUE: list[tuple[str, Model, Changes]] = [
     ("webhook_name_unique", Webhook, {}),
     ("event_id_unique", Event, {}),
     ("delivery_once_per_webhook", Delivery, {}),
+    ("org_access_once", OrgAccess, {}),
+    ("reason_code_unique", ReasonCode, {}),
+    ("approval_asked_once", Approval, {}),
+    ("correction_once_per_reversal", Correction, {}),
+    ("bulk_row_position_unique", BulkRow, {}),
+    ("day_totals_once", DayTotals, {}),
 ]
 CHECKED: list[tuple[str, Model, Changes]] = [
     ("org_id_positive", Org, {"id": 0}),
@@ -121,6 +150,14 @@ CHECKED: list[tuple[str, Model, Changes]] = [
     ("line_points_positive", ReversalLine, {"points": 1, "points_available": 2, "points_expired": -1}),
     ("line_is_available_and_expired", ReversalLine, {"points": 3, "points_available": 1, "points_expired": 1}),
     ("delivery_status_known", Delivery, {"status": "LOST"}),
+    ("approval_status_known", Approval, {"status": "GONE"}),
+    ("approval_by_another_person", Approval, {"decided_by": "ravi"}),
+    ("approval_says_who_decided", Approval, {"decided_by": ""}),
+    ("approval_says_who_decided", Approval, {"decided_at": None}),
+    ("approval_says_who_decided", Approval, {"status": "WAITING"}),
+    ("correction_points_positive", Correction, {"points": 0}),
+    ("correction_by_two_persons", Correction, {"approved_by": "ravi"}),
+    ("bulk_row_status_known", BulkRow, {"status": "LOST"}),
 ]
 # Keys to which the constraints of the next table point.
 IN_ORG: list[tuple[str, Model]] = [
@@ -134,6 +171,8 @@ IN_ORG: list[tuple[str, Model]] = [
     ("reversal_in_org", Reversal),
     ("webhook_in_org", Webhook),
     ("event_in_org", Event),
+    ("approval_in_org", Approval),
+    ("bulk_run_in_org", BulkRun),
 ]
 SAME_ORG: list[tuple[str, Model, str, Model]] = [
     ("emf_setting_program_of_org", EmfSetting, "program_id", Program),
@@ -161,11 +200,21 @@ SAME_ORG: list[tuple[str, Model, str, Model]] = [
     ("delivery_event_of_org", Delivery, "event_id", Event),
     ("delivery_webhook_of_org", Delivery, "webhook_id", Webhook),
     ("delivery_customer_of_org", Delivery, "customer_id", Customer),
+    ("approval_redemption_of_org", Approval, "redemption_id", Redemption),
+    ("approval_corrects_of_org", Approval, "corrects_id", Reversal),
+    ("approval_reversal_of_org", Approval, "reversal_id", Reversal),
+    ("correction_reversal_of_org", Correction, "reversal_id", Reversal),
+    ("correction_approval_of_org", Correction, "approval_id", Approval),
+    ("bulk_row_run_of_org", BulkRow, "run_id", BulkRun),
+    ("bulk_row_reversal_of_org", BulkRow, "reversal_id", Reversal),
+    ("bulk_row_approval_of_org", BulkRow, "approval_id", Approval),
 ]
 APPEND_ONLY: dict[Model, str] = {
     EmfChange: "emf_change_append_only",
     Reversal: "reversal_append_only",
     ReversalLine: "line_append_only",
+    Correction: "correction_append_only",
+    StaffChange: "staff_change_append_only",
 }
 
 
@@ -179,7 +228,7 @@ def test_every_reference_to_a_row_of_an_org_has_a_constraint_that_keeps_it_in_th
         (model, field.column)
         for model in MODELS
         for field in model._meta.concrete_fields
-        if isinstance(field, models.ForeignKey) and field.remote_field.model is not Org
+        if isinstance(field, models.ForeignKey) and field.remote_field.model not in {Org, User}
     }
     assert {(model, column) for _, model, column, _ in SAME_ORG} == references
 
@@ -223,9 +272,60 @@ def make_family() -> Family:
     line = reversal.lines.get()
     delivery = Delivery.objects.get(webhook=webhook)
     rows = [*setup_of(world), redemption, line.draw, line.reissued_lot, reversal, line, reversal.attempts.get()]
-    rows += [webhook, delivery.event, delivery]
-    fresh = {ReversalLine: {"draw_id": spare_draw.id}, Delivery: {"webhook_id": make_webhook(world.org).id}}
+    rows += [webhook, delivery.event, delivery, *staff_of(world), *work_on(reversal)]
+    assert world.reverse(redemption, 1, key="key-3").status_code == 200
+    fresh: dict[Model, Changes] = {
+        OrgAccess: {"user_id": make_user().id},
+        ReversalLine: {"draw_id": spare_draw.id},
+        Correction: {"reversal_id": redemption.reversals.exclude(id=reversal.id).get().id},
+        Delivery: {"webhook_id": make_webhook(world.org).id},
+    }
     return Family({type(row): row for row in rows}, FRESH | fresh)
+
+
+def make_user() -> User:
+    return User.objects.create(username=f"person {User.objects.count()}")
+
+
+def staff_of(world: World) -> list[models.Model]:
+    """Who may work on the org, and what they keep for it."""
+    code = ReasonCode.objects.create(org=world.org, code="GOODS_RETURNED", meaning="The goods came back.")
+    change = record_change(code, org=world.org, action="added", made_by="ravi", reason="asked", before={}, after={})
+    return [OrgAccess.objects.create(user=make_user(), org=world.org), code, change]
+
+
+def work_on(reversal: Reversal) -> list[models.Model]:
+    """A correction of the reversal as Ravi asked for it, a bulk run, and what was counted."""
+    org, now = reversal.org, days_ago(0)
+    approval = Approval.objects.create(
+        org=org,
+        redemption=reversal.redemption,
+        corrects=reversal,
+        points=reversal.points,
+        key="page-1",
+        channel="ADMIN",
+        reason="the wrong customer",
+        asked_by="ravi",
+        asked_at=now,
+        lapses_at=now,
+        status="APPROVED",
+        decided_by="meera",
+        decided_at=now,
+    )
+    correction = Correction.objects.create(
+        org=org,
+        reversal=reversal,
+        approval=approval,
+        points=reversal.points,
+        made_by="ravi",
+        approved_by="meera",
+        reason="the wrong customer",
+        created_at=now,
+    )
+    run = BulkRun.objects.create(org=org, name="returns.csv", made_by="ravi", made_at=now)
+    row = BulkRow.objects.create(org=org, run=run, position=1, redemption_id="R-1")
+    check = LedgerCheck.objects.create(org=org, started_at=now, finished_at=now, broken_count=0)
+    return [approval, correction, run, row, check, DayTotals.objects.create(org=org, day=now.date(), count=1)]
 
 
 def setup_of(world: World) -> list[models.Model]:
@@ -522,7 +622,7 @@ def test_a_raw_insert_of_a_row_whose_parent_is_of_another_org_is_refused(
     row = dict(raw.execute(f"SELECT * FROM {table} WHERE id = ?", [ledger_file.own[table]]).fetchone())
     row |= {"id": 1, column: ledger_file.foreign[parent._meta.db_table]}
     # A copy shares unique keys with its original, which another trigger might refuse first.
-    row |= {key: None for key in ("public_id", "draw_id") if key in row and key != column}
+    row |= {key: None for key in ("public_id", "draw_id", "reversal_id") if key in row and key != column}
     with pytest.raises(sqlite3.IntegrityError, match=name):
         raw.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", [*row.values()])
 

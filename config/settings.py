@@ -1,5 +1,6 @@
 """Every setting of the project, read from the environment; a wrong value refuses to start and says which."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ env = environ.Env()
 env.read_env(BASE_DIR / ".env")
 
 
-def switch(name: str) -> bool:
-    """The on/off variable `name`, off when absent; environ alone would take any unknown word as off."""
-    text = env.str(name, "off").strip().lower()
+def switch(name: str, *, default: bool = False) -> bool:
+    """The on/off variable `name`, `default` when absent or empty; environ alone would take any unknown word as off."""
+    text = env.str(name, "").strip().lower()
+    if not text:
+        return default
     if text in {"on", "true", "yes", "1"}:
         return True
-    if text in {"off", "false", "no", "0", ""}:
+    if text in {"off", "false", "no", "0"}:
         return False
     raise ImproperlyConfigured(f"{name} is {text!r}; expected on or off")
 
@@ -88,6 +91,10 @@ if len(API_PEPPER) < 32:
     raise ImproperlyConfigured("API_PEPPER is too short; expected at least 32 characters")
 # Whether webhooks may be plain http and lead to private or loopback addresses: for tests and closed networks.
 WEBHOOKS_TO_PRIVATE_ADDRESSES = switch("WEBHOOKS_TO_PRIVATE_ADDRESSES")
+# Whether staff need a code from their phone after the password.
+STAFF_SECOND_FACTOR = switch("STAFF_SECOND_FACTOR", default=True)
+# Whether cookies are sent over https only. Off by default: the demo and a first try are served over plain http.
+HTTPS_ONLY = switch("HTTPS_ONLY")
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 for origin in CSRF_TRUSTED_ORIGINS:
@@ -107,6 +114,10 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
+    "axes",
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
@@ -121,8 +132,10 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
@@ -144,6 +157,32 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+
+# Who guesses passwords is stopped: as many wrong ones for a username from an address lock that pair for a while. The
+# pair, so that nobody can lock a colleague out from elsewhere. What X-Forwarded-For says is not believed.
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_LOCKOUT_CALLABLE = "loyalty.signin.lockout.as_locked_out"
+AXES_CLIENT_IP_CALLABLE = "loyalty.signin.lockout.address_of"
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
+
+# A till's screen left alone is soon nobody's, and a working day is the longest that one sign-in is good for.
+STAFF_IDLE_LIMIT = timedelta(minutes=30)
+STAFF_SESSION_LIMIT = timedelta(hours=12)
+SESSION_COOKIE_AGE = int(STAFF_SESSION_LIMIT.total_seconds())
+SESSION_EXPIRE_AT_BROWSER_CLOSE = True
+# Lax and not strict: a link to the back office in a ticket must find the person signed in.
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS_ONLY
+# The name that an authenticator app shows beside the code.
+OTP_TOTP_ISSUER = "Loyalty back office"
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["reversals.authentication.ApiClientAuthentication"],
@@ -174,6 +213,7 @@ UNFOLD = {
     "SHOW_VIEW_ON_SITE": False,
     "SHOW_BACK_BUTTON": True,
     "STYLES": [lambda request: static("backoffice/style.css")],
+    "LOGIN": {"form": "loyalty.signin.forms.SignInForm"},
     "SIDEBAR": {"navigation": "reversals.admin.navigation.sections"},
 }
 
@@ -198,5 +238,5 @@ LOGGING = {
         "console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]},
     },
     "root": {"handlers": ["console"], "level": "INFO"},
-    "loggers": {"django.request": {"filters": ["exceptions"]}},
+    "loggers": {"django.request": {"filters": ["exceptions"]}, "axes": {"level": "WARNING"}},
 }

@@ -1,14 +1,16 @@
 """The back office's site: the pages beside the lists, and the org that a person works on."""
 
 from collections.abc import Callable
+from functools import update_wrapper
 from typing import Any
 
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import URLPattern, path
 from unfold.sites import UnfoldAdminSite
 
 from loyalty.access import orgs_of
 from loyalty.models import Org
+from loyalty.signin import second_factor, sessions, views
 
 Page = Callable[..., HttpResponseBase]
 
@@ -28,7 +30,30 @@ class BackOffice(UnfoldAdminSite):
         self.pages.append((route, page, name))
 
     def extra_urls(self) -> list[URLPattern]:
-        return [path(route, self.admin_view(page), name=name) for route, page, name in self.pages]
+        return [
+            path("second-factor/", views.enter_code, name="enter_code"),
+            path("second-factor/new/", views.set_up, name="set_up_second_factor"),
+            path("second-factor/leave/", views.leave, name="leave"),
+            *(path(route, self.admin_view(page), name=name) for route, page, name in self.pages),
+        ]
+
+    def has_permission(self, request: HttpRequest) -> bool:
+        return super().has_permission(request) and second_factor.is_passed(request.user)
+
+    def admin_view(self, view: Page, cacheable: bool = False) -> Page:
+        page = super().admin_view(view, cacheable)
+
+        def within_limits(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            sessions.end_if_over(request)
+            return page(request, *args, **kwargs)
+
+        return update_wrapper(within_limits, page)
+
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        sessions.end_if_over(request)
+        if request.method == "GET" and views.awaits_second_factor(request):
+            return views.second_factor_page(request)
+        return super().login(request, extra_context)
 
 
 def org_in_hand(request: HttpRequest) -> Org | None:

@@ -12,13 +12,14 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.db import InterfaceError, OperationalError, connection
 from django.db.models import Q, Sum
 
 from loyalty.emf import EmfSettings
 from loyalty.facts import CustomerFacts, DrawFacts, LotFacts, OrgFacts, ProgramFacts, RedemptionFacts, WalletLot
 from loyalty.identifiers import Identifier, IdentifierType
-from loyalty.models import EmfSetting, GroupMember, Lot, Program
+from loyalty.models import ApiClient, EmfSetting, GroupMember, Lot, Program
 from loyalty.points import from_thousandths
 from loyalty.statements import places
 
@@ -194,6 +195,16 @@ def lock_lots(*, org_id: int, customer_ids: Collection[int], at: datetime) -> li
             [org_id, *customer_ids, *[connection.ops.adapt_datetimefield_value(at)] * 2],
         )
         return [_wallet_lot(row) for row in cursor.fetchall()]
+
+
+def lock_person(person_id: int) -> User:
+    """Locks a member of staff, for whoever changes the person or their second factor."""
+    return User.objects.select_for_update(no_key=True).get(pk=person_id)
+
+
+def lock_api_client(client_id: int) -> ApiClient:
+    """Locks an API client, for whoever changes it or its secrets; calls of the client do not wait."""
+    return ApiClient.objects.select_for_update(no_key=True).get(pk=client_id)
 
 
 def group_of(*, org_id: int, customer_id: int) -> set[int]:

@@ -26,6 +26,7 @@ def main() -> None:
         sys.exit(f"error: PORT is {port!r}; expected a number from 1 to 65535")
     # Nothing of the demo outlives it: the keys are new each time, and so are the password and the secret.
     os.environ |= {"SECRET_KEY": secrets.token_urlsafe(50), "DEBUG": "off", "DJANGO_SETTINGS_MODULE": "config.settings"}
+    os.environ |= {"STAFF_SECOND_FACTOR": "off", "HTTPS_ONLY": "off"}
     os.environ.setdefault("DATABASE_URL", "sqlite:///var/demo.sqlite3")
     # So that a terminated demo ends its server too, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -135,6 +136,7 @@ def _print_addresses(port: str, secret: str, password: str) -> None:
     body = json.dumps(_next_request())
     print(
         f"\nBack office   http://127.0.0.1:{port}/admin/   user {ADMIN}, password {password}"
+        f"\n              (in this demo the password is enough; elsewhere staff need a code from their phone too)"
         f"\nThe API       http://127.0.0.1:{port}/docs/    user {USERNAME}, password {secret}"
         f"\n\nTry it:\n\ncurl -i -u {USERNAME}:{secret} -H 'Content-Type: application/json' \\\n"
         f"  -d '{body}' \\\n  http://127.0.0.1:{port}/v2/points/reverse\n\nServing until Ctrl-C.",

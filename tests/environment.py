@@ -5,5 +5,7 @@ import os
 os.environ["SECRET_KEY"] = "a-secret-for-tests-that-nobody-else-uses"
 os.environ["API_PEPPER"] = ""
 os.environ["DEBUG"] = "off"
+os.environ["STAFF_SECOND_FACTOR"] = "off"
+os.environ["HTTPS_ONLY"] = "off"
 os.environ["ALLOWED_HOSTS"] = "testserver,localhost,127.0.0.1"
 os.environ.setdefault("DATABASE_URL", "sqlite:///var/loyalty.sqlite3")

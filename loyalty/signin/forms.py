@@ -1,0 +1,35 @@
+"""The forms of signing in."""
+
+from django import forms
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from unfold.forms import AuthenticationForm
+from unfold.widgets import UnfoldAdminTextInputWidget
+
+MINUTES = int(settings.AXES_COOLOFF_TIME.total_seconds() // 60)
+LOCKED_OUT = f"Too many wrong passwords. Signing in with this username is locked here for {MINUTES} minutes."
+
+
+class SignInForm(AuthenticationForm):
+    """Username and password. What it answers does not tell whether there is such a person."""
+
+    def get_invalid_login_error(self) -> ValidationError:
+        # Set by axes, which counts alike for usernames that exist and that do not.
+        if getattr(self.request, "axes_locked_out", False):
+            return ValidationError(LOCKED_OUT, code="locked_out")
+        return super().get_invalid_login_error()
+
+
+class CodeForm(forms.Form):
+    """A code of the authenticator app, or a recovery code, however it is spaced."""
+
+    code = forms.CharField(
+        max_length=20,
+        widget=UnfoldAdminTextInputWidget(
+            attrs={"autocomplete": "one-time-code", "autofocus": "", "autocapitalize": "none", "spellcheck": "false"}
+        ),
+    )
+
+    def clean_code(self) -> str:
+        code: str = self.cleaned_data["code"]
+        return "".join(code.split()).replace("-", "").lower()

@@ -1,0 +1,296 @@
+"""Signing in to the back office: the password, the second factor, the lock-out, and how long it lasts."""
+
+import re
+import time
+from base64 import b32decode
+from datetime import timedelta
+from urllib.parse import quote
+
+import pytest
+import time_machine
+from django.contrib.auth.models import User
+from django.http import HttpResponse
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+from django_otp.oath import totp
+from django_otp.plugins.otp_static.models import StaticToken
+from django_otp.plugins.otp_totp.models import TOTPDevice
+
+from loyalty.models import StaffChange
+
+pytestmark = pytest.mark.django_db
+
+PASSWORD = "a long password"
+HOME, LOGIN = "/admin/", "/admin/login/"
+CODE_PAGE, NEW_PAGE = "/admin/second-factor/", "/admin/second-factor/new/"
+
+
+@pytest.fixture(autouse=True)
+def quick_passwords(settings) -> None:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture
+def meera() -> User:
+    return User.objects.create_superuser("meera", password=PASSWORD)
+
+
+@pytest.fixture
+def second_factor(settings) -> None:
+    settings.STAFF_SECOND_FACTOR = True
+
+
+def give_password(client: Client, password: str = PASSWORD, *, username: str = "meera", **options: str) -> HttpResponse:
+    return client.post(LOGIN, {"username": username, "password": password}, **options)
+
+
+def code_now(device: TOTPDevice, *, steps: int = 0) -> str:
+    return f"{totp(device.bin_key, t0=-30 * steps):06d}"
+
+
+def with_device(user: User) -> TOTPDevice:
+    return TOTPDevice.objects.create(user=user, name="app", confirmed=True)
+
+
+def text_of(page: HttpResponse) -> str:
+    return page.content.decode()
+
+
+def signed_in(client: Client) -> bool:
+    return client.get(HOME).status_code == 200
+
+
+# The second factor
+
+
+def test_the_first_sign_in_sets_up_the_second_factor_and_shows_recovery_codes_once(
+    meera: User, second_factor: None
+) -> None:
+    client = Client()
+    give_password(client)
+    page = client.get(HOME, follow=True)
+    assert page.redirect_chain[-1] == (f"{NEW_PAGE}?next=%2Fadmin%2F", 302)
+    key = b32decode(re.search(r'id="key">([A-Z2-7 ]+)<', text_of(page)).group(1).replace(" ", ""))
+    assert 'src="data:image/svg+xml' in text_of(page)
+    assert not TOTPDevice.objects.exists()
+
+    page = client.post(NEW_PAGE, {"code": f"{totp(key):06d}"})
+    codes = re.findall(r'<code class="font-semibold text-important">(\w{8})</code>', text_of(page))
+    assert (page.status_code, len(set(codes))) == (200, 10)
+    assert "no-store" in page["Cache-Control"]
+    assert set(codes) == set(StaticToken.objects.filter(device__user=meera).values_list("token", flat=True))
+    assert signed_in(client)
+    assert client.get(NEW_PAGE)["Location"] == HOME
+    change = StaffChange.objects.get(subject="auth.user")
+    assert (change.action, change.made_by, change.before, change.after) == (
+        "second factor set up",
+        "meera",
+        {"second factor": False},
+        {"second factor": True},
+    )
+
+
+def test_a_wrong_first_code_sets_up_nothing(meera: User, second_factor: None) -> None:
+    client = Client()
+    give_password(client)
+    key_page = text_of(client.get(NEW_PAGE))
+    page = client.post(NEW_PAGE, {"code": "000000"})
+    assert "This code is not right." in text_of(page)
+    assert re.search(r'id="key">.*?<', key_page).group() in text_of(page)
+    assert not TOTPDevice.objects.exists()
+    assert not StaticToken.objects.exists()
+    assert not StaffChange.objects.exists()
+    assert not signed_in(client)
+
+
+def test_the_password_alone_opens_no_page_once_a_device_is_set_up(meera: User, second_factor: None) -> None:
+    device = with_device(meera)
+    client = Client()
+    give_password(client)
+    wanted = reverse("admin:loyalty_org_changelist") + "?q=1"
+    page = client.get(wanted, follow=True)
+    assert page.redirect_chain[-1] == (f"{CODE_PAGE}?next={quote(wanted, safe='')}", 302)
+    # A thief of the password cannot set up a device of their own.
+    assert client.get(NEW_PAGE).status_code == 302
+    assert client.post(NEW_PAGE, {"code": "123456"}).status_code == 302
+    assert list(TOTPDevice.objects.all()) == [device]
+
+    page = client.post(page.redirect_chain[-1][0], {"code": code_now(device)})
+    assert page["Location"] == wanted
+    assert signed_in(client)
+
+
+def test_a_code_works_once(meera: User, second_factor: None) -> None:
+    device = with_device(meera)
+    code = code_now(device)
+    for expected in (302, 200):
+        client = Client()
+        give_password(client)
+        assert client.post(CODE_PAGE, {"code": code}).status_code == expected
+
+
+def test_a_recovery_code_lets_in_once(meera: User, second_factor: None) -> None:
+    with_device(meera)
+    codes = meera.staticdevice_set.create(name="recovery codes").token_set
+    codes.create(token="abcd2345")
+    codes.create(token="efgh2345")
+    client = Client()
+    give_password(client)
+    page = client.post(CODE_PAGE, {"code": " ABCD 2345 "}, follow=True)
+    assert "That recovery code is used up; you have 1 left." in text_of(page)
+    assert signed_in(client)
+    again = Client()
+    give_password(again)
+    assert "This code is not right." in text_of(again.post(CODE_PAGE, {"code": "abcd2345"}))
+
+
+def test_wrong_codes_are_slowed_down(meera: User, second_factor: None) -> None:
+    device = with_device(meera)
+    client = Client()
+    give_password(client)
+    start = time.time()
+
+    def answer_after(seconds: float, code: str | None = None) -> HttpResponse:
+        with time_machine.travel(start + seconds, tick=False):
+            return client.post(CODE_PAGE, {"code": code or code_now(device)})
+
+    for seconds in (0, 10):
+        assert "This code is not right." in text_of(answer_after(seconds, "000000"))
+    assert "Too many wrong codes. Try again in 2 seconds." in text_of(answer_after(10.5))
+    assert answer_after(13).status_code == 302
+
+
+@pytest.mark.parametrize("address", ["https://evil.example/", "//evil.example", "javascript:alert(1)", "\\\\evil", ""])
+def test_nobody_is_led_to_another_site(meera: User, second_factor: None, address: str) -> None:
+    device = with_device(meera)
+    client = Client()
+    give_password(client)
+    page = client.post(f"{CODE_PAGE}?next={quote(address, safe='')}", {"code": code_now(device)})
+    assert page["Location"] == HOME
+
+
+@pytest.mark.parametrize("page", [CODE_PAGE, NEW_PAGE])
+def test_the_pages_of_the_second_factor_ask_for_the_password_first(second_factor: None, page: str) -> None:
+    assert Client().get(page)["Location"] == f"{LOGIN}?next=%2Fadmin%2F"
+    assert Client().post(page, {"code": "123456"})["Location"] == f"{LOGIN}?next=%2Fadmin%2F"
+
+
+def test_who_cannot_give_the_second_factor_can_sign_out(meera: User, second_factor: None) -> None:
+    client = Client()
+    give_password(client)
+    assert client.get("/admin/second-factor/leave/").status_code == 405
+    assert client.post("/admin/second-factor/leave/")["Location"] == LOGIN
+    assert "_auth_user_id" not in client.session
+
+
+def test_a_post_without_the_csrf_token_is_refused(meera: User, second_factor: None) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(meera)
+    for address in (CODE_PAGE, NEW_PAGE, "/admin/second-factor/leave/"):
+        assert client.post(address, {"code": "123456"}).status_code == 403
+
+
+def test_where_the_second_factor_is_off_the_password_is_enough(meera: User) -> None:
+    client = Client()
+    assert give_password(client).status_code == 302
+    assert signed_in(client)
+
+
+# The lock-out
+
+
+def test_five_wrong_passwords_lock_the_username_from_that_address(meera: User) -> None:
+    client = Client()
+    tries = [give_password(client, "wrong") for _ in range(5)]
+    assert [each.status_code for each in tries] == [200, 200, 200, 200, 429]
+    locked = give_password(client)
+    assert locked.status_code == 429
+    assert "Signing in with this username is locked here for 15 minutes." in text_of(locked)
+    assert not signed_in(client)
+    # Neither another address nor another username is locked.
+    assert give_password(Client(), REMOTE_ADDR="203.0.113.9").status_code == 302
+    assert give_password(Client(), "wrong", username="ravi").status_code == 200
+
+
+def test_the_lock_ends_after_fifteen_minutes(meera: User) -> None:
+    for _ in range(6):
+        give_password(Client(), "wrong")
+    with time_machine.travel(timezone.now() + timedelta(minutes=14)):
+        assert give_password(Client()).status_code == 429
+    with time_machine.travel(timezone.now() + timedelta(minutes=16)):
+        assert give_password(Client()).status_code == 302
+
+
+def test_the_right_password_forgets_the_wrong_ones(meera: User) -> None:
+    for _ in range(2):
+        for _ in range(4):
+            assert give_password(Client(), "wrong").status_code == 200
+        assert give_password(Client()).status_code == 302
+
+
+def test_a_forged_forwarding_header_does_not_escape_the_lock(meera: User) -> None:
+    for number in range(5):
+        give_password(Client(), "wrong", HTTP_X_FORWARDED_FOR=f"203.0.113.{number}", HTTP_USER_AGENT=f"agent {number}")
+    assert give_password(Client(), HTTP_X_FORWARDED_FOR="203.0.113.77").status_code == 429
+
+
+def test_a_username_that_nobody_has_is_answered_as_one_that_somebody_has(meera: User) -> None:
+    def answers(username: str) -> list[tuple[int, str]]:
+        pages = [give_password(Client(), "wrong", username=username) for _ in range(6)]
+        return [(page.status_code, re.sub(r'value="[^"]*"', "", text_of(page))) for page in pages]
+
+    assert answers("meera") == answers("nobody")
+
+
+# Sessions
+
+
+def test_a_sign_in_ends_after_thirty_minutes_without_a_page(meera: User) -> None:
+    client = Client()
+    give_password(client)
+    start = timezone.now()
+    for minutes in (29, 58):
+        with time_machine.travel(start + timedelta(minutes=minutes)):
+            assert signed_in(client)
+    with time_machine.travel(start + timedelta(minutes=89)):
+        assert not signed_in(client)
+    assert not signed_in(client)
+
+
+def test_a_sign_in_ends_after_twelve_hours_however_busy(meera: User) -> None:
+    client = Client()
+    give_password(client)
+    start = timezone.now()
+    for quarters in range(1, 48):
+        with time_machine.travel(start + timedelta(minutes=15 * quarters)):
+            assert signed_in(client)
+    with time_machine.travel(start + timedelta(hours=12, minutes=1)):
+        assert not signed_in(client)
+
+
+def test_a_session_left_between_password_and_code_ends_too(meera: User, second_factor: None) -> None:
+    device = with_device(meera)
+    client = Client()
+    give_password(client)
+    with time_machine.travel(timezone.now() + timedelta(minutes=31)):
+        assert client.post(CODE_PAGE, {"code": code_now(device)})["Location"].startswith(LOGIN)
+        assert not signed_in(client)
+
+
+def test_the_cookie_ends_with_the_browser_and_is_not_for_scripts(meera: User, settings) -> None:
+    client = Client()
+    cookie = give_password(client).cookies["sessionid"]
+    assert (cookie["expires"], cookie["max-age"]) == ("", "")
+    assert (cookie["httponly"], cookie["samesite"], cookie["secure"]) == (True, "Lax", "")
+
+
+def test_a_new_password_signs_out_the_other_sessions(meera: User) -> None:
+    here, there = Client(), Client()
+    give_password(here)
+    give_password(there)
+    new = "another long password"
+    values = {"old_password": PASSWORD, "new_password1": new, "new_password2": new}
+    assert here.post("/admin/password_change/", values).status_code == 302
+    assert signed_in(here)
+    assert not signed_in(there)

@@ -214,6 +214,7 @@ UNFOLD = {
     "SHOW_BACK_BUTTON": True,
     "STYLES": [lambda request: static("backoffice/style.css")],
     "LOGIN": {"form": "loyalty.signin.forms.SignInForm"},
+    "DASHBOARD_CALLBACK": "reversals.admin.home.dashboard",
     "SIDEBAR": {"navigation": "reversals.admin.navigation.sections"},
 }
 

@@ -4,9 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from difflib import get_close_matches
+from enum import StrEnum
 from typing import Generic, TypeVar
 
-from loyalty.points import InvalidPoints, PointsNotPositive, read_points
+from loyalty.points import InvalidPoints, PointsNotPositive, read_points, written
+
+STATUSES = ("ACTIVE", "FRAUD", "DEACTIVATED", "MERGED")
+DIALECTS = ("documented", "engine")
 
 T = TypeVar("T", covariant=True)
 
@@ -26,7 +30,7 @@ class EmfKey(Generic[T]):
     org_only: bool = False
 
 
-def _yes_no(text: str) -> bool:
+def yes_no(text: str) -> bool:
     match text.strip().lower():
         case "yes" | "true" | "on" | "1":
             return True
@@ -35,16 +39,20 @@ def _yes_no(text: str) -> bool:
     raise ValueError("expected yes or no")
 
 
-def _whole(lowest: int, highest: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if text.isascii() and text.isdigit() and len(text) <= 10 and lowest <= int(text) <= highest:
+@dataclass(frozen=True)
+class Whole:
+    """Reads whole numbers within limits, which the edit form shows too."""
+
+    lowest: int
+    highest: int
+
+    def __call__(self, text: str) -> int:
+        if text.isascii() and text.isdigit() and len(text) <= 10 and self.lowest <= int(text) <= self.highest:
             return int(text)
-        raise ValueError(f"expected a whole number from {lowest} to {highest}")
-
-    return read
+        raise ValueError(f"expected a whole number from {self.lowest} to {self.highest}")
 
 
-def _points(text: str) -> Decimal:
+def points(text: str) -> Decimal:
     try:
         return read_points(text)
     except PointsNotPositive:
@@ -55,17 +63,17 @@ def _points(text: str) -> Decimal:
         raise ValueError(f"expected points of 0 or more, {error}") from error
 
 
-def _statuses(text: str) -> frozenset[str]:
-    statuses = frozenset(status.strip().upper() for status in text.split(",") if status.strip())
-    if unknown := statuses - {"ACTIVE", "FRAUD", "DEACTIVATED", "MERGED"}:
+def statuses(text: str) -> frozenset[str]:
+    named = frozenset(status.strip().upper() for status in text.split(",") if status.strip())
+    if unknown := named - set(STATUSES):
         raise ValueError(f"expected ACTIVE, FRAUD, DEACTIVATED or MERGED, with commas; not {min(unknown)}")
-    if not statuses:
+    if not named:
         raise ValueError("expected at least one status")
-    return statuses
+    return named
 
 
-def _dialect(text: str) -> str:
-    if text in {"documented", "engine"}:
+def dialect(text: str) -> str:
+    if text in DIALECTS:
         return text
     raise ValueError("expected documented or engine")
 
@@ -75,37 +83,37 @@ def _unset_or(read: Callable[[str], T]) -> Callable[[str], T | None]:
     return read
 
 
-_DAYS = _whole(1, 36_500)
+_DAYS = Whole(1, 36_500)
 
 ALLOW_REVERSAL = EmfKey(
-    "Allow_points_redemption_reversal", _yes_no, False, "Redeemed points can be reversed. The switch."
+    "Allow_points_redemption_reversal", yes_no, False, "Redeemed points can be reversed. The switch."
 )
-PAUSED = EmfKey("Reversal_paused", _yes_no, False, "While yes, every reversal is answered 898: try later.", True)
+PAUSED = EmfKey("Reversal_paused", yes_no, False, "While yes, every reversal is answered 898: try later.", True)
 WINDOW_DAYS = EmfKey(
     "Reversal_window_days", _unset_or(_DAYS), None, "How many days after the redemption a reversal is possible."
 )
 LIMIT_COUNT = EmfKey(
     "Reversal_limit_count",
-    _unset_or(_whole(0, 10**9)),
+    _unset_or(Whole(0, 10**9)),
     None,
     "How many reversals a customer may have within Reversal_limit_days.",
 )
 LIMIT_POINTS = EmfKey(
     "Reversal_limit_points",
-    _unset_or(_points),
+    _unset_or(points),
     None,
     "How many points a customer may be given back within Reversal_limit_days.",
 )
 LIMIT_DAYS = EmfKey("Reversal_limit_days", _DAYS, 30, "The rolling period of the two limits, in days.")
 DUPLICATE_WINDOW_SECONDS = EmfKey(
     "Reversal_duplicate_window_seconds",
-    _whole(0, 31_536_000),
+    Whole(0, 31_536_000),
     60,
     "How long the same request without an Idempotency-Key is refused as a duplicate; 0 turns it off.",
 )
 BLOCKED_STATUSES = EmfKey(
     "Reversal_blocked_statuses",
-    _statuses,
+    statuses,
     frozenset({"FRAUD", "DEACTIVATED"}),
     "Customer statuses that cannot be reversed to.",
 )
@@ -116,21 +124,21 @@ REISSUE_DAYS = EmfKey(
     "Expired points, and points that came from no lot, come back as a new lot valid this many days.",
 )
 APPROVAL_POINTS = EmfKey(
-    "Reversal_approval_points", _unset_or(_points), None, "A manual reversal of more than this needs a second person."
+    "Reversal_approval_points", _unset_or(points), None, "A manual reversal of more than this needs a second person."
 )
 APPROVAL_DAYS = EmfKey(
     "Reversal_approval_days", _DAYS, 7, "How many days a request for approval waits for the second person.", True
 )
 ERROR_DIALECT = EmfKey(
     "Reversal_error_dialect",
-    _dialect,
+    dialect,
     "documented",
     "engine answers refusals with HTTP 200 and the loyalty engine's codes, for clients written against it.",
     True,
 )
 CROSS_MEMBER_REDEMPTION = EmfKey(
     "Enable_cross_member_redemption",
-    _yes_no,
+    yes_no,
     False,
     "A member of a customer group redeems the points of all its active members. For redemptions, not reversals.",
     True,
@@ -166,6 +174,20 @@ def known_key(name: str) -> EmfKey[object]:
     )
 
 
+def in_words(value: object) -> str:
+    """A value for a person to read, as it would be stored; `not set` where there is none."""
+    match value:
+        case None:
+            return "not set"
+        case bool():
+            return "yes" if value else "no"
+        case Decimal():
+            return written(value)
+        case frozenset():
+            return ",".join(sorted(value))
+    return str(value)
+
+
 def check_value(key: EmfKey[object], text: str, *, for_program: bool) -> None:
     """Refuses, with InvalidSetting, a text that the key cannot be set to there."""
     if for_program and key.org_only:
@@ -174,6 +196,16 @@ def check_value(key: EmfKey[object], text: str, *, for_program: bool) -> None:
         key.read(text)
     except ValueError as error:
         raise InvalidSetting(f"{key.name} cannot be {text!r}: {error}") from error
+
+
+class ReversalState(StrEnum):
+    """Whether an org's redemptions can be reversed at present, in one word for staff."""
+
+    ON = "on"
+    PARTLY = "on for some programs"
+    OFF = "off"
+    PAUSED = "paused"
+    BROKEN = "a setting is broken"
 
 
 class EmfSettings:
@@ -197,6 +229,16 @@ class EmfSettings:
         except ValueError as error:
             raise InvalidSetting(f"the stored value {text!r} of {key.name} is not valid: {error}") from error
 
+    def text(self, key: EmfKey[object], program_id: int | None = None) -> str | None:
+        """What is stored for just this place, valid or not; None where nothing is."""
+        return self._stored.get((program_id, key.name))
+
+    def with_text(self, key: EmfKey[object], program_id: int | None, text: str) -> "EmfSettings":
+        """The settings as they would be with this text stored there; an empty text removes what is stored."""
+        place = (program_id, key.name)
+        others = {stored: value for stored, value in self._stored.items() if stored != place}
+        return EmfSettings(others | {place: text} if text else others)
+
     def check(self) -> None:
         """Raises InvalidSetting, naming the first stored value that cannot be read, in the registry's order."""
         order = list(REGISTRY)
@@ -207,5 +249,21 @@ class EmfSettings:
 
     def allows_reversal_somewhere(self) -> bool:
         """Whether the switch is on for the org or for any program of it."""
+        return any(self._switches())
+
+    def state(self) -> ReversalState:
+        """What stands in the way of reversals first, else where the switch is on."""
+        try:
+            self.check()
+        except InvalidSetting:
+            return ReversalState.BROKEN
+        if self.get(PAUSED):
+            return ReversalState.PAUSED
+        switches = self._switches()
+        if all(switches):
+            return ReversalState.ON
+        return ReversalState.PARTLY if any(switches) else ReversalState.OFF
+
+    def _switches(self) -> list[bool]:
         places = {program_id for program_id, _ in self._stored} | {None}
-        return any(self.get(ALLOW_REVERSAL, program_id) for program_id in places)
+        return [self.get(ALLOW_REVERSAL, program_id) for program_id in places]

@@ -90,6 +90,15 @@ def settings_of(org_id: int) -> EmfSettings:
     return EmfSettings({(program_id, key): value for program_id, key, value in rows})
 
 
+def settings_of_orgs(org_ids: Collection[int]) -> dict[int, EmfSettings]:
+    """The stored settings of each of the orgs."""
+    stored: dict[int, dict[tuple[int | None, str], str]] = {org_id: {} for org_id in org_ids}
+    rows = EmfSetting.objects.filter(org_id__in=org_ids).values_list("org_id", "program_id", "key", "value")
+    for org_id, program_id, key, value in rows:
+        stored[org_id][program_id, key] = value
+    return {org_id: EmfSettings(texts) for org_id, texts in stored.items()}
+
+
 def lock_redemption(
     *,
     org_id: int,

@@ -9,7 +9,14 @@ from django.utils import timezone
 
 from loyalty.credentials import SHORTEST_SECRET, keyed_digest, md5_form, new_secret
 from loyalty.emf import check_value, known_key
-from loyalty.models import ApiClient, ApiSecret, EmfChange, EmfSetting, EventName, Org, Program, Webhook
+from loyalty.models import ApiClient, ApiSecret, EmfChange, EmfSetting, EventName, Org, Program, ReasonCode, Webhook
+
+FIRST_REASON_CODES = {
+    "GOODS_RETURNED": "The customer returned what was bought.",
+    "WRONG_REDEMPTION": "The points were redeemed by mistake.",
+    "GOODWILL": "Given back as a courtesy.",
+    "OTHER": "Another reason, which the note says.",
+}
 
 
 class NotPossible(ValueError):
@@ -34,13 +41,23 @@ def find_program(org: Org, public_id: int) -> Program:
 
 @transaction.atomic
 def create_org(*, org_id: int, name: str, country: str, v2_enabled: bool) -> Org:
-    """A new active org. Raises NotPossible if the id is taken, ValidationError on a wrong value."""
+    """A new active org with the first reason codes.
+
+    Raises NotPossible if the id is taken, ValidationError on a wrong value.
+    """
     if Org.objects.filter(id=org_id).exists():
         raise NotPossible(f"there is already an org {org_id}")
     org = Org(id=org_id, name=name.strip(), country=country, v2_enabled=v2_enabled)
     org.full_clean()
     org.save(force_insert=True)
+    add_first_reason_codes(org)
     return org
+
+
+def add_first_reason_codes(org: Org) -> None:
+    """Gives a new org the reasons for reversals by hand that it begins with; it may change them."""
+    for code, meaning in FIRST_REASON_CODES.items():
+        ReasonCode.objects.create(org=org, code=code, meaning=meaning)
 
 
 @transaction.atomic

@@ -1,12 +1,16 @@
-"""EMF settings: the switch and its companions, changed with a ticket and a reason."""
+"""EMF settings and their history as lists; an org's page of all its settings is where they are changed."""
 
 from typing import Any
 
 from django import forms
 from django.contrib import admin
+from django.db import models
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
-from loyalty.admin.base import BackOfficeAdmin, ReadOnly, Undeletable
+from loyalty.admin.base import BackOfficeAdmin, OneOrg, ReadOnly, Undeletable
 from loyalty.emf import REGISTRY, InvalidSetting, check_value, known_key
 from loyalty.models import EmfChange, EmfSetting
 from loyalty.service import set_emf
@@ -18,10 +22,13 @@ class EmfSettingForm(forms.ModelForm):
     value = forms.CharField(
         max_length=500,
         required=False,
+        widget=UnfoldAdminTextInputWidget,
         help_text="Empty: remove it, so that the org's value or the default is in force again.",
     )
-    ticket = forms.CharField(max_length=100, help_text="The ticket that asks for this change.")
-    reason = forms.CharField(max_length=500, widget=forms.Textarea(attrs={"rows": 2}))
+    ticket = forms.CharField(
+        max_length=100, widget=UnfoldAdminTextInputWidget, help_text="The ticket that asks for this change."
+    )
+    reason = forms.CharField(max_length=500, widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}))
 
     class Meta:
         model = EmfSetting
@@ -42,15 +49,35 @@ class EmfSettingForm(forms.ModelForm):
         return values
 
 
+class OfKey(admin.SimpleListFilter):
+    """The changes of one key. The keys come from the registry: asking the table would read all of it."""
+
+    title = "key"
+    parameter_name = "key"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, name) for name in REGISTRY]
+
+    def queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> models.QuerySet[Any]:
+        return queryset.filter(key=self.value()) if self.value() else queryset
+
+
 @admin.register(EmfSetting)
 class EmfSettingAdmin(Undeletable, BackOfficeAdmin):
     form = EmfSettingForm
-    list_display = ["org", "program", "key", "value", "meaning"]
-    list_filter = ["key"]
+    list_display = ["key", "value", "org_page", "program", "meaning"]
+    list_filter = [OneOrg, OfKey]
     list_select_related = ["org", "program"]
+    search_fields = ["key", "value", "=program__public_id"]
+    ordering = ["key", "id"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: EmfSetting | None = None) -> list[str]:
         return [] if obj is None else ["org", "program", "key", "meaning"]
+
+    @admin.display(description="org, with all its settings")
+    def org_page(self, setting: EmfSetting) -> str:
+        address = reverse("admin:org_emf", args=[setting.org_id])
+        return format_html('<a class="text-link underline" href="{}">{}</a>', address, setting.org)
 
     @admin.display(description="what it does")
     def meaning(self, setting: EmfSetting) -> str:
@@ -72,7 +99,7 @@ class EmfSettingAdmin(Undeletable, BackOfficeAdmin):
 
 @admin.register(EmfChange)
 class EmfChangeAdmin(ReadOnly, BackOfficeAdmin):
-    list_display = ["changed_at", "org", "program", "key", "old_value", "new_value", "ticket", "reason", "changed_by"]
-    list_filter = ["key"]
-    list_select_related = ["org", "program"]
-    ordering = ["-id"]
+    list_display = ["changed_at", "key", "old_value", "new_value", "program", "ticket", "reason", "changed_by"]
+    list_filter = [OneOrg, OfKey]
+    list_select_related = ["program"]
+    ordering = ["-changed_at", "-id"]

@@ -1,25 +1,105 @@
 """Orgs, their programs, and the reasons that each org gives for reversals by hand."""
 
-from django.contrib import admin
-from django.http import HttpRequest
+from typing import Any
 
-from loyalty.admin.base import ReasonedAdmin
-from loyalty.models import Org, Program, ReasonCode
+from django import forms
+from django.contrib import admin
+from django.db import models
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from unfold.decorators import display
+
+from loyalty.admin import switching
+from loyalty.admin.base import OneOrg, ReasonedAdmin, ReasonedForm
+from loyalty.changes import record_change
+from loyalty.emf import EmfSettings, ReversalState
+from loyalty.models import Org, OrgAccess, Program, ReasonCode
+from loyalty.service import add_first_reason_codes
+
+
+class OrgForm(ReasonedForm):
+    """An org, whose id is a positive number."""
+
+    def clean_id(self) -> int:
+        org_id: int = self.cleaned_data["id"]
+        if org_id < 1:
+            raise forms.ValidationError("Expected a positive whole number.")
+        return org_id
 
 
 @admin.register(Org)
 class OrgAdmin(ReasonedAdmin):
+    """A new org begins with reason codes, and its maker may work on it."""
+
+    form = OrgForm
     org_path = "pk"
-    list_display = ["id", "name", "country", "v2_enabled", "is_active"]
+    list_display = ["id", "name", "reversals", "emf_settings", "country", "v2_enabled", "is_active"]
+    list_display_links = ["id", "name"]
     search_fields = ["=id", "name"]
+    ordering = ["id"]
+    actions = [switching.turn_on, switching.turn_off, switching.pause, switching.end_pause]
+
+    def has_switch_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("loyalty.change_emfsetting")
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
+        return super().get_queryset(request).prefetch_related("emfsetting_set")
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        return [name for name in self.list_display if self._may_see(request, name)]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Org | None = None) -> list[str]:
-        return [] if obj is None else ["id"]
+        shown = ["id", "reversals", "emf_settings", "created_at"]
+        return [] if obj is None else [name for name in shown if self._may_see(request, name)]
+
+    def _may_see(self, request: HttpRequest, name: str) -> bool:
+        return name not in {"reversals", "emf_settings"} or request.user.has_perm("loyalty.view_emfsetting")
+
+    @display(
+        description="reversals",
+        label={
+            ReversalState.ON: "success",
+            ReversalState.PARTLY: "info",
+            ReversalState.PAUSED: "warning",
+            ReversalState.BROKEN: "danger",
+        },
+    )
+    def reversals(self, org: Org) -> str:
+        stored = {(setting.program_id, setting.key): setting.value for setting in org.emfsetting_set.all()}
+        return EmfSettings(stored).state()
+
+    @admin.display(description="EMF settings")
+    def emf_settings(self, org: Org) -> str:
+        address = reverse("admin:org_emf", args=[org.pk])
+        return format_html('<a class="text-link underline" href="{}">Settings of {}</a>', address, org.name)
+
+    def save_model(self, request: HttpRequest, obj: Org, form: OrgForm, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if change:
+            return
+        add_first_reason_codes(obj)
+        if not request.user.is_superuser:
+            _give_access(request.user, obj, form.cleaned_data["reason"])
+
+
+def _give_access(maker: Any, org: Org, reason: str) -> None:
+    """Lets who made the org work on it."""
+    record_change(
+        OrgAccess.objects.create(user=maker, org=org),
+        org=org,
+        action="added",
+        made_by=maker.get_username(),
+        reason=reason,
+        before={},
+        after={"user": maker.get_username(), "org": org.id},
+    )
 
 
 @admin.register(Program)
 class ProgramAdmin(ReasonedAdmin):
     list_display = ["public_id", "name", "org", "is_active"]
+    list_filter = [OneOrg]
     list_select_related = ["org"]
     search_fields = ["=public_id", "name"]
 
@@ -30,8 +110,10 @@ class ProgramAdmin(ReasonedAdmin):
 @admin.register(ReasonCode)
 class ReasonCodeAdmin(ReasonedAdmin):
     list_display = ["code", "meaning", "org", "is_active"]
+    list_filter = [OneOrg]
     list_select_related = ["org"]
-    search_fields = ["=code"]
+    search_fields = ["=code", "meaning"]
+    ordering = ["code", "id"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: ReasonCode | None = None) -> list[str]:
         return [] if obj is None else ["org", "code"]

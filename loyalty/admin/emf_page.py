@@ -1,0 +1,256 @@
+"""The EMF settings of one org on one page: what is in force and why, and the form that changes one of them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.contrib.admin.sites import site
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponseBase
+from django.shortcuts import get_object_or_404, redirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from unfold.widgets import (
+    UnfoldAdminCheckboxSelectMultipleWidget,
+    UnfoldAdminDecimalFieldWidget,
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldAdminTextInputWidget,
+)
+
+from loyalty import emf
+from loyalty.access import orgs_of
+from loyalty.contradictions import contradictions
+from loyalty.emf import REGISTRY, EmfKey, EmfSettings, InvalidSetting, Whole, check_value, in_words
+from loyalty.models import EmfChange, Org, Program
+from loyalty.selectors import programs_of, settings_of
+from loyalty.service import NotPossible, set_emf
+
+CHANGES_SHOWN = 20
+CHOICES: dict[Callable[[str], object], tuple[str, ...]] = {emf.yes_no: ("yes", "no"), emf.dialect: emf.DIALECTS}
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A setting's value at one place, in words; `problem` says what is wrong with a stored one that is broken."""
+
+    words: str
+    source: str
+    problem: str = ""
+    program: Program | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One key of the registry as it stands for an org and for the programs with values of their own."""
+
+    key: EmfKey[object]
+    value: Value
+    of_programs: list[Value]
+
+
+def value_at(settings: EmfSettings, key: EmfKey[object], program: Program | None = None) -> Value:
+    """What is in force there, and whether the program, the org or the default says so."""
+    source = "default" if settings.text(key) is None else "org"
+    if program is not None and settings.text(key, program.id) is not None:
+        source = "program"
+    try:
+        return Value(in_words(settings.get(key, program.id if program else None)), source, program=program)
+    except InvalidSetting as error:
+        return Value("broken", source, str(error), program)
+
+
+def value_field(key: EmfKey[object]) -> forms.Field:
+    """The form field for the key's kind of value; empty stands for no value at this place."""
+    options: dict[str, Any] = {
+        "label": key.name,
+        "required": False,
+        "help_text": f"{key.meaning} Empty: the org's value is in force, or else the default, {in_words(key.default)}.",
+    }
+    if isinstance(key.read, Whole):
+        limits: dict[str, Any] = {"min_value": key.read.lowest, "max_value": key.read.highest}
+        return forms.IntegerField(widget=UnfoldAdminIntegerFieldWidget, **limits, **options)
+    if key.read is emf.points:
+        digits: dict[str, Any] = {"min_value": 0, "max_digits": 15, "decimal_places": 3}
+        return forms.DecimalField(widget=UnfoldAdminDecimalFieldWidget(attrs={"step": "0.001"}), **digits, **options)
+    if key.read is emf.statuses:
+        choices = [(status, status) for status in emf.STATUSES]
+        return forms.MultipleChoiceField(choices=choices, widget=UnfoldAdminCheckboxSelectMultipleWidget, **options)
+    choices = [("", "not set"), *((choice, choice) for choice in CHOICES[key.read])]
+    return forms.ChoiceField(choices=choices, widget=UnfoldAdminSelectWidget, **options)
+
+
+class ValueForm(forms.Form):
+    """One value of one key, for the org or one of its programs, with the ticket and the reason for it.
+
+    What works against the change is shown as sentences to be ticked, which the form then takes as "save anyway".
+    """
+
+    program = forms.ChoiceField(label="For", required=False, widget=UnfoldAdminSelectWidget)
+    ticket = forms.CharField(
+        max_length=100, widget=UnfoldAdminTextInputWidget, help_text="The ticket that asks for this change."
+    )
+    reason = forms.CharField(
+        max_length=500,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}),
+        help_text="Why. It is kept with the change for ever.",
+    )
+    field_order = ["program", "value"]
+
+    def __init__(
+        self, key: EmfKey[object], settings: EmfSettings, programs: Mapping[int, Program], *args: Any, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.key, self.settings = key, settings
+        self.programs = {str(program.public_id): program for program in programs.values()}
+        self.fields["value"] = value_field(key)
+        if key.org_only or not self.programs:
+            del self.fields["program"]
+        else:
+            choices = [("", "the whole org"), *((public_id, str(each)) for public_id, each in self.programs.items())]
+            self.fields["program"].choices = choices  # type: ignore[attr-defined]
+        self.order_fields(self.field_order)
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or {}
+        if "value" not in values or self.errors.get("program"):
+            return values
+        values["program"] = program = self.programs.get(values.get("program", ""))
+        values["value"] = text = as_text(values["value"])
+        program_id = program.id if program else None
+        if text == (self.settings.text(self.key, program_id) or ""):
+            self.add_error("value", f"Nothing would change: it is {text or 'not set'} there already.")
+            return values
+        try:
+            if text:
+                check_value(self.key, text, for_program=program is not None)
+        except InvalidSetting as error:
+            self.add_error("value", str(error))
+            return values
+        self._ask_about_contradictions(program_id, text)
+        return values
+
+    def _ask_about_contradictions(self, program_id: int | None, text: str) -> None:
+        names = {program.id: str(program) for program in self.programs.values()}
+        as_saved = self.settings.with_text(self.key, program_id, text)
+        found = contradictions(as_saved, names, key=self.key, program_id=program_id)
+        if not found:
+            return
+        widget = UnfoldAdminCheckboxSelectMultipleWidget()
+        choices = [(sentence, sentence) for sentence in found]
+        self.fields["anyway"] = forms.MultipleChoiceField(label="Save anyway", choices=choices, widget=widget)
+        if not set(found) <= set(self["anyway"].data or []):
+            self.add_error("anyway", "This works against the change. To save it anyway, tick each sentence.")
+
+
+def as_text(value: Any) -> str:
+    """A cleaned value as a setting stores it; empty where there is none."""
+    if isinstance(value, list):
+        return ",".join(value)
+    return "" if value is None else in_words(value)
+
+
+def settings_page(request: HttpRequest, org_id: int) -> HttpResponseBase:
+    """All settings of the org, with what works against each other and the newest changes."""
+    org = _org(request, org_id, "loyalty.view_emfsetting")
+    settings, programs = settings_of(org.id), programs_of(org.id)
+    names = {program.id: str(program) for program in programs.values()}
+    found = [each for key in REGISTRY.values() for each in contradictions(settings, names, key=key)]
+    return _page(
+        request,
+        "admin/loyalty/emf.html",
+        org,
+        title=f"EMF settings of {org}",
+        settings=[_setting(settings, key, programs) for key in REGISTRY.values()],
+        switches=[(key, value_at(settings, key)) for key in (emf.ALLOW_REVERSAL, emf.PAUSED)],
+        contradictions=dict.fromkeys(found),
+        changes=_changes(request, org),
+    )
+
+
+def change_page(request: HttpRequest, org_id: int, name: str) -> HttpResponseBase:
+    """The form for one key. `?program=` and `?value=` fill it in; nothing is saved without ticket and reason."""
+    org = _org(request, org_id, "loyalty.change_emfsetting")
+    if name not in REGISTRY:
+        raise Http404(f"{name} is no EMF setting")
+    key, settings, programs = REGISTRY[name], settings_of(org.id), programs_of(org.id)
+    asked = _asked(request, key, settings, programs)
+    form = ValueForm(key, settings, programs, request.POST if request.method == "POST" else None, initial=asked)
+    if form.is_valid() and _save(request, org, form):
+        return redirect("admin:org_emf", org.id)
+    return _page(
+        request,
+        "admin/loyalty/emf_change.html",
+        org,
+        title=f"{name} of {org}",
+        form=form,
+        setting=_setting(settings, key, programs),
+        changes=_changes(request, org, key=name),
+    )
+
+
+def _org(request: HttpRequest, org_id: int, permission: str) -> Org:
+    if not request.user.has_perm(permission):
+        raise PermissionDenied
+    return get_object_or_404(orgs_of(request.user), id=org_id)
+
+
+def _setting(settings: EmfSettings, key: EmfKey[object], programs: Mapping[int, Program]) -> Setting:
+    own = [program for program in programs.values() if settings.text(key, program.id) is not None]
+    return Setting(key, value_at(settings, key), [value_at(settings, key, program) for program in own])
+
+
+def _asked(
+    request: HttpRequest, key: EmfKey[object], settings: EmfSettings, programs: Mapping[int, Program]
+) -> dict[str, Any]:
+    """What the form begins with: the place and value of the link, else the value that is stored at that place."""
+    public_id = request.GET.get("program", "")
+    program = next((each for each in programs.values() if str(each.public_id) == public_id), None)
+    if public_id and program is None:
+        raise Http404("the org has no such program")
+    text = settings.text(key, program.id if program else None) or ""
+    asked = request.GET.get("value", text)
+    return {"program": public_id, "value": asked.split(",") if key.read is emf.statuses else asked}
+
+
+def _save(request: HttpRequest, org: Org, form: ValueForm) -> bool:
+    """Whether the change was made; if not, the form says why."""
+    values = form.cleaned_data
+    try:
+        set_emf(
+            org=org,
+            program=values["program"],
+            key=form.key.name,
+            value=values["value"],
+            ticket=values["ticket"],
+            reason=values["reason"],
+            changed_by=request.user.get_username(),
+        )
+    except (InvalidSetting, NotPossible) as error:
+        form.add_error(None, str(error))
+        return False
+    place = f"program {values['program']}" if values["program"] else "the org"
+    messages.success(request, f"{form.key.name} is now {values['value'] or 'not set'} for {place}.")
+    return True
+
+
+def _changes(request: HttpRequest, org: Org, **wanted: str) -> dict[str, Any] | None:
+    """The newest changes and the address of all of them; None for who may not see them."""
+    if not request.user.has_perm("loyalty.view_emfchange"):
+        return None
+    newest = EmfChange.objects.filter(org=org, **wanted).select_related("program").order_by("-changed_at", "-id")
+    address = reverse("admin:loyalty_emfchange_changelist", query={"org": org.id, **wanted})
+    return {"newest": newest[:CHANGES_SHOWN], "address": address}
+
+
+def _page(request: HttpRequest, template: str, org: Org, **context: Any) -> TemplateResponse:
+    may_change = request.user.has_perm("loyalty.change_emfsetting")
+    shared = {**site.each_context(request), "org": org, "opts": Org._meta, "may_change": may_change}
+    return TemplateResponse(request, template, shared | context)
+
+
+site.add_page("loyalty/org/<int:org_id>/emf/", settings_page, name="org_emf")  # type: ignore[attr-defined]
+site.add_page("loyalty/org/<int:org_id>/emf/<str:name>/", change_page, name="org_emf_change")  # type: ignore[attr-defined]

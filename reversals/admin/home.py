@@ -1,0 +1,198 @@
+"""The home page: how reversals go in a person's orgs, each box for those who may see what it counts."""
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django import forms
+from django.db.models import Count, Q, Sum
+from django.http import HttpRequest
+from django.utils import timezone
+from unfold.widgets import UnfoldAdminSelectWidget
+
+from loyalty.access import orgs_of
+from loyalty.backoffice import org_in_hand
+from loyalty.emf import ReversalState
+from loyalty.models import Org
+from loyalty.selectors import settings_of_orgs
+from reversals.errors import ErrorCode
+from reversals.models import Approval, Correction, LedgerCheck
+from reversals.totals import ACCEPTED, Total, first_day, start_of, totals_of
+
+PERIODS = (7, 30, 90)
+USUAL_PERIOD = 30
+ORGS_SHOWN = 50
+# After this the ledger should be checked again.
+CHECK_IS_FRESH_FOR = timedelta(days=7)
+STOPPED = {ReversalState.OFF, ReversalState.PAUSED, ReversalState.BROKEN}
+
+
+class Chooser(forms.Form):
+    """Which of the person's orgs the page is about, and how many days."""
+
+    org = forms.TypedChoiceField(coerce=int, empty_value=None, required=False, widget=UnfoldAdminSelectWidget)
+    days = forms.TypedChoiceField(
+        label="Period",
+        coerce=int,
+        empty_value=None,
+        required=False,
+        choices=[(days, f"{days} days") for days in PERIODS],
+        widget=UnfoldAdminSelectWidget,
+    )
+
+    def __init__(self, orgs: Iterable[Org], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        choices: list[tuple[Any, str]] = [("", "All my orgs"), *((org.id, str(org)) for org in orgs)]
+        self.fields["org"].choices = choices  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """What was given back on one day."""
+
+    day: date
+    count: int
+    points: Decimal
+    points_expired: Decimal
+
+    def with_total(self, total: Total) -> "Day":
+        return Day(
+            self.day, self.count + total.count, self.points + total.points, self.points_expired + total.points_expired
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """How often one refusal was given; `share` is the percentage of all of them."""
+
+    code: int
+    message: str
+    rule: str
+    count: int
+    share: int
+
+
+def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """The context of the home page. A choice that is none of the person's is refused beside the field."""
+    orgs = list(orgs_of(request.user).order_by("id"))
+    chooser = Chooser(orgs, {"days": USUAL_PERIOD} | request.GET.dict())
+    chooser.full_clean()
+    org_id, days = chooser.cleaned_data.get("org"), chooser.cleaned_data.get("days") or USUAL_PERIOD
+    if org_id is not None:
+        org_in_hand(request)
+    shown = [org for org in orgs if org_id in (None, org.id)]
+    return context | {"orgs": orgs, "chooser": chooser, "days": days} | _boxes(request, shown, days)
+
+
+def _boxes(request: HttpRequest, orgs: Sequence[Org], days: int) -> dict[str, Any]:
+    """What the person may see of these orgs; a box that is not theirs is absent."""
+    if not orgs:
+        return {}
+    may, now, org_ids = request.user.has_perm, timezone.now(), [org.id for org in orgs]
+    sees_reversals, sees_attempts = may("reversals.view_reversal"), may("reversals.view_attempt")
+    totals = totals_of(org_ids, days=days, now=now) if sees_reversals or sees_attempts else []
+    boxes: dict[str, Any] = {}
+    if sees_reversals:
+        boxes["given_back"] = _given_back(totals)
+    if sees_attempts:
+        boxes["refusals"] = _refusals(totals)
+    if may("reversals.view_correction"):
+        boxes["corrections"] = _corrections(org_ids, since=start_of(first_day(days=days, now=now)))
+    if may("reversals.view_approval"):
+        boxes["approvals"] = _approvals(orgs, now)
+    if may("loyalty.view_emfsetting"):
+        boxes["stopped"] = _stopped(orgs)
+    if may("reversals.view_ledgercheck"):
+        boxes["check"] = _last_check(org_ids, now)
+    return boxes
+
+
+def _given_back(totals: Iterable[Total]) -> dict[str, Any]:
+    """The points given back, day by day, with their sums and the charts' data."""
+    days: dict[date, Day] = {}
+    for total in sorted(total for total in totals if total.rule == ACCEPTED):
+        before = days.get(total.day, Day(total.day, 0, Decimal(0), Decimal(0)))
+        days[total.day] = before.with_total(total)
+    points = sum((day.points for day in days.values()), Decimal(0))
+    expired = sum((day.points_expired for day in days.values()), Decimal(0))
+    return {
+        "days": [*days.values()],
+        "count": sum(day.count for day in days.values()),
+        "points": points,
+        "expired_share": round(100 * expired / points, 1) if points else Decimal(0),
+        "points_expired": expired,
+        "points_chart": _points_chart([*days.values()]),
+        "count_chart": _count_chart([*days.values()]),
+    }
+
+
+def _points_chart(days: Sequence[Day]) -> str:
+    """The expired part is drawn over the whole, which stands behind it."""
+    return _chart(
+        days,
+        ("of it expired", [float(day.points_expired) for day in days], "var(--color-orange-500)"),
+        ("points given back", [float(day.points) for day in days], "var(--color-primary-500)"),
+    )
+
+
+def _count_chart(days: Sequence[Day]) -> str:
+    return _chart(days, ("reversals", [day.count for day in days], "var(--color-primary-500)"))
+
+
+def _chart(days: Sequence[Day], *bars: tuple[str, Sequence[float], str]) -> str:
+    """Bars over the days, in the JSON that django-unfold's chart reads."""
+    datasets = [
+        {"label": label, "data": data, "backgroundColor": color, "maxTicksXLimit": 8, "displayYAxis": True}
+        for label, data, color in bars
+    ]
+    return json.dumps({"labels": [f"{day.day:%d %b}" for day in days], "datasets": datasets})
+
+
+def _refusals(totals: Iterable[Total]) -> list[Refusal]:
+    """The refusals, the most frequent first."""
+    counts: Counter[str] = Counter()
+    for total in totals:
+        if total.rule != ACCEPTED:
+            counts[total.rule] += total.count
+    return [_refusal(rule, count, counts.total()) for rule, count in counts.most_common()]
+
+
+def _refusal(rule: str, count: int, of: int) -> Refusal:
+    error = ErrorCode[rule]
+    return Refusal(error.code, error.message, rule.replace("_", " ").lower(), count, round(100 * count / of))
+
+
+def _corrections(org_ids: Collection[int], *, since: datetime) -> dict[str, Any]:
+    """How many reversals were taken back since then, and their points."""
+    corrections = Correction.objects.filter(org_id__in=org_ids, created_at__gte=since)
+    return corrections.aggregate(count=Count("id"), points=Sum("points"))
+
+
+def _approvals(orgs: Sequence[Org], now: datetime) -> dict[str, Any]:
+    """How many requests wait for a second person, in which orgs. One that has lapsed waits no more."""
+    waiting = (
+        Approval.objects.filter(org__in=orgs, status=Approval.Status.WAITING, lapses_at__gt=now)
+        .order_by()
+        .values_list("org_id")
+        .annotate(Count("id"))
+    )
+    counts = dict(waiting)
+    return {"count": sum(counts.values()), "orgs": [(org, counts[org.id]) for org in orgs if org.id in counts]}
+
+
+def _stopped(orgs: Sequence[Org]) -> dict[str, Any]:
+    """The orgs whose redemptions cannot be reversed at present, and why."""
+    settings = settings_of_orgs([org.id for org in orgs])
+    stopped = [(org, state) for org in orgs if (state := settings[org.id].state()) in STOPPED]
+    return {"count": len(stopped), "orgs": stopped[:ORGS_SHOWN]}
+
+
+def _last_check(org_ids: Sequence[int], now: datetime) -> dict[str, Any]:
+    """The last run of verify_ledger that covered all that the page shows, and whether it is time for the next."""
+    covering = Q(org__isnull=True) | Q(org__in=org_ids) if len(org_ids) == 1 else Q(org__isnull=True)
+    last = LedgerCheck.objects.filter(covering).order_by("-finished_at").first()
+    return {"last": last, "is_due": last is None or now - last.finished_at > CHECK_IS_FRESH_FOR}

@@ -279,6 +279,7 @@ class BulkRun(models.Model):
     made_by = models.CharField(max_length=150)
     made_at = models.DateTimeField()
     confirmed_at = models.DateTimeField(null=True, blank=True, help_text="Empty: only checked so far.")
+    confirmed_by = models.CharField(max_length=150, blank=True, help_text="Who first had its reversals made.")
 
     class Meta:
         indexes = [models.Index(fields=["org", "made_at"], name="bulk_runs_by_time")]
@@ -305,8 +306,9 @@ class BulkRow(models.Model):
     redemption_id = models.CharField(max_length=200, help_text="As it was written.")
     points_written = models.CharField(max_length=64, blank=True, help_text="As it was written; empty: all.")
     reason = models.CharField(max_length=500, blank=True)
-    points = PointsField(null=True, blank=True, help_text="What the check found would come back.")
-    points_expired = PointsField(null=True, blank=True, help_text="The part of it that would go to expired lots.")
+    points = PointsField(null=True, blank=True, help_text="What came back; until then, what would come back.")
+    points_expired = PointsField(null=True, blank=True, help_text="The part of it that went to expired lots, or would.")
+    needs_approval = models.BooleanField(default=False, help_text="Whether the check found that it has to wait.")
     status = models.CharField(max_length=16, choices=Status, default=Status.READY)
     code = models.PositiveSmallIntegerField(null=True, blank=True)
     outcome = models.CharField(max_length=1000, blank=True, help_text="What was wrong, or what was done.")
@@ -314,6 +316,7 @@ class BulkRow(models.Model):
     approval = parent_of_org("reversals.Approval", null=True, blank=True, related_name="bulk_rows")
 
     class Meta:
+        indexes = [models.Index(fields=["org", "run", "status", "position"], name="bulk_rows_by_status")]
         constraints = [
             models.UniqueConstraint(fields=["org", "run", "position"], name="bulk_row_position_unique"),
             models.CheckConstraint(

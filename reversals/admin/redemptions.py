@@ -14,6 +14,7 @@ from loyalty.admin.base import PageAdmin
 from loyalty.models import Draw, Redemption
 from loyalty.points import written
 from reversals import by_hand
+from reversals.admin.bulk import may_reverse_in_bulk, reverse_in_bulk
 from reversals.admin.reversing import ReverseForm, preview_of
 from reversals.by_hand import Wanted
 from reversals.errors import Refused
@@ -35,6 +36,10 @@ class RedemptionAdmin(PageAdmin):
     search_fields = ["=public_id", "=external_reference_number", "=transaction_number"]
     search_help_text = "A redemption id, an external reference or a transaction number, whole."
     page_template = "admin/loyalty/redemption/page.html"
+    actions = [reverse_in_bulk]
+
+    def has_bulk_permission(self, request: HttpRequest) -> bool:
+        return may_reverse_in_bulk(request)
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.reverse_view)

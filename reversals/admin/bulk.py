@@ -1,0 +1,352 @@
+"""Bulk runs: made from a file or from selected redemptions, checked, confirmed, worked off and looked at."""
+
+import csv
+from collections.abc import Callable
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from unfold.widgets import UnfoldAdminFileFieldWidget, UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
+
+from loyalty.access import may_work_on, orgs_of
+from loyalty.admin.base import REASON_LENGTH, PageAdmin
+from loyalty.backoffice import org_in_hand
+from loyalty.models import Org, Redemption
+from loyalty.points import written
+from loyalty.service import NotPossible
+from reversals.admin.reversing import ReasonForm
+from reversals.bulk import results, service
+from reversals.bulk.files import MOST_BYTES, MOST_ROWS, FileRefused, FileRow, read_rows
+from reversals.bulk.service import Totals
+from reversals.models import BulkRow, BulkRun
+
+ADD = ("reversals.add_bulkrun", "reversals.add_reversal")
+ROWS_PER_PAGE = 50
+
+Step = Callable[[BulkRun, str], str]
+
+
+def may_reverse_in_bulk(request: HttpRequest) -> bool:
+    """Whether the person may make bulk runs and have them worked off."""
+    return bool(request.user.has_perms(ADD))
+
+
+class UploadForm(forms.Form):
+    """A file of reversals, and why those of its rows are made that do not say it themselves."""
+
+    org = forms.ModelChoiceField(queryset=Org.objects.none(), empty_label=None, widget=UnfoldAdminSelectWidget)
+    file = forms.FileField(
+        widget=UnfoldAdminFileFieldWidget(attrs={"accept": ".csv,.txt,.tsv,text/csv"}),
+        help_text=f"At most {MOST_ROWS:,} rows and {MOST_BYTES // 1_000_000} MB.",
+    )
+    reason = forms.CharField(
+        label="Reason for rows without one",
+        max_length=REASON_LENGTH,
+        required=False,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}),
+        help_text="Receipt, ticket, what happened. It is kept with each reversal for ever.",
+    )
+
+    def __init__(self, request: HttpRequest) -> None:
+        super().__init__(request.POST or None, request.FILES or None, initial={"org": org_in_hand(request)})
+        self.fields["org"].queryset = orgs_of(request.user).order_by("id")  # type: ignore[attr-defined]
+        self.rows: list[FileRow] = []
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        file = cleaned.get("file")
+        if file is None:
+            return cleaned
+        if file.size > MOST_BYTES:
+            raise forms.ValidationError({"file": f"The file has {file.size:,} bytes; expected at most {MOST_BYTES:,}."})
+        try:
+            self.rows = read_rows(file.read(), default_reason=cleaned.get("reason", ""))
+        except FileRefused as error:
+            raise forms.ValidationError({"file": f"{file.name}, {error}."}) from error
+        return cleaned
+
+
+class RunList(ChangeList):
+    """The list of runs, with the rows of those that it shows counted together."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        runs: list[Any] = list(self.result_list)
+        counts = service.rows_by_status(runs[0].org_id, [run.id for run in runs]) if runs else {}
+        for run in runs:
+            run.rows_by_status = counts[run.id]
+        self.result_list = runs
+
+
+@admin.register(BulkRun)
+class BulkRunAdmin(PageAdmin):
+    list_display = ["name", "made_by", "made_at", "stage", "row_counts"]
+    page_template = "admin/reversals/bulkrun/page.html"
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return may_reverse_in_bulk(request)
+
+    def get_changelist(self, request: HttpRequest, **options: Any) -> type[ChangeList]:
+        return RunList
+
+    def get_urls(self) -> list[URLPattern]:
+        wrap = self.admin_site.admin_view
+        return [
+            path("<int:run_id>/check/", wrap(self.check_view), name="reversals_bulkrun_check"),
+            path("<int:run_id>/run/", wrap(self.run_view), name="reversals_bulkrun_run"),
+            path("<int:run_id>/result.csv", wrap(self.result_view), name="reversals_bulkrun_result"),
+            *super().get_urls(),
+        ]
+
+    @admin.display(description="confirmed")
+    def stage(self, run: BulkRun) -> str:
+        return f"by {run.confirmed_by}" if run.confirmed_by else "not yet"
+
+    @admin.display(description="rows")
+    def row_counts(self, run: Any) -> str:
+        counts = run.rows_by_status
+        return ", ".join(f"{counts[status]:,} {status.label}" for status in BulkRow.Status if status in counts)
+
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        form = UploadForm(request)
+        if form.is_valid():
+            org, file = form.cleaned_data["org"], form.cleaned_data["file"]
+            run = service.make_run(org=org, name=file.name, rows=form.rows, made_by=request.user.get_username())
+            return redirect("admin:reversals_bulkrun_change", run.pk)
+        context = self.admin_site.each_context(request) | {
+            "opts": self.opts,
+            "title": "Reverse in bulk",
+            "form": form,
+        }
+        return TemplateResponse(request, "admin/reversals/bulkrun/upload.html", context)
+
+    def page(self, request: HttpRequest, row: BulkRun) -> dict[str, Any]:
+        totals = service.totals_of(row)
+        status = request.GET.get("status", "")
+        status = status if status in BulkRow.Status.values else ""
+        shown = Paginator(results.rows_of(row, status), ROWS_PER_PAGE).get_page(request.GET.get("p"))
+        return {
+            "title": f"Bulk run {row.name}",
+            "facts": _facts(row),
+            "totals": totals,
+            "sums": _sums(row, totals),
+            "task": _task(request, row, totals) if self.has_add_permission(request) else None,
+            "filters": _filters(totals),
+            "status": status,
+            "rows": _rows_table(shown.object_list),
+            "page": shown,
+        }
+
+    def check_view(self, request: HttpRequest, run_id: int) -> HttpResponse:
+        """Checks some rows."""
+        return self._take_step(request, run_id, lambda run, username: service.check_some(run, made_by=username))
+
+    def run_view(self, request: HttpRequest, run_id: int) -> HttpResponse:
+        """Makes some reversals; the first time confirms the run."""
+        return self._take_step(request, run_id, _confirm_and_run)
+
+    def result_view(self, request: HttpRequest, run_id: int) -> HttpResponse:
+        """The result of each row as CSV."""
+        run = self._run(request, run_id)
+        if not self.has_view_permission(request, run):
+            raise PermissionDenied
+        response = HttpResponse(content_type="text/csv; charset=utf-8")
+        response["Content-Disposition"] = f'attachment; filename="bulk-run-{run.pk}.csv"'
+        writer = csv.writer(response)
+        writer.writerow(results.HEADER)
+        writer.writerows([safe_cell(cell) for cell in line] for line in results.result_lines(run))
+        return response
+
+    def _run(self, request: HttpRequest, run_id: int) -> BulkRun:
+        run: BulkRun | None = self.get_object(request, str(run_id))
+        if run is None:
+            raise Http404
+        return run
+
+    def _take_step(self, request: HttpRequest, run_id: int, step: Step) -> HttpResponse:
+        """Takes one step for the person who sent it, and answers the page's script, or a form by the page."""
+        run = self._run(request, run_id)
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        try:
+            notice = step(run, request.user.get_username())
+        except NotPossible as error:
+            notice = f"Not possible: {error}."
+        if request.accepts("text/html"):
+            if notice:
+                self.message_user(request, notice, messages.WARNING)
+            return redirect("admin:reversals_bulkrun_change", run.pk)
+        totals = service.totals_of(run)
+        done, of = _progress(run, totals)
+        return JsonResponse({"done": done, "all": of, "finished": done == of, "notice": notice})
+
+
+def _confirm_and_run(run: BulkRun, username: str) -> str:
+    service.confirm(run, made_by=username)
+    return service.run_some(run, made_by=username)
+
+
+@admin.action(description="Reverse in bulk", permissions=["bulk"])
+def reverse_in_bulk(modeladmin: Any, request: HttpRequest, queryset: QuerySet[Redemption]) -> HttpResponse | None:
+    """Asks why the selected redemptions are reversed, and makes a bulk run of them."""
+    redemptions = list(queryset.select_related("org", "customer")[: MOST_ROWS + 1])
+    if not redemptions:
+        return None
+    org = redemptions[0].org
+    if not may_reverse_in_bulk(request) or not may_work_on(request.user, org.id):
+        raise PermissionDenied
+    form = ReasonForm(request.POST if "confirmed" in request.POST else None, org_id=org.id)
+    if form.is_valid():
+        try:
+            run = service.start_from_redemptions(
+                org=org, redemptions=redemptions, reason=form.reason, made_by=request.user.get_username()
+            )
+            return redirect("admin:reversals_bulkrun_change", run.pk)
+        except NotPossible as error:
+            form.add_error(None, f"Not possible: {error}.")
+    context = modeladmin.admin_site.each_context(request) | {
+        "opts": modeladmin.opts,
+        "title": "Reverse in bulk",
+        "form": form,
+        "org": org,
+        "redemptions": redemptions,
+        "selected": _selected_table(redemptions[:ROWS_PER_PAGE]),
+    }
+    return TemplateResponse(request, "admin/reversals/bulkrun/selection.html", context)
+
+
+def safe_cell(text: str) -> str:
+    """The text as a cell that no spreadsheet program takes for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+
+
+def _progress(run: BulkRun, totals: Totals) -> tuple[int, int]:
+    """How many rows of how many the task in hand has done."""
+    return (totals.checked, totals.all) if run.confirmed_at is None else (totals.done, totals.possible)
+
+
+def _task(request: HttpRequest, run: BulkRun, totals: Totals) -> dict[str, Any] | None:
+    """What is to be done next and how far it is; None where nothing is left to do."""
+    done, of = _progress(run, totals)
+    shown = {"done": done, "of": of, "percent": 100 * done // of if of else 100}
+    if totals.unchecked:
+        return shown | {
+            "title": "Checking the rows; nothing moves yet",
+            "address": reverse("admin:reversals_bulkrun_check", args=[run.pk]),
+            "button": "Go on checking",
+            # Only its maker's page checks by itself: what is recorded of others, they asked for.
+            "starts": "at-once" if run.made_by == request.user.get_username() else "",
+        }
+    if not totals.ready:
+        return None
+    address = reverse("admin:reversals_bulkrun_run", args=[run.pk])
+    if run.confirmed_at is None:
+        return shown | {
+            "title": "Checked; nothing has moved yet",
+            "address": address,
+            "button": f"Reverse {totals.ready:,} rows, {written(totals.points_ready)} points",
+            "done": 0,
+            "of": totals.possible,
+            "percent": 0,
+        }
+    return shown | {"title": "Giving points back", "address": address, "button": "Go on"}
+
+
+def _facts(run: BulkRun) -> list[tuple[str, Any]]:
+    confirmed = f"by {run.confirmed_by}, {run.confirmed_at:%Y-%m-%d %H:%M:%S} UTC" if run.confirmed_at else "not yet"
+    return [
+        ("Org", run.org),
+        ("Made", f"by {run.made_by}, {run.made_at:%Y-%m-%d %H:%M:%S} UTC"),
+        ("Confirmed", confirmed),
+    ]
+
+
+def _sums(run: BulkRun, totals: Totals) -> list[tuple[str, Any]]:
+    """The totals of the preview, and once the run was confirmed those of what was done."""
+    if run.confirmed_at is None:
+        return [
+            ("Rows ready", f"{totals.ready:,}"),
+            ("Rows not possible", f"{totals.invalid:,}"),
+            ("Points to give back", written(totals.points_ready)),
+            ("Of them to expired lots", written(totals.points_ready_expired)),
+            ("Rows that will need approval", f"{totals.needing_approval:,}"),
+        ]
+    return [
+        ("Rows reversed", f"{totals.reversed:,}"),
+        ("Points given back", written(totals.points_reversed)),
+        ("Of them to expired lots", written(totals.points_reversed_expired)),
+        ("Rows asked for approval", f"{totals.requested:,}"),
+        ("Rows refused", f"{totals.refused:,}"),
+        ("Rows not possible", f"{totals.invalid:,}"),
+        ("Rows still to do", f"{totals.ready:,}"),
+    ]
+
+
+def _filters(totals: Totals) -> list[tuple[str, str, int]]:
+    """The statuses that rows can be shown by: value, name, number of rows."""
+    counts = {
+        BulkRow.Status.READY: totals.ready + totals.unchecked,
+        BulkRow.Status.INVALID: totals.invalid,
+        BulkRow.Status.REVERSED: totals.reversed,
+        BulkRow.Status.REQUESTED: totals.requested,
+        BulkRow.Status.REFUSED: totals.refused,
+    }
+    return [("", "all", totals.all), *((each.value, each.label, count) for each, count in counts.items() if count)]
+
+
+def _rows_table(rows: Any) -> dict[str, Any]:
+    return {
+        "headers": ["Line", "Redemption", "Points asked", "Points", "Of them expired", "Status", "Code", "Outcome"],
+        "rows": [_row_cells(row) for row in rows],
+    }
+
+
+def _row_cells(row: BulkRow) -> list[Any]:
+    given = results.reversal_of(row) or row
+    return [
+        row.position,
+        row.redemption_id,
+        row.points_written or "all",
+        "" if given.points is None else written(given.points),
+        "" if given.points_expired is None else written(given.points_expired),
+        results.status_of(row),
+        row.code or "",
+        _linked_outcome(row),
+    ]
+
+
+def _linked_outcome(row: BulkRow) -> str:
+    """The outcome, leading to the reversal or to the request for approval."""
+    outcome = results.outcome_of(row)
+    if row.reversal is not None:
+        address = reverse("admin:reversals_reversal_change", args=[row.reversal_id])
+    elif row.approval is not None:
+        address = reverse("admin:reversals_approval_change", args=[row.approval_id])
+    else:
+        return outcome
+    return format_html('<a class="text-link" href="{}">{}</a>', address, outcome)
+
+
+def _selected_table(redemptions: list[Redemption]) -> dict[str, Any]:
+    return {
+        "headers": ["Redemption", "Customer", "Points", "Left to give back"],
+        "rows": [
+            [each.public_id, each.customer, written(each.points), written(each.points - each.points_reversed)]
+            for each in redemptions
+        ],
+    }

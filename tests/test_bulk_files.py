@@ -1,0 +1,138 @@
+"""The file of a bulk run: what is read, which rows are bad, and what refuses the file as a whole."""
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from reversals.bulk import files
+from reversals.bulk.files import FileRefused, FileRow, read_points_of, read_rows
+
+HEADER = b"redemption_id,points,reason\n"
+
+
+def rows_of(*lines: str, default_reason: str = "") -> list[FileRow]:
+    return read_rows(HEADER + "\n".join(lines).encode(), default_reason=default_reason)
+
+
+def problem_of(line: str) -> str:
+    return rows_of(line)[0].problem
+
+
+def refusal_of(data: bytes) -> str:
+    with pytest.raises(FileRefused) as refused:
+        read_rows(data)
+    return str(refused.value)
+
+
+def test_rows_are_read_with_their_line() -> None:
+    assert rows_of("gWpna6,12.5,broken", "", 'aB3,,"late,\nvery late"', "x1, 3 , why ") == [
+        FileRow(2, "gWpna6", "12.5", "broken"),
+        FileRow(4, "aB3", "", "late,\nvery late"),
+        FileRow(6, "x1", "3", "why"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"redemption_id,points,reason\nR1,2,caf\xc3\xa9\n",
+        b"\xef\xbb\xbfRedemption_ID;Points;Reason\r\nR1;2;caf\xc3\xa9\r\n",
+        b"reason\tredemption_id\tpoints\rcaf\xc3\xa9\tR1\t2",
+        b'" POINTS ","REASON","redemption_id"\n"2","caf\xc3\xa9","R1"',
+    ],
+)
+def test_mark_delimiter_order_case_and_line_ends_make_no_difference(data: bytes) -> None:
+    assert read_rows(data) == [FileRow(2, "R1", "2", "café")]
+
+
+def test_rows_without_a_reason_take_the_forms() -> None:
+    assert [row.reason for row in rows_of("R1,1,", "R2,1,mine", default_reason=" the form's ")] == [
+        "the form's",
+        "mine",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (",1,why", "redemption_id is empty; expected the id of a redemption"),
+        (f"{'R' * 65},1,why", "redemption_id has 65 characters; expected at most 64"),
+        ("R1,1,", "reason is empty; expected why, here or in the form"),
+        (f"R1,1,{'w' * 501}", "reason has 501 characters; expected at most 500"),
+        ("R1,ten,why", "points: expected a number, such as 12.5, or nothing for all that is left"),
+        ("R1,0,why", "points: expected more than 0, such as 12.5, or nothing for all that is left"),
+        ("R1,-1,why", "points: expected more than 0, such as 12.5, or nothing for all that is left"),
+        ("R1,1.0001,why", "points: expected at most 3 decimals, such as 12.5, or nothing for all that is left"),
+        (f"R1,{'0' * 64}5,why", "points has 65 characters; expected at most 64"),
+        ("R1,1", "2 fields; expected 3 as in the header"),
+        ("R1,1,why,more", "4 fields; expected 3 as in the header"),
+    ],
+)
+def test_a_bad_row_says_what_is_wrong_and_the_next_is_read(line: str, problem: str) -> None:
+    bad, good = rows_of(line, "R9,1.5000,why")
+    assert bad.problem == problem
+    assert good == FileRow(3, "R9", "1.5000", "why")
+
+
+def test_the_same_redemption_twice_is_bad_the_second_time() -> None:
+    rows = rows_of("R1,1,why", "R2,1,why", "R1,2,why")
+    assert [row.problem for row in rows] == [
+        "",
+        "",
+        "line 4 asks for the same redemption as line 2; put the points in one row",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "refusal"),
+    [
+        (b"", "line 1: expected the columns redemption_id, points, reason; the file is empty"),
+        (b"\xef\xbb\xbf \r\n", "line 1: expected the columns redemption_id, points, reason; the file is empty"),
+        (HEADER + b"\n \n", "line 2: expected at least one row under the header; the file has none"),
+        (HEADER + b"R1,1,caf\xe9\n", "line 2, character 9: expected UTF-8; save the file as CSV UTF-8"),
+        (b"\xef\xbb\xbf" + HEADER + b"\xe9", "line 2, character 1: expected UTF-8; save the file as CSV UTF-8"),
+        ("redemption_id".encode("utf-16"), "line 1, character 1: expected UTF-8; save the file as CSV UTF-8"),
+        (HEADER + b"R1,1\0,x\n", "line 2, character 5: expected text; found a NUL character"),
+        (b"R1,1,why\n", "line 1, column 1: 'R1' is unknown; expected redemption_id, points, reason"),
+        (
+            b"redemption_id,points,why\nR1,1,x",
+            "line 1, column 3: 'why' is unknown; expected redemption_id, points, reason",
+        ),
+        (
+            b"points,points,reason\n",
+            "line 1, column 2: 'points' is twice in it; expected redemption_id, points, reason",
+        ),
+        (b"redemption_id,points\nR1,1", "line 1: the column reason is missing; expected redemption_id, points, reason"),
+        (
+            HEADER + b"R1,1," + b"w" * 4_000,
+            "line 2, character 4001: expected a line of at most 4,000 characters; found 4,005",
+        ),
+        (HEADER + b'R1,1,why\nR2,1,"open', "line 3: expected CSV with every quote closed; unexpected end of data"),
+        (HEADER + b"R,1,w\n" * 5_001, "line 5002: expected at most 5,000 rows; split the file"),
+        (b" " * 1_000_001, "the file has 1,000,001 bytes; expected at most 1,000,000"),
+    ],
+)
+def test_a_file_that_cannot_be_understood_is_refused_whole(data: bytes, refusal: str) -> None:
+    assert refusal_of(data) == refusal
+
+
+def test_as_many_rows_as_allowed_are_read() -> None:
+    assert len(read_rows(HEADER + b"".join(b"R%d,,w\n" % number for number in range(files.MOST_ROWS)))) == 5_000
+
+
+@given(st.binary() | st.text(alphabet='redmption_id,;\t"\r\n019.ea\0\ufeff=').map(lambda text: HEADER + text.encode()))
+@example(b"\xef\xbb\xbf")
+@example(b'"')
+@example(HEADER + b'"\r\n')
+def test_any_bytes_give_rows_or_a_clear_refusal(data: bytes) -> None:
+    try:
+        rows = read_rows(data)
+    except FileRefused as refused:
+        assert "expected" in str(refused)
+        return
+    assert rows
+    assert len({row.line for row in rows}) == len(rows)
+    for row in rows:
+        assert row.problem or row.redemption_id
+        if not row.problem:
+            read_points_of(row.points_written)

@@ -132,10 +132,8 @@ def totals_of(run: BulkRun) -> Totals:
         points_reversed=Sum("points", filter=made, default=0),
         points_reversed_expired=Sum("points_expired", filter=made, default=0),
     )
-    # The sum of no rows is NULL.
-    return Totals(
-        **{name: value or Decimal(0) if name.startswith("points") else value for name, value in found.items()}
-    )
+    sums_of_no_rows = {name: Decimal(0) for name, value in found.items() if value is None}
+    return Totals(**(found | sums_of_no_rows))
 
 
 def rows_by_status(org_id: int, run_ids: Sequence[int]) -> dict[int, dict[str, int]]:

@@ -15,7 +15,6 @@ from loyalty.models import Draw, Redemption
 from loyalty.points import written
 from reversals import by_hand
 from reversals.admin.bulk import may_reverse_in_bulk, reverse_in_bulk
-from reversals.admin.bulk import may_reverse_in_bulk, reverse_in_bulk
 from reversals.admin.reversing import ReverseForm, preview_of
 from reversals.by_hand import Wanted
 from reversals.errors import Refused

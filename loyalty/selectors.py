@@ -36,6 +36,8 @@ class Caller:
     username: str
     org: OrgFacts
     settings: EmfSettings
+    secret_id: int
+    secret_last_used_at: datetime | None
     is_authenticated: bool = True  # what DRF asks of a user
 
 
@@ -62,16 +64,24 @@ def find_caller(*, username: str, digest: str) -> Caller | None:
         rows = _caller_rows(username, digest)
     if not rows:
         return None
-    client_id, org_id, country, v2_enabled = rows[0][:4]
+    client_id, org_id, country, v2_enabled, secret_id, last_used_at = rows[0][:6]
     stored = {(program_id, key): value for *_, program_id, key, value in rows if key is not None}
-    return Caller(client_id, username, OrgFacts(org_id, country, bool(v2_enabled)), EmfSettings(stored))
+    return Caller(
+        client_id=client_id,
+        username=username,
+        org=OrgFacts(org_id, country, bool(v2_enabled)),
+        settings=EmfSettings(stored),
+        secret_id=secret_id,
+        secret_last_used_at=as_datetime_or_none(last_used_at),
+    )
 
 
 def _caller_rows(username: str, digest: str) -> Sequence[Sequence[Any]]:
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT client.id, org.id, org.country, org.v2_enabled, setting.program_id, setting.key, setting.value
+            SELECT client.id, org.id, org.country, org.v2_enabled, secret.id, secret.last_used_at,
+                   setting.program_id, setting.key, setting.value
               FROM loyalty_apiclient client
               JOIN loyalty_org org ON org.id = client.org_id AND org.is_active
               JOIN loyalty_apisecret secret ON secret.org_id = client.org_id AND secret.client_id = client.id

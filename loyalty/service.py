@@ -17,6 +17,9 @@ FIRST_REASON_CODES = {
     "GOODWILL": "Given back as a courtesy.",
     "OTHER": "Another reason, which the note says.",
 }
+from loyalty.selectors import lock_api_client
+
+LIVE_SECRETS = 2  # so that a client can change over from one to the next without a gap
 
 
 class NotPossible(ValueError):
@@ -88,8 +91,15 @@ def create_api_client(*, org: Org, username: str, secret: str | None = None) -> 
     return client, add_secret(client, secret)
 
 
+@transaction.atomic
 def add_secret(client: ApiClient, secret: str | None = None) -> str:
-    """Gives the client one more live secret and returns it. Raises NotPossible if a given one is unfit."""
+    """Gives the client one more live secret and returns it.
+
+    Raises NotPossible if two are live already, or a given one is unfit.
+    """
+    lock_api_client(client.id)
+    if ApiSecret.objects.filter(org_id=client.org_id, client=client).count() >= LIVE_SECRETS:
+        raise NotPossible(f"{client.username} has {LIVE_SECRETS} live secrets; revoke the one that is no longer used")
     secret = new_secret() if secret is None else secret
     if len(secret) < SHORTEST_SECRET:
         raise NotPossible(f"the secret has {len(secret)} characters; expected at least {SHORTEST_SECRET}")
@@ -99,6 +109,30 @@ def add_secret(client: ApiClient, secret: str | None = None) -> str:
         raise NotPossible("this username and secret are in use already; choose another secret")
     ApiSecret.objects.create(org_id=client.org_id, client=client, digest=digest, md5_digest=md5_digest)
     return secret
+
+
+@transaction.atomic
+def revoke_secret(client: ApiClient, secret_id: int) -> ApiSecret:
+    """Removes a secret of the client: the next call with it is answered 401. Raises NotPossible if it is gone."""
+    lock_api_client(client.id)
+    secret = ApiSecret.objects.filter(org_id=client.org_id, client=client, id=secret_id).first()
+    if secret is None:
+        raise NotPossible(f"{client.username} has no such secret any more")
+    ApiSecret.objects.filter(id=secret.id).delete()
+    return secret
+
+
+@transaction.atomic
+def set_api_client_active(client: ApiClient, *, is_active: bool) -> None:
+    """Revokes the client, whose calls are answered 401 from now on, or reinstates it with the secrets that it has.
+
+    Raises NotPossible if that is how it is already.
+    """
+    stored = lock_api_client(client.id)
+    if stored.is_active == is_active:
+        raise NotPossible(f"{client.username} is {'active' if is_active else 'revoked'} already")
+    stored.is_active = is_active
+    stored.save(update_fields=["is_active"])
 
 
 @transaction.atomic

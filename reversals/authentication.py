@@ -8,6 +8,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from loyalty.credentials import keyed_digest
+from loyalty.last_used import note_use
 from loyalty.selectors import Caller, find_caller
 
 
@@ -24,6 +25,7 @@ class ApiClientAuthentication(BaseAuthentication):
         caller = find_caller(username=username, digest=keyed_digest(password))
         if caller is None:
             raise AuthenticationFailed
+        note_use(caller.secret_id, last_used_at=caller.secret_last_used_at)
         return caller, None
 
     def authenticate_header(self, request: Request) -> str:

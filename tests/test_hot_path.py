@@ -1,15 +1,26 @@
 """What one reversal costs the database: round trips and commits, counted."""
 
+from typing import Any
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from loyalty.groups import set_group
-from loyalty.models import Redemption
+from loyalty.models import ApiSecret, Redemption
 from reversals.models import Delivery
-from tests.builders import make_customer, make_lot, make_webhook, make_world, redeemed
+from tests import builders
+from tests.builders import World, make_customer, make_lot, make_webhook, redeemed
 
 pytestmark = pytest.mark.usefixtures("committed", "on_postgresql")
+
+
+def make_world(**options: Any) -> World:
+    """A world whose till has called within the hour; the first call of an hour also keeps that it did."""
+    world = builders.make_world(**options)
+    ApiSecret.objects.filter(org=world.org).update(last_used_at=timezone.now())
+    return world
 
 
 def statements(captured: CaptureQueriesContext) -> list[str]:
@@ -23,6 +34,16 @@ def test_an_accepted_reversal_takes_three_statements_in_one_transaction() -> Non
     with CaptureQueriesContext(connection) as captured:
         assert world.reverse(redemption, 2).status_code == 200
     assert statements(captured) == ["SELECT", "BEGIN", "SELECT", "WITH", "COMMIT"]
+
+
+def test_the_first_call_of_an_hour_keeps_when_in_one_more_statement() -> None:
+    world = builders.make_world()
+    redemption = redeemed(world, 10)
+    with CaptureQueriesContext(connection) as captured:
+        assert world.reverse(redemption, 2).status_code == 200
+        assert world.reverse(redemption, 3).status_code == 200
+    call = ["BEGIN", "SELECT", "WITH", "COMMIT"]
+    assert statements(captured) == ["SELECT", "UPDATE", *call, "SELECT", *call]
 
 
 def test_an_accepted_redemption_takes_one_transaction() -> None:

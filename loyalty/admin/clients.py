@@ -1,19 +1,246 @@
-"""API clients: the tills and back ends that may call the API."""
+"""API clients: the tills and back ends that may call the API, and their secrets."""
 
-from django.contrib import admin
-from django.http import HttpRequest
+from datetime import datetime
+from typing import Any
 
-from loyalty.admin.base import BackOfficeAdmin, Undeletable
-from loyalty.models import ApiClient
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count, Max, OuterRef, QuerySet, Subquery
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
+
+from loyalty.access import orgs_of
+from loyalty.admin.asking import ReasonForm, ask, done
+from loyalty.admin.base import PageAdmin
+from loyalty.backoffice import org_in_hand
+from loyalty.changes import record_change
+from loyalty.models import ApiClient, ApiSecret, Org
+from loyalty.service import LIVE_SECRETS, add_secret, create_api_client, revoke_secret, set_api_client_active
+
+ADD, CHANGE = "loyalty.add_apiclient", "loyalty.change_apiclient"
+ADDRESSES = {
+    "issue": "<str:object_id>/issue/",
+    "revoke": "<str:object_id>/revoke/",
+    "reinstate": "<str:object_id>/reinstate/",
+    "revoke_secret": "<str:object_id>/secrets/<int:secret_id>/revoke/",
+}
+
+
+class NewClientForm(ReasonForm):
+    """A new API client of one of the person's orgs."""
+
+    org = forms.ModelChoiceField(Org.objects.none(), widget=UnfoldAdminSelectWidget)
+    username = forms.CharField(
+        max_length=150,
+        widget=UnfoldAdminTextInputWidget,
+        help_text="The name that it signs in with: printable characters, no colon.",
+    )
+    field_order = ["org", "username", "reason"]
+
+    def __init__(self, request: HttpRequest) -> None:
+        super().__init__(request.POST or None, initial={"org": org_in_hand(request)})
+        self.fields["org"].queryset = orgs_of(request.user).order_by("id")  # type: ignore[attr-defined]
 
 
 @admin.register(ApiClient)
-class ApiClientAdmin(Undeletable, BackOfficeAdmin):
-    """Made by `create_api_client`, which shows the secret once; revoked here."""
+class ApiClientAdmin(PageAdmin):
+    """Each change asks for a reason. A secret is shown by the reply that issues it, and never again."""
 
-    list_display = ["username", "org", "is_active", "created_at"]
+    list_display = ["username", "org", "is_active", "live_secrets", "last_used", "created_at"]
     list_select_related = ["org"]
-    readonly_fields = ["org", "username", "created_at"]
+    search_fields = ["=username"]
+    search_help_text = "A username, whole."
+    page_template = "admin/loyalty/apiclient/page.html"
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ApiClient]:
+        secrets = ApiSecret.objects.filter(org=OuterRef("org"), client=OuterRef("pk")).order_by().values("client")
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(
+                secret_count=Subquery(secrets.annotate(value=Count("pk")).values("value")),
+                used_at=Subquery(secrets.annotate(value=Max("last_used_at")).values("value")),
+            )
+        )
+
+    def get_urls(self) -> list[URLPattern]:
+        own = [
+            path(address, self.admin_site.admin_view(getattr(self, name)), name=f"loyalty_apiclient_{name}")
+            for name, address in ADDRESSES.items()
+        ]
+        return [*own, *super().get_urls()]
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm(ADD)
+
+    @admin.display(description="live secrets")
+    def live_secrets(self, client: ApiClient) -> int:
+        return client.secret_count or 0  # type: ignore[attr-defined]
+
+    @admin.display(description="last used, to the hour")
+    def last_used(self, client: ApiClient) -> str:
+        return _written(client.used_at)  # type: ignore[attr-defined]
+
+    def page(self, request: HttpRequest, row: ApiClient) -> dict[str, Any]:
+        may_change = request.user.has_perm(CHANGE)
+        secrets = list(ApiSecret.objects.filter(org_id=row.org_id, client=row).order_by("created_at", "id"))
+        return {
+            "title": f"API client {row.username}",
+            "facts": _facts(row),
+            "secrets": _secrets(row, secrets, may_change=may_change),
+            "may_change": may_change,
+            "may_issue": may_change and len(secrets) < LIVE_SECRETS,
+        }
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        form = NewClientForm(request)
+
+        def add(given: dict[str, Any]) -> tuple[ApiClient, str]:
+            client, secret = create_api_client(org=given["org"], username=given["username"])
+            after = {"username": client.username, "active": True, "live secrets": 1}
+            _record(request, client, "added", given["reason"], before={}, after=after)
+            return client, secret
+
+        added = done(form, add)
+        if added is not None:
+            return self._show_once(request, *added)
+        text = "A till or a back end that may call the API for the org. Its secret is shown once, on the next page."
+        back = reverse("admin:loyalty_apiclient_changelist")
+        return ask(request, self, form, title="Add an API client", text=text, button="Add the client", back=back)
+
+    def issue(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        client = self._client(request, object_id)
+        form = ReasonForm(request.POST or None)
+
+        def issue(given: dict[str, Any]) -> str:
+            secret = add_secret(client)
+            count = ApiSecret.objects.filter(org_id=client.org_id, client=client).count()
+            before, after = {"live secrets": count - 1}, {"live secrets": count}
+            _record(request, client, "secret issued", given["reason"], before=before, after=after)
+            return secret
+
+        secret = done(form, issue)
+        if secret is not None:
+            return self._show_once(request, client, secret)
+        title, text = (
+            f"Issue another secret of {client.username}",
+            "The secret that is live now stays so: revoke it once the client uses the new one,"
+            " which is shown once, on the next page.",
+        )
+        return ask(request, self, form, title=title, text=text, button="Issue the secret", back=_page_of(client))
+
+    def revoke_secret(self, request: HttpRequest, object_id: str, secret_id: int) -> HttpResponse:
+        client = self._client(request, object_id)
+        form = ReasonForm(request.POST or None)
+
+        def revoke(given: dict[str, Any]) -> ApiSecret:
+            secret = revoke_secret(client, secret_id)
+            kept = {"issued": _written(secret.created_at), "last used": _written(secret.last_used_at)}
+            _record(request, client, "secret revoked", given["reason"], before=kept, after={})
+            return secret
+
+        secret = done(form, revoke)
+        if secret is not None:
+            self.message_user(request, f"The secret issued {_written(secret.created_at)} is revoked.", messages.SUCCESS)
+            return redirect(_page_of(client))
+        title, text = f"Revoke a secret of {client.username}", "The next call with it is answered 401."
+        back = _page_of(client)
+        return ask(
+            request, self, form, title=title, text=text, button="Revoke the secret", back=back, is_dangerous=True
+        )
+
+    def revoke(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        text = "Its next call is answered 401, whatever its secret. It can be reinstated."
+        return self._set_active(request, object_id, False, action="revoked", button="Revoke the client", text=text)
+
+    def reinstate(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        text = "Its calls are answered again, with the secrets that it has."
+        return self._set_active(request, object_id, True, action="reinstated", button="Reinstate the client", text=text)
+
+    def _set_active(
+        self, request: HttpRequest, object_id: str, is_active: bool, *, action: str, button: str, text: str
+    ) -> HttpResponse:
+        client = self._client(request, object_id)
+        form = ReasonForm(request.POST or None)
+
+        def change(given: dict[str, Any]) -> ApiClient:
+            set_api_client_active(client, is_active=is_active)
+            before, after = {"active": not is_active}, {"active": is_active}
+            _record(request, client, action, given["reason"], before=before, after=after)
+            return client
+
+        if done(form, change) is not None:
+            self.message_user(request, f"{client.username} is {action}.", messages.SUCCESS)
+            return redirect(_page_of(client))
+        title, back = f"{button.split()[0]} {client.username}", _page_of(client)
+        return ask(
+            request,
+            self,
+            form,
+            title=title,
+            text=text,
+            button=button,
+            back=back,
+            is_dangerous=not is_active,
+        )
+
+    def _client(self, request: HttpRequest, object_id: str) -> ApiClient:
+        """The client that the person may change."""
+        if not request.user.has_perm(CHANGE):
+            raise PermissionDenied
+        client: ApiClient | None = self.get_object(request, object_id)
+        if client is None:
+            raise Http404
+        return client
+
+    def _show_once(self, request: HttpRequest, client: ApiClient, secret: str) -> HttpResponse:
+        # The reply to the POST itself: nothing is left in the session, a message or an address; and `admin_view` has
+        # told the browser to store nothing.
+        shown = {"title": f"The secret of {client.username}", "secret": secret, "client": client}
+        return self.render_page(request, "admin/loyalty/apiclient/secret.html", client, shown)
+
+
+def _record(
+    request: HttpRequest,
+    client: ApiClient,
+    action: str,
+    reason: str,
+    *,
+    before: dict[str, Any],
+    after: dict[str, Any],
+) -> None:
+    made_by = request.user.get_username()
+    record_change(client, org=client.org, action=action, made_by=made_by, reason=reason, before=before, after=after)
+
+
+def _facts(client: ApiClient) -> list[tuple[str, Any]]:
+    return [
+        ("Org", client.org),
+        ("Username", client.username),
+        ("State", "active" if client.is_active else "revoked: its calls are answered 401"),
+        ("Made", _written(client.created_at)),
+    ]
+
+
+def _secrets(client: ApiClient, secrets: list[ApiSecret], *, may_change: bool) -> dict[str, Any]:
+    rows = [[_written(secret.created_at), _written(secret.last_used_at)] for secret in secrets]
+    if not may_change:
+        return {"headers": ["Issued", "Last used, to the hour"], "rows": rows}
+    for row, secret in zip(rows, secrets, strict=True):
+        link = reverse("admin:loyalty_apiclient_revoke_secret", args=[client.pk, secret.pk])
+        row.append(format_html('<a class="text-link" href="{}">Revoke the secret issued {}</a>', link, row[0]))
+    return {"headers": ["Issued", "Last used, to the hour", "Revoke"], "rows": rows}
+
+
+def _page_of(client: ApiClient) -> str:
+    return reverse("admin:loyalty_apiclient_change", args=[client.pk])
+
+
+def _written(time: datetime | None) -> str:
+    return f"{time:%Y-%m-%d %H:%M} UTC" if time else "never"

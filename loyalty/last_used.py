@@ -1,0 +1,60 @@
+"""Keeps, to the hour, when each API secret was last used, and never at the cost of the call that uses it."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+from django.db import Error, connection
+from django.utils import timezone
+
+logger = logging.getLogger(__name__)
+
+KEPT_TO = timedelta(hours=1)
+
+
+def note_use(secret_id: int, *, last_used_at: datetime | None) -> None:
+    """Keeps that the secret is used now, unless `last_used_at`, as just read, is less than an hour ago.
+
+    It commits on its own, before whatever the call does. It waits for nobody and fails silently: where the database
+    is locked or cannot be written, a later call keeps its own time.
+    """
+    now = timezone.now()
+    if last_used_at is not None and now - last_used_at < KEPT_TO:
+        return
+    try:
+        with _without_waiting():
+            _store(secret_id, now)
+    except Error as error:
+        logger.info("the use of an API secret was not kept: %s", error)
+
+
+def _store(secret_id: int, now: datetime) -> None:
+    # Of several calls at once the first writes; the others find the row locked and skip it.
+    skip_locked = "FOR NO KEY UPDATE SKIP LOCKED" if connection.vendor == "postgresql" else ""
+    used_at, an_hour_ago = (connection.ops.adapt_datetimefield_value(time) for time in (now, now - KEPT_TO))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            UPDATE loyalty_apisecret SET last_used_at = %s
+             WHERE id = (SELECT secret.id FROM loyalty_apisecret secret
+                          WHERE secret.id = %s AND (secret.last_used_at IS NULL OR secret.last_used_at <= %s)
+                          {skip_locked})
+            """,
+            [used_at, secret_id, an_hour_ago],
+        )
+
+
+@contextmanager
+def _without_waiting() -> Iterator[None]:
+    """SQLite has one lock for all writers; within this, it is not waited for."""
+    if connection.vendor != "sqlite":
+        yield
+        return
+    with connection.cursor() as cursor:
+        [milliseconds] = cursor.execute("PRAGMA busy_timeout").fetchone()
+        cursor.execute("PRAGMA busy_timeout = 0")
+        try:
+            yield
+        finally:
+            cursor.execute(f"PRAGMA busy_timeout = {milliseconds}")

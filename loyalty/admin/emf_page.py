@@ -248,7 +248,7 @@ def _changes(request: HttpRequest, org: Org, **wanted: str) -> dict[str, Any] | 
 
 def _page(request: HttpRequest, template: str, org: Org, **context: Any) -> TemplateResponse:
     may_change = request.user.has_perm("loyalty.change_emfsetting")
-    shared = {**site.each_context(request), "org": org, "opts": Org._meta, "may_change": may_change}
+    shared = {**site.each_context(request), "org": org, "may_change": may_change}
     return TemplateResponse(request, template, shared | context)
 
 

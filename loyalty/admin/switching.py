@@ -74,7 +74,6 @@ def _switch(
     planned = _plan(orgs, key, value)
     context = {
         "title": f"{key.name}: {value}",
-        "opts": Org._meta,
         "form": form,
         "planned": planned,
         "has_change": any(switching.is_change for switching in planned),

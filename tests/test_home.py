@@ -1,0 +1,285 @@
+"""The home page: exact numbers of a small world, each box for those who may see it, closed days counted once."""
+
+import threading
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.db import connections
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from loyalty.models import OrgAccess
+from reversals.models import Approval, Attempt, Correction, DayTotals, LedgerCheck, Reversal
+from reversals.totals import Total, totals_of
+from tests.builders import ON, World, days_ago, in_days, make_world, points, redeemed, set_value, utc
+
+pytestmark = pytest.mark.django_db
+
+NOW = utc("2026-05-10 12:00")
+BOXES = {
+    "view_reversal": "given_back",
+    "view_attempt": "refusals",
+    "view_approval": "approvals",
+    "view_emfsetting": "stopped",
+    "view_ledgercheck": "check",
+}
+
+
+def person(*worlds: World, permissions: tuple[str, ...] = tuple(BOXES), name: str = "meera") -> Client:
+    """A member of staff with these permissions on the worlds' orgs."""
+    user = User.objects.create_user(name, is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    OrgAccess.objects.bulk_create(OrgAccess(user=user, org=world.org) for world in worlds)
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def home(client: Client, **chosen: Any) -> Any:
+    response = client.get("/admin/", chosen)
+    assert response.status_code == 200
+    return response
+
+
+def given_back(world: World, at: Any, amount: object, *, expired: object = 0) -> Reversal:
+    """A reversal at that time, as the ledger would hold it."""
+    redemption = redeemed(world, amount)
+    return Reversal.objects.create(
+        org=world.org,
+        redemption=redemption,
+        customer=redemption.customer,
+        public_id=f"{Reversal.objects.count():06}",
+        points=points(amount),
+        points_available=points(amount) - points(expired),
+        points_expired=points(expired),
+        has_key=False,
+        channel="API",
+        made_by="till.1",
+        created_at=at,
+    )
+
+
+def refused(world: World, at: Any, rule: str, **options: Any) -> None:
+    Attempt.objects.create(org=world.org, created_at=at, channel="API", made_by="till.1", rule=rule, **options)
+
+
+def total(day: str, rule: str, count: int, amount: str = "0", expired: str = "0") -> Total:
+    return Total(utc(day).date(), rule, count, points(amount), points(expired))
+
+
+def asked_for(world: World, **options: Any) -> Approval:
+    times = {"asked_at": days_ago(1), "lapses_at": in_days(6)} | options
+    redemption = redeemed(world)
+    return Approval.objects.create(
+        org=world.org,
+        redemption=redemption,
+        points=10,
+        key=redemption.public_id,
+        channel="ADMIN",
+        reason="Returned.",
+        asked_by="ravi",
+        **times,
+    )
+
+
+def test_each_day_is_counted_by_answer(world: World) -> None:
+    stranger = make_world()
+    for of, amount in ((world, "4.5"), (world, "2"), (stranger, "1000")):
+        given_back(of, utc("2026-05-08 23:59:59.999999"), amount, expired=1)
+    given_back(world, NOW, "0.125")
+    given_back(world, utc("2026-05-07 23:59:59"), 9)
+    refused(world, utc("2026-05-09 00:00"), "NOT_FOUND")
+    refused(world, utc("2026-05-09 00:00"), "NOT_FOUND")
+    refused(world, NOW, "MORE_THAN_LEFT")
+    refused(world, NOW, "MORE_THAN_LEFT", is_dry_run=True)
+    refused(world, NOW, "MORE_THAN_AVAILABLE", operation="REDEEM")
+    expected = [
+        total("2026-05-08", "", 2, "6.5", "2"),
+        total("2026-05-09", "", 0),
+        total("2026-05-09", "NOT_FOUND", 2),
+        total("2026-05-10", "", 1, "0.125"),
+        total("2026-05-10", "MORE_THAN_LEFT", 1),
+    ]
+    for _ in range(2):
+        assert sorted(totals_of([world.org.id], days=3, now=NOW)) == expected
+    assert DayTotals.objects.filter(org=world.org).count() == 3
+
+
+def test_a_closed_day_is_kept_and_the_open_one_counted_anew(world: World) -> None:
+    totals_of([world.org.id], days=2, now=NOW)
+    given_back(world, utc("2026-05-09 12:00"), 5)
+    given_back(world, NOW, 7)
+    expected = [total("2026-05-09", "", 0), total("2026-05-10", "", 1, "7")]
+    assert sorted(totals_of([world.org.id], days=2, now=NOW)) == expected
+
+
+def test_a_day_stays_open_for_some_minutes_after_its_end(world: World) -> None:
+    midnight = utc("2026-05-10 00:00")
+    totals_of([world.org.id], days=2, now=midnight + timedelta(minutes=9))
+    assert not DayTotals.objects.filter(org=world.org).exists()
+    given_back(world, utc("2026-05-09 23:59"), 5)
+    counted = totals_of([world.org.id], days=2, now=midnight + timedelta(minutes=10))
+    assert sorted(counted) == [total("2026-05-09", "", 1, "5"), total("2026-05-10", "", 0)]
+    assert DayTotals.objects.filter(org=world.org).count() == 1
+
+
+def test_days_between_kept_ones_are_counted_too(world: World) -> None:
+    given_back(world, utc("2026-05-05 12:00"), 5)
+    totals_of([world.org.id], days=3, now=NOW)
+    totals_of([world.org.id], days=3, now=utc("2026-05-04 12:00"))
+    counted = totals_of([world.org.id], days=9, now=NOW)
+    assert [(each.day.day, each.count) for each in sorted(counted)] == [(day, int(day == 5)) for day in range(2, 11)]
+    assert DayTotals.objects.filter(org=world.org).count() == 8
+
+
+def test_without_orgs_nothing_is_counted(world: World, django_assert_num_queries: Any) -> None:
+    with django_assert_num_queries(0):
+        assert totals_of([], days=7, now=NOW) == []
+
+
+def test_a_closed_day_counted_by_two_at_once_is_kept_once(committed: None, on_postgresql: None) -> None:
+    world = make_world()
+    given_back(world, utc("2026-05-09 12:00"), 5)
+    refused(world, utc("2026-05-09 12:00"), "NOT_FOUND")
+    start, counted = threading.Barrier(4), []
+
+    def count() -> None:
+        start.wait()
+        counted.append(sorted(totals_of([world.org.id], days=30, now=NOW)))
+        connections.close_all()
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(counted) == 4
+    assert all(each == counted[0] for each in counted)
+    assert DayTotals.objects.filter(org=world.org).count() == 30
+
+
+def test_the_number_of_queries_depends_neither_on_orgs_nor_on_days(world: World) -> None:
+    others = [make_world() for _ in range(3)]
+    one, many = person(world), person(world, *others, name="ravi")
+
+    def queries(client: Client, days: int) -> int:
+        home(client, days=days)
+        with CaptureQueriesContext(connections["default"]) as captured:
+            home(client, days=days)
+        return len(captured)
+
+    assert queries(one, 7) == queries(one, 90) == queries(many, 7) == queries(many, 90)
+
+
+def test_the_page_shows_the_numbers_of_the_period(world: World) -> None:
+    given_back(world, days_ago(3), 30, expired=10)
+    given_back(world, days_ago(8), 10)
+    world.reverse(redeemed(world, 10), 30)
+    shown = home(person(world), days=7).context
+    box = shown["given_back"]
+    assert (box["count"], box["points"], box["points_expired"], box["expired_share"]) == (1, 30, 10, Decimal("33.3"))
+    assert len(box["days"]) == 7
+    assert [(each.code, each.rule, each.count, each.share) for each in shown["refusals"]] == [
+        (817, "more than left", 1, 100)
+    ]
+    assert home(person(world, name="ravi")).context["given_back"]["count"] == 2
+
+
+def test_requests_that_lapsed_do_not_wait(world: World) -> None:
+    asked_for(world)
+    asked_for(world, lapses_at=days_ago(0.1))
+    asked_for(make_world())
+    assert home(person(world)).context["approvals"] == {"count": 1, "orgs": [(world.org, 1)]}
+
+
+def test_corrections_of_the_period_are_named(world: World) -> None:
+    reversal, approval = given_back(world, days_ago(1), 5), asked_for(world)
+    Correction.objects.create(
+        org=world.org,
+        reversal=reversal,
+        approval=approval,
+        points=5,
+        made_by="ravi",
+        approved_by="meera",
+        reason="Wrong customer.",
+        created_at=days_ago(1),
+    )
+    page = home(person(world, permissions=(*BOXES, "view_correction")))
+    assert page.context["corrections"] == {"count": 1, "points": 5}
+    assert "1 correction took back 5 of the points" in page.content.decode()
+
+
+def test_orgs_with_the_switch_off_or_paused_or_a_broken_setting_are_named(world: World) -> None:
+    off, paused, broken, partly, stranger = [make_world() for _ in range(5)]
+    set_value(off.org, ON, "no")
+    set_value(stranger.org, ON, "no")
+    set_value(paused.org, "Reversal_paused", "yes")
+    set_value(broken.org, "Reversal_window_days", "many")
+    set_value(partly.org, ON, "no")
+    set_value(partly.org, ON, "yes", program=partly.program)
+    page = home(person(world, off, paused, broken, partly))
+    expected = [(off.org, "off"), (paused.org, "paused"), (broken.org, "a setting is broken")]
+    assert page.context["stopped"] == {"count": 3, "orgs": expected}
+    assert f"/admin/loyalty/org/{off.org.id}/emf/" in page.content.decode()
+    assert str(stranger.org) not in page.content.decode()
+
+
+def test_the_last_check_of_the_whole_ledger_or_of_the_one_org_is_shown(world: World) -> None:
+    other = make_world()
+    client = person(world, other)
+    assert home(client).context["check"] == {"last": None, "is_due": True}
+    whole = LedgerCheck.objects.create(started_at=days_ago(8), finished_at=days_ago(8), broken_count=0)
+    own = LedgerCheck.objects.create(org=world.org, started_at=days_ago(1), finished_at=days_ago(1), broken_count=2)
+    assert home(client).context["check"] == {"last": whole, "is_due": True}
+    page = home(client, org=world.org.id)
+    assert page.context["check"] == {"last": own, "is_due": False}
+    assert "2 rows broke a law" in page.content.decode()
+
+
+@pytest.mark.parametrize(("permission", "box"), BOXES.items())
+def test_each_box_is_shown_to_those_who_may_see_it_only(world: World, permission: str, box: str) -> None:
+    shown = home(person(world, permissions=(permission,))).context
+    assert {each for each in BOXES.values() if each in shown} == {box}
+
+
+def test_one_org_is_chosen_and_kept_for_the_lists(world: World) -> None:
+    other = make_world()
+    given_back(world, timezone.now(), 5)
+    given_back(other, timezone.now(), 7)
+    client = person(world, other)
+    assert home(client).context["given_back"]["points"] == 12
+    assert home(client, org=other.org.id).context["given_back"]["points"] == 7
+    assert client.session["org"] == other.org.id
+
+
+@pytest.mark.parametrize("chosen", [{"org": "1"}, {"org": "x"}, {"days": "8"}, {"days": "\x00"}])
+def test_a_choice_that_is_not_theirs_is_named_and_all_orgs_are_shown(world: World, chosen: dict[str, str]) -> None:
+    given_back(world, timezone.now(), 5)
+    page = home(person(world), **chosen)
+    assert "Select a valid choice." in page.content.decode()
+    assert page.context["given_back"]["points"] == 5
+
+
+def test_a_strangers_org_cannot_be_chosen(world: World) -> None:
+    stranger = make_world()
+    given_back(stranger, timezone.now(), 5)
+    page = home(person(world), org=stranger.org.id)
+    assert page.context["given_back"]["points"] == 0
+    assert str(stranger.org) not in page.content.decode()
+
+
+def test_who_has_no_org_is_told_what_to_do() -> None:
+    assert "You have no access to any org yet." in home(person()).content.decode()
+
+
+def test_markup_in_an_orgs_name_stays_text(world: World) -> None:
+    world.org.name = "<script>alert(1)</script>"
+    world.org.save()
+    set_value(world.org, ON, "no")
+    page = home(person(world)).content.decode()
+    assert "<script>alert(1)" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page

@@ -1,5 +1,5 @@
 """The back office's part that looks at reversals and makes them by hand."""
 
-from reversals.admin import approvals, bulk, customers, events, home, inspect, redemptions
+from reversals.admin import approvals, bulk, customers, events, find, home, inspect, parts, redemptions
 
-__all__ = ["approvals", "bulk", "customers", "events", "home", "inspect", "redemptions"]
+__all__ = ["approvals", "bulk", "customers", "events", "find", "home", "inspect", "parts", "redemptions"]

@@ -1,0 +1,154 @@
+"""Finds a redemption, a reversal or a customer by any name of theirs, among the orgs that the person may work on."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.admin import site
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model, Q
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+
+from loyalty.access import orgs_of
+from loyalty.identifiers import Identifier, IdentifierType, identify, masked
+from loyalty.models import Customer, CustomerIdentifier, Org, Redemption
+from loyalty.points import written
+from loyalty.reading import can_be_a_name
+from reversals.admin.parts import link, page_of
+from reversals.models import Reversal
+
+AT_MOST = 20  # of a kind
+LONGEST_NAME = 255
+SEE_IDENTIFIERS = "loyalty.see_identifiers"
+
+# The types whose values are compared as they are written.
+_AS_WRITTEN = (IdentifierType.EXTERNAL_ID, IdentifierType.CARD_NUMBER, IdentifierType.CARD_EXTERNAL_ID)
+_NAMES_OF_REDEMPTION = {
+    "public_id": "redemption id",
+    "external_reference_number": "external reference",
+    "transaction_number": "transaction number",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A row that has the name, and by which of its names it was found."""
+
+    row: Redemption | Reversal | Customer
+    kind: str
+    by: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What can be found by whom: `find` takes the name and the orgs by id."""
+
+    permission: str
+    names: str
+    find: Callable[[str, Mapping[int, Org]], Iterable[Match]]
+
+
+def find(request: HttpRequest) -> HttpResponse:
+    """One box for every name: goes straight to the one match, or lists the matches, at most 20 of a kind.
+
+    Each look-up is exact and reads an index that begins with the org.
+    """
+    kinds = [kind for kind in KINDS if request.user.has_perm(kind.permission)]
+    if not kinds:
+        raise PermissionDenied
+    name = request.GET.get("q", "").strip()
+    orgs = {org.id: org for org in orgs_of(request.user)}
+    matches = _matches(name, orgs, kinds)
+    if len(matches) == 1:
+        return redirect(page_of(matches[0].row))
+    shown = {
+        "title": "Find",
+        "name": name,
+        "names": ", ".join(kind.names for kind in kinds),
+        "org_count": len(orgs),
+        "found": {"headers": ["Kind", "Found", "By its", "Which is", "Org"], "rows": _rows(matches, orgs)},
+    }
+    return TemplateResponse(request, "admin/find.html", site.each_context(request) | shown)
+
+
+def _matches(name: str, orgs: Mapping[int, Org], kinds: list[Kind]) -> list[Match]:
+    if not name or len(name) > LONGEST_NAME or not can_be_a_name(name):
+        return []
+    return [match for kind in kinds for match in _once_each(kind.find(name, orgs))]
+
+
+def _once_each(matches: Iterable[Match]) -> list[Match]:
+    """Without the rows that were found by an earlier name already."""
+    by_row: dict[Model, Match] = {}
+    for match in matches:
+        by_row.setdefault(match.row, match)
+    return list(by_row.values())[:AT_MOST]
+
+
+def _rows(matches: list[Match], orgs: Mapping[int, Org]) -> list[list[Any]]:
+    return [[match.kind, link(match.row), match.by, match.what, orgs[match.row.org_id]] for match in matches]
+
+
+def _redemptions(name: str, orgs: Mapping[int, Org]) -> Iterable[Match]:
+    for column, by in _NAMES_OF_REDEMPTION.items():
+        named = Redemption.objects.filter(org_id__in=list(orgs), **{column: name}).select_related("customer")
+        for redemption in named[:AT_MOST]:
+            what = f"{written(redemption.points)} points of customer {redemption.customer}"
+            yield Match(redemption, "Redemption", by, f"{what} on {redemption.redeemed_at:%Y-%m-%d}")
+
+
+def _reversals(name: str, orgs: Mapping[int, Org]) -> Iterable[Match]:
+    named = Reversal.objects.filter(org_id__in=list(orgs), public_id=name).select_related("redemption")
+    for reversal in named[:AT_MOST]:
+        what = f"{written(reversal.points)} points of redemption {reversal.redemption}"
+        yield Match(reversal, "Reversal", "reversal id", f"{what} on {reversal.created_at:%Y-%m-%d}")
+
+
+def _customers(name: str, orgs: Mapping[int, Org]) -> Iterable[Match]:
+    number = Identifier(IdentifierType.ID, name).customer_number
+    if number is not None:
+        for customer in Customer.objects.filter(org_id__in=list(orgs), public_id=number)[:AT_MOST]:
+            yield _customer(customer, "customer id")
+    named = CustomerIdentifier.objects.filter(_identified(name, orgs), org_id__in=list(orgs))
+    for identifier in named.select_related("customer")[:AT_MOST]:
+        kind = identifier.type.lower().replace("_", " ")
+        yield _customer(identifier.customer, f"{kind} {masked(identifier.value)}")
+
+
+def _customer(customer: Customer, by: str) -> Match:
+    return Match(customer, "Customer", by, customer.get_status_display().lower())
+
+
+def _identified(name: str, orgs: Mapping[int, Org]) -> Q:
+    """What an identifier must be to be so named: mobiles are read with the country of each org."""
+    email = identify(IdentifierType.EMAIL, name, country="").value
+    condition = Q(type__in=_AS_WRITTEN, value=name) | Q(type=IdentifierType.EMAIL, value=email)
+    for digits, org_ids in _mobiles(name, orgs).items():
+        condition |= Q(type=IdentifierType.MOBILE, value=digits, org_id__in=org_ids)
+    return condition
+
+
+def _mobiles(name: str, orgs: Mapping[int, Org]) -> dict[str, list[int]]:
+    """The numbers that the name is, each with the ids of the orgs in whose country it is that."""
+    digits = {country: identify(IdentifierType.MOBILE, name, country=country).value for country in _countries(orgs)}
+    mobiles = defaultdict(list)
+    for org in orgs.values():
+        mobiles[digits[org.country]].append(org.id)
+    return mobiles
+
+
+def _countries(orgs: Mapping[int, Org]) -> set[str]:
+    return {org.country for org in orgs.values()}
+
+
+KINDS = (
+    Kind("loyalty.view_redemption", "redemption id, external reference, transaction number", _redemptions),
+    Kind("reversals.view_reversal", "reversal id", _reversals),
+    Kind("loyalty.view_customer", "customer id, mobile, e-mail, external id, card number, card external id", _customers),
+)
+
+site.add_page("find/", find, name="find")  # type: ignore[attr-defined]

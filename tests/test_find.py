@@ -1,0 +1,155 @@
+"""Find: one box for every name of a redemption, a reversal or a customer, among the person's orgs only."""
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.http import HttpResponse
+from django.test import Client
+from django.urls import reverse
+
+from loyalty.models import Customer, OrgAccess, Redemption
+from reversals.models import Reversal
+from tests.builders import World, make_customer, make_world, redeemed, staff_of
+
+pytestmark = pytest.mark.django_db
+
+XSS = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def support(world: World) -> Client:
+    return staff_of(world, "Support")
+
+
+def ask(client: Client, name: object) -> HttpResponse:
+    return client.get(reverse("admin:find"), {"q": name})
+
+
+def page_of(row: Redemption | Reversal | Customer) -> str:
+    return reverse(f"admin:{row._meta.label_lower.replace('.', '_')}_change", args=[row.pk])
+
+
+def give_access(username: str, world: World) -> None:
+    OrgAccess.objects.create(user=User.objects.get(username=username), org=world.org)
+
+
+@pytest.mark.parametrize("name", ["public_id", "external_reference_number", "transaction_number"])
+def test_each_name_of_a_redemption_leads_to_its_page(world: World, support: Client, name: str) -> None:
+    redemption = redeemed(world, external_reference_number="EXT-77")
+    Redemption.objects.filter(pk=redemption.pk).update(transaction_number="TX-77")
+    redemption.refresh_from_db()
+    response = ask(support, f" {getattr(redemption, name)} ")
+    assert (response.status_code, response["Location"]) == (302, page_of(redemption))
+
+
+def test_a_reversal_id_leads_to_the_reversal(world: World, support: Client) -> None:
+    world.reverse(redeemed(world), 1)
+    reversal = Reversal.objects.get(org=world.org)
+    assert ask(support, reversal.public_id)["Location"] == page_of(reversal)
+
+
+@pytest.mark.parametrize(
+    ("kind", "stored", "asked"),
+    [
+        ("MOBILE", "919876543210", "98765 43210"),
+        ("MOBILE", "919876543210", "+91 98765 43210"),
+        ("EMAIL", "asha@shop.example", "Asha@Shop.Example"),
+        ("EXTERNAL_ID", "E-1", "E-1"),
+        ("CARD_NUMBER", "4000123412341234", "4000123412341234"),
+        ("CARD_EXTERNAL_ID", "CX9", "CX9"),
+    ],
+)
+def test_each_name_of_a_customer_leads_to_their_page(
+    world: World, support: Client, kind: str, stored: str, asked: str
+) -> None:
+    customer = make_customer(world.org, identifiers={kind: stored})
+    assert ask(support, asked)["Location"] == page_of(customer)
+    assert ask(support, customer.public_id)["Location"] == page_of(customer)
+
+
+def test_a_mobile_is_read_with_the_country_of_each_org(world: World, support: Client) -> None:
+    vietnam = make_world(country="VN")
+    give_access("meera", vietnam)
+    customer = make_customer(vietnam.org, identifiers={"MOBILE": "0912345678"})
+    assert ask(support, "0912 345 678")["Location"] == page_of(customer)
+
+
+def test_a_name_in_two_orgs_is_listed_with_both(world: World, support: Client) -> None:
+    other = make_world()
+    give_access("meera", other)
+    found = [redeemed(each, public_id="TWICE") for each in (world, other)]
+    response = ask(support, "TWICE")
+    text = response.content.decode()
+    assert response.status_code == 200
+    assert all(page_of(redemption) in text and str(redemption.org) in text for redemption in found)
+
+
+def test_identifiers_are_listed_masked(world: World, support: Client) -> None:
+    other = make_world()
+    give_access("meera", other)
+    for each in (world, other):
+        make_customer(each.org, identifiers={"CARD_NUMBER": "4000123412341234"})
+    text = ask(support, "4000123412341234").content.decode()
+    assert text.count("card number ************1234") == 2
+
+
+def test_a_strangers_org_is_never_found(world: World, support: Client) -> None:
+    stranger = make_world()
+    redemption = redeemed(stranger, public_id="ELSEWHERE")
+    stranger.reverse(redemption, 1)
+    customer = make_customer(stranger.org, identifiers={"EMAIL": "far@shop.example"})
+    reversal = Reversal.objects.get(org=stranger.org)
+    for name in ("ELSEWHERE", reversal.public_id, "far@shop.example", customer.public_id):
+        assert "Nothing found" in ask(support, name).content.decode()
+
+
+@pytest.mark.parametrize("name", ["no-such-thing", "a" * 5000, "9" * 40, "nul\0", "²", XSS])
+def test_what_is_not_there_is_said_plainly(world: World, support: Client, name: str) -> None:
+    response = ask(support, name)
+    text = response.content.decode()
+    assert response.status_code == 200
+    assert "Nothing found" in text
+    assert "in 1 org." in text
+    assert XSS not in text
+
+
+def test_an_empty_box_finds_nothing_and_says_nothing(world: World, support: Client) -> None:
+    redeemed(world)
+    text = ask(support, " ").content.decode()
+    assert "Nothing found" not in text
+
+
+def test_only_kinds_are_found_that_the_person_may_see(world: World) -> None:
+    redemption = redeemed(world)
+    viewer = User.objects.create_user("vik", is_staff=True)
+    give_access("vik", world)
+    client = Client()
+    client.force_login(viewer)
+    assert ask(client, redemption.public_id).status_code == 403
+    viewer.user_permissions.add(Permission.objects.get(codename="view_customer"))
+    assert "Nothing found" in ask(client, redemption.public_id).content.decode()
+    assert ask(client, world.asha.public_id)["Location"] == page_of(world.asha)
+
+
+def test_a_list_is_cut_at_twenty_of_a_kind(world: World, support: Client) -> None:
+    for _ in range(25):
+        redeemed(world)
+    Redemption.objects.filter(org=world.org).update(transaction_number="MANY")
+    assert len(ask(support, "MANY").context["found"]["rows"]) == 20
+
+
+def test_the_queries_do_not_grow_with_orgs(
+    world: World, support: Client, django_assert_num_queries: object
+) -> None:
+    ask(support, "x")
+    counts = []
+    for _ in range(2):
+        with django_assert_num_queries(12, exact=False) as captured:  # type: ignore[operator]
+            ask(support, "9876543210")
+        counts.append(len(captured))
+        for country in ("IN", "VN", "US"):
+            give_access("meera", make_world(country=country))
+    assert counts[0] == counts[1]
+
+
+def test_the_box_stands_on_every_page(world: World, support: Client) -> None:
+    assert 'id="find-anywhere"' in support.get(reverse("admin:index")).content.decode()

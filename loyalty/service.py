@@ -292,9 +292,7 @@ def set_status(customer: Customer, *, status: str, reason: str, made_by: str) ->
 
 
 @transaction.atomic
-def _change_customer(
-    customer: Customer, values: dict[str, Any], *, action: str, reason: str, made_by: str
-) -> Customer:
+def _change_customer(customer: Customer, values: dict[str, Any], *, action: str, reason: str, made_by: str) -> Customer:
     """Writes only these columns of the customer, under the lock that all movements of their points take."""
     if not reason.strip():
         raise NotPossible("a change of a customer needs a reason")

@@ -137,9 +137,7 @@ def test_a_list_is_cut_at_twenty_of_a_kind(world: World, support: Client) -> Non
     assert len(ask(support, "MANY").context["found"]["rows"]) == 20
 
 
-def test_the_queries_do_not_grow_with_orgs(
-    world: World, support: Client, django_assert_num_queries: object
-) -> None:
+def test_the_queries_do_not_grow_with_orgs(world: World, support: Client, django_assert_num_queries: object) -> None:
     ask(support, "x")
     counts = []
     for _ in range(2):

@@ -72,7 +72,11 @@ class OrgAdmin(ReasonedAdmin):
     @admin.display(description="EMF settings")
     def emf_settings(self, org: Org) -> str:
         address = reverse("admin:org_emf", args=[org.pk])
-        return format_html('<a class="text-primary-700 underline dark:text-primary-400" href="{}">Settings of {}</a>', address, org.name)
+        return format_html(
+            '<a class="text-primary-700 underline dark:text-primary-400" href="{}">Settings of {}</a>',
+            address,
+            org.name,
+        )
 
     def save_model(self, request: HttpRequest, obj: Org, form: OrgForm, change: bool) -> None:
         super().save_model(request, obj, form, change)

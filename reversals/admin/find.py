@@ -148,7 +148,9 @@ def _countries(orgs: Mapping[int, Org]) -> set[str]:
 KINDS = (
     Kind("loyalty.view_redemption", "redemption id, external reference, transaction number", _redemptions),
     Kind("reversals.view_reversal", "reversal id", _reversals),
-    Kind("loyalty.view_customer", "customer id, mobile, e-mail, external id, card number, card external id", _customers),
+    Kind(
+        "loyalty.view_customer", "customer id, mobile, e-mail, external id, card number, card external id", _customers
+    ),
 )
 
 site.add_page("find/", find, name="find")  # type: ignore[attr-defined]

@@ -1,0 +1,305 @@
+"""The EMF settings page of an org: what is in force and why, changes with ticket and reason, contradictions."""
+
+import re
+from html import unescape
+from typing import Any
+
+import pytest
+from django import forms
+from django.contrib.auth.models import Permission, User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from loyalty import emf
+from loyalty.admin.emf_page import value_field
+from loyalty.contradictions import contradictions
+from loyalty.emf import REGISTRY, EmfSettings
+from loyalty.models import EmfChange, EmfSetting, OrgAccess
+from tests.builders import ON, World, make_program, make_world, set_value
+
+WHY = {"ticket": "OPS-7", "reason": "Asked by the brand."}
+ROLE = ("view_emfsetting", "change_emfsetting", "view_emfchange")
+PAUSED = "Reversal_paused"
+
+
+def person(world: World, *permissions: str, name: str = "meera") -> Client:
+    user = User.objects.create_user(name, is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    OrgAccess.objects.create(user=user, org=world.org)
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def staff(world: World) -> Client:
+    return person(world, *ROLE)
+
+
+def address(world: World, key: str = "") -> str:
+    return f"/admin/loyalty/org/{world.org.id}/emf/" + (f"{key}/" if key else "")
+
+
+def text_of(response: Any) -> str:
+    """What a person reads of the page."""
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", response.content.decode())).split())
+
+
+def save(client: Client, world: World, key: str, value: Any, **values: Any) -> Any:
+    return client.post(address(world, key), {"value": value} | WHY | values)
+
+
+def changes(world: World) -> list[tuple[str, ...]]:
+    rows = EmfChange.objects.filter(org=world.org).order_by("id")
+    return list(rows.values_list("key", "program__public_id", "old_value", "new_value", "ticket", "changed_by"))
+
+
+def test_every_key_is_shown_with_its_value_and_where_it_comes_from(world: World, staff: Client) -> None:
+    set_value(world.org, "Reversal_window_days", "30")
+    set_value(world.org, "Reversal_window_days", "10", program=world.program)
+    page = staff.get(address(world))
+    shown = {each.key.name: each for each in page.context["settings"]}
+    assert list(shown) == list(REGISTRY)
+    window = shown["Reversal_window_days"]
+    assert (window.value.words, window.value.source) == ("30", "org")
+    assert [(each.program, each.words, each.source) for each in window.of_programs] == [
+        (world.program, "10", "program")
+    ]
+    assert (shown["Reversal_limit_days"].value.words, shown["Reversal_limit_days"].value.source) == ("30", "default")
+    assert all(key.meaning in text_of(page) for key in REGISTRY.values())
+
+
+def test_a_broken_stored_value_is_shown_with_what_is_expected(world: World, staff: Client) -> None:
+    set_value(world.org, "Reversal_window_days", "many")
+    problem = "'many' of Reversal_window_days is not valid: expected a whole number from 1 to 36500"
+    assert problem in text_of(staff.get(address(world)))
+    assert problem in text_of(staff.get(address(world, "Reversal_window_days")))
+    assert save(staff, world, "Reversal_window_days", "30").status_code == 302
+    assert changes(world) == [("Reversal_window_days", None, "many", "30", "OPS-7", "meera")]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("key", REGISTRY.values(), ids=REGISTRY)
+def test_every_key_has_the_field_of_its_kind(key: emf.EmfKey[object], world: World, staff: Client) -> None:
+    kinds = {emf.points: forms.DecimalField, emf.statuses: forms.MultipleChoiceField}
+    expected = forms.IntegerField if isinstance(key.read, emf.Whole) else kinds.get(key.read, forms.ChoiceField)
+    field = value_field(key)
+    assert type(field) is expected
+    assert staff.get(address(world, key.name)).status_code == 200
+    if isinstance(key.read, emf.Whole):
+        assert (field.min_value, field.max_value) == (key.read.lowest, key.read.highest)
+
+
+def test_the_switch_is_toggled_with_ticket_and_reason_only(world: World, staff: Client) -> None:
+    link = f"{address(world, ON)}?value=no"
+    assert link in staff.get(address(world)).content.decode()
+    assert staff.get(link).context["form"]["value"].value() == "no"
+    for missing in ("ticket", "reason"):
+        page = save(staff, world, ON, "no", **{missing: " "})
+        assert page.context["form"].errors == {missing: ["This field is required."]}
+    assert changes(world) == []
+    assert save(staff, world, ON, "no").status_code == 302
+    assert changes(world) == [(ON, None, "yes", "no", "OPS-7", "meera")]
+    assert f"{address(world, ON)}?value=yes" in staff.get(address(world)).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "stored"),
+    [
+        ("Reversal_window_days", "14", "14"),
+        ("Reversal_approval_points", "250.50", "250.5"),
+        ("Reversal_blocked_statuses", ["FRAUD", "MERGED"], "FRAUD,MERGED"),
+        ("Reversal_error_dialect", "engine", "engine"),
+    ],
+)
+def test_a_value_is_set_and_unset(world: World, staff: Client, key: str, value: Any, stored: str) -> None:
+    assert save(staff, world, key, value).status_code == 302
+    assert EmfSetting.objects.get(org=world.org, key=key).value == stored
+    assert f"{address(world, key)}?program=&amp;value=" in staff.get(address(world)).content.decode()
+    assert save(staff, world, key, "" if isinstance(value, str) else []).status_code == 302
+    assert not EmfSetting.objects.filter(org=world.org, key=key).exists()
+    assert [(old, new) for _, _, old, new, *_ in changes(world)] == [("", stored), (stored, "")]
+
+
+def test_a_programs_own_value_is_set_from_its_link(world: World, staff: Client) -> None:
+    program = str(world.program.public_id)
+    form = staff.get(address(world, "Reversal_window_days"), {"program": program}).context["form"]
+    assert form["program"].value() == program
+    assert save(staff, world, "Reversal_window_days", "14", program=program).status_code == 302
+    assert changes(world) == [("Reversal_window_days", world.program.public_id, "", "14", "OPS-7", "meera")]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        ("Reversal_window_days", "0", "greater than or equal to 1"),
+        ("Reversal_window_days", "1.5", "Enter a whole number."),
+        ("Reversal_approval_points", "1.0001", "no more than 3 decimal places"),
+        ("Reversal_approval_points", "NaN", "Enter a number."),
+        ("Reversal_error_dialect", "loud", "loud is not one of the available choices"),
+        ("Reversal_blocked_statuses", ["BORED"], "BORED is not one of the available choices"),
+        (ON, "yes", "Nothing would change: it is yes there already."),
+        ("Reversal_limit_count", "", "Nothing would change: it is not set there already."),
+    ],
+)
+def test_a_value_that_cannot_be_is_named_and_not_saved(
+    world: World, staff: Client, key: str, value: Any, problem: str
+) -> None:
+    page = save(staff, world, key, value)
+    assert page.status_code == 200
+    assert problem in text_of(page)
+    assert changes(world) == []
+
+
+def test_a_program_of_another_org_is_no_choice(world: World, staff: Client) -> None:
+    foreign = make_program(make_world().org)
+    page = save(staff, world, "Reversal_window_days", "14", program=str(foreign.public_id))
+    assert "Select a valid choice." in text_of(page)
+    assert staff.get(address(world, "Reversal_window_days"), {"program": foreign.public_id}).status_code == 404
+    assert changes(world) == []
+
+
+def test_a_setting_of_the_org_only_is_not_offered_for_programs(world: World, staff: Client) -> None:
+    assert "program" not in staff.get(address(world, PAUSED)).context["form"].fields
+    assert save(staff, world, PAUSED, "yes", program=str(world.program.public_id)).status_code == 302
+    assert changes(world) == [(PAUSED, None, "", "yes", "OPS-7", "meera")]
+
+
+def test_a_contradiction_is_explained_and_saved_only_when_each_sentence_is_ticked(world: World, staff: Client) -> None:
+    sentence = "For the org: Reversal_blocked_statuses names ACTIVE, so every customer is refused with 901."
+    page = save(staff, world, "Reversal_blocked_statuses", ["ACTIVE"])
+    assert sentence in text_of(page)
+    save(staff, world, "Reversal_blocked_statuses", ["ACTIVE"], anyway=["For the org: another sentence."])
+    assert changes(world) == []
+    assert save(staff, world, "Reversal_blocked_statuses", ["ACTIVE"], anyway=[sentence]).status_code == 302
+    assert changes(world) == [("Reversal_blocked_statuses", None, "", "ACTIVE", "OPS-7", "meera")]
+    assert sentence in text_of(staff.get(address(world)))
+
+
+def test_pausing_what_is_on_is_no_contradiction(world: World, staff: Client) -> None:
+    assert save(staff, world, PAUSED, "yes").status_code == 302
+
+
+ORG, GOLD = "For the org: ", "For Gold (7): "
+
+
+@pytest.mark.parametrize(
+    ("stored", "key", "found"),
+    [
+        ({ON: "yes"}, ON, None),
+        ({ON: "yes", PAUSED: "yes"}, ON, f"{ORG}Reversal_paused is yes"),
+        ({ON: "yes", PAUSED: "yes"}, PAUSED, None),
+        ({ON: "yes", (7, ON): "no"}, ON, f"{GOLD}the switch is off by a value of its own"),
+        ({ON: "no", (7, ON): "yes"}, ON, f"{GOLD}the switch is on by a value of its own"),
+        ({ON: "yes", (7, ON): "yes"}, ON, None),
+        ({"Reversal_limit_count": "0"}, "Reversal_limit_count", f"{ORG}Reversal_limit_count is 0"),
+        ({"Reversal_limit_points": "0"}, "Reversal_limit_points", f"{ORG}Reversal_limit_points is 0"),
+        ({(7, "Reversal_limit_points"): "0"}, "Reversal_limit_points", f"{GOLD}Reversal_limit_points is 0"),
+        ({"Reversal_limit_points": "0"}, "Reversal_window_days", None),
+        ({"Reversal_limit_days": "10"}, "Reversal_limit_days", f"{ORG}Reversal_limit_days does nothing"),
+        ({"Reversal_limit_days": "10", "Reversal_limit_count": "3"}, "Reversal_limit_days", None),
+        (
+            {"Reversal_duplicate_window_seconds": "2592001"},
+            "Reversal_duplicate_window_seconds",
+            f"{ORG}Reversal_duplicate_window_seconds is 2592001, which is longer than the 30 days",
+        ),
+        ({"Reversal_duplicate_window_seconds": "2592000"}, "Reversal_duplicate_window_seconds", None),
+        ({"Reversal_blocked_statuses": "FRAUD,ACTIVE"}, "Reversal_blocked_statuses", f"{ORG}Reversal_blocked_statuses"),
+        (
+            {"Reversal_approval_points": "500", "Reversal_limit_points": "500"},
+            "Reversal_approval_points",
+            f"{ORG}Reversal_approval_points is 500 and Reversal_limit_points 500",
+        ),
+        ({"Reversal_approval_points": "499.9", "Reversal_limit_points": "500"}, "Reversal_approval_points", None),
+        ({"Reversal_window_days": "6"}, "Reversal_window_days", f"{ORG}Reversal_window_days is 6"),
+        ({"Reversal_window_days": "7"}, "Reversal_window_days", None),
+        ({"Reversal_limit_points": "many"}, "Reversal_limit_points", None),
+    ],
+)
+def test_what_works_against_each_other(stored: dict[Any, str], key: str, found: str | None) -> None:
+    places = {(name if isinstance(name, tuple) else (None, name)): text for name, text in stored.items()}
+    sentences = contradictions(EmfSettings(places), {7: "Gold (7)", 8: "Blue (8)"}, key=REGISTRY[key])
+    assert len(sentences) == (found is not None)
+    assert all(sentence.startswith(found or "") for sentence in sentences)
+
+
+def test_of_a_change_for_one_program_only_that_program_is_spoken() -> None:
+    settings = EmfSettings({(None, ON): "no", (7, ON): "yes", (8, ON): "yes"})
+    names = {7: "Gold (7)", 8: "Blue (8)"}
+    [sentence] = contradictions(settings, names, key=emf.ALLOW_REVERSAL, program_id=8)
+    assert sentence.startswith("For Blue (8): ")
+
+
+def test_the_newest_changes_stand_beside_it(world: World, staff: Client) -> None:
+    for days in range(1, 25):
+        save(staff, world, "Reversal_window_days", str(days), anyway=_any(days))
+    page = staff.get(address(world))
+    newest = list(page.context["changes"]["newest"])
+    assert [change.new_value for change in newest] == [str(days) for days in range(24, 4, -1)]
+    assert page.context["changes"]["address"] == f"/admin/loyalty/emfchange/?org={world.org.id}"
+    assert staff.get(page.context["changes"]["address"]).status_code == 200
+
+
+def _any(days: int) -> list[str]:
+    """The warning that a window shorter than the seven days of approval gives."""
+    settings = EmfSettings({(None, "Reversal_window_days"): str(days)})
+    return contradictions(settings, {}, key=emf.WINDOW_DAYS)
+
+
+def test_the_list_of_changes_is_filtered_by_org_and_key(world: World, staff: Client) -> None:
+    save(staff, world, ON, "no")
+    save(staff, world, PAUSED, "yes")
+    lists = "/admin/loyalty/emfchange/"
+    assert "OPS-7" in text_of(staff.get(lists, {"org": world.org.id, "key": ON}))
+    rows = staff.get(lists, {"org": world.org.id, "key": ON}).context["cl"].result_list
+    assert [row.key for row in rows] == [ON]
+
+
+@pytest.mark.parametrize(
+    ("permissions", "may_look", "may_change"),
+    [(ROLE, True, True), (("view_emfsetting",), True, False), (("view_org", "view_emfchange"), False, False)],
+)
+def test_who_may_look_and_who_may_change(
+    world: World, permissions: tuple[str, ...], may_look: bool, may_change: bool
+) -> None:
+    client = person(world, *permissions)
+    page = client.get(address(world))
+    assert page.status_code == (200 if may_look else 403)
+    assert (address(world, ON) in page.content.decode()) == may_change
+    assert save(client, world, ON, "no").status_code == (302 if may_change else 403)
+    assert bool(changes(world)) == may_change
+
+
+def test_a_strangers_org_and_an_unknown_key_are_not_found(world: World, staff: Client) -> None:
+    stranger = make_world()
+    assert staff.get(address(stranger)).status_code == 404
+    assert save(staff, stranger, ON, "no").status_code == 404
+    assert save(staff, world, "Reversal_unknown", "no").status_code == 404
+    assert staff.get("/admin/loyalty/org/99999999999999999999999/emf/").status_code == 404
+    assert changes(stranger) == []
+
+
+def test_looking_changes_nothing_and_takes_a_constant_number_of_queries(world: World, staff: Client) -> None:
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            staff.get(address(world))
+        return len(captured)
+
+    before = queries()
+    for program in [make_program(world.org) for _ in range(3)]:
+        set_value(world.org, ON, "no", program=program)
+        save(staff, world, "Reversal_window_days", str(program.public_id + 10))
+    assert queries() == before
+
+
+def test_markup_in_names_stays_text(world: World, staff: Client) -> None:
+    world.org.name = world.program.name = "<script>alert(1)</script>"
+    world.org.save()
+    world.program.save()
+    set_value(world.org, ON, "no", program=world.program)
+    set_value(world.org, "Reversal_window_days", "<script>alert(2)</script>")
+    for page in (address(world), address(world, ON), address(world, "Reversal_window_days")):
+        content = staff.get(page).content.decode()
+        assert "<script>alert(" not in content
+        assert "&lt;script&gt;alert(1)" in content

@@ -1,0 +1,220 @@
+"""Orgs in the back office: switching several at once, and adding orgs, programs and reason codes."""
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from loyalty.models import EmfChange, Org, OrgAccess, Program, ReasonCode, StaffChange
+from loyalty.service import FIRST_REASON_CODES, create_org
+from tests.builders import ON, World, make_world, set_value
+
+pytestmark = pytest.mark.django_db
+
+LIST = "/admin/loyalty/org/"
+WHY = {"ticket": "OPS-7", "reason": "Asked by the brand."}
+
+
+def person(*worlds: World, role: str = "Back-end team", name: str = "meera") -> Client:
+    user = User.objects.create_user(name, is_staff=True)
+    user.groups.add(Group.objects.get(name=role))
+    OrgAccess.objects.bulk_create(OrgAccess(user=user, org=world.org) for world in worlds)
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def act(client: Client, action: str, *worlds: World, **values: str) -> Any:
+    selected = [world.org.pk for world in worlds]
+    return client.post(LIST, {"action": action, "_selected_action": selected} | values, follow=True)
+
+
+def confirm(client: Client, action: str, *worlds: World, **values: str) -> str:
+    return act(client, action, *worlds, confirmed="yes", **(WHY | values)).content.decode()
+
+
+def changes() -> list[tuple[Any, ...]]:
+    rows = EmfChange.objects.order_by("id")
+    return list(rows.values_list("org_id", "key", "old_value", "new_value", "ticket", "reason", "changed_by"))
+
+
+def test_the_action_asks_first_and_says_where_nothing_changes() -> None:
+    on, off = make_world(), make_world()
+    set_value(off.org, ON, "no")
+    page = act(person(on, off), "turn_off", on, off)
+    planned = [(each.org, each.before.words, each.is_change) for each in page.context["planned"]]
+    assert planned == [(on.org, "yes", True), (off.org, "no", False)]
+    assert "nothing changes" in page.content.decode()
+    assert changes() == []
+
+
+def test_a_confirmed_action_changes_and_records_each_org_that_it_changes() -> None:
+    first, second, already, foreign = [make_world() for _ in range(4)]
+    set_value(already.org, ON, "no")
+    page = confirm(person(first, second, already), "turn_off", second, first, already, foreign)
+    assert f"{ON} was set to no for 2 orgs; 1 had it so already." in page
+    assert changes() == [
+        (world.org.id, ON, "yes", "no", "OPS-7", "Asked by the brand.", "meera") for world in (first, second)
+    ]
+
+
+def test_reversals_are_turned_on_where_nothing_was_stored() -> None:
+    world = make_world()
+    world.org.emfsetting_set.all().delete()
+    client = person(world)
+    assert "All of these orgs have it so already." in act(client, "turn_off", world).content.decode()
+    confirm(client, "turn_on", world)
+    assert [change[1:4] for change in changes()] == [(ON, "", "yes")]
+
+
+def test_reversals_are_paused_and_the_pause_ended() -> None:
+    world = make_world()
+    client = person(world)
+    confirm(client, "pause", world)
+    confirm(client, "end_pause", world)
+    assert [change[1:4] for change in changes()] == [("Reversal_paused", "", "yes"), ("Reversal_paused", "yes", "no")]
+
+
+def test_a_broken_value_is_shown_and_mended() -> None:
+    world = make_world()
+    set_value(world.org, ON, "maybe")
+    client = person(world)
+    assert [each.before.words for each in act(client, "turn_on", world).context["planned"]] == ["broken"]
+    confirm(client, "turn_on", world)
+    assert [change[1:4] for change in changes()] == [(ON, "maybe", "yes")]
+
+
+def test_what_works_against_it_is_noted() -> None:
+    world = make_world()
+    set_value(world.org, ON, "no", program=world.program)
+    notes = act(person(world), "turn_on", world).context["planned"][0].notes
+    assert notes == [
+        f"For {world.program}: the switch is off by a value of its own, so its redemptions stay irreversible although "
+        "the org says yes."
+    ]
+
+
+@pytest.mark.parametrize("missing", ["ticket", "reason"])
+def test_without_ticket_or_reason_nothing_is_changed(missing: str) -> None:
+    world = make_world()
+    assert "This field is required." in confirm(person(world), "turn_off", world, **{missing: " "})
+    assert changes() == []
+
+
+@pytest.mark.parametrize("role", ["Reversal operator", "Approver", "Auditor", "Support"])
+def test_who_may_not_change_settings_cannot_switch(role: str) -> None:
+    world = make_world()
+    client = person(world, role=role)
+    assert 'value="turn_off"' not in client.get(LIST).content.decode()
+    confirm(client, "turn_off", world)
+    assert changes() == []
+
+
+def test_if_one_change_fails_none_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = make_world(), make_world()
+    client = person(first, second)
+    client.raise_request_exception = False
+    confirm(client, "turn_off", first, second, ticket="T" * 101)
+    assert changes() == []
+
+
+def test_the_list_shows_how_reversals_stand_in_a_constant_number_of_queries() -> None:
+    worlds = [make_world() for _ in range(4)]
+    set_value(worlds[1].org, "Reversal_paused", "yes")
+    set_value(worlds[2].org, ON, "no", program=worlds[2].program)
+    set_value(worlds[3].org, "Reversal_limit_days", "never")
+    few, many = person(worlds[0]), person(*worlds, name="ravi")
+
+    def queries(client: Client) -> int:
+        client.get(LIST)
+        with CaptureQueriesContext(connection) as captured:
+            client.get(LIST)
+        return len(captured)
+
+    assert queries(few) == queries(many)
+    page = many.get(LIST).content.decode()
+    assert all(state in page for state in ("on for some programs", "paused", "a setting is broken"))
+    assert f"{LIST}{worlds[0].org.pk}/emf/" in page
+
+
+def test_markup_in_an_orgs_name_stays_text() -> None:
+    world = make_world()
+    world.org.name = "<script>alert(1)</script>"
+    world.org.save()
+    client = person(world)
+    for page in (client.get(LIST), act(client, "turn_off", world), client.get(f"{LIST}{world.org.pk}/change/")):
+        assert "<script>alert(1)" not in page.content.decode()
+        assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page.content.decode()
+
+
+def add(client: Client, model: str, **values: Any) -> Any:
+    return client.post(f"/admin/loyalty/{model}/add/", values)
+
+
+def test_who_adds_an_org_may_work_on_it_and_it_begins_with_reason_codes() -> None:
+    client = person()
+    added = add(client, "org", id=4711, name="Nhà sách", country="VN", v2_enabled="on", is_active="on", reason="New.")
+    assert added.status_code == 302
+    org = Org.objects.get(id=4711)
+    assert OrgAccess.objects.filter(org=org).values_list("user__username", flat=True).get() == "meera"
+    assert dict(ReasonCode.objects.filter(org=org).values_list("code", "meaning")) == FIRST_REASON_CODES
+    kept = StaffChange.objects.filter(org=org).order_by("id").values_list("subject", "action", "made_by", "reason")
+    assert list(kept) == [
+        ("loyalty.org", "added", "meera", "New."),
+        ("loyalty.orgaccess", "added", "meera", "New."),
+    ]
+    assert client.get(f"{LIST}4711/change/").status_code == 200
+
+
+def test_an_org_made_by_a_command_begins_with_reason_codes_too() -> None:
+    org = create_org(org_id=4712, name="Shop", country="IN", v2_enabled=True)
+    assert set(ReasonCode.objects.filter(org=org).values_list("code", flat=True)) == set(FIRST_REASON_CODES)
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"id": 0}, "Expected a positive whole number."),
+        ({"id": -1}, "greater than or equal to 0"),
+        ({"id": "x"}, "Enter a whole number."),
+        ({"id": 10**19}, "less than or equal to 9223372036854775807"),
+        ({"country": "india"}, "at most 2 characters"),
+        ({"country": "in"}, "Two capital letters"),
+        ({"name": " "}, "This field is required."),
+        ({"reason": ""}, "This field is required."),
+    ],
+)
+def test_an_org_that_cannot_be_is_not_added(values: dict[str, Any], problem: str) -> None:
+    page = add(person(), "org", **({"id": 4711, "name": "Shop", "country": "IN", "reason": "New."} | values))
+    assert page.status_code == 200
+    assert problem in page.content.decode()
+    assert not Org.objects.filter(id__in=[0, 4711]).exists()
+
+
+def test_an_org_id_is_used_once(world: World) -> None:
+    page = add(person(), "org", id=world.org.id, name="Shop", country="IN", reason="New.")
+    assert "already exists." in page.content.decode()
+    assert Org.objects.get(id=world.org.id).name == world.org.name
+
+
+def test_a_program_is_added_to_ones_own_org_only(world: World) -> None:
+    client, stranger = person(world), make_world()
+    values = {"public_id": 77, "name": "Gold", "is_active": "on", "reason": "New."}
+    assert add(client, "program", org=world.org.id, **values).status_code == 302
+    assert "Select a valid choice." in add(client, "program", org=stranger.org.id, **values).content.decode()
+    assert "already exists." in add(client, "program", org=world.org.id, **values).content.decode()
+    assert "or equal to 1" in add(client, "program", org=world.org.id, **(values | {"public_id": 0})).content.decode()
+    assert list(Program.objects.filter(public_id__in=[0, 77]).values_list("org_id", flat=True)) == [world.org.id]
+
+
+def test_a_reason_code_is_added_and_written_as_codes_are(world: World) -> None:
+    client = person(world)
+    values = {"org": world.org.id, "code": "LATE_DELIVERY", "meaning": "It came late.", "reason": "Asked."}
+    assert add(client, "reasoncode", **values).status_code == 302
+    assert "already exists." in add(client, "reasoncode", **values).content.decode()
+    page = add(client, "reasoncode", **(values | {"code": "late delivery"})).content.decode()
+    assert "Capital letters, digits and _" in page
+    assert ReasonCode.objects.filter(org=world.org).count() == 1

@@ -13,6 +13,8 @@ from reversals.models import Attempt, DayTotals, Operation, Reversal
 
 # A row's time is taken before its commit; no call lasts as long as this.
 CLOSES_AFTER = timedelta(minutes=10)
+# So that no statement runs into the timeout, and what was counted before one that does is kept.
+COUNTED_AT_ONCE = timedelta(days=7)
 ACCEPTED = ""
 
 
@@ -42,28 +44,26 @@ class UtcDay(Func):
 def totals_of(org_ids: Collection[int], *, days: int, now: datetime) -> list[Total]:
     """What the calls of these orgs came to on each of the last `days` UTC days, today included.
 
-    A day that nothing was counted of yet is counted and kept if it is closed. The number of queries does not
-    depend on the number of orgs or days.
+    A closed day that nothing was counted of yet is counted and kept. Once all are, the number of queries depends
+    neither on the orgs nor on the days.
     """
     if not org_ids:
         return []
     today = _day(now)
     first = first_day(days=days, now=now)
     closed_before = max(_day(now - CLOSES_AFTER), first)
-    counted = _count(_uncounted_since(org_ids, first, closed_before), today)
-    _keep(row for row in counted if row.day < closed_before)
+    _keep_closed_days(org_ids, first, closed_before)
     kept = (
         DayTotals.objects.filter(org_id__in=org_ids, day__gte=first, day__lt=closed_before)
         .order_by()
         .values_list("day", "rule")
         .annotate(Sum("count"), Sum("points"), Sum("points_expired"))
     )
-    still_open = [
-        Total(row.day, row.rule, row.count, row.points, row.points_expired)
-        for row in counted
-        if row.day >= closed_before
+    still_open = _count(dict.fromkeys(org_ids, closed_before), until=today + timedelta(days=1))
+    return [
+        *(Total(*row) for row in kept),
+        *(Total(row.day, row.rule, row.count, row.points, row.points_expired) for row in still_open),
     ]
-    return [*(Total(*row) for row in kept), *still_open]
 
 
 def first_day(*, days: int, now: datetime) -> date:
@@ -78,6 +78,20 @@ def start_of(day: date) -> datetime:
 
 def _day(at: datetime) -> date:
     return at.astimezone(UTC).date()
+
+
+def _keep_closed_days(org_ids: Collection[int], first: date, closed_before: date) -> None:
+    """Counts and keeps the closed days that nothing was counted of yet.
+
+    Who counted the same day at the same moment counted the same, so that either's rows stay.
+    """
+    since = _uncounted_since(org_ids, first, closed_before)
+    day = min(since.values())
+    while day < closed_before:
+        until = min(day + COUNTED_AT_ONCE, closed_before)
+        uncounted = {org_id: max(start, day) for org_id, start in since.items() if start < until}
+        DayTotals.objects.bulk_create(_count(uncounted, until=until), ignore_conflicts=True)
+        day = until
 
 
 def _uncounted_since(org_ids: Collection[int], first: date, closed_before: date) -> dict[int, date]:
@@ -95,14 +109,14 @@ def _uncounted_since(org_ids: Collection[int], first: date, closed_before: date)
     return since
 
 
-def _count(since: Mapping[int, date], today: date) -> list[DayTotals]:
-    """The totals of each org from its day on until today, with a row for the accepted calls of every day."""
+def _count(since: Mapping[int, date], *, until: date) -> list[DayTotals]:
+    """The totals of each org from its day on, before `until`, with a row for the accepted calls of every day."""
     rows = {
         (org_id, day, ACCEPTED): DayTotals(org_id=org_id, day=day, rule=ACCEPTED, count=0)
         for org_id, first in since.items()
-        for day in _days(first, today)
+        for day in _days(first, until)
     }
-    wanted = _calls_since(since) & Q(created_at__lt=start_of(today + timedelta(days=1)))
+    wanted = _calls_since(since) & Q(created_at__lt=start_of(until))
     for org_id, day, count, points, points_expired in _reversals(wanted):
         row = rows[org_id, day, ACCEPTED]
         row.count, row.points, row.points_expired = count, points, points_expired
@@ -111,8 +125,8 @@ def _count(since: Mapping[int, date], today: date) -> list[DayTotals]:
     return list(rows.values())
 
 
-def _days(first: date, last: date) -> Iterator[date]:
-    return (first + timedelta(days=after) for after in range((last - first).days + 1))
+def _days(first: date, until: date) -> Iterator[date]:
+    return (first + timedelta(days=after) for after in range((until - first).days))
 
 
 def _calls_since(since: Mapping[int, date]) -> Q:
@@ -143,8 +157,3 @@ def _refusals(wanted: Q) -> Iterable[tuple[int, date, str, int]]:
         .values_list("org_id", UtcDay("created_at"), "rule")
         .annotate(Count("id"))
     )
-
-
-def _keep(rows: Iterable[DayTotals]) -> None:
-    """Keeps what was counted. Who counted the same closed day at the same moment counted the same."""
-    DayTotals.objects.bulk_create(rows, ignore_conflicts=True)

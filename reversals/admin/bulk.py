@@ -140,9 +140,7 @@ class BulkRunAdmin(PageAdmin):
         shown = Paginator(results.rows_of(row, status), ROWS_PER_PAGE).get_page(request.GET.get("p"))
         return {
             "title": f"Bulk run {row.name}",
-            "facts": _facts(row),
-            "totals": totals,
-            "sums": _sums(row, totals),
+            "facts": [*_facts(row), *_sums(row, totals)],
             "task": _task(request, row, totals) if self.has_add_permission(request) else None,
             "filters": _filters(totals),
             "status": status,
@@ -242,29 +240,37 @@ def _progress(run: BulkRun, totals: Totals) -> tuple[int, int]:
 
 def _task(request: HttpRequest, run: BulkRun, totals: Totals) -> dict[str, Any] | None:
     """What is to be done next and how far it is; None where nothing is left to do."""
-    done, of = _progress(run, totals)
-    shown = {"done": done, "of": of, "percent": 100 * done // of if of else 100}
     if totals.unchecked:
-        return shown | {
-            "title": "Checking the rows; nothing moves yet",
-            "address": reverse("admin:reversals_bulkrun_check", args=[run.pk]),
-            "button": "Go on checking",
-            # Only its maker's page checks by itself: what is recorded of others, they asked for.
-            "starts": "at-once" if run.made_by == request.user.get_username() else "",
-        }
-    if not totals.ready:
-        return None
-    address = reverse("admin:reversals_bulkrun_run", args=[run.pk])
-    if run.confirmed_at is None:
-        return shown | {
-            "title": "Checked; nothing has moved yet",
-            "address": address,
-            "button": f"Reverse {totals.ready:,} rows, {written(totals.points_ready)} points",
-            "done": 0,
-            "of": totals.possible,
-            "percent": 0,
-        }
-    return shown | {"title": "Giving points back", "address": address, "button": "Go on"}
+        return _checking(run, totals, starts=run.made_by == request.user.get_username())
+    return _giving_back(run, totals) if totals.ready else None
+
+
+def _checking(run: BulkRun, totals: Totals, *, starts: bool) -> dict[str, Any]:
+    """Only its maker's page starts to check by itself: what is recorded of others, they have asked for."""
+    title = "Checking the rows; nothing moves yet"
+    return {
+        "title": title,
+        "title_at_work": title,
+        "done": totals.checked,
+        "of": totals.all,
+        "address": reverse("admin:reversals_bulkrun_check", args=[run.pk]),
+        "button": "Go on checking",
+        "starts": "at-once" if starts else "by-hand",
+    }
+
+
+def _giving_back(run: BulkRun, totals: Totals) -> dict[str, Any]:
+    title = "Giving points back"
+    is_confirmed = run.confirmed_at is not None
+    return {
+        "title": title if is_confirmed else "Checked; nothing has moved yet",
+        "title_at_work": title,
+        "done": totals.done,
+        "of": totals.possible,
+        "address": reverse("admin:reversals_bulkrun_run", args=[run.pk]),
+        "button": "Go on" if is_confirmed else f"Reverse {totals.ready:,} rows, {written(totals.points_ready)} points",
+        "starts": "by-hand",
+    }
 
 
 def _facts(run: BulkRun) -> list[tuple[str, Any]]:

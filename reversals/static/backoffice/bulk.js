@@ -3,6 +3,7 @@
 const form = document.querySelector("form[data-steps]");
 const bar = document.getElementById("progress");
 const text = document.getElementById("progress-text");
+const title = document.getElementById("progress-title");
 const notice = document.getElementById("progress-notice");
 
 function show(step) {
@@ -27,9 +28,15 @@ async function takeStep() {
   return response.json();
 }
 
-async function workOff() {
+function setBusy(isBusy) {
   const button = form.querySelector("button");
-  button.disabled = true;
+  button.disabled = isBusy;
+  button.classList.toggle("opacity-50", isBusy);
+}
+
+async function workOff() {
+  setBusy(true);
+  title.textContent = form.dataset.titleAtWork;
   notice.hidden = true;
   try {
     let step;
@@ -46,7 +53,7 @@ async function workOff() {
     notice.textContent = "The server did not answer as expected. Nothing is lost: reload the page and go on.";
   }
   notice.hidden = false;
-  button.disabled = false;
+  setBusy(false);
 }
 
 if (form) {

@@ -1,30 +1,16 @@
 """Makes orgs, programs, API clients and settings: the one way in for commands and the admin."""
 
 from collections.abc import Collection
-from datetime import datetime
-from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from loyalty.changes import record_change
 from loyalty.credentials import SHORTEST_SECRET, keyed_digest, md5_form, new_secret
 from loyalty.emf import check_value, known_key
-from loyalty.models import (
-    ApiClient,
-    ApiSecret,
-    Customer,
-    EmfChange,
-    EmfSetting,
-    EventName,
-    Org,
-    Program,
-    ReasonCode,
-    Webhook,
-)
-from loyalty.selectors import lock_api_client, lock_customers
+from loyalty.models import ApiClient, ApiSecret, EmfChange, EmfSetting, EventName, Org, Program, ReasonCode, Webhook
+from loyalty.selectors import lock_api_client
 
 LIVE_SECRETS = 2  # so that a client can change over from one to the next without a gap
 FIRST_REASON_CODES = {
@@ -254,70 +240,3 @@ def _store(setting: EmfSetting, value: str) -> None:
     setting.value = value
     setting.clean_fields()
     setting.save()
-
-
-# What staff can make of a customer; a merged one is made by merging, and stays so.
-GIVEN_STATUSES = (Customer.Status.ACTIVE, Customer.Status.FRAUD, Customer.Status.DEACTIVATED)
-
-
-def lock_reversals(customer: Customer, *, until: datetime | None, reason: str, made_by: str) -> Customer:
-    """Locks reversals of the customer until then, or until they are unlocked, and keeps who and why.
-
-    Who is locked already is locked anew. Raises NotPossible without a reason, or if `until` is not in the future.
-    """
-    if until is not None and until <= timezone.now():
-        raise NotPossible(f"the lock would end at {until:%Y-%m-%d %H:%M} UTC; expected a time in the future")
-    lock = {"reversals_locked": True, "reversals_locked_until": until, "reversals_lock_reason": reason.strip()}
-    return _change_customer(customer, lock, action="locked reversals", reason=reason, made_by=made_by)
-
-
-def unlock_reversals(customer: Customer, *, reason: str, made_by: str) -> Customer:
-    """Lets the customer's redemptions be reversed again, and keeps who and why.
-
-    Raises NotPossible without a reason, or if they are not locked.
-    """
-    no_lock = {"reversals_locked": False, "reversals_locked_until": None, "reversals_lock_reason": ""}
-    return _change_customer(customer, no_lock, action="unlocked reversals", reason=reason, made_by=made_by)
-
-
-def set_status(customer: Customer, *, status: str, reason: str, made_by: str) -> Customer:
-    """Gives the customer another status, and keeps who and why.
-
-    Raises NotPossible without a reason, for a status that is not given by hand or is theirs already, and of a
-    customer who was merged away.
-    """
-    if status not in GIVEN_STATUSES:
-        raise NotPossible(f"the status is {status!r}; expected one of {', '.join(GIVEN_STATUSES)}")
-    return _change_customer(customer, {"status": status}, action="changed status", reason=reason, made_by=made_by)
-
-
-@transaction.atomic
-def _change_customer(customer: Customer, values: dict[str, Any], *, action: str, reason: str, made_by: str) -> Customer:
-    """Writes only these columns of the customer, under the lock that all movements of their points take."""
-    if not reason.strip():
-        raise NotPossible("a change of a customer needs a reason")
-    lock_customers(org_id=customer.org_id, ids=[customer.id])
-    stored = Customer.objects.select_related("org").get(org_id=customer.org_id, id=customer.id)
-    before = {name: getattr(stored, name) for name in values}
-    if before == values:
-        raise NotPossible("the customer is so already; somebody may have changed it meanwhile")
-    if "status" in values and stored.status == Customer.Status.MERGED:
-        raise NotPossible("the customer was merged away; the status of such a customer stays")
-    for name, value in values.items():
-        setattr(stored, name, value)
-    stored.save(force_update=True, update_fields=list(values))
-    record_change(
-        stored,
-        org=stored.org,
-        action=action,
-        made_by=made_by,
-        reason=reason.strip(),
-        before=_as_kept(before),
-        after=_as_kept(values),
-    )
-    return stored
-
-
-def _as_kept(values: dict[str, Any]) -> dict[str, Any]:
-    """The values as the record of a change keeps them."""
-    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}

@@ -1,11 +1,11 @@
 """What every test file shares."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from django.db import connection, connections
-from django.test.utils import setup_databases, teardown_databases
+from django.test.utils import CaptureQueriesContext, setup_databases, teardown_databases
 
 from tests.builders import World, make_world
 
@@ -48,3 +48,15 @@ def on_postgresql() -> None:
     """For what SQLite has no notion of: row locks, several writers at once."""
     if connection.vendor != "postgresql":
         pytest.skip("PostgreSQL only; `make test` runs it there")
+
+
+@pytest.fixture
+def count_queries() -> Callable[[Callable[[], object]], int]:
+    """How many statements a call sends."""
+
+    def count(call: Callable[[], object]) -> int:
+        with CaptureQueriesContext(connection) as captured:
+            call()
+        return len(captured)
+
+    return count

@@ -1,19 +1,229 @@
-"""Customers: who they are, and what became of their points."""
+"""Customers: who they are, what they hold, and what became of their points."""
 
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django import forms
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.db.models import F, Q, QuerySet, Sum
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import URLPattern, path
+from django.utils import timezone
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
-from loyalty.admin.base import LedgerAdmin, ReadOnlyInline
-from loyalty.models import Customer, CustomerIdentifier
+from loyalty.admin.base import REASON_LENGTH, OneOrg, PageAdmin
+from loyalty.customers import GIVEN_STATUSES, lock_reversals, set_status, unlock_reversals
+from loyalty.identifiers import masked
+from loyalty.models import Customer, CustomerIdentifier, GroupMember, Lot
+from loyalty.points import written
+from loyalty.service import NotPossible
+from reversals.admin.parts import link, moment
+from reversals.admin.timeline import NEWEST, timeline_of
+
+LOCK = "loyalty.lock_reversals"
+CHANGE = "loyalty.change_customer"
+SEE_IDENTIFIERS = "loyalty.see_identifiers"
+EXPIRIES_SHOWN = 12
+ZERO = Decimal(0)
 
 
-class IdentifierInline(ReadOnlyInline):
-    model = CustomerIdentifier
-    fields = ["type", "value"]
+class ReasonForm(forms.Form):
+    """Why a customer is changed."""
+
+    reason = forms.CharField(
+        max_length=REASON_LENGTH,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
+        help_text="Why; seen by staff only. It is kept for ever.",
+    )
+
+
+class LockForm(ReasonForm):
+    """How long reversals are locked, and why."""
+
+    until = forms.DateTimeField(
+        label="Until (UTC)",
+        required=False,
+        widget=UnfoldAdminTextInputWidget(attrs={"type": "datetime-local"}),
+        help_text="In UTC. Empty: until somebody unlocks them.",
+    )
+    field_order = ["until", "reason"]
+
+
+class StatusForm(ReasonForm):
+    """The new status, and why."""
+
+    status = forms.ChoiceField(
+        choices=[(status.value, status.label) for status in GIVEN_STATUSES], widget=UnfoldAdminSelectWidget
+    )
+    field_order = ["status", "reason"]
 
 
 @admin.register(Customer)
-class CustomerAdmin(LedgerAdmin):
-    list_display = ["public_id", "org", "status", "reversals_locked", "reversals_locked_until"]
-    list_select_related = ["org"]
+class CustomerAdmin(PageAdmin):
+    list_display = ["public_id", "status", "reversals_locked", "reversals_locked_until"]
+    list_filter = [OneOrg]
     search_fields = ["=public_id"]
-    inlines = [IdentifierInline]
+    search_help_text = "A customer id, whole. Find takes mobiles, e-mails and cards."
+    sortable_by = ()
+    page_template = "admin/loyalty/customer/page.html"
+
+    def get_urls(self) -> list[URLPattern]:
+        views = {"lock": self.lock_view, "unlock": self.unlock_view, "status": self.status_view}
+        return [
+            *(
+                path(f"<path:object_id>/{step}/", self.admin_site.admin_view(view), name=f"loyalty_customer_{step}")
+                for step, view in views.items()
+            ),
+            *super().get_urls(),
+        ]
+
+    def page(self, request: HttpRequest, row: Customer) -> dict[str, Any]:
+        may_see, now = request.user.has_perm, timezone.now()
+        return {
+            "title": f"Customer {row.public_id}",
+            "is_locked": _is_locked(row),
+            "facts": _facts(row),
+            "identifiers": _identifiers(row, unmasked=may_see(SEE_IDENTIFIERS)),
+            "balances": _balances(row, now),
+            "expiries": _expiries(row, now),
+            "lots": _lots(row) if may_see("loyalty.view_lot") else None,
+            "timeline": {
+                "headers": ["When", "What", "Which", "Points", "More", "By"],
+                "rows": [each.as_row() for each in timeline_of(row, may_see=may_see)],
+            },
+            "newest": NEWEST,
+            "of_customer": f"org={row.org_id}&customer__id__exact={row.pk}",
+            "may_lock": may_see(LOCK),
+            "may_change": may_see(CHANGE) and row.status != Customer.Status.MERGED,
+        }
+
+    def lock_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._change(request, object_id, LOCK, LockForm, _lock, "Lock reversals")
+
+    def unlock_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._change(request, object_id, LOCK, ReasonForm, _unlock, "Unlock reversals")
+
+    def status_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._change(request, object_id, CHANGE, StatusForm, _set_status, "Change status")
+
+    def _change(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        permission: str,
+        form_class: type[ReasonForm],
+        change: Callable[..., str],
+        button: str,
+    ) -> HttpResponse:
+        """The form on GET, the change on POST, and then the customer's page."""
+        customer = self.get_object(request, object_id)
+        if customer is None:
+            raise Http404
+        if not request.user.has_perm(permission) or not self.has_view_permission(request, customer):
+            raise PermissionDenied
+        form = form_class(request.POST if request.method == "POST" else None, initial={"status": customer.status})
+        if form.is_valid():
+            try:
+                self.message_user(request, change(customer, form.cleaned_data, request.user.get_username()))
+                return redirect("admin:loyalty_customer_change", customer.pk)
+            except NotPossible as refusal:
+                form.add_error(None, f"Not done: {refusal}.")
+        shown = {"title": f"{button} of customer {customer}", "button": button, "form": form}
+        return self.render_page(request, "admin/loyalty/customer/change.html", customer, shown)
+
+
+def _lock(customer: Customer, values: dict[str, Any], made_by: str) -> str:
+    locked = lock_reversals(customer, until=values["until"], reason=values["reason"], made_by=made_by)
+    until = locked.reversals_locked_until
+    return f"Reversals of customer {customer} are locked until {moment(until, none='somebody unlocks them')}."
+
+
+def _unlock(customer: Customer, values: dict[str, Any], made_by: str) -> str:
+    unlock_reversals(customer, reason=values["reason"], made_by=made_by)
+    return f"Reversals of customer {customer} are unlocked."
+
+
+def _set_status(customer: Customer, values: dict[str, Any], made_by: str) -> str:
+    changed = set_status(customer, status=values["status"], reason=values["reason"], made_by=made_by)
+    return f"Customer {customer} is {changed.status} now."
+
+
+def _is_locked(customer: Customer) -> bool:
+    until = customer.reversals_locked_until
+    return customer.reversals_locked and (until is None or until > timezone.now())
+
+
+def _facts(customer: Customer) -> list[tuple[str, Any]]:
+    lock = "not locked"
+    if _is_locked(customer):
+        lock = f"locked until {moment(customer.reversals_locked_until, none='somebody unlocks them')}"
+    membership = GroupMember.objects.filter(org_id=customer.org_id, customer=customer, left_at__isnull=True)
+    member = membership.select_related("group").first()
+    facts = [
+        ("Org", customer.org),
+        ("Status", customer.get_status_display()),
+        ("Reversals", lock),
+        ("Group", "none" if member is None else link(member.group)),
+    ]
+    return [*facts, ("Locked because", customer.reversals_lock_reason)] if _is_locked(customer) else facts
+
+
+def _identifiers(customer: Customer, *, unmasked: bool) -> list[tuple[str, str]]:
+    named = CustomerIdentifier.objects.filter(org_id=customer.org_id, customer=customer).order_by("type", "id")
+    return [
+        (each.type.lower().replace("_", " ").capitalize(), each.value if unmasked else masked(each.value))
+        for each in named[:NEWEST]
+    ]
+
+
+def _balances(customer: Customer, now: datetime) -> list[tuple[str, str]]:
+    totals = _held(customer, now).aggregate(
+        available=Sum("points_remaining", filter=_unexpired(now)),
+        expired=Sum("points_remaining", filter=~_unexpired(now)),
+    )
+    return [
+        ("Available", f"{written(totals['available'] or ZERO)} points"),
+        ("Expired unspent", f"{written(totals['expired'] or ZERO)} points"),
+    ]
+
+
+def _expiries(customer: Customer, now: datetime) -> dict[str, Any]:
+    """The available points by expiry, what expires next first."""
+    by_expiry = _held(customer, now).filter(_unexpired(now)).values_list("expires_at").annotate(Sum("points_remaining"))
+    soonest_first = by_expiry.order_by(F("expires_at").asc(nulls_last=True))
+    return {
+        "headers": ["Expires", "Points"],
+        "rows": [[moment(expires_at), written(points)] for expires_at, points in soonest_first[:EXPIRIES_SHOWN]],
+    }
+
+
+def _held(customer: Customer, now: datetime) -> QuerySet[Lot]:
+    """The customer's lots that hold points at that time, expired or not."""
+    lots = Lot.objects.filter(org_id=customer.org_id, customer=customer)
+    return lots.filter(points_remaining__gt=0, awarded_at__lt=now).order_by()
+
+
+def _unexpired(now: datetime) -> Q:
+    return Q(expires_at__isnull=True) | Q(expires_at__gt=now)
+
+
+def _lots(customer: Customer) -> dict[str, Any]:
+    lots = Lot.objects.filter(org_id=customer.org_id, customer=customer).select_related("program")
+    return {
+        "headers": ["Lot", "Program", "Awarded", "Expires", "Points awarded", "Points left"],
+        "rows": [
+            [
+                link(lot),
+                lot.program.name,
+                moment(lot.awarded_at),
+                moment(lot.expires_at),
+                written(lot.points_awarded),
+                written(lot.points_remaining),
+            ]
+            for lot in lots.order_by("-awarded_at", "-id")[:NEWEST]
+        ],
+    }

@@ -1,0 +1,276 @@
+"""A customer's page: who they are, what they hold, one line of time, and the lock and the status that staff set."""
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.http import HttpResponse
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from loyalty.models import Customer, CustomerGroup, GroupMember, Redemption, StaffChange
+from reversals.models import Approval, Attempt, Correction, Reversal
+from tests.builders import (
+    World,
+    days_ago,
+    in_days,
+    make_customer,
+    make_lot,
+    make_small_lots,
+    make_world,
+    redeem,
+    redeemed,
+    staff_of,
+)
+
+pytestmark = pytest.mark.django_db
+
+XSS = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def operator(world: World) -> Client:
+    return staff_of(world, "Reversal operator")
+
+
+def page(client: Client, customer: Customer) -> HttpResponse:
+    return client.get(reverse("admin:loyalty_customer_change", args=[customer.pk]))
+
+
+def text_of(client: Client, customer: Customer) -> str:
+    response = page(client, customer)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def send(client: Client, customer: Customer, step: str, **values: Any) -> HttpResponse:
+    return client.post(reverse(f"admin:loyalty_customer_{step}", args=[customer.pk]), values, follow=True)
+
+
+def changes_of(customer: Customer) -> list[StaffChange]:
+    return list(StaffChange.objects.filter(subject="loyalty.customer", subject_id=str(customer.pk)).order_by("id"))
+
+
+def asha_of(world: World) -> Customer:
+    return Customer.objects.get(pk=world.asha.pk)
+
+
+# What it shows
+
+
+def test_identifiers_are_shown_whole_to_those_who_may_see_them(world: World, operator: Client) -> None:
+    customer = make_customer(world.org, identifiers={"MOBILE": "9876543210", "EMAIL": "ravi@shop.example"})
+    assert page(operator, customer).context["identifiers"] == [
+        ("Email", "ravi@shop.example"),
+        ("Mobile", "919876543210"),
+    ]
+
+
+def test_identifiers_are_masked_for_support(world: World) -> None:
+    customer = make_customer(world.org, identifiers={"MOBILE": "9876543210", "EMAIL": "ravi@shop.example"})
+    support = staff_of(world, "Support")
+    text = text_of(support, customer)
+    assert "********3210" in text
+    assert "919876543210" not in text
+    assert "ravi@shop" not in text
+
+
+def test_balances_are_available_expired_and_by_expiry(world: World, operator: Client) -> None:
+    soon, later = in_days(5).replace(microsecond=0), in_days(50).replace(microsecond=0)
+    for points, expires_at in ((10, soon), ("2.5", soon), (7, later), (4, None), (3, days_ago(1))):
+        make_lot(world.asha, points, program=world.program, expires_at=expires_at)
+    make_lot(world.asha, 99, program=world.program, awarded_at=in_days(1))
+    shown = page(operator, world.asha).context
+    assert shown["balances"] == [("Available", "23.5 points"), ("Expired unspent", "3 points")]
+    assert shown["expiries"]["rows"] == [
+        [f"{soon:%Y-%m-%d %H:%M:%S} UTC", "12.5"],
+        [f"{later:%Y-%m-%d %H:%M:%S} UTC", "7"],
+        ["never", "4"],
+    ]
+
+
+def test_a_customer_without_anything_has_a_page(world: World, operator: Client) -> None:
+    shown = page(operator, world.asha).context
+    assert shown["balances"] == [("Available", "0 points"), ("Expired unspent", "0 points")]
+    assert (shown["identifiers"], shown["timeline"]["rows"]) == ([], [])
+
+
+def test_the_group_is_named(world: World, operator: Client) -> None:
+    group = CustomerGroup.objects.create(org=world.org, public_id=7, name="Family")
+    GroupMember.objects.create(org=world.org, group=group, customer=world.asha, joined_at=days_ago(1))
+    assert "Family (7)" in text_of(operator, world.asha)
+
+
+def make_history(world: World) -> Redemption:
+    """One of each kind of moment, of Asha's."""
+    redemption = redeemed(world, 10, at=days_ago(9))
+    world.reverse(redemption, 4)
+    world.reverse(redemption, 99)
+    reversal = Reversal.objects.get(org=world.org)
+    asked = {"org": world.org, "redemption": redemption, "channel": "ADMIN", "reason": "wrong", "points": 4}
+    times = {"asked_at": timezone.now(), "lapses_at": in_days(1)}
+    decided = {"decided_by": "ravi", "decided_at": timezone.now(), "status": "APPROVED"}
+    done = Approval.objects.create(key="a", asked_by="meera", corrects=reversal, **asked, **times, **decided)
+    Approval.objects.create(key="b", asked_by="meera", **asked, **times)
+    Correction.objects.create(
+        org=world.org,
+        reversal=reversal,
+        approval=done,
+        points=4,
+        made_by="meera",
+        approved_by="ravi",
+        reason="wrong customer",
+        created_at=timezone.now() + timedelta(seconds=1),
+    )
+    return redemption
+
+
+def test_the_line_of_time_holds_every_kind_newest_first(world: World, operator: Client) -> None:
+    redemption = make_history(world)
+    rows = page(operator, world.asha).context["timeline"]["rows"]
+    assert [(row[1], row[3]) for row in rows] == [
+        ("Correction of reversal", "-4"),
+        ("Waits for approval", ""),
+        ("Refused", ""),
+        ("Reversed", "+4"),
+        ("Redeemed", "-10"),
+        ("Awarded", "+10"),
+    ]
+    links = [re.search(r'href="([^"]+)"', row[2])[1] for row in rows]  # type: ignore[index]
+    assert reverse("admin:loyalty_redemption_change", args=[redemption.pk]) in links
+    assert all(operator.get(link).status_code == 200 for link in links)
+
+
+def test_payloads_in_names_and_reasons_stay_inert(world: World, operator: Client) -> None:
+    customer = make_customer(world.org, identifiers={"EXTERNAL_ID": XSS})
+    send(operator, customer, "lock", reason=XSS)
+    lot = make_lot(customer, 5, program=world.program)
+    lot.lot_ref = XSS
+    lot.save()
+    redeem(customer, 5, program=world.program, public_id=XSS)
+    Attempt.objects.create(
+        org=world.org,
+        created_at=timezone.now(),
+        channel="API",
+        made_by=XSS,
+        redemption_id_asked=XSS,
+        rule="NOT_FOUND",
+        code=804,
+        refusal_reason=XSS,
+    )
+    text = text_of(operator, customer)
+    assert XSS not in text
+    assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 5
+
+
+def test_the_queries_do_not_grow_with_rows(world: World, operator: Client, count_queries: Callable[..., int]) -> None:
+    def fill(count: int) -> None:
+        make_small_lots(world, count)
+        for _ in range(count):
+            world.reverse(redeemed(world, 2), 1)
+
+    fill(3)
+    few = count_queries(lambda: text_of(operator, world.asha))
+    fill(57)
+    assert count_queries(lambda: text_of(operator, world.asha)) == few
+
+
+def test_a_strangers_customer_is_not_found(world: World, operator: Client) -> None:
+    stranger = make_world().asha
+    assert page(operator, stranger).status_code == 302
+    for step in ("lock", "unlock", "status"):
+        assert send(operator, stranger, step, reason="x", status="FRAUD").status_code == 404
+    stranger.refresh_from_db()
+    assert (stranger.reversals_locked, stranger.status) == (False, "ACTIVE")
+
+
+# The lock
+
+
+def test_locked_reversals_are_refused_until_they_are_unlocked(world: World, operator: Client) -> None:
+    redemption = redeemed(world)
+    until = (timezone.now() + timedelta(days=2)).replace(second=0, microsecond=0)
+    send(operator, world.asha, "lock", until=f"{until:%Y-%m-%dT%H:%M}", reason="Under review.")
+    assert world.reverse(redemption, 1).json()["errors"][0]["code"] == 904
+    send(operator, world.asha, "unlock", reason="Reviewed.")
+    assert world.reverse(redemption, 1).status_code == 200
+    locked = {"reversals_locked": True, "reversals_locked_until": until.isoformat()}
+    locked["reversals_lock_reason"] = "Under review."
+    free = {"reversals_locked": False, "reversals_locked_until": None, "reversals_lock_reason": ""}
+    kept = [(each.action, each.before, each.after, each.reason, each.made_by) for each in changes_of(world.asha)]
+    assert kept == [
+        ("locked reversals", free, locked, "Under review.", "meera"),
+        ("unlocked reversals", locked, free, "Reviewed.", "meera"),
+    ]
+
+
+def test_a_lock_without_end_holds_until_it_is_taken_off(world: World, operator: Client) -> None:
+    response = send(operator, world.asha, "lock", until="", reason="Fraud team.")
+    assert "are locked until somebody unlocks them." in response.content.decode()
+    assert asha_of(world).reversals_locked_until is None
+    assert "Fraud team." in text_of(operator, world.asha)
+
+
+@pytest.mark.parametrize(
+    ("step", "values", "problem"),
+    [
+        ("lock", {"until": "2020-01-01T00:00", "reason": "x"}, "expected a time in the future"),
+        ("lock", {"until": "soon", "reason": "x"}, "Enter a valid date/time."),
+        ("lock", {"until": "", "reason": "  "}, "This field is required."),
+        ("unlock", {"reason": "x"}, "the customer is so already"),
+        ("status", {"status": "MERGED", "reason": "x"}, "Select a valid choice."),
+        ("status", {"status": "ACTIVE", "reason": "x"}, "the customer is so already"),
+        ("status", {"status": "FRAUD", "reason": ""}, "This field is required."),
+    ],
+)
+def test_what_cannot_be_done_is_said_and_changes_nothing(
+    world: World, operator: Client, step: str, values: dict[str, str], problem: str
+) -> None:
+    response = send(operator, world.asha, step, **values)
+    assert problem in response.content.decode()
+    stored = asha_of(world)
+    assert (stored.reversals_locked, stored.status, changes_of(stored)) == (False, "ACTIVE", [])
+
+
+def test_looking_at_a_form_changes_nothing(world: World, operator: Client) -> None:
+    for step in ("lock", "unlock", "status"):
+        response = operator.get(reverse(f"admin:loyalty_customer_{step}", args=[world.asha.pk]))
+        assert response.status_code == 200
+    assert changes_of(world.asha) == []
+
+
+# The status
+
+
+def test_the_status_is_changed_and_kept(world: World, operator: Client) -> None:
+    send(operator, world.asha, "status", status="FRAUD", reason="Chargebacks.")
+    assert world.reverse(redeemed(world), 1).json()["errors"][0]["code"] == 901
+    kept = [(each.action, each.before, each.after, each.reason) for each in changes_of(world.asha)]
+    assert kept == [("changed status", {"status": "ACTIVE"}, {"status": "FRAUD"}, "Chargebacks.")]
+
+
+def test_a_merged_customer_stays_merged(world: World, operator: Client) -> None:
+    merged = make_customer(world.org, status="MERGED")
+    response = send(operator, merged, "status", status="ACTIVE", reason="x")
+    assert "the status of such a customer stays" in response.content.decode()
+    assert "Change status" not in text_of(operator, merged)
+    assert changes_of(merged) == []
+
+
+def test_who_lacks_the_right_cannot_change_a_customer(world: World) -> None:
+    support = staff_of(world, "Support")
+    for step in ("lock", "unlock", "status"):
+        assert send(support, world.asha, step, reason="x", status="FRAUD").status_code == 403
+        assert reverse(f"admin:loyalty_customer_{step}", args=[world.asha.pk]) not in text_of(support, world.asha)
+    assert changes_of(world.asha) == []
+
+
+def test_the_change_needs_the_forms_token(world: World, operator: Client) -> None:
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(User.objects.get(username="meera"))
+    assert send(strict, world.asha, "lock", reason="x").status_code == 403
+    assert changes_of(world.asha) == []

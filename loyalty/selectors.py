@@ -21,7 +21,7 @@ from loyalty.facts import CustomerFacts, DrawFacts, LotFacts, OrgFacts, ProgramF
 from loyalty.identifiers import Identifier, IdentifierType
 from loyalty.models import ApiClient, EmfSetting, GroupMember, Lot, Program
 from loyalty.points import from_thousandths
-from loyalty.statements import places
+from loyalty.statements import ROWS_AT_ONCE, places
 
 # The order of the names is the order of the locks. The joined program and lot are not locked: what is read
 # of them never changes, and a joined lock on the program would queue a whole org behind one row.
@@ -197,6 +197,26 @@ def lock_lots(*, org_id: int, customer_ids: Collection[int], at: datetime) -> li
 
     The caller holds the customers' locks, so that no other lot can appear meanwhile.
     """
+    return _lock_lots(
+        f"lot.org_id = %s AND lot.customer_id IN ({places(customer_ids)})"
+        " AND lot.points_remaining > 0 AND lot.awarded_at < %s AND (lot.expires_at IS NULL OR lot.expires_at > %s)",
+        [org_id, *customer_ids, *[connection.ops.adapt_datetimefield_value(at)] * 2],
+    )
+
+
+def lock_lots_named(*, org_id: int, ids: Collection[int]) -> list[WalletLot]:
+    """Locks the lots with these row ids, in their order, and returns them as they are once locked."""
+    ordered = sorted(ids)
+    batches = [ordered[start : start + ROWS_AT_ONCE] for start in range(0, len(ordered), ROWS_AT_ONCE)]
+    return [
+        lot
+        for batch in batches
+        # The sum keeps PostgreSQL from an index that begins with the org.
+        for lot in _lock_lots(f"lot.org_id + 0 = %s AND lot.id IN ({places(batch)})", [org_id, *batch])
+    ]
+
+
+def _lock_lots(condition: str, params: list[Any]) -> list[WalletLot]:
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
@@ -205,13 +225,11 @@ def lock_lots(*, org_id: int, customer_ids: Collection[int], at: datetime) -> li
               FROM loyalty_lot lot
               JOIN loyalty_customer customer ON customer.id = lot.customer_id
               JOIN loyalty_program program ON program.id = lot.program_id
-             WHERE lot.org_id = %s AND lot.customer_id IN ({places(customer_ids)})
-               AND lot.points_remaining > 0 AND lot.awarded_at < %s
-               AND (lot.expires_at IS NULL OR lot.expires_at > %s)
+             WHERE {condition}
              ORDER BY lot.id
              {"FOR NO KEY UPDATE OF lot" if connection.vendor == "postgresql" else ""}
             """,
-            [org_id, *customer_ids, *[connection.ops.adapt_datetimefield_value(at)] * 2],
+            params,
         )
         return [_wallet_lot(row) for row in cursor.fetchall()]
 

@@ -25,7 +25,7 @@ class Ladder(Enum):
     @property
     def holds_key(self) -> bool:
         """Whether an idempotency key stays taken by this answer: only definitive refusals of the rules do."""
-        return self.row is not None and self.row >= 5 and self.status < 500
+        return self.is_decided_by_database and self.status < 500
 
     @property
     def is_decided_by_database(self) -> bool:
@@ -147,6 +147,25 @@ class RedemptionError(Ladder):
 
     KEY_OF_ANOTHER_REQUEST = (None, 887, 422, "Points redemption failed due to validation error")
     KEY_IN_USE = (None, 896, 409, "Points redemption could not be processed")
+
+
+class CorrectionError(Ladder):
+    """The refusals of a correction, which staff alone ask for, with a reversal's codes for the same causes."""
+
+    UNAVAILABLE = (1, 898, 503, "Points correction currently unavailable")
+    INVALID_SETTING = (2, 888, 500, "Invalid configuration detected")
+    NOT_FOUND = (3, 804, 400, "Unable to process points correction request")
+    CUSTOMER_NOT_ELIGIBLE = (4, 901, 400, "Customer not eligible for points correction")
+    ALREADY_CORRECTED = (5, 902, 400, "Duplicate correction request")
+    MORE_THAN_REMAINING = (6, 817, 400, "Points correction failed due to insufficient points")
+    BUSY = (7, 896, 503, "Points correction could not be processed")
+    DATABASE_FAILED = (8, 886, 503, "Points correction failed due to a temporary system error")
+    UNFORESEEN = (9, 804, 500, "Unable to process points correction request")
+
+    KEY_OF_ANOTHER_REQUEST = (None, 887, 422, "Points correction failed due to validation error")
+    KEY_IN_USE = (None, 896, 409, "Points correction could not be processed")
+    NEEDS_APPROVAL = (None, 403, 403, "Points correction needs approval")
+    NOT_APPROVABLE = (None, 403, 403, "Points correction cannot be approved")
 
 
 class ReadError(Ladder):

@@ -1,4 +1,4 @@
-"""Writes a reversal: the only code that changes lots, draws and redemptions for one, and adds its rows."""
+"""Writes a reversal or its correction: the only code that changes lots, draws and redemptions for one."""
 
 import secrets
 import string
@@ -10,6 +10,7 @@ from loyalty.fields import new_row_id
 from loyalty.points import to_thousandths
 from loyalty.statements import Statement, add_points, execute_together, insert_all_into, insert_into
 from reversals.attempts import complete_attempt
+from reversals.correcting import rules as correcting
 from reversals.models import Attempt
 from reversals.rules import Facts, Plan
 
@@ -57,6 +58,42 @@ def write_reversal(*, facts: Facts, plan: Plan, attempt: Attempt, public_id: str
     attempt.reversal_id = reversal_id
     statements.append(complete_attempt(attempt))
     execute_together(statements)
+
+
+def write_correction(
+    *, facts: correcting.Facts, plan: correcting.Plan, attempt: Attempt, approval_id: int, approved_by: str
+) -> None:
+    """Writes the planned correction and the attempt that asked for it, in the caller's transaction.
+
+    The caller holds the locks under which `facts` were read. `attempt` is complete but for the reversal that is
+    corrected, which is set here. `approval_id` is a row id.
+    """
+    org_id, reversal = attempt.org_id, facts.reversal
+    draws = {line.draw_id: -line.points for line in reversal.lines}
+    lots = {taking.lot.facts.id: -taking.points for taking in plan.takings}
+    correction = {
+        "id": new_row_id(),
+        "org_id": org_id,
+        "reversal_id": reversal.id,
+        "approval_id": approval_id,
+        "points": to_thousandths(plan.points),
+        "made_by": attempt.made_by,
+        "approved_by": approved_by,
+        "reason": attempt.reason,
+        "created_at": facts.now,
+    }
+    attempt.reversal_id = reversal.id
+    execute_together(
+        [
+            *add_points(
+                "loyalty_redemption", "points_reversed", org_id=org_id, points={reversal.redemption_id: -plan.points}
+            ),
+            *add_points("loyalty_draw", "points_reversed", org_id=org_id, points=draws),
+            *add_points("loyalty_lot", "points_remaining", org_id=org_id, points=lots),
+            insert_into("reversals_correction", correction),
+            complete_attempt(attempt),
+        ]
+    )
 
 
 def _reissued_lots(facts: Facts, plan: Plan, public_id: str) -> list[ReissuedLot]:

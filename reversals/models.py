@@ -6,7 +6,7 @@ from django.db.models import F, Q
 from loyalty.constraints import AppendOnly, SameOrg
 from loyalty.fields import PointsField, RowIdField
 from loyalty.models import EventName, owning_org, parent_of_org
-from reversals.errors import ErrorCode, Ladder, RedemptionError
+from reversals.errors import CorrectionError, ErrorCode, Ladder, RedemptionError
 
 
 class Channel(models.TextChoices):
@@ -21,10 +21,11 @@ class Operation(models.TextChoices):
 
     REVERSE = "REVERSE"
     REDEEM = "REDEEM"
+    CORRECT = "CORRECT"
 
     @property
     def ladder(self) -> type[Ladder]:
-        return ErrorCode if self is Operation.REVERSE else RedemptionError
+        return {"REVERSE": ErrorCode, "REDEEM": RedemptionError, "CORRECT": CorrectionError}[self.value]
 
 
 class Reversal(models.Model):

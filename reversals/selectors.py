@@ -2,14 +2,15 @@
 
 from datetime import datetime, timedelta
 
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Sum
 
 from loyalty import emf
 from loyalty.emf import EmfSettings
 from loyalty.facts import RedemptionFacts
 from loyalty.identifiers import Identifier
 from loyalty.selectors import find_customer_id
-from reversals.models import Approval, Attempt, Reversal
+from reversals.correcting.rules import LineFacts, ReversalFacts
+from reversals.models import Approval, Attempt, Correction, Reversal, ReversalLine
 from reversals.requests import ReversalRequest
 from reversals.rules import ZERO, EarlierReversals
 
@@ -22,10 +23,13 @@ def earlier_reversals(
     settings: EmfSettings,
     now: datetime,
 ) -> EarlierReversals:
-    """What the rules need to know of earlier reversals, and no more: most first reversals ask nothing."""
+    """What the rules need to know of earlier reversals, and no more: most first reversals ask nothing.
+
+    A reversal that was corrected counts as not made.
+    """
     last = duplicate = None
     if redemption.points_reversed:
-        of_redemption = Reversal.objects.filter(org_id=attempt.org_id, redemption_id=redemption.id)
+        of_redemption = _standing(attempt.org_id).filter(redemption_id=redemption.id)
         if not redemption.points_left:
             last = of_redemption.order_by("-created_at").values_list("public_id", flat=True).first()
         seconds = settings.get(emf.DUPLICATE_WINDOW_SECONDS, redemption.program.id)
@@ -41,11 +45,42 @@ def earlier_reversals(
     limits = (emf.LIMIT_COUNT, emf.LIMIT_POINTS)
     if any(settings.get(limit, redemption.program.id) is not None for limit in limits):
         days = settings.get(emf.LIMIT_DAYS, redemption.program.id)
-        totals = Reversal.objects.filter(
-            org_id=attempt.org_id, customer_id=redemption.customer.id, created_at__gt=now - timedelta(days=days)
-        ).aggregate(count=Count("id"), points=Sum("points"))
+        in_period = _standing(attempt.org_id).filter(
+            customer_id=redemption.customer.id, created_at__gt=now - timedelta(days=days)
+        )
+        totals = in_period.aggregate(count=Count("id"), points=Sum("points"))
         count, points = totals["count"], totals["points"] or ZERO
     return EarlierReversals(last, duplicate, count, points)
+
+
+def _standing(org_id: int) -> QuerySet[Reversal]:
+    """The org's reversals that were not corrected."""
+    corrections = Correction.objects.filter(org_id=org_id, reversal_id=OuterRef("id"))
+    return Reversal.objects.filter(~Exists(corrections), org_id=org_id)
+
+
+def find_reversal_facts(*, org_id: int, public_id: str) -> ReversalFacts | None:
+    """The org's reversal with this public id, and its lines in the order of giving back; None if there is none."""
+    reversal = Reversal.objects.filter(org_id=org_id, public_id=public_id).select_related("redemption").first()
+    if reversal is None:
+        return None
+    lines = ReversalLine.objects.filter(org_id=org_id, reversal_id=reversal.id).order_by("-draw__position")
+    columns = ("draw_id", "points", "points_available", "draw__lot_id", "reissued_lot_id", "draw__lot__customer_id")
+    return ReversalFacts(
+        id=reversal.id,
+        public_id=reversal.public_id,
+        redemption_id=reversal.redemption_id,
+        redemption_public_id=reversal.redemption.public_id,
+        customer_id=reversal.customer_id,
+        points=reversal.points,
+        lines=tuple(LineFacts(*line) for line in lines.values_list(*columns)),
+    )
+
+
+def corrected_at(*, org_id: int, reversal_id: int) -> datetime | None:
+    """When the reversal with this row id was corrected; None if it was not."""
+    corrections = Correction.objects.filter(org_id=org_id, reversal_id=reversal_id)
+    return corrections.values_list("created_at", flat=True).first()
 
 
 def is_reversal(*, org_id: int, public_id: str, identifier: Identifier | None) -> bool:

@@ -1,8 +1,13 @@
 """Checks every law of the ledger over all rows, by the database, and names the rows that break one."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
-from django.db import connection, transaction
+from django.db import connection
+from django.utils import timezone
+
+from loyalty import reading
+from reversals.models import LedgerCheck
 
 BROKEN_ROWS_NAMED = 100
 
@@ -66,6 +71,27 @@ def _parent_of_org(table: str, key: str, foreign_key: str, parent: str) -> Law:
     )
 
 
+# What reversals gave back as it stands: a correction takes its reversal's points away again. As differences, so that
+# no row of the ledger is looked up among the few corrections.
+_REVERSED = (
+    "(SELECT org_id, redemption_id, points FROM reversals_reversal"
+    " UNION ALL SELECT reversal.org_id, reversal.redemption_id, -correction.points FROM reversals_correction correction"
+    " JOIN reversals_reversal reversal"
+    " ON reversal.org_id = correction.org_id AND reversal.id = correction.reversal_id) AS child"
+)
+_CORRECTED_LINES = (
+    "FROM reversals_correction correction JOIN reversals_reversalline line"
+    " ON line.org_id = correction.org_id AND line.reversal_id = correction.reversal_id"
+)
+_GIVEN_BACK = (
+    "(SELECT org_id, draw_id, points FROM reversals_reversalline"
+    f" UNION ALL SELECT line.org_id, line.draw_id, -line.points {_CORRECTED_LINES}) AS child"
+)
+_TAKEN_FROM_LOTS = (
+    "(SELECT org_id, lot_id, points - points_reversed AS points FROM loyalty_draw"
+    f" UNION ALL SELECT line.org_id, line.reissued_lot_id, line.points_available {_CORRECTED_LINES}) AS child"
+)
+
 LAWS = (
     _within("0 <= lot.remaining <= lot.awarded", "loyalty_lot", "lot_ref", "points_remaining", "points_awarded"),
     _within("0 <= draw.reversed <= draw.points", "loyalty_draw", "id", "points_reversed", "points"),
@@ -96,31 +122,31 @@ LAWS = (
         "points",
     ),
     _sums_agree(
-        "redemption.reversed = sum of its reversals",
+        "redemption.reversed = sum of its reversals that are not corrected",
         "loyalty_redemption",
         "public_id",
         "points_reversed",
-        "reversals_reversal",
+        _REVERSED,
         "redemption_id",
         "points",
     ),
     _sums_agree(
-        "draw.reversed = sum of its lines",
+        "draw.reversed = sum of its lines that are not corrected",
         "loyalty_draw",
         "id",
         "points_reversed",
-        "reversals_reversalline",
+        _GIVEN_BACK,
         "draw_id",
         "points",
     ),
     _sums_agree(
-        "lot.awarded = lot.remaining + sum over its draws of (points - reversed)",
+        "lot.awarded = lot.remaining + sum over its draws of (points - reversed) + what corrections took of it",
         "loyalty_lot",
         "lot_ref",
         "points_awarded - points_remaining",
-        "loyalty_draw",
+        _TAKEN_FROM_LOTS,
         "lot_id",
-        "points - points_reversed",
+        "points",
     ),
     Law(
         "a reissued lot is awarded what its lines gave back",
@@ -140,11 +166,14 @@ LAWS = (
         " WHERE lot.customer_id <> COALESCE(own.customer_id, reversal.customer_id)",
     ),
     Law(
-        "what was drawn last is given back first",
+        "what was drawn last is given back first, unless a correction came between",
         "SELECT early.org_id, early.id, early.points_reversed, late.points_reversed FROM loyalty_draw early"
         " JOIN loyalty_draw late ON late.org_id = early.org_id AND late.redemption_id = early.redemption_id"
         " AND late.position > early.position"
-        " WHERE early.points_reversed > 0 AND late.points_reversed < late.points",
+        " WHERE early.points_reversed > 0 AND late.points_reversed < late.points"
+        " AND NOT EXISTS (SELECT 1 FROM reversals_correction correction JOIN reversals_reversal reversal"
+        " ON reversal.org_id = correction.org_id AND reversal.id = correction.reversal_id"
+        " WHERE correction.org_id = early.org_id AND reversal.redemption_id = early.redemption_id)",
     ),
     Law(
         "a line is expired if its lot had expired, and available if not",
@@ -175,6 +204,33 @@ LAWS = (
         " ON redemption.org_id = reversal.org_id AND redemption.public_id = reversal.public_id",
     ),
     Law(
+        "correction.points = its reversal's points",
+        "SELECT reversal.org_id, reversal.public_id, correction.points, reversal.points"
+        " FROM reversals_correction correction JOIN reversals_reversal reversal ON reversal.id = correction.reversal_id"
+        " WHERE correction.points <> reversal.points",
+    ),
+    Law(
+        "a correction has the approval of another person",
+        "SELECT correction.org_id, correction.id, correction.made_by, correction.approved_by"
+        " FROM reversals_correction correction JOIN reversals_approval approval ON approval.id = correction.approval_id"
+        " WHERE approval.status <> 'APPROVED' OR approval.corrects_id IS NULL"
+        " OR approval.corrects_id <> correction.reversal_id"
+        " OR approval.asked_by <> correction.made_by OR approval.decided_by <> correction.approved_by"
+        " OR correction.made_by = correction.approved_by",
+    ),
+    Law(
+        "an approval is of another person",
+        "SELECT org_id, id, asked_by, decided_by FROM reversals_approval WHERE asked_by = decided_by",
+    ),
+    Law(
+        "an approved correction was made",
+        "SELECT approval.org_id, approval.id, approval.status, correction.id FROM reversals_approval approval"
+        " LEFT JOIN reversals_correction correction"
+        " ON correction.org_id = approval.org_id AND correction.reversal_id = approval.corrects_id"
+        " AND correction.approval_id = approval.id"
+        " WHERE approval.status = 'APPROVED' AND approval.corrects_id IS NOT NULL AND correction.id IS NULL",
+    ),
+    Law(
         "a delivery is of its event's customer",
         "SELECT delivery.org_id, delivery.id, delivery.customer_id, event.customer_id FROM reversals_delivery delivery"
         " JOIN reversals_event event ON event.id = delivery.event_id WHERE event.customer_id <> delivery.customer_id",
@@ -192,6 +248,11 @@ LAWS = (
     _parent_of_org("reversals_reversalline", "id", "reissued_lot_id", "loyalty_lot"),
     _parent_of_org("reversals_attempt", "id", "reversal_id", "reversals_reversal"),
     _parent_of_org("reversals_attempt", "id", "redemption_id", "loyalty_redemption"),
+    _parent_of_org("reversals_approval", "id", "redemption_id", "loyalty_redemption"),
+    _parent_of_org("reversals_approval", "id", "corrects_id", "reversals_reversal"),
+    _parent_of_org("reversals_approval", "id", "reversal_id", "reversals_reversal"),
+    _parent_of_org("reversals_correction", "id", "reversal_id", "reversals_reversal"),
+    _parent_of_org("reversals_correction", "id", "approval_id", "reversals_approval"),
     _parent_of_org("reversals_event", "id", "customer_id", "loyalty_customer"),
     _parent_of_org("reversals_delivery", "id", "event_id", "reversals_event"),
     _parent_of_org("reversals_delivery", "id", "webhook_id", "loyalty_webhook"),
@@ -201,7 +262,7 @@ LAWS = (
 def broken_laws(org_id: int | None = None) -> list[BrokenRow]:
     """The rows that break a law, at most 100 of each, of one org or of all."""
     broken: list[BrokenRow] = []
-    with transaction.atomic(), connection.cursor() as cursor:
+    with reading.one_moment(), connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             # The limit of a request does not fit a look at all rows.
             cursor.execute("SET LOCAL statement_timeout = 0")
@@ -217,6 +278,13 @@ def broken_laws(org_id: int | None = None) -> list[BrokenRow]:
     return broken
 
 
+def record_check(*, org_id: int | None, started_at: datetime, broken_count: int) -> LedgerCheck:
+    """Keeps that the laws were checked, of one org or of all."""
+    return LedgerCheck.objects.create(
+        org_id=org_id, started_at=started_at, finished_at=timezone.now(), broken_count=broken_count
+    )
+
+
 def rows_checked(org_id: int | None = None) -> dict[str, int]:
     """How many rows of each kind the laws were checked over."""
     condition, params = ("WHERE org_id = %s", [org_id]) if org_id is not None else ("", [])
@@ -226,6 +294,7 @@ def rows_checked(org_id: int | None = None) -> dict[str, int]:
         "draws": "loyalty_draw",
         "reversals": "reversals_reversal",
         "lines": "reversals_reversalline",
+        "corrections": "reversals_correction",
     }
     with connection.cursor() as cursor:
         counts = {}

@@ -2,6 +2,8 @@
 
 import base64
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -29,8 +31,11 @@ from loyalty.models import (
     Redemption,
     Webhook,
 )
+from loyalty.selectors import settings_of
 from loyalty.service import create_api_client, create_webhook
-from reversals.models import Attempt, Reversal, ReversalLine
+from reversals.calls import Answer
+from reversals.correcting.service import Approved, correct_reversal
+from reversals.models import Approval, Attempt, Channel, Reversal, ReversalLine
 
 ON = "Allow_points_redemption_reversal"
 ADDRESS = "/v2/points/reverse"
@@ -243,6 +248,52 @@ def redeemed(world: World, amount: object = 10, **options: Any) -> Redemption:
     """A redemption of Asha's on one lot that never expires and holds just its points."""
     make_lot(world.asha, amount, program=world.program)
     return redeem(world.asha, amount, program=world.program, **options)
+
+
+def ask_to_correct(reversal: Reversal, *, asked_by: str = "meera") -> Approval:
+    """The request to correct the reversal, which waits for a second person."""
+    return Approval.objects.create(
+        org_id=reversal.org_id,
+        redemption_id=reversal.redemption_id,
+        corrects=reversal,
+        points=reversal.points,
+        key=f"page-{next(_names)}",
+        channel=Channel.ADMIN,
+        reason="the wrong customer",
+        asked_by=asked_by,
+        asked_at=timezone.now(),
+        lapses_at=in_days(7),
+    )
+
+
+def correct(reversal: Reversal, *, approved_by: str = "arun") -> Answer:
+    """The reversal taken back, as Meera asked for it and another person approved it."""
+    approval = ask_to_correct(reversal)
+
+    @contextmanager
+    def approving() -> Iterator[None]:
+        yield
+        approval.status, approval.decided_by, approval.decided_at = "APPROVED", approved_by, timezone.now()
+        approval.save()
+
+    return correct_reversal(
+        attempt_to_correct(reversal),
+        settings=settings_of(reversal.org_id),
+        reversal_id=reversal.public_id,
+        approved=Approved(approval.id, approved_by, approving),
+    )
+
+
+def attempt_to_correct(reversal: Reversal, **options: Any) -> Attempt:
+    """A new attempt of Meera's."""
+    return Attempt(
+        org_id=reversal.org_id,
+        created_at=timezone.now(),
+        channel=Channel.ADMIN,
+        made_by="meera",
+        reason="the wrong customer",
+        **options,
+    )
 
 
 def utc(text: str) -> datetime:

@@ -19,11 +19,12 @@ from django.core.management import CommandError, call_command
 from django.db import connection, models, transaction
 
 from loyalty.credentials import md5_form
-from loyalty.models import ApiClient, ApiSecret, EmfChange, EmfSetting, Lot, Org, Program
+from loyalty.models import ApiClient, ApiSecret, EmfChange, EmfSetting, Lot, Org, Program, Redemption
 from reversals.models import Attempt, Delivery, Reversal
 from reversals.verification import LAWS
 from tests.builders import (
     World,
+    correct,
     days_ago,
     in_days,
     make_lot,
@@ -564,8 +565,12 @@ class Ledger:
 
 @pytest.fixture
 def ledger(db: None) -> Ledger:
-    """Ten points of two lots, of which five came back, and three of no lot, which came back in a new one."""
+    """Ten points of two lots, of which five came back, and three of no lot, which came back in a new one.
+
+    And one point that came back wrongly and was drawn again.
+    """
     world = make_world(settings={"Reversal_reissue_days": "30"})
+    correction = corrected(world, redeemed(world, 1)).corrections.get()
     webhook = make_webhook(world.org)
     lot = make_lot(world.asha, 6, program=world.program, expires_at=in_days(30))
     last_lot = make_lot(world.asha, 4, program=world.program)
@@ -586,6 +591,9 @@ def ledger(db: None) -> Ledger:
         "reversal": reversal.id,
         "line": reversal.lines.get(draw__lot=lot).id,
         "attempt": reversal.attempts.get().id,
+        "correction": correction.id,
+        "approval": correction.approval_id,
+        "corrected_reversal": correction.reversal_id,
         "event": delivery.event_id,
         "delivery": delivery.id,
     }
@@ -594,13 +602,23 @@ def ledger(db: None) -> Ledger:
         "reissued_lot": reissued.lot_ref,
         "redemption": redemption.public_id,
         "reversal": reversal.public_id,
+        "corrected_reversal": correction.reversal.public_id,
     }
     return Ledger(world, ids | foreign_ids(), public_ids)
+
+
+def corrected(world: World, redemption: Redemption) -> Reversal:
+    """All of the redemption came back, and was drawn again."""
+    reverse(world, redemption.public_id)
+    reversal = redemption.reversals.get()
+    assert correct(reversal).error is None
+    return reversal
 
 
 def foreign_ids() -> dict[str, int]:
     """A reversed redemption of another org, and all that it hangs on."""
     stranger = make_world()
+    correction = corrected(stranger, redeemed(stranger)).corrections.get()
     webhook = make_webhook(stranger.org)
     redemption = redeemed(stranger)
     reverse(stranger, redemption.public_id)
@@ -612,6 +630,7 @@ def foreign_ids() -> dict[str, int]:
         "foreign_redemption": redemption.id,
         "foreign_draw": draw.id,
         "foreign_reversal": redemption.reversals.get().id,
+        "foreign_approval": correction.approval_id,
         "foreign_webhook": webhook.id,
         "foreign_event": Delivery.objects.get(webhook=webhook).event_id,
     }
@@ -674,6 +693,11 @@ PARENTS = [
     ("reversals_reversalline", "reissued_lot_id", "line", "foreign_lot"),
     ("reversals_attempt", "reversal_id", "attempt", "foreign_reversal"),
     ("reversals_attempt", "redemption_id", "attempt", "foreign_redemption"),
+    ("reversals_approval", "redemption_id", "approval", "foreign_redemption"),
+    ("reversals_approval", "corrects_id", "approval", "foreign_reversal"),
+    ("reversals_approval", "reversal_id", "approval", "foreign_reversal"),
+    ("reversals_correction", "reversal_id", "correction", "foreign_reversal"),
+    ("reversals_correction", "approval_id", "correction", "foreign_approval"),
     ("reversals_event", "customer_id", "event", "foreign_customer"),
     ("reversals_delivery", "event_id", "delivery", "foreign_event"),
     ("reversals_delivery", "webhook_id", "delivery", "foreign_webhook"),
@@ -723,17 +747,17 @@ CORRUPTIONS = [
         "redemption",
     ),
     (
-        "redemption.reversed = sum of its reversals",
+        "redemption.reversed = sum of its reversals that are not corrected",
         "UPDATE loyalty_redemption SET points_reversed = points_reversed - 1 WHERE id = {redemption}",
         "redemption",
     ),
     (
-        "draw.reversed = sum of its lines",
+        "draw.reversed = sum of its lines that are not corrected",
         "UPDATE loyalty_draw SET points_reversed = points_reversed + 1 WHERE id = {draw}",
         "draw",
     ),
     (
-        "lot.awarded = lot.remaining + sum over its draws of (points - reversed)",
+        "lot.awarded = lot.remaining + sum over its draws of (points - reversed) + what corrections took of it",
         "UPDATE loyalty_lot SET points_remaining = points_remaining - 1 WHERE id = {lot}",
         "lot",
     ),
@@ -749,7 +773,7 @@ CORRUPTIONS = [
         "reissued_lot",
     ),
     (
-        "what was drawn last is given back first",
+        "what was drawn last is given back first, unless a correction came between",
         "UPDATE loyalty_draw SET points_reversed = points_reversed - 1 WHERE id = {last_draw}",
         "draw",
     ),
@@ -775,6 +799,26 @@ CORRUPTIONS = [
         "reversal",
     ),
     (
+        "correction.points = its reversal's points",
+        "UPDATE reversals_correction SET points = points + 1 WHERE id = {correction}",
+        "corrected_reversal",
+    ),
+    (
+        "a correction has the approval of another person",
+        "UPDATE reversals_correction SET approved_by = made_by WHERE id = {correction}",
+        "correction",
+    ),
+    (
+        "an approval is of another person",
+        "UPDATE reversals_approval SET decided_by = asked_by WHERE id = {approval}",
+        "approval",
+    ),
+    (
+        "an approved correction was made",
+        "DELETE FROM reversals_correction WHERE id = {correction}",
+        "approval",
+    ),
+    (
         "a delivery is of its event's customer",
         "UPDATE reversals_delivery SET customer_id = {foreign_customer} WHERE id = {delivery}",
         "delivery",
@@ -791,14 +835,14 @@ CORRUPTIONS = [
 
 
 def test_verify_ledger_counts_the_rows_of_an_org_whose_laws_all_hold(ledger: Ledger) -> None:
-    checked = {"lots": 3, "redemptions": 2, "draws": 3, "reversals": 2, "lines": 3}
+    checked = {"lots": 4, "redemptions": 3, "draws": 4, "reversals": 3, "lines": 4, "corrections": 1}
     result = {"ok": True, "laws": len(LAWS), "checked": checked, "broken": []}
     assert verify("--org", ledger.world.org.id) == (result, [], 0)
 
 
 def test_verify_ledger_says_to_people_that_all_laws_hold(ledger: Ledger) -> None:
     assert printed("verify_ledger", "--org", ledger.world.org.id) == (
-        f"{len(LAWS)} laws checked over 3 lots, 2 redemptions, 3 draws, 2 reversals, 3 lines: all hold\n"
+        f"{len(LAWS)} laws checked over 4 lots, 3 redemptions, 4 draws, 3 reversals, 4 lines, 1 corrections: all hold\n"
     )
 
 
@@ -824,7 +868,7 @@ def test_verify_ledger_says_both_sides_of_a_broken_law_in_thousandths(ledger: Le
         ledger.execute("UPDATE loyalty_lot SET points_remaining = points_remaining - 1 WHERE id = {lot}")
         result, _, _ = verify("--org", ledger.world.org.id)
     assert result["broken"] == [
-        "lot.awarded = lot.remaining + sum over its draws of (points - reversed):"
+        "lot.awarded = lot.remaining + sum over its draws of (points - reversed) + what corrections took of it:"
         f" {ledger.name_of('lot')} of org {ledger.world.org.id} (5001 against 5000)"
     ]
 
@@ -889,7 +933,7 @@ def test_verify_ledger_says_to_people_that_a_law_is_broken(ledger: Ledger) -> No
         with pytest.raises(SystemExit) as stopped:
             call_command("verify_ledger", "--org", str(ledger.world.org.id), stdout=output, stderr=errors)
     assert stopped.value.code == 1
-    assert output.getvalue().endswith("3 lines: BROKEN\n")
+    assert output.getvalue().endswith("1 corrections: BROKEN\n")
     assert ledger.name_of("lot") in errors.getvalue()
 
 

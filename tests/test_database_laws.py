@@ -272,7 +272,7 @@ def make_family() -> Family:
     line = reversal.lines.get()
     delivery = Delivery.objects.get(webhook=webhook)
     rows = [*setup_of(world), redemption, line.draw, line.reissued_lot, reversal, line, reversal.attempts.get()]
-    rows += [webhook, delivery.event, delivery, *staff_of(world), *work_on(reversal)]
+    rows += [webhook, delivery.event, delivery, *kept_by_staff(world), *work_on(reversal)]
     assert world.reverse(redemption, 1, key="key-3").status_code == 200
     fresh: dict[Model, Changes] = {
         OrgAccess: {"user_id": make_user().id},
@@ -287,7 +287,7 @@ def make_user() -> User:
     return User.objects.create(username=f"person {User.objects.count()}")
 
 
-def staff_of(world: World) -> list[models.Model]:
+def kept_by_staff(world: World) -> list[models.Model]:
     """Who may work on the org, and what they keep for it."""
     code = ReasonCode.objects.create(org=world.org, code="GOODS_RETURNED", meaning="The goods came back.")
     change = record_change(code, org=world.org, action="added", made_by="ravi", reason="asked", before={}, after={})

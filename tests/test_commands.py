@@ -20,7 +20,7 @@ from django.db import connection, models, transaction
 
 from loyalty.credentials import md5_form
 from loyalty.models import ApiClient, ApiSecret, EmfChange, EmfSetting, Lot, Org, Program, Redemption
-from reversals.models import Attempt, Delivery, Reversal
+from reversals.models import Attempt, Delivery, LedgerCheck, Reversal
 from reversals.verification import LAWS
 from tests.builders import (
     World,
@@ -935,6 +935,17 @@ def test_verify_ledger_says_to_people_that_a_law_is_broken(ledger: Ledger) -> No
     assert stopped.value.code == 1
     assert output.getvalue().endswith("1 corrections: BROKEN\n")
     assert ledger.name_of("lot") in errors.getvalue()
+
+
+def test_verify_ledger_keeps_that_it_ran_for_the_back_office(ledger: Ledger) -> None:
+    verify("--org", ledger.world.org.id)
+    check = LedgerCheck.objects.get(org=ledger.world.org)
+    assert check.broken_count == 0
+    assert check.started_at < check.finished_at
+    with guards_lifted():
+        ledger.execute("UPDATE loyalty_lot SET points_remaining = points_remaining - 1 WHERE id = {lot}")
+        verify()
+        assert LedgerCheck.objects.get(org=None).broken_count == 1
 
 
 # purge_attempts

@@ -1,5 +1,6 @@
 """Failures of the database, made for real where one machine can: never a 500, never a double, the key stays free."""
 
+import io
 import sqlite3
 import threading
 import time
@@ -8,12 +9,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from django.core.management import call_command
 from django.db import OperationalError, connection, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.http import HttpResponse
 
 from loyalty.models import Customer
-from reversals.models import Reversal
+from reversals.models import LedgerCheck, Reversal
 from reversals.verification import broken_laws
 from tests.builders import World, make_world, redeemed
 
@@ -238,3 +240,19 @@ def test_a_full_disk_is_886_and_nothing_is_half_written(on_sqlite: None) -> None
     assert reversals(world) == accepted
     assert broken_laws(world.org.id) == []
     assert world.reverse(redemption, "0.001", key=f"key-{accepted}").status_code == 200
+
+
+def test_a_ledger_that_is_only_read_is_verified_and_it_is_said_that_no_check_was_kept() -> None:
+    world = make_world()
+    redeemed(world)
+    is_sqlite = connection.vendor == "sqlite"
+    output, errors = io.StringIO(), io.StringIO()
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA query_only = ON" if is_sqlite else "SET default_transaction_read_only = on")
+        try:
+            call_command("verify_ledger", "--org", str(world.org.id), stdout=output, stderr=errors)
+        finally:
+            cursor.execute("PRAGMA query_only = OFF" if is_sqlite else "SET default_transaction_read_only = off")
+    assert output.getvalue().endswith(": all hold\n")
+    assert errors.getvalue().startswith("That this check was made could not be kept for the back office: ")
+    assert not LedgerCheck.objects.filter(org=world.org).exists()

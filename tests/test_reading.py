@@ -94,6 +94,7 @@ def test_a_redemption_is_told_with_its_draws_and_its_reversals(world: World) -> 
                 "reversedAt": "2026-04-10T13:00:00Z",
                 "channel": "API",
                 "madeBy": "till.1",
+                "correction": None,
             },
             {
                 "reversalId": last,
@@ -102,6 +103,7 @@ def test_a_redemption_is_told_with_its_draws_and_its_reversals(world: World) -> 
                 "reversedAt": "2026-05-10T12:00:00Z",
                 "channel": "API",
                 "madeBy": "till.1",
+                "correction": None,
             },
         ],
         "warnings": [],
@@ -150,6 +152,7 @@ def test_a_reversal_is_told_with_its_lines_in_the_order_of_giving_back(world: Wo
         "reversedAt": "2026-05-10T12:00:00Z",
         "channel": "COMMAND",
         "madeBy": "ravi",
+        "correction": None,
         "reason": "till broke",
         "lines": [
             {

@@ -82,6 +82,7 @@ def test_reversals_are_listed_newest_first(world: World) -> None:
                 "reversedAt": "2026-04-10T12:00:01Z",
                 "channel": "API",
                 "madeBy": "till.1",
+                "correction": None,
             },
             {
                 "reversalId": first,
@@ -92,6 +93,7 @@ def test_reversals_are_listed_newest_first(world: World) -> None:
                 "reversedAt": "2026-04-10T12:00:00Z",
                 "channel": "API",
                 "madeBy": "till.1",
+                "correction": None,
             },
         ],
         "nextCursor": None,

@@ -167,7 +167,7 @@ REDEMPTION_REPLIES = {
 }
 
 _GIVEN_BACK = {"pointsReversed": 2.0, "pointsReversedDetails": {"available": 2.0, "expired": 0.0}}
-_MAKING = {"reversedAt": "2026-03-02T09:30:00Z", "channel": "API", "madeBy": "till.1"}
+_MAKING = {"reversedAt": "2026-03-02T09:30:00Z", "channel": "API", "madeBy": "till.1", "correction": None}
 _NOTHING_AMISS: dict[str, list[object]] = {"warnings": [], "errors": []}
 
 REDEMPTION = {

@@ -62,7 +62,15 @@ _DETAILS = exactly({"available": _POINTS, "expired": _POINTS}) | {
     "description": "`available` can be spent again; `expired` went back to lots that have expired."
 }
 _GIVEN_BACK = {"pointsReversed": _POINTS, "pointsReversedDetails": _DETAILS}
-_MAKING = {"reversedAt": _TIME, "channel": {"enum": Channel.values}, "madeBy": _TEXT}
+_CORRECTION = exactly({"correctedAt": _TIME, "pointsCorrected": _POINTS}) | {
+    "description": "That the reversal was wrong and its points were drawn again; null: it stands."
+}
+_MAKING = {
+    "reversedAt": _TIME,
+    "channel": {"enum": Channel.values},
+    "madeBy": _TEXT,
+    "correction": or_null(_CORRECTION),
+}
 _DRAWN_FROM = {
     "position": {"type": "integer", "minimum": 1},
     "lotRef": or_null(_TEXT),

@@ -17,7 +17,8 @@ class Role(StrEnum):
 class ReversalRecord:
     """A reversal, and where it was found for a customer, their role in it; ids are public ids but for `row_id`.
 
-    For a SOURCE the points, available and expired, are those that this customer was given back.
+    For a SOURCE the points, available and expired, are those that this customer was given back. A reversal that
+    was corrected gave back nothing in the end: all of its points were drawn again.
     """
 
     role: Role | None
@@ -30,6 +31,7 @@ class ReversalRecord:
     made_by: str
     reason: str
     made_at: datetime
+    corrected_at: datetime | None
     points: Decimal
     points_available: Decimal
     points_expired: Decimal

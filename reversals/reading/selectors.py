@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 from typing import Any
 
-from django.db.models import Q, QuerySet, Sum
+from django.db.models import OuterRef, Q, QuerySet, Subquery, Sum
 
 from loyalty import reading
 from loyalty.identifiers import Identifier
 from loyalty.models import Draw, Lot
 from loyalty.selectors import find_customer_id
 from reversals.errors import ReadError, Refused
-from reversals.models import Reversal, ReversalLine
+from reversals.models import Correction, Reversal, ReversalLine
 from reversals.reading.records import LineRecord, PageRecord, ReversalRecord, Role
 from reversals.reading.requests import PageRequest
 
@@ -25,6 +25,7 @@ _MAKING = (
     "made_by",
     "reason",
     "created_at",
+    "corrected_at",
 )
 _POINTS = ("points", "points_available", "points_expired")
 
@@ -33,7 +34,7 @@ def find_reversal(*, org_id: int, public_id: str) -> ReversalRecord | None:
     """The org's reversal with this public id; None if there is none."""
     if not reading.can_be_a_name(public_id):
         return None
-    named = Reversal.objects.filter(org_id=org_id, public_id=public_id)
+    named = _reversals(org_id).filter(public_id=public_id)
     return next(iter(_records(named.values_list(*_MAKING, *_POINTS))), None)
 
 
@@ -57,7 +58,7 @@ def lines_of(*, org_id: int, reversal_id: int) -> tuple[LineRecord, ...]:
 
 def reversals_of(*, org_id: int, redemption_id: int) -> list[ReversalRecord]:
     """The reversals of the redemption with this row id, oldest first."""
-    reversals = Reversal.objects.filter(org_id=org_id, redemption_id=redemption_id).order_by("created_at", "id")
+    reversals = _reversals(org_id).filter(redemption_id=redemption_id).order_by("created_at", "id")
     return _records(reversals.values_list(*_MAKING, *_POINTS))
 
 
@@ -78,7 +79,7 @@ def page_of_reversals(*, org_id: int, request: PageRequest) -> PageRecord:
 
 def _listed(org_id: int, request: PageRequest) -> QuerySet[Reversal]:
     """The reversals after the cursor that the filters other than the customer's let through."""
-    listed = Reversal.objects.filter(org_id=org_id).order_by(*_NEWEST_FIRST)
+    listed = _reversals(org_id).order_by(*_NEWEST_FIRST)
     if request.cursor is not None:
         listed = listed.filter(_after(org_id, request.cursor))
     if request.since is not None:
@@ -120,6 +121,12 @@ def _found_for(customer: Identifier, listed: QuerySet[Reversal], *, org_id: int,
     given_back = of_others.values_list(*_MAKING, *(Sum(f"lines__{points}") for points in _POINTS))
     found = _records(own[:wanted], Role.TRANSACTING) + _records(given_back[:wanted], Role.SOURCE)
     return sorted(found, key=lambda record: (record.made_at, record.row_id), reverse=True)
+
+
+def _reversals(org_id: int) -> QuerySet[Reversal]:
+    """The org's reversals, each with the time of its correction."""
+    corrections = Correction.objects.filter(org_id=org_id, reversal_id=OuterRef("id"))
+    return Reversal.objects.filter(org_id=org_id).annotate(corrected_at=Subquery(corrections.values("created_at")))
 
 
 def _records(rows: Iterable[tuple[Any, ...]], role: Role | None = None) -> list[ReversalRecord]:

@@ -148,7 +148,14 @@ def _making(reversal: ReversalRecord) -> dict[str, object]:
         "reversedAt": time_or_none(reversal.made_at),
         "channel": reversal.channel,
         "madeBy": reversal.made_by,
+        "correction": _correction(reversal),
     }
+
+
+def _correction(reversal: ReversalRecord) -> dict[str, object] | None:
+    if reversal.corrected_at is None:
+        return None
+    return {"correctedAt": time_or_none(reversal.corrected_at), "pointsCorrected": number(reversal.points)}
 
 
 def _listed(reversal: ReversalRecord) -> dict[str, object]:

@@ -1,0 +1,427 @@
+"""A wrong reversal is answered by a correction, which draws its points again from the lots that they went to."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import time_machine
+
+from loyalty.groups import set_group
+from loyalty.models import Lot, Redemption
+from loyalty.selectors import settings_of
+from reversals.calls import Answer, Reply
+from reversals.correcting.service import Accepted, Approved, correct_reversal
+from reversals.errors import CorrectionError, Refused
+from reversals.models import Approval, Attempt, Correction, Event, Operation, Reversal
+from reversals.verification import broken_laws
+from tests.builders import (
+    ON,
+    World,
+    ask_to_correct,
+    attempt_to_correct,
+    correct,
+    days_ago,
+    in_days,
+    make_customer,
+    make_lot,
+    make_webhook,
+    make_world,
+    redeem,
+    redeemed,
+    set_value,
+)
+
+
+def reversed_of(world: World, redemption: Redemption, amount: object = None) -> Reversal:
+    """The reversal that the till makes, with a key of its own."""
+    answer = world.reverse(redemption, amount, key=f"key-{Attempt.objects.count()}")
+    assert answer.status_code == 200
+    return Reversal.objects.get(org=world.org, public_id=answer.json()["reversalId"])
+
+
+def remaining(world: World) -> list[Decimal]:
+    return list(Lot.objects.filter(org=world.org).order_by("id").values_list("points_remaining", flat=True))
+
+
+def left(redemption: Redemption) -> Decimal:
+    redemption.refresh_from_db()
+    return redemption.points - redemption.points_reversed
+
+
+def moved(world: World) -> tuple[Any, ...]:
+    """All that a correction would change."""
+    redemptions = Redemption.objects.filter(org=world.org).order_by("id")
+    return (
+        remaining(world),
+        list(redemptions.values_list("points_reversed", "draws__points_reversed")),
+        Correction.objects.filter(org=world.org).count(),
+    )
+
+
+def refusal_of(answer: Answer) -> tuple[str, int, str]:
+    return answer.attempt.rule, answer.attempt.http_status, answer.attempt.refusal_reason
+
+
+def preview(reversal: Reversal) -> Accepted | Refused:
+    outcomes: list[Accepted | Refused] = []
+
+    def reply(outcome: Accepted | Refused) -> Reply:
+        outcomes.append(outcome)
+        return Reply(200, "")
+
+    correct_reversal(
+        attempt_to_correct(reversal, is_dry_run=True),
+        settings=settings_of(reversal.org_id),
+        reversal_id=reversal.public_id,
+        reply=reply,
+    )
+    return outcomes[-1]
+
+
+# What it does
+
+
+def test_it_draws_the_points_again_from_the_lots_they_went_to(world: World) -> None:
+    make_lot(world.asha, 4, program=world.program, expires_at=in_days(10))
+    make_lot(world.asha, 6, program=world.program, expires_at=in_days(20))
+    redemption = redeem(world.asha, 10, program=world.program)
+    reversal = reversed_of(world, redemption, 8)
+    assert remaining(world) == [2, 6]
+    assert correct(reversal).error is None
+    assert remaining(world) == [0, 0]
+    assert list(redemption.draws.order_by("position").values_list("points_reversed", flat=True)) == [0, 0]
+    assert left(redemption) == 10
+    assert broken_laws(world.org.id) == []
+
+
+def test_it_says_who_asked_who_approved_and_why(world: World) -> None:
+    reversal = reversed_of(world, redeemed(world), 3)
+    answer = correct(reversal)
+    correction = reversal.corrections.get()
+    assert (correction.points, correction.made_by, correction.approved_by) == (3, "meera", "arun")
+    assert (correction.reason, correction.approval.corrects) == ("the wrong customer", reversal)
+    attempt = Attempt.objects.get(id=answer.attempt.id)
+    assert (attempt.operation, attempt.reversal, attempt.made_by) == (Operation.CORRECT, reversal, "meera")
+    assert (attempt.redemption_id_asked, attempt.http_status, attempt.rule) == (reversal.public_id, 200, "")
+
+
+def test_the_reversal_itself_stays_as_it_was(world: World) -> None:
+    reversal = reversed_of(world, redeemed(world), 3)
+    before = Reversal.objects.values().get(id=reversal.id), list(reversal.lines.values())
+    correct(reversal)
+    assert (Reversal.objects.values().get(id=reversal.id), list(reversal.lines.values())) == before
+
+
+def test_expired_points_are_drawn_again_from_the_expired_lot(world: World) -> None:
+    make_lot(world.asha, 10, program=world.program, expires_at=days_ago(1))
+    redemption = redeem(world.asha, 10, program=world.program, at=days_ago(2))
+    reversal = reversed_of(world, redemption, 7)
+    assert (reversal.points_expired, remaining(world)) == (7, [7])
+    assert correct(reversal).error is None
+    assert (remaining(world), left(redemption)) == ([0], 10)
+    assert broken_laws(world.org.id) == []
+
+
+def test_points_that_expired_since_are_drawn_again_as_well(world: World) -> None:
+    make_lot(world.asha, 10, program=world.program, expires_at=in_days(1))
+    reversal = reversed_of(world, redeem(world.asha, 10, program=world.program))
+    with time_machine.travel(in_days(2)):
+        assert correct(reversal).error is None
+    assert remaining(world) == [0]
+
+
+def test_reissued_points_leave_the_new_lot_and_their_own(db: None) -> None:
+    world = make_world(settings={"Reversal_reissue_days": "30"})
+    make_lot(world.asha, 6, program=world.program, expires_at=days_ago(1))
+    redemption = redeem(world.asha, 10, program=world.program, at=days_ago(2))
+    reversal = reversed_of(world, redemption, 7)
+    assert remaining(world) == [6, 7]
+    assert correct(reversal).error is None
+    assert (remaining(world), left(redemption)) == ([0, 0], 10)
+    assert broken_laws(world.org.id) == []
+    again = reversed_of(world, redemption, 10)
+    assert (again.points_available, remaining(world)) == (10, [6, 0, 10])
+    assert broken_laws(world.org.id) == []
+
+
+def test_points_of_other_members_go_back_to_being_drawn(db: None) -> None:
+    world = make_world(settings={"Enable_cross_member_redemption": "yes"})
+    ravi = make_customer(world.org)
+    set_group(org=world.org, public_id=1, add=[world.asha.public_id, ravi.public_id])
+    make_lot(world.asha, 4, program=world.program)
+    make_lot(ravi, 6, program=world.program)
+    made = world.redeem(world.asha, 10).json()
+    redemption = Redemption.objects.get(org=world.org, public_id=made["redemptionId"])
+    reversal = reversed_of(world, redemption, 8)
+    assert sum(remaining(world)) == 8
+    assert correct(reversal).error is None
+    assert (remaining(world), left(redemption)) == ([0, 0], 10)
+    assert broken_laws(world.org.id) == []
+
+
+def test_an_earlier_reversal_can_be_corrected_while_a_later_one_stands(world: World) -> None:
+    make_lot(world.asha, 4, program=world.program, expires_at=in_days(10))
+    make_lot(world.asha, 6, program=world.program, expires_at=in_days(20))
+    redemption = redeem(world.asha, 10, program=world.program)
+    first, second = reversed_of(world, redemption, 6), reversed_of(world, redemption, 3)
+    assert correct(first).error is None
+    assert (remaining(world), left(redemption)) == ([3, 0], 7)
+    assert broken_laws(world.org.id) == []
+    reversed_of(world, redemption)
+    assert (remaining(world), left(redemption)) == ([4, 6], 0)
+    assert correct(second).error is None
+    assert (remaining(world), left(redemption)) == ([1, 6], 3)
+    assert broken_laws(world.org.id) == []
+
+
+def test_no_event_tells_of_it(world: World) -> None:
+    make_webhook(world.org)
+    reversal = reversed_of(world, redeemed(world))
+    before = Event.objects.filter(org=world.org).count()
+    correct(reversal)
+    assert Event.objects.filter(org=world.org).count() == before
+
+
+def test_a_switch_that_is_off_stops_no_correction(world: World) -> None:
+    reversal = reversed_of(world, redeemed(world))
+    set_value(world.org, ON, "no")
+    assert correct(reversal).error is None
+
+
+# What it refuses, in the order of the ladder
+
+
+def test_while_reversals_are_paused_it_is_898(world: World) -> None:
+    reversal = reversed_of(world, redeemed(world))
+    set_value(world.org, "Reversal_paused", "yes")
+    before = moved(world)
+    reason = "Reversals are paused for this org, and corrections with them."
+    assert refusal_of(correct(reversal)) == ("UNAVAILABLE", 503, reason)
+    assert moved(world) == before
+
+
+def test_a_pause_that_cannot_be_read_is_888(world: World) -> None:
+    reversal = reversed_of(world, redeemed(world))
+    set_value(world.org, "Reversal_paused", "perhaps")
+    before = moved(world)
+    rule, status, reason = refusal_of(correct(reversal))
+    assert (rule, status) == ("INVALID_SETTING", 500)
+    assert "Reversal_paused" in reason
+    assert moved(world) == before
+
+
+def test_a_reversal_of_another_org_is_804(world: World) -> None:
+    reversal = reversed_of(world, redeemed(world))
+    stranger = make_world()
+    before = moved(world)
+    attempt = attempt_to_correct(reversal)
+    attempt.org_id = stranger.org.id
+    answer = correct_reversal(
+        attempt,
+        settings=settings_of(stranger.org.id),
+        reversal_id=reversal.public_id,
+        approved=Approved(ask_to_correct(reversal).id, "arun"),
+    )
+    assert refusal_of(answer) == ("NOT_FOUND", 400, "There is no such reversal; check the reversal id.")
+    assert moved(world) == before
+
+
+def test_a_merged_customer_is_901(world: World) -> None:
+    reversal = reversed_of(world, redeemed(world))
+    world.asha.status = "MERGED"
+    world.asha.save()
+    before = moved(world)
+    reason = "The customer was merged into another; staff must put it right."
+    assert refusal_of(correct(reversal)) == ("CUSTOMER_NOT_ELIGIBLE", 400, reason)
+    assert moved(world) == before
+
+
+@pytest.mark.parametrize("status", ["FRAUD", "DEACTIVATED"])
+def test_points_are_taken_back_from_a_customer_who_is_blocked(world: World, status: str) -> None:
+    reversal = reversed_of(world, redeemed(world))
+    world.asha.status, world.asha.reversals_locked = status, True
+    world.asha.save()
+    assert correct(reversal).error is None
+
+
+def test_a_second_correction_is_902_and_says_when_the_first_was(world: World) -> None:
+    reversal = reversed_of(world, redeemed(world))
+    with time_machine.travel("2026-05-01T10:00:00Z", tick=False):
+        correct(reversal)
+    before = moved(world)
+    reason = f"Reversal {reversal.public_id} was corrected already, at 2026-05-01T10:00:00Z."
+    assert refusal_of(correct(reversal)) == ("ALREADY_CORRECTED", 400, reason)
+    assert moved(world) == before
+
+
+def test_points_that_were_spent_again_are_817_and_it_says_how_many(world: World) -> None:
+    redemption = redeemed(world)
+    reversal = reversed_of(world, redemption, 8)
+    redeem(world.asha, "2.5", program=world.program)
+    before = moved(world)
+    lot = redemption.draws.get().lot
+    reason = (
+        f"2.5 of the 8 points that came back were spent again (2.5 of lot {lot.lot_ref});"
+        " a reversal is corrected whole or not at all."
+    )
+    assert refusal_of(correct(reversal)) == ("MORE_THAN_REMAINING", 400, reason)
+    assert moved(world) == before
+    assert Approval.objects.get().status == "WAITING"
+
+
+def test_of_many_lots_that_lack_points_three_are_named(world: World) -> None:
+    for _ in range(5):
+        make_lot(world.asha, 1, program=world.program)
+    reversal = reversed_of(world, redeem(world.asha, 5, program=world.program))
+    redeem(world.asha, 5, program=world.program)
+    _, _, reason = refusal_of(correct(reversal))
+    assert reason.startswith("5 of the 5 points that came back were spent again (1 of lot ")
+    assert " and 2 more lots);" in reason
+
+
+def test_what_nobody_approved_is_not_corrected(world: World) -> None:
+    reversal = reversed_of(world, redeemed(world))
+    before = moved(world)
+    answer = correct_reversal(
+        attempt_to_correct(reversal), settings=settings_of(world.org.id), reversal_id=reversal.public_id
+    )
+    reason = "A correction is made once a second person has approved it."
+    assert refusal_of(answer) == ("NEEDS_APPROVAL", 403, reason)
+    assert moved(world) == before
+
+
+def test_what_the_approval_refuses_is_the_answer_and_nothing_moves(world: World) -> None:
+    reversal = reversed_of(world, redeemed(world))
+    before = moved(world)
+
+    def approving() -> Any:
+        raise Refused(CorrectionError.NOT_APPROVABLE, "The request lapsed.")
+
+    answer = correct_reversal(
+        attempt_to_correct(reversal),
+        settings=settings_of(world.org.id),
+        reversal_id=reversal.public_id,
+        approved=Approved(ask_to_correct(reversal).id, "arun", approving),
+    )
+    assert refusal_of(answer) == ("NOT_APPROVABLE", 403, "The request lapsed.")
+    assert moved(world) == before
+
+
+def test_a_person_who_approves_themself_is_refused_by_the_database(world: World) -> None:
+    reversal = reversed_of(world, redeemed(world))
+    before = moved(world)
+    answer = correct(reversal, approved_by="meera")
+    assert answer.error is CorrectionError.UNFORESEEN
+    assert moved(world) == before
+
+
+# The preview
+
+
+def test_a_dry_run_shows_what_each_lot_would_lose_and_moves_nothing(world: World) -> None:
+    make_lot(world.asha, 4, program=world.program, expires_at=in_days(10))
+    make_lot(world.asha, 6, program=world.program, expires_at=in_days(20))
+    reversal = reversed_of(world, redeem(world.asha, 10, program=world.program), 8)
+    before = moved(world)
+    outcome = preview(reversal)
+    assert isinstance(outcome, Accepted)
+    assert outcome.plan.points == 8
+    losses = [(taking.lot.facts.points_remaining, taking.points) for taking in outcome.plan.takings]
+    assert losses == [(6, 6), (2, 2)]
+    assert moved(world) == before
+    attempt = Attempt.objects.get(operation=Operation.CORRECT)
+    assert (attempt.is_dry_run, attempt.reversal) == (True, None)
+
+
+def test_a_dry_run_is_refused_as_the_correction_would_be(world: World) -> None:
+    reversal = reversed_of(world, redeemed(world))
+    redeem(world.asha, 1, program=world.program)
+    outcome = preview(reversal)
+    assert isinstance(outcome, Refused)
+    assert outcome.error is CorrectionError.MORE_THAN_REMAINING
+
+
+# What it leaves possible
+
+
+def test_the_points_can_be_reversed_again(world: World) -> None:
+    redemption = redeemed(world)
+    correct(reversed_of(world, redemption))
+    assert (remaining(world), left(redemption)) == ([0], 10)
+    assert reversed_of(world, redemption, 10).points == 10
+    assert (remaining(world), left(redemption)) == ([10], 0)
+    assert broken_laws(world.org.id) == []
+
+
+def test_the_same_request_without_a_key_is_no_repeat_of_one_that_was_corrected(world: World) -> None:
+    redemption = redeemed(world)
+    reversed_of(world, redemption, 1)  # so that something is reversed and repeats are looked for
+    assert world.reverse(redemption, 2).status_code == 200
+    assert world.reverse(redemption, 2).json()["errors"][0]["code"] == 902
+    correct(Reversal.objects.get(org=world.org, points=2))
+    assert world.reverse(redemption, 2).status_code == 200
+
+
+@pytest.mark.parametrize("limit", ["Reversal_limit_count", "Reversal_limit_points"])
+def test_a_limit_does_not_count_what_was_corrected(world: World, limit: str) -> None:
+    set_value(world.org, limit, "1")
+    redemption = redeemed(world)
+    first = reversed_of(world, redemption, 1)
+    assert world.reverse(redemption, 1, key="other").json()["errors"][0]["code"] == 903
+    correct(first)
+    assert world.reverse(redemption, 1, key="third").status_code == 200
+
+
+def test_with_nothing_left_the_answer_names_the_last_reversal_that_stands(world: World) -> None:
+    redemption = redeemed(world)
+    stands, corrected = reversed_of(world, redemption, 4), reversed_of(world, redemption, 6)
+    correct(corrected)
+    last = reversed_of(world, redemption, 6)
+    correct(stands)
+    final = reversed_of(world, redemption)
+    correct(last)
+    assert correct(last).error is CorrectionError.ALREADY_CORRECTED
+    again = reversed_of(world, redemption)
+    reason = world.reverse(redemption).json()["errors"][0]["reason"]
+    assert reason.endswith(f"the last reversal is {again.public_id}.")
+    assert final.corrections.count() == 0
+
+
+def test_a_key_still_repeats_the_reply_of_a_reversal_that_was_corrected(world: World) -> None:
+    redemption = redeemed(world)
+    first = world.reverse(redemption, 2, key="key-1")
+    correct(Reversal.objects.get(org=world.org))
+    second = world.reverse(redemption, 2, key="key-1")
+    assert (second.content, second["Idempotent-Replayed"]) == (first.content, "true")
+    assert left(redemption) == 10
+
+
+# What the reading API says of it
+
+
+def test_a_corrected_reversal_says_when_and_how_many(world: World) -> None:
+    redemption = redeemed(world)
+    reversal = reversed_of(world, redemption, 3)
+    with time_machine.travel("2026-05-01T10:00:00Z", tick=False):
+        correct(reversal)
+    expected = {"correctedAt": "2026-05-01T10:00:00Z", "pointsCorrected": 3.0}
+    one = world.read(f"/v2/points/reversals/{reversal.public_id}").json()
+    assert (one["correction"], one["pointsReversed"]) == (expected, 3.0)
+    assert [each["correction"] for each in world.read("/v2/points/reversals").json()["reversals"]] == [expected]
+    read = world.read(f"/v2/points/redemptions/{redemption.public_id}").json()
+    assert (read["pointsReversed"], read["pointsLeft"]) == (0.0, 10.0)
+    assert [each["correction"] for each in read["reversals"]] == [expected]
+    assert world.read(f"/v2/customers/{world.asha.public_id}/points").json()["available"] == 0.0
+
+
+def test_a_member_whose_points_were_drawn_sees_their_part_of_the_correction(db: None) -> None:
+    world = make_world(settings={"Enable_cross_member_redemption": "yes"})
+    ravi = make_customer(world.org)
+    set_group(org=world.org, public_id=1, add=[world.asha.public_id, ravi.public_id])
+    make_lot(world.asha, 4, program=world.program, expires_at=in_days(5))
+    make_lot(ravi, 6, program=world.program, expires_at=in_days(9))
+    made = world.redeem(world.asha, 10).json()
+    correct(reversed_of(world, Redemption.objects.get(org=world.org, public_id=made["redemptionId"]), 8))
+    for customer, part in ((world.asha, 8.0), (ravi, 6.0)):
+        (listed,) = world.read("/v2/points/reversals", customerId=customer.public_id).json()["reversals"]
+        assert listed["correction"]["pointsCorrected"] == part

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('reversals', '0006_roles'),
+        ('reversals', '0009_bulk'),
     ]
 
     operations = [

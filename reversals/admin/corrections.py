@@ -1,0 +1,62 @@
+"""Corrections, to look at: which reversal each took back, who asked for it, who approved it, and why."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import F
+from django.http import HttpRequest
+
+from loyalty.admin.base import PageAdmin
+from loyalty.points import written
+from reversals.admin.parts import link, moment
+from reversals.models import Correction, ReversalLine
+
+SHOWN = 50
+
+
+@admin.register(Correction)
+class CorrectionAdmin(PageAdmin):
+    list_display = ["created_at", "reversal", "points", "made_by", "approved_by", "reason"]
+    list_select_related = ["reversal"]
+    search_fields = ["=reversal__public_id"]
+    search_help_text = "A reversal id, whole."
+    page_template = "admin/reversals/correction/page.html"
+
+    def page(self, request: HttpRequest, row: Correction) -> dict[str, Any]:
+        return {
+            "title": f"Correction of reversal {row.reversal.public_id}",
+            "facts": _facts(row),
+            "lines": _lines(row),
+            "most_shown": SHOWN,
+        }
+
+
+def _facts(correction: Correction) -> list[tuple[str, Any]]:
+    reversal = correction.reversal
+    return [
+        ("Reversal", link(reversal)),
+        ("Redemption", link(reversal.redemption)),
+        ("Customer", link(reversal.customer)),
+        ("Points drawn again", written(correction.points)),
+        ("Corrected", moment(correction.created_at)),
+        ("Asked by", correction.made_by),
+        ("Approved by", correction.approved_by),
+        ("Request", link(correction.approval)),
+        ("Reason", correction.reason),
+    ]
+
+
+def _lines(correction: Correction) -> dict[str, Any]:
+    lines = ReversalLine.objects.filter(org_id=correction.org_id, reversal_id=correction.reversal_id)
+    in_order = lines.select_related("draw__lot", "reissued_lot").order_by(F("draw__position").desc())
+    return {
+        "headers": ["Order of drawing", "Lot", "Points taken from it", "Lot they were re-issued in", "Taken from it"],
+        "rows": [_line_row(line) for line in in_order[:SHOWN]],
+    }
+
+
+def _line_row(line: ReversalLine) -> list[Any]:
+    lot, new = line.draw.lot, line.reissued_lot
+    own = ["came from no lot", ""] if lot is None else [lot.lot_ref, written(line.points)]
+    reissued = ["none", ""] if new is None else [new.lot_ref, written(line.points_available)]
+    return [line.draw.position, *own, *reissued]

@@ -215,6 +215,8 @@ UNFOLD = {
     "STYLES": [lambda request: static("backoffice/style.css")],
     "LOGIN": {"form": "loyalty.signin.forms.SignInForm"},
     "DASHBOARD_CALLBACK": "reversals.admin.home.dashboard",
+    # Lighter than unfold's own: as small text on the dark ground that one has too little contrast.
+    "COLORS": {"primary": {"500": "oklch(72% .19 305.5)"}},
     "SIDEBAR": {"navigation": "reversals.admin.navigation.sections"},
 }
 

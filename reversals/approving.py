@@ -13,6 +13,7 @@ from loyalty.request_id import current_request_id
 from loyalty.selectors import settings_of
 from loyalty.service import NotPossible
 from reversals.calls import Answer
+from reversals.correcting.service import Approved, correct_reversal
 from reversals.errors import ErrorCode, Refused
 from reversals.models import Approval, Attempt
 from reversals.requests import ReversalRequest
@@ -78,15 +79,20 @@ def approve(approval: Approval, *, decided_by: str, comment: str) -> Answer:
     def approving() -> Iterator[None]:
         locked = _lock_waiting(approval, decided_by=decided_by, now=timezone.now())
         yield
-        _decide(locked, Approval.Status.APPROVED, decided_by, comment, reversal_id=attempt.reversal_id)
+        made = attempt.reversal_id if approval.corrects is None else None
+        _decide(locked, Approval.Status.APPROVED, decided_by, comment, reversal_id=made)
 
+    settings = settings_of(approval.org_id)
+    if approval.corrects is not None:
+        approved = Approved(approval.id, decided_by, approving)
+        return correct_reversal(attempt, settings=settings, reversal_id=approval.corrects.public_id, approved=approved)
     request = ReversalRequest(
         redemption_id=approval.redemption.public_id,
         external_reference_number=None,
         identifier=None,
         points_asked=approval.points_asked,
     )
-    return reverse_points(attempt, settings=settings_of(approval.org_id), read=lambda: request, approving=approving)
+    return reverse_points(attempt, settings=settings, read=lambda: request, approving=approving)
 
 
 @transaction.atomic

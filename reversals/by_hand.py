@@ -1,30 +1,53 @@
-"""Reversals that a person asks for: previewed, made at once, or left to the word of a second person."""
+"""What a person asks for, a reversal or its correction: previewed, made, or left to the word of a second person."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import TypeVar
 
 from django.utils import timezone
 
 from loyalty.request_id import current_request_id
 from loyalty.selectors import settings_of
 from reversals import approving
-from reversals.calls import Reply
+from reversals.calls import Answer, Reply
+from reversals.correcting import service as correcting
 from reversals.errors import ErrorCode, Refused
 from reversals.models import Approval, Attempt, Channel, Reversal
 from reversals.requests import ReversalRequest
 from reversals.service import Accepted, reverse_points
 
+Accepts = TypeVar("Accepts")
+
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A reversal that a person asks for. `points` None: all that is left. `key`: a resend is the same request."""
+class _Wish:
+    """Who asks, why, and the key by which a resend is the same request."""
 
     org_id: int
-    redemption_id: str
-    points: Decimal | None
     reason: str
     made_by: str
     key: str
+
+    def attempt(self, channel: Channel, *, is_dry_run: bool = False) -> Attempt:
+        return Attempt(
+            org_id=self.org_id,
+            created_at=timezone.now(),
+            request_id=current_request_id(),
+            channel=channel,
+            made_by=self.made_by,
+            reason=self.reason,
+            is_dry_run=is_dry_run,
+            idempotency_key="" if is_dry_run else self.key,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted(_Wish):
+    """A reversal that a person asks for, of a redemption by its public id. `points` None: all that is left."""
+
+    redemption_id: str
+    points: Decimal | None
     channel: Channel = Channel.ADMIN
 
     @property
@@ -36,31 +59,32 @@ class Wanted:
             points_asked=self.points,
         )
 
-    def attempt(self, *, is_dry_run: bool = False) -> Attempt:
-        return Attempt(
-            org_id=self.org_id,
-            created_at=timezone.now(),
-            request_id=current_request_id(),
-            channel=self.channel,
-            made_by=self.made_by,
-            reason=self.reason,
-            is_dry_run=is_dry_run,
-            idempotency_key="" if is_dry_run else self.key,
-        )
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedCorrection(_Wish):
+    """A correction that a person asks for, of a whole reversal by its public id."""
+
+    reversal_id: str
 
 
 def preview(wanted: Wanted) -> Accepted | Refused:
     """What the reversal would do, or why it would be refused. Moves nothing; the attempt is kept as a dry run."""
-    outcomes: list[Accepted | Refused] = []
-
-    def reply(outcome: Accepted | Refused) -> Reply:
-        outcomes.append(outcome)
-        return Reply(outcome.error.status if isinstance(outcome, Refused) else 200, "")
-
-    reverse_points(
-        wanted.attempt(is_dry_run=True), settings=settings_of(wanted.org_id), read=lambda: wanted.request, reply=reply
+    attempt = wanted.attempt(wanted.channel, is_dry_run=True)
+    settings = settings_of(wanted.org_id)
+    return _outcome_of(
+        lambda reply: reverse_points(attempt, settings=settings, read=lambda: wanted.request, reply=reply)
     )
-    return outcomes[-1]
+
+
+def preview_correction(wanted: WantedCorrection) -> correcting.Accepted | Refused:
+    """What the correction would take back, or why it would be refused. Moves nothing, as `preview`."""
+    attempt = wanted.attempt(Channel.ADMIN, is_dry_run=True)
+    settings = settings_of(wanted.org_id)
+    return _outcome_of(
+        lambda reply: correcting.correct_reversal(
+            attempt, settings=settings, reversal_id=wanted.reversal_id, reply=reply
+        )
+    )
 
 
 def reverse(wanted: Wanted) -> Reversal | Approval | Refused:
@@ -69,10 +93,10 @@ def reverse(wanted: Wanted) -> Reversal | Approval | Refused:
     An Approval is returned instead where it is of more points than one person may give back: it waits for a
     second person, or was decided since. Refused: nothing was done, with the reason of the ladder.
     """
-    asked_before = Approval.objects.filter(org_id=wanted.org_id, key=wanted.key).first()
+    asked_before = _asked_before(wanted)
     if asked_before is not None:
         return asked_before
-    attempt = wanted.attempt()
+    attempt = wanted.attempt(wanted.channel)
     answer = reverse_points(attempt, settings=settings_of(wanted.org_id), read=lambda: wanted.request)
     if answer.error is ErrorCode.NEEDS_APPROVAL:
         return _ask(wanted)
@@ -80,6 +104,28 @@ def reverse(wanted: Wanted) -> Reversal | Approval | Refused:
         return Refused(answer.error, answer.attempt.refusal_reason)
     reversal: Reversal = answer.attempt.reversal
     return reversal
+
+
+def ask_to_correct(wanted: WantedCorrection) -> Approval | Refused:
+    """Asks a second person to have the reversal corrected, once, however often it is sent."""
+    asked_before = _asked_before(wanted)
+    if asked_before is not None:
+        return asked_before
+    outcome = preview_correction(wanted)
+    if isinstance(outcome, Refused):
+        return outcome
+    reversal = outcome.facts.reversal
+    return approving.ask(
+        org_id=wanted.org_id,
+        redemption_id=reversal.redemption_id,
+        corrects_id=reversal.id,
+        points_asked=None,
+        points=outcome.plan.points,
+        key=wanted.key,
+        channel=Channel.ADMIN,
+        reason=wanted.reason,
+        asked_by=wanted.made_by,
+    )
 
 
 def _ask(wanted: Wanted) -> Approval | Refused:
@@ -96,3 +142,19 @@ def _ask(wanted: Wanted) -> Approval | Refused:
         reason=wanted.reason,
         asked_by=wanted.made_by,
     )
+
+
+def _asked_before(wanted: _Wish) -> Approval | None:
+    return Approval.objects.filter(org_id=wanted.org_id, key=wanted.key).first()
+
+
+def _outcome_of(call: Callable[[Callable[[Accepts | Refused], Reply]], Answer]) -> Accepts | Refused:
+    """What came of the call, taken from where its reply is made."""
+    outcomes: list[Accepts | Refused] = []
+
+    def reply(outcome: Accepts | Refused) -> Reply:
+        outcomes.append(outcome)
+        return Reply(outcome.error.status if isinstance(outcome, Refused) else 200, "")
+
+    call(reply)
+    return outcomes[-1]

@@ -60,7 +60,12 @@ def test_the_preview_shows_lots_and_balances_and_moves_nothing(world: World, ope
     response = send(operator, redemption, "preview")
     lot = redemption.draws.get().lot
     assert response.context["lots"]["rows"] == [
-        [lot.lot_ref, f"{lot.expires_at:%Y-%m-%d %H:%M} UTC" if lot.expires_at else "never", "4", "can be spent again"]
+        [
+            lot.lot_ref,
+            f"{lot.expires_at:%Y-%m-%d %H:%M:%S} UTC" if lot.expires_at else "never",
+            "4",
+            "can be spent again",
+        ]
     ]
     spendable = lot.points_remaining
     assert response.context["balances"]["rows"] == [
@@ -193,8 +198,8 @@ def test_more_than_one_person_may_give_back_becomes_a_request(world: World, oper
     said = messages_of(send(operator, redemption, "confirm"))
     approval = Approval.objects.get()
     assert said == [
-        "4 points are more than one person may give back: the request waits for another person,"
-        f" until {approval.lapses_at:%Y-%m-%d %H:%M} UTC."
+        "The request for 4 points waits for another person's approval,"
+        f" until {approval.lapses_at:%Y-%m-%d %H:%M:%S} UTC."
     ]
     assert "waits for" in page(operator, redemption)
     assert not Reversal.objects.exists()
@@ -206,7 +211,7 @@ def test_another_person_sees_the_preview_and_approves(world: World, operator: Cl
     shown = approval_page(approver, approval)
     assert [row[2] for row in shown.context["lots"]["rows"]] == ["4"]
     assert "Approve" in shown.content.decode()
-    assert decide(approver, approval, "approve", "Receipt seen.") == ["Approved: 4 points came back."]
+    assert decide(approver, approval, "approve", "Receipt seen.") == ["Approved: the reversal of 4 points is made."]
     assert decide(approver, approval, "approve") == ["403 Points reversal cannot be approved. arun has approved it."]
     approval.refresh_from_db()
     assert (approval.reversal, approval.comment) == (Reversal.objects.get(), "Receipt seen.")

@@ -4,13 +4,13 @@ from reversals.admin import (
     approvals,
     bulk,
     checks,
+    correcting,
     corrections,
     customers,
     events,
     find,
     home,
     inspect,
-    parts,
     redemptions,
 )
 
@@ -18,12 +18,12 @@ __all__ = [
     "approvals",
     "bulk",
     "checks",
+    "correcting",
     "corrections",
     "customers",
     "events",
     "find",
     "home",
     "inspect",
-    "parts",
     "redemptions",
 ]

@@ -7,9 +7,8 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.urls import URLPattern, path, reverse
+from django.urls import URLPattern, path
 from django.utils import timezone
-from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 from unfold.widgets import UnfoldAdminTextareaWidget
 
@@ -17,8 +16,9 @@ from loyalty.admin.base import OneOrg, PageAdmin
 from loyalty.points import written
 from loyalty.service import NotPossible
 from reversals import approving, by_hand
-from reversals.admin.reversing import in_words, preview_of
-from reversals.by_hand import Wanted
+from reversals.admin.parts import link, moment
+from reversals.admin.reversing import in_words, preview_of, preview_of_correction
+from reversals.by_hand import Wanted, WantedCorrection
 from reversals.errors import Refused
 from reversals.models import Approval
 
@@ -38,7 +38,17 @@ class DecisionForm(forms.Form):
 
 @admin.register(Approval)
 class ApprovalAdmin(PageAdmin):
-    list_display = ["asked_at", "redemption", "points", "asked_by", "reason", "state", "decided_by", "decided_at"]
+    list_display = [
+        "asked_at",
+        "kind",
+        "redemption",
+        "points",
+        "asked_by",
+        "reason",
+        "state",
+        "decided_by",
+        "decided_at",
+    ]
     list_select_related = ["redemption"]
     list_filter = [OneOrg, "status"]
     page_template = "admin/reversals/approval/page.html"
@@ -47,6 +57,10 @@ class ApprovalAdmin(PageAdmin):
         view = self.admin_site.admin_view(require_POST(self.decide_view))
         return [path("<path:object_id>/decide/", view, name="reversals_approval_decide"), *super().get_urls()]
 
+    @admin.display(description="asked for")
+    def kind(self, approval: Approval) -> str:
+        return kind_of(approval)
+
     @admin.display(description="status")
     def state(self, approval: Approval) -> str:
         return state_of(approval)
@@ -54,7 +68,7 @@ class ApprovalAdmin(PageAdmin):
     def page(self, request: HttpRequest, row: Approval) -> dict[str, Any]:
         is_waiting = state_of(row) == Approval.Status.WAITING.label
         shown = {
-            "title": f"Request of {row.asked_by} to give back {written(row.points)} points",
+            "title": f"Request of {row.asked_by} for a {kind_of(row)} of {written(row.points)} points",
             "facts": _facts(row),
             "is_own": row.asked_by == request.user.get_username(),
             "may_decide": is_waiting and request.user.has_perm(DECIDE),
@@ -79,6 +93,11 @@ class ApprovalAdmin(PageAdmin):
         return redirect("admin:reversals_approval_change", approval.pk)
 
 
+def kind_of(approval: Approval) -> str:
+    """What was asked for."""
+    return "reversal" if approval.corrects_id is None else "correction"
+
+
 def state_of(approval: Approval) -> str:
     """What the request waits for or was answered, in one word."""
     if approval.status == Approval.Status.WAITING and approval.lapses_at <= timezone.now():
@@ -90,7 +109,7 @@ def _approve(approval: Approval, *, by: str, comment: str) -> tuple[str, int]:
     answer = approving.approve(approval, decided_by=by, comment=comment)
     if answer.error is not None:
         return in_words(Refused(answer.error, answer.attempt.refusal_reason)), messages.ERROR
-    return f"Approved: {written(approval.points)} points came back.", messages.SUCCESS
+    return f"Approved: the {kind_of(approval)} of {written(approval.points)} points is made.", messages.SUCCESS
 
 
 def _reject(approval: Approval, *, by: str, comment: str) -> tuple[str, int]:
@@ -103,41 +122,49 @@ def _reject(approval: Approval, *, by: str, comment: str) -> tuple[str, int]:
 
 def _preview(approval: Approval) -> dict[str, Any]:
     """What approving would do now, or why it would be refused."""
-    wanted = Wanted(
-        org_id=approval.org_id,
-        redemption_id=approval.redemption.public_id,
-        points=approval.points_asked,
-        reason=approval.reason,
-        made_by=approval.asked_by,
-        key=approval.key,
-    )
+    if approval.corrects is not None:
+        corrects = WantedCorrection(reversal_id=approval.corrects.public_id, **_wish(approval))
+        taken = by_hand.preview_correction(corrects)
+        return _refusal(taken) if isinstance(taken, Refused) else preview_of_correction(taken)
+    wanted = Wanted(redemption_id=approval.redemption.public_id, points=approval.points_asked, **_wish(approval))
     outcome = by_hand.preview(wanted)
-    if isinstance(outcome, Refused):
-        return {"refusal": in_words(outcome)}
-    return preview_of(outcome, org_id=approval.org_id)
+    return _refusal(outcome) if isinstance(outcome, Refused) else preview_of(outcome, org_id=approval.org_id)
+
+
+def _wish(approval: Approval) -> dict[str, Any]:
+    return {
+        "org_id": approval.org_id,
+        "reason": approval.reason,
+        "made_by": approval.asked_by,
+        "key": approval.key,
+    }
+
+
+def _refusal(refusal: Refused) -> dict[str, Any]:
+    return {"refusal": in_words(refusal)}
 
 
 def _facts(approval: Approval) -> list[tuple[str, Any]]:
     redemption = approval.redemption
     facts = [
-        ("Redemption", _link("loyalty_redemption", redemption.pk, redemption.public_id)),
-        ("Customer", _link("loyalty_customer", redemption.customer_id, redemption.customer)),
+        ("Asked for", kind_of(approval)),
+        ("Points", written(approval.points)),
+        ("Redemption", link(redemption)),
+        ("Customer", link(redemption.customer)),
         ("Asked by", approval.asked_by),
-        ("Asked", f"{approval.asked_at:%Y-%m-%d %H:%M:%S} UTC"),
+        ("Asked", moment(approval.asked_at)),
         ("Reason", approval.reason),
         ("Status", state_of(approval)),
-        ("Lapses", f"{approval.lapses_at:%Y-%m-%d %H:%M:%S} UTC"),
+        ("Lapses", moment(approval.lapses_at)),
     ]
+    if approval.corrects is not None:
+        facts.append(("Reversal to correct", link(approval.corrects)))
     if approval.decided_at is not None:
         facts += [
             ("Decided by", approval.decided_by),
-            ("Decided", f"{approval.decided_at:%Y-%m-%d %H:%M:%S} UTC"),
+            ("Decided", moment(approval.decided_at)),
             ("Comment", approval.comment or "none"),
         ]
     if approval.reversal is not None:
-        facts.append(("Reversal", _link("reversals_reversal", approval.reversal.pk, approval.reversal)))
+        facts.append(("Reversal", link(approval.reversal)))
     return facts
-
-
-def _link(page: str, row_id: int, name: object) -> str:
-    return format_html('<a class="text-link" href="{}">{}</a>', reverse(f"admin:{page}_change", args=[row_id]), name)

@@ -7,26 +7,21 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.urls import URLPattern, path, reverse
-from django.utils.html import format_html
+from django.urls import URLPattern, path
 
 from loyalty.admin.base import PageAdmin
 from loyalty.models import Draw, Redemption
 from loyalty.points import written
 from reversals import by_hand
 from reversals.admin.bulk import may_reverse_in_bulk, reverse_in_bulk
-from reversals.admin.reversing import ReverseForm, preview_of
-from reversals.by_hand import Wanted
+from reversals.admin.parts import link, moment, page_of
+from reversals.admin.reversing import ReverseForm, asked_in_words, form_of, preview_of, take_step
 from reversals.errors import Refused
 from reversals.models import Approval, Attempt, Reversal
 from reversals.service import Accepted
 
 REVERSE = "reversals.add_reversal"
 SHOWN = 50
-STEPS: dict[str, Callable[[Wanted], Accepted | Reversal | Approval | Refused]] = {
-    "preview": by_hand.preview,
-    "confirm": by_hand.reverse,
-}
 
 
 @admin.register(Redemption)
@@ -65,35 +60,33 @@ class RedemptionAdmin(PageAdmin):
             raise Http404
         if not request.user.has_perm(REVERSE):
             raise PermissionDenied
-        step = request.POST.get("step")
-        initial = {"points": written(redemption.points - redemption.points_reversed)}
-        form = ReverseForm(request.POST if step else None, org_id=redemption.org_id, initial=initial)
-        if step in STEPS and form.is_valid():
-            wanted = form.wanted(redemption, made_by=request.user.get_username())
-            outcome = STEPS[step](wanted)
-            if isinstance(outcome, Accepted):
-                shown = preview_of(outcome, org_id=redemption.org_id)
-                return self._reverse_page(request, "preview", redemption, form, shown)
-            if not isinstance(outcome, Refused):
-                self.message_user(request, *_in_words(outcome))
-                return redirect("admin:loyalty_redemption_change", redemption.pk)
-            form.as_refused(outcome)
-        return self._reverse_page(request, "reverse", redemption, form, {})
-
-    def _reverse_page(
-        self, request: HttpRequest, name: str, redemption: Redemption, form: ReverseForm, shown: dict[str, Any]
-    ) -> HttpResponse:
-        shown |= {"form": form, "redemption": redemption, "title": f"Reverse points of redemption {redemption}"}
-        return self.render_page(request, f"admin/loyalty/redemption/{name}.html", redemption, shown)
+        left = redemption.points - redemption.points_reversed
+        form = form_of(request, ReverseForm, org_id=redemption.org_id, initial={"points": written(left)})
+        shown: dict[str, Any] = {
+            "form": form,
+            "title": f"Reverse points of redemption {redemption}",
+            "explanation": f"{written(redemption.points)} points were redeemed;"
+            f" {written(redemption.points_reversed)} were given back so far.",
+            "back": page_of(redemption),
+        }
+        username = request.user.get_username()
+        steps: dict[str, Callable[[], Accepted | Reversal | Approval | Refused]] = {
+            "preview": lambda: by_hand.preview(form.wanted(redemption, made_by=username)),
+            "confirm": lambda: by_hand.reverse(form.wanted(redemption, made_by=username)),
+        }
+        outcome = take_step(request, form, steps)
+        if outcome is None:
+            return self.render_page(request, "admin/by_hand/form.html", redemption, shown)
+        if isinstance(outcome, Accepted):
+            shown |= preview_of(outcome, org_id=redemption.org_id)
+            return self.render_page(request, "admin/by_hand/preview.html", redemption, shown)
+        self.message_user(request, *_in_words(outcome))
+        return redirect(shown["back"])
 
 
 def _in_words(outcome: Reversal | Approval) -> tuple[str, int]:
     if isinstance(outcome, Approval):
-        return (
-            f"{written(outcome.points)} points are more than one person may give back: the request waits for"
-            f" another person, until {outcome.lapses_at:%Y-%m-%d %H:%M} UTC.",
-            messages.WARNING,
-        )
+        return asked_in_words(outcome), messages.WARNING
     return (
         f"Reversal {outcome.public_id} gave back {written(outcome.points)} points,"
         f" {written(outcome.points_expired)} of them to expired lots.",
@@ -102,13 +95,11 @@ def _in_words(outcome: Reversal | Approval) -> tuple[str, int]:
 
 
 def _facts(redemption: Redemption) -> list[tuple[str, Any]]:
-    customer = redemption.customer
-    link = reverse("admin:loyalty_customer_change", args=[customer.pk])
     return [
-        ("Customer", format_html('<a class="text-link" href="{}">{}</a>', link, customer)),
+        ("Customer", link(redemption.customer)),
         ("Org", redemption.org),
         ("Program", redemption.program),
-        ("Redeemed", f"{redemption.redeemed_at:%Y-%m-%d %H:%M:%S} UTC"),
+        ("Redeemed", moment(redemption.redeemed_at)),
         ("Transaction number", redemption.transaction_number or "none"),
         ("External reference", redemption.external_reference_number or "none"),
         ("Points", written(redemption.points)),
@@ -130,29 +121,39 @@ def _draw_row(draw: Draw) -> list[Any]:
     points = [written(draw.points), written(draw.points_reversed), written(draw.points - draw.points_reversed)]
     if lot is None:
         return [draw.position, "came from no lot", "", "", *points]
-    expiry = f"{lot.expires_at:%Y-%m-%d %H:%M} UTC" if lot.expires_at else "never"
+    expiry = moment(lot.expires_at)
     return [draw.position, lot.lot_ref, lot.customer, expiry, *points]
 
 
 def _reversals(redemption: Redemption) -> dict[str, Any]:
     reversals = Reversal.objects.filter(org_id=redemption.org_id, redemption=redemption).order_by("-created_at")
     return {
-        "headers": ["Reversal", "When", "Points", "Available", "Expired", "Channel", "Made by", "Approved by"],
-        "rows": [_reversal_row(each) for each in reversals.prefetch_related("approvals")[:SHOWN]],
+        "headers": [
+            "Reversal",
+            "When",
+            "Points",
+            "Available",
+            "Expired",
+            "Channel",
+            "Made by",
+            "Approved by",
+            "Corrected",
+        ],
+        "rows": [_reversal_row(each) for each in reversals.prefetch_related("approvals", "corrections")[:SHOWN]],
     }
 
 
 def _reversal_row(reversal: Reversal) -> list[Any]:
-    link = reverse("admin:reversals_reversal_change", args=[reversal.pk])
     return [
-        format_html('<a class="text-link" href="{}">{}</a>', link, reversal.public_id),
-        f"{reversal.created_at:%Y-%m-%d %H:%M:%S} UTC",
+        link(reversal),
+        moment(reversal.created_at),
         written(reversal.points),
         written(reversal.points_available),
         written(reversal.points_expired),
         reversal.channel,
         reversal.made_by,
         ", ".join(approval.decided_by for approval in reversal.approvals.all()),
+        next((link(each, moment(each.created_at)) for each in reversal.corrections.all()), ""),
     ]
 
 
@@ -164,7 +165,7 @@ def _refused(redemption: Redemption) -> dict[str, Any]:
         "headers": ["When", "Channel", "By", "Refused as", "Because"],
         "rows": [
             [
-                f"{attempt.created_at:%Y-%m-%d %H:%M:%S} UTC",
+                moment(attempt.created_at),
                 attempt.channel,
                 attempt.made_by,
                 f"{attempt.code} {attempt.rule}",

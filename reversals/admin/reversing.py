@@ -1,22 +1,29 @@
 """What a person fills in and sees when they give points back by hand: forms, preview, refusals in words."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from django import forms
+from django.http import HttpRequest
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from loyalty.models import ReasonCode, Redemption
 from loyalty.points import InvalidPoints, read_points, written
 from loyalty.selectors import available_points
-from reversals.by_hand import Wanted
+from reversals.admin.parts import moment
+from reversals.by_hand import Wanted, WantedCorrection
+from reversals.correcting import service as correcting
 from reversals.errors import Refused
+from reversals.models import Approval, Reversal
 from reversals.rules import PlannedLine
 from reversals.service import Accepted
 
 NOTE_LENGTH = 400
+
+Form = TypeVar("Form", bound="ReasonForm")
+Outcome = TypeVar("Outcome")
 
 
 def new_key() -> str:
@@ -27,6 +34,14 @@ def new_key() -> str:
 def in_words(refusal: Refused) -> str:
     """A refusal as staff read it: code, published message, and what exactly was wrong."""
     return f"{refusal.error.code} {refusal.error.message}. {refusal.reason}"
+
+
+def asked_in_words(approval: Approval) -> str:
+    """What was said when something was left to a second person."""
+    return (
+        f"The request for {written(approval.points)} points waits for another person's approval,"
+        f" until {moment(approval.lapses_at)}."
+    )
 
 
 class PointsInput(forms.CharField):
@@ -92,14 +107,48 @@ class ReverseForm(ReasonForm):
         )
 
 
+class CorrectForm(ReasonForm):
+    """Why a reversal was wrong."""
+
+    def wanted(self, reversal: Reversal, *, made_by: str) -> WantedCorrection:
+        return WantedCorrection(
+            org_id=reversal.org_id,
+            reversal_id=reversal.public_id,
+            reason=self.reason,
+            made_by=made_by,
+            key=self.cleaned_data["key"],
+        )
+
+
+def form_of(request: HttpRequest, form: type[Form], *, org_id: int, initial: dict[str, Any] | None = None) -> Form:
+    """The form as it was sent, or fresh on the first look."""
+    return form(request.POST if "step" in request.POST else None, org_id=org_id, initial=initial)
+
+
+def take_step(
+    request: HttpRequest, form: ReasonForm, steps: Mapping[str, Callable[[], Outcome | Refused]]
+) -> Outcome | None:
+    """Takes the step that was asked for: of `steps`, with a valid form. None: the form is to be shown again."""
+    step = request.POST.get("step", "")
+    if step not in steps or not form.is_valid():
+        return None
+    outcome = steps[step]()
+    if isinstance(outcome, Refused):
+        form.as_refused(outcome)
+        return None
+    return outcome
+
+
 def preview_of(outcome: Accepted, *, org_id: int) -> dict[str, Any]:
-    """What a preview shows: what each lot takes back, and what the balances become."""
+    """What the preview of a reversal shows: what each lot takes back, and what the balances become."""
+    plan = outcome.plan
+    lost = f", {written(plan.expired)} of them to expired lots, where they cannot be spent" if plan.expired else ""
     return {
-        "plan": outcome.plan,
+        "summary": f"{written(plan.points)} points come back{lost}.",
         "needs_approval": outcome.needs_approval,
         "lots": {
             "headers": ["Lot", "Expires", "Points that come back", "What becomes of them"],
-            "rows": [_lot_row(line, outcome) for line in outcome.plan.lines],
+            "rows": [_lot_row(line, outcome) for line in plan.lines],
         },
         "balances": {
             "headers": ["Customer", "Can spend now", "Can spend afterwards"],
@@ -108,15 +157,36 @@ def preview_of(outcome: Accepted, *, org_id: int) -> dict[str, Any]:
     }
 
 
+def preview_of_correction(outcome: correcting.Accepted) -> dict[str, Any]:
+    """What the preview of a correction shows: what each lot loses again."""
+    return {
+        "summary": f"{written(outcome.plan.points)} points are drawn again from the lots that they went to.",
+        "needs_approval": True,
+        "lots": {
+            "headers": ["Lot", "Expires", "Points that it loses", "Points that remain in it"],
+            "rows": [
+                [
+                    taking.lot.lot_ref,
+                    moment(taking.lot.facts.expires_at) if taking.lot.facts.expires_at else "never",
+                    written(taking.points),
+                    written(taking.lot.facts.points_remaining - taking.points),
+                ]
+                for taking in outcome.plan.takings
+            ],
+        },
+    }
+
+
 def _lot_row(line: PlannedLine, outcome: Accepted) -> list[str]:
     expires_at = line.draw.lot_expires_at
-    expiry = f"{expires_at:%Y-%m-%d %H:%M} UTC" if expires_at else ("never" if line.draw.lot_ref else "")
+    expiry = moment(expires_at) if expires_at else ("never" if line.draw.lot_ref else "")
     return [line.draw.lot_ref or "came from no lot", expiry, written(line.points), _becomes(line, outcome)]
 
 
 def _becomes(line: PlannedLine, outcome: Accepted) -> str:
-    if line.reissued:
-        return f"issued anew, to be spent until {outcome.plan.reissue_expires_at:%Y-%m-%d %H:%M} UTC"
+    reissued_until = outcome.plan.reissue_expires_at
+    if line.reissued and reissued_until is not None:
+        return f"issued anew, to be spent until {moment(reissued_until)}"
     if line.expired:
         return "expired: cannot be spent"
     return "can be spent again"

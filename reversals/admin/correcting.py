@@ -1,0 +1,61 @@
+"""The page on which a person asks for a wrong reversal to be corrected; another person then approves it."""
+
+from collections.abc import Callable
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+
+from loyalty.access import orgs_of
+from loyalty.points import written
+from reversals import by_hand
+from reversals.admin.parts import page_of
+from reversals.admin.reversing import CorrectForm, asked_in_words, form_of, preview_of_correction, take_step
+from reversals.correcting.service import Accepted
+from reversals.errors import Refused
+from reversals.models import Approval, Reversal
+
+CORRECT = "reversals.add_correction"
+
+
+def may_correct(request: HttpRequest, reversal: Reversal) -> bool:
+    """Whether the person may ask for a correction of the reversal, which had none yet."""
+    return bool(request.user.has_perm(CORRECT)) and not reversal.corrections.exists()
+
+
+def correct_view(request: HttpRequest, reversal_id: int) -> HttpResponse:
+    """The form, its preview, and the request for approval: each step is a POST of the one before."""
+    reversal = Reversal.objects.filter(org__in=orgs_of(request.user), id=reversal_id).first()
+    if reversal is None:
+        raise Http404
+    if not request.user.has_perm(CORRECT):
+        raise PermissionDenied
+    form = form_of(request, CorrectForm, org_id=reversal.org_id)
+    shown = admin.site.each_context(request) | {
+        "opts": Reversal._meta,
+        "original": reversal,
+        "form": form,
+        "title": f"Correct reversal {reversal}",
+        "explanation": f"The reversal gave back {written(reversal.points)} points. A correction draws all of them"
+        " again from the lots that they went to, once another person has approved it.",
+        "back": page_of(reversal),
+    }
+    username = request.user.get_username()
+    steps: dict[str, Callable[[], Accepted | Approval | Refused]] = {
+        "preview": lambda: by_hand.preview_correction(form.wanted(reversal, made_by=username)),
+        "confirm": lambda: by_hand.ask_to_correct(form.wanted(reversal, made_by=username)),
+    }
+    outcome = take_step(request, form, steps)
+    if outcome is None:
+        return TemplateResponse(request, "admin/by_hand/form.html", shown)
+    if isinstance(outcome, Accepted):
+        return TemplateResponse(request, "admin/by_hand/preview.html", shown | preview_of_correction(outcome))
+    messages.warning(request, asked_in_words(outcome))
+    return redirect(page_of(reversal))
+
+
+admin.site.add_page(  # type: ignore[attr-defined]
+    "reversals/reversal/<int:reversal_id>/correct/", correct_view, name="reversals_reversal_correct"
+)

@@ -4,12 +4,15 @@ from collections.abc import Callable
 from functools import update_wrapper
 from typing import Any
 
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import URLPattern, path
 from unfold.sites import UnfoldAdminSite
 
 from loyalty.access import orgs_of
+from loyalty.changes import record_change
 from loyalty.models import Org
+from loyalty.selectors import lock_person
 from loyalty.signin import second_factor, sessions, views
 
 Page = Callable[..., HttpResponseBase]
@@ -48,6 +51,21 @@ class BackOffice(UnfoldAdminSite):
             return page(request, *args, **kwargs)
 
         return update_wrapper(within_limits, page)
+
+    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        with transaction.atomic():
+            response = super().password_change(request, extra_context)
+            if response.status_code == 302:  # only once it is changed
+                record_change(
+                    lock_person(request.user.pk),
+                    org=None,
+                    action="password changed",
+                    made_by=request.user.get_username(),
+                    reason="Their own.",
+                    before={},
+                    after={"password": "changed"},
+                )
+        return response
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         sessions.end_if_over(request)

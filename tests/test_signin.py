@@ -294,3 +294,13 @@ def test_a_new_password_signs_out_the_other_sessions(meera: User) -> None:
     assert here.post("/admin/password_change/", values).status_code == 302
     assert signed_in(here)
     assert not signed_in(there)
+    change = StaffChange.objects.get(subject="auth.user")
+    assert (change.action, change.made_by, change.after) == ("password changed", "meera", {"password": "changed"})
+
+
+def test_a_password_that_is_not_changed_is_not_kept_as_changed(meera: User) -> None:
+    client = Client()
+    give_password(client)
+    values = {"old_password": "wrong", "new_password1": "another long one", "new_password2": "another long one"}
+    assert client.post("/admin/password_change/", values).status_code == 200
+    assert not StaffChange.objects.exists()

@@ -12,7 +12,6 @@ from unfold.sites import UnfoldAdminSite
 from loyalty.access import orgs_of
 from loyalty.changes import record_change
 from loyalty.models import Org
-from loyalty.selectors import lock_person
 from loyalty.signin import second_factor, sessions, views
 
 Page = Callable[..., HttpResponseBase]
@@ -53,14 +52,15 @@ class BackOffice(UnfoldAdminSite):
         return update_wrapper(within_limits, page)
 
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        person: Any = request.user
         with transaction.atomic():
             response = super().password_change(request, extra_context)
             if response.status_code == 302:  # only once it is changed
                 record_change(
-                    lock_person(request.user.pk),
+                    person,
                     org=None,
                     action="password changed",
-                    made_by=request.user.get_username(),
+                    made_by=person.username,
                     reason="Their own.",
                     before={},
                     after={"password": "changed"},

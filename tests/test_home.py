@@ -17,8 +17,6 @@ from reversals.models import Approval, Attempt, Correction, DayTotals, LedgerChe
 from reversals.totals import Total, totals_of
 from tests.builders import ON, World, days_ago, in_days, make_world, points, redeemed, set_value, utc
 
-pytestmark = pytest.mark.django_db
-
 NOW = utc("2026-05-10 12:00")
 BOXES = {
     "view_reversal": "given_back",
@@ -272,7 +270,7 @@ def test_a_strangers_org_cannot_be_chosen(world: World) -> None:
     assert str(stranger.org) not in page.content.decode()
 
 
-def test_who_has_no_org_is_told_what_to_do() -> None:
+def test_who_has_no_org_is_told_what_to_do(db: None) -> None:
     assert "You have no access to any org yet." in home(person()).content.decode()
 
 

@@ -80,7 +80,7 @@ def run_of(world: World, *redemptions: Redemption, amount: str = "") -> BulkRun:
 
 
 def checked_and_confirmed(run: BulkRun) -> BulkRun:
-    assert check_some(run, made_by="meera") == ""
+    assert check_some(run, made_by="meera") is None
     confirm(run, made_by="meera")
     return run
 
@@ -388,6 +388,8 @@ def test_a_strangers_run_is_not_found(world: World, operator: Client) -> None:
     for name in ("check", "run", "result"):
         address = reverse(f"admin:reversals_bulkrun_{name}", args=[run.pk])
         assert (operator.get(address).status_code, operator.post(address).status_code) == (404, 404)
+    beyond = reverse("admin:reversals_bulkrun_run", args=[10**30])
+    assert operator.post(beyond).status_code == 404
     form = {"org": other.org.id, "file": written_file("R1,1,why")}
     assert operator.post(reverse("admin:reversals_bulkrun_add"), form).status_code == 200
     assert select(operator, Redemption.objects.get(org=other.org), confirmed="yes", note="x").status_code == 302
@@ -493,7 +495,7 @@ def test_two_runners_at_once_make_each_reversal_once() -> None:
     world = make_world()
     redemptions = [redeemed(world, 10) for _ in range(12)]
     run = checked_and_confirmed(run_of(world, *redemptions, amount="2"))
-    assert at_once([lambda n=n: run_some(run, made_by=f"runner {n}") for n in range(4)]) == [""] * 4
+    assert at_once([lambda n=n: run_some(run, made_by=f"runner {n}") for n in range(4)]) == [None] * 4
     assert statuses(run) == ["REVERSED"] * 12
     assert Reversal.objects.filter(org=world.org).count() == 12
     assert set(Redemption.objects.filter(org=world.org).values_list("points_reversed", flat=True)) == {points(2)}

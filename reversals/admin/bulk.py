@@ -23,16 +23,17 @@ from loyalty.backoffice import org_in_hand
 from loyalty.models import Org, Redemption
 from loyalty.points import written
 from loyalty.service import NotPossible
-from reversals.admin.reversing import ReasonForm
+from reversals.admin.reversing import ReasonForm, in_words
 from reversals.bulk import results, service
 from reversals.bulk.files import MOST_BYTES, MOST_ROWS, FileRefused, FileRow, read_rows
 from reversals.bulk.service import Totals
+from reversals.errors import Refused
 from reversals.models import BulkRow, BulkRun
 
 ADD = ("reversals.add_bulkrun", "reversals.add_reversal")
 ROWS_PER_PAGE = 50
 
-Step = Callable[[BulkRun, str], str]
+Step = Callable[[BulkRun, str], Refused | None]
 
 
 def may_reverse_in_bulk(request: HttpRequest) -> bool:
@@ -182,7 +183,8 @@ class BulkRunAdmin(PageAdmin):
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         try:
-            notice = step(run, request.user.get_username())
+            refusal = step(run, request.user.get_username())
+            notice = in_words(refusal) if refusal is not None else ""
         except NotPossible as error:
             notice = f"Not possible: {error}."
         if request.accepts("text/html"):
@@ -194,7 +196,7 @@ class BulkRunAdmin(PageAdmin):
         return JsonResponse({"done": done, "all": of, "finished": done == of, "notice": notice})
 
 
-def _confirm_and_run(run: BulkRun, username: str) -> str:
+def _confirm_and_run(run: BulkRun, username: str) -> Refused | None:
     service.confirm(run, made_by=username)
     return service.run_some(run, made_by=username)
 

@@ -80,8 +80,8 @@ def start_from_redemptions(*, org: Org, redemptions: Sequence[Redemption], reaso
     return make_run(org=org, name=f"{len(rows)} selected redemptions", rows=rows, made_by=made_by)
 
 
-def check_some(run: BulkRun, *, made_by: str) -> str:
-    """Checks unchecked rows for a while, by dry runs. Returns what stopped it; empty where only time did."""
+def check_some(run: BulkRun, *, made_by: str) -> Refused | None:
+    """Checks unchecked rows for a while, by dry runs. Returns the temporary refusal that stopped it, if one did."""
     unchecked = _rows(run).filter(status=Status.READY, points__isnull=True)
     return _work_off(unchecked, lambda row: _check(row, made_by))
 
@@ -104,10 +104,10 @@ def confirm(run: BulkRun, *, made_by: str) -> None:
     run.refresh_from_db()
 
 
-def run_some(run: BulkRun, *, made_by: str) -> str:
+def run_some(run: BulkRun, *, made_by: str) -> Refused | None:
     """Makes the reversals of ready rows for a while, each once, however many people and tabs run it.
 
-    `made_by` asks for those that are made now. Returns what stopped it; empty where only time did, or the end.
+    `made_by` asks for those that are made now. Returns the temporary refusal that stopped it, if one did.
     Raises NotPossible on a run that is not confirmed.
     """
     if run.confirmed_at is None:
@@ -165,16 +165,16 @@ def _rows(run: BulkRun) -> QuerySet[BulkRow]:
     return BulkRow.objects.filter(org_id=run.org_id, run_id=run.id)
 
 
-def _work_off(rows: QuerySet[BulkRow], work: Callable[[BulkRow], Refused | None]) -> str:
+def _work_off(rows: QuerySet[BulkRow], work: Callable[[BulkRow], Refused | None]) -> Refused | None:
     """Works on row after row until time is over, at least on one; a temporary refusal stops it and is returned."""
     ends_at = time.monotonic() + STEP_SECONDS
     for row in rows.order_by("position")[:ROWS_AT_ONCE]:
         refusal = work(row)
         if refusal is not None:
-            return f"{refusal.error.code} {refusal.error.message}. {refusal.reason}"
+            return refusal
         if time.monotonic() >= ends_at:
             break
-    return ""
+    return None
 
 
 def _check(row: BulkRow, made_by: str) -> Refused | None:

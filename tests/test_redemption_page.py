@@ -59,14 +59,7 @@ def test_the_preview_shows_lots_and_balances_and_moves_nothing(world: World, ope
     redemption = redeemed(world)
     response = send(operator, redemption, "preview")
     lot = redemption.draws.get().lot
-    assert response.context["lots"]["rows"] == [
-        [
-            lot.lot_ref,
-            f"{lot.expires_at:%Y-%m-%d %H:%M:%S} UTC" if lot.expires_at else "never",
-            "4",
-            "can be spent again",
-        ]
-    ]
+    assert response.context["lots"]["rows"] == [[lot.lot_ref, "never", "4", "can be spent again"]]
     spendable = lot.points_remaining
     assert response.context["balances"]["rows"] == [
         [str(world.asha.public_id), written(spendable), written(spendable + 4)]

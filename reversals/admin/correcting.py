@@ -48,7 +48,7 @@ def correct_view(request: HttpRequest, reversal_id: int) -> HttpResponse:
         "confirm": lambda: by_hand.ask_to_correct(form.wanted(reversal, made_by=username)),
     }
     outcome = take_step(request, form, steps)
-    if outcome is None:
+    if outcome is None or isinstance(outcome, Refused):
         return TemplateResponse(request, "admin/by_hand/form.html", shown)
     if isinstance(outcome, Accepted):
         return TemplateResponse(request, "admin/by_hand/preview.html", shown | preview_of_correction(outcome))

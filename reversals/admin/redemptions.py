@@ -75,7 +75,7 @@ class RedemptionAdmin(PageAdmin):
             "confirm": lambda: by_hand.reverse(form.wanted(redemption, made_by=username)),
         }
         outcome = take_step(request, form, steps)
-        if outcome is None:
+        if outcome is None or isinstance(outcome, Refused):
             return self.render_page(request, "admin/by_hand/form.html", redemption, shown)
         if isinstance(outcome, Accepted):
             shown |= preview_of(outcome, org_id=redemption.org_id)

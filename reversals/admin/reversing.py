@@ -125,17 +125,14 @@ def form_of(request: HttpRequest, form: type[Form], *, org_id: int, initial: dic
     return form(request.POST if "step" in request.POST else None, org_id=org_id, initial=initial)
 
 
-def take_step(
-    request: HttpRequest, form: ReasonForm, steps: Mapping[str, Callable[[], Outcome | Refused]]
-) -> Outcome | None:
-    """Takes the step that was asked for: of `steps`, with a valid form. None: the form is to be shown again."""
+def take_step(request: HttpRequest, form: ReasonForm, steps: Mapping[str, Callable[[], Outcome]]) -> Outcome | None:
+    """Takes the step of `steps` that was asked for. None, or a refusal: the form is to be shown again."""
     step = request.POST.get("step", "")
     if step not in steps or not form.is_valid():
         return None
     outcome = steps[step]()
     if isinstance(outcome, Refused):
         form.as_refused(outcome)
-        return None
     return outcome
 
 

@@ -18,8 +18,9 @@ from hypothesis.stateful import (
 )
 
 from loyalty.models import Lot, Redemption
+from reversals.models import Reversal
 from reversals.verification import broken_laws
-from tests.builders import World, make_lot, make_world, redeem, set_value
+from tests.builders import World, correct, make_lot, make_world, redeem, set_value
 
 pytestmark = pytest.mark.django_db
 
@@ -77,19 +78,41 @@ class ModelLot:
 
 
 @dataclass
+class ModelDraw:
+    """What is still drawn from a lot; from None, what no lot covered."""
+
+    lot: ModelLot | None
+    left: int
+
+
+@dataclass
 class ModelRedemption:
-    """The lots that it drew, in order, with what is still drawn from each; None for what no lot covered."""
+    """What it drew, in the order of drawing."""
 
     public_id: str
-    drawn: list[tuple[ModelLot | None, int]] = field(default_factory=list)
+    drawn: list[ModelDraw] = field(default_factory=list)
 
     @property
     def left(self) -> int:
-        return sum(points for _, points in self.drawn)
+        return sum(draw.left for draw in self.drawn)
+
+
+@dataclass
+class ModelReversal:
+    """What came back to which draw, and the lot in which points came anew, with their number."""
+
+    parts: list[tuple[ModelDraw, int]] = field(default_factory=list)
+    reissued: tuple[ModelLot, int] | None = None
+    is_corrected: bool = False
+
+    def taken(self) -> list[tuple[ModelLot, int]]:
+        """What a correction takes from each lot, one after the other."""
+        own = [(draw.lot, points) for draw, points in self.parts if draw.lot is not None]
+        return own if self.reissued is None else [*own, self.reissued]
 
 
 class Ledger(RuleBasedStateMachine):
-    """Awards, redeems, reverses and lets time pass, in any order; the model knows what each answer must be."""
+    """Awards, redeems, reverses, corrects and lets time pass, in any order; the model knows each answer."""
 
     @initialize(reissues=st.booleans())
     def begin(self, reissues: bool) -> None:
@@ -100,6 +123,7 @@ class Ledger(RuleBasedStateMachine):
         self.day, self.count = 0, 0
         self.lots: list[ModelLot] = []
         self.redemptions: list[tuple[ModelRedemption, object]] = []
+        self.reversals: list[tuple[ModelReversal, Reversal]] = []
 
     @property
     def now(self) -> datetime:
@@ -126,7 +150,7 @@ class Ledger(RuleBasedStateMachine):
         usable = [lot for lot in self.lots if lot.left and not self.has_expired(lot)]
         uncovered = self.draw(redemption, usable, points)
         if uncovered:
-            redemption.drawn.insert(0, (None, uncovered))
+            redemption.drawn.insert(0, ModelDraw(None, uncovered))
         self.redemptions.append((redemption, public))
 
     @rule(points=thousandths)
@@ -151,7 +175,7 @@ class Ledger(RuleBasedStateMachine):
             if taken:
                 lot.left -= taken
                 points -= taken
-                redemption.drawn.append((lot, taken))
+                redemption.drawn.append(ModelDraw(lot, taken))
         return points
 
     def has_expired(self, lot: ModelLot) -> bool:
@@ -170,30 +194,56 @@ class Ledger(RuleBasedStateMachine):
         if isinstance(expected, int):
             assert body["errors"][0]["code"] == expected
             return
-        available, expired = expected
+        model, available, expired = expected
+        self.reversals.append((model, Reversal.objects.get(public_id=body["reversalId"])))
         assert body["pointsReversedDetails"] == {
             "available": float(amount(available)),
             "expired": float(amount(expired)),
         }
         assert body["pointsReversed"] == float(amount(available + expired))
 
-    def expected(self, redemption: ModelRedemption, points: int | None) -> int | tuple[int, int]:
-        """The refusal's code, or the available and the expired points; what is accepted is done in the model."""
+    @precondition(lambda self: self.reversals)
+    @rule(which=st.integers(min_value=0))
+    def take_back(self, which: int) -> None:
+        model, reversal = self.reversals[which % len(self.reversals)]
+        self.count += 1
+        with time_machine.travel(self.now, tick=False):
+            answer = correct(reversal)
+        if model.is_corrected:
+            assert answer.attempt.code == 902
+            return
+        taken = model.taken()
+        lost = {id(lot): sum(points for each, points in taken if each is lot) for lot, _ in taken}
+        if any(lot.left < lost[id(lot)] for lot, _ in taken):
+            assert answer.attempt.code == 817
+            return
+        assert answer.error is None
+        model.is_corrected = True
+        for lot, points in taken:
+            lot.left -= points
+        for draw, points in model.parts:
+            draw.left += points
+
+    def expected(self, redemption: ModelRedemption, points: int | None) -> int | tuple[ModelReversal, int, int]:
+        """The refusal's code, or the reversal with its available and expired points, which is done in the model."""
         if not redemption.left:
             return 902
         missing = redemption.left if points is None else points
         if missing > redemption.left:
             return 817
-        covered = sum(drawn for lot, drawn in redemption.drawn if lot is not None)
+        covered = sum(draw.left for draw in redemption.drawn if draw.lot is not None)
         if missing > covered and not self.reissues:
             return 899
         available = expired = reissued = 0
-        while missing:
-            lot, drawn = redemption.drawn.pop()
-            returned = min(missing, drawn)
+        reversal = ModelReversal()
+        for draw in reversed(redemption.drawn):
+            returned = min(missing, draw.left)
+            if not returned:
+                continue
             missing -= returned
-            if drawn > returned:
-                redemption.drawn.append((lot, drawn - returned))
+            draw.left -= returned
+            reversal.parts.append((draw, returned))
+            lot = draw.lot
             if lot is not None:
                 lot.left += returned
             if lot is not None and not self.has_expired(lot):
@@ -204,7 +254,8 @@ class Ledger(RuleBasedStateMachine):
                 expired += returned
         if reissued:
             self.lots.append(ModelLot(reissued, self.now, self.now + timedelta(days=5)))
-        return available + reissued, expired
+            reversal.reissued = self.lots[-1], reissued
+        return reversal, available + reissued, expired
 
     @invariant()
     def the_lots_are_as_the_model_says(self) -> None:

@@ -14,9 +14,9 @@ from loyalty import selectors
 from loyalty.groups import set_group
 from loyalty.models import Customer, Lot, Redemption
 from reversals import rules
-from reversals.models import Reversal
+from reversals.models import Correction, Reversal
 from reversals.verification import broken_laws
-from tests.builders import World, make_customer, make_lot, make_world, redeem, redeemed
+from tests.builders import World, correct, make_customer, make_lot, make_world, redeem, redeemed
 
 pytestmark = pytest.mark.usefixtures("committed", "on_postgresql")
 
@@ -119,6 +119,57 @@ def test_fifty_redemptions_with_one_reference_number_are_one() -> None:
     answers = at_once([lambda: world.redeem(world.asha, 1, externalReferenceNumber="E-1")] * CLIENTS)
     assert codes(answers) == {(200, 0): CLIENTS}
     assert len(redeemed_ids(answers)) == 1
+    assert_ledger_holds(world)
+
+
+def wrong_reversal(world: World, redemption: Redemption) -> Reversal:
+    assert world.reverse(redemption).status_code == 200
+    return Reversal.objects.get(org=world.org, redemption=redemption)
+
+
+def test_ten_corrections_of_one_reversal_take_back_once() -> None:
+    world = make_world()
+    redemption = redeemed(world, 10)
+    redeemed(world, 10)
+    reversal = wrong_reversal(world, redemption)
+    answers = at_once([lambda: correct(reversal)] * 10)
+    assert Counter(answer.attempt.code for answer in answers) == {None: 1, 902: 9}
+    assert Correction.objects.filter(org=world.org).count() == 1
+    assert Redemption.objects.get(id=redemption.id).points_reversed == 0
+    assert sum(Lot.objects.filter(org=world.org).values_list("points_remaining", flat=True)) == 0
+    assert_ledger_holds(world)
+
+
+def test_of_a_correction_and_a_redemption_of_the_same_points_one_gets_them() -> None:
+    for _ in range(5):
+        world = make_world()
+        reversal = wrong_reversal(world, redeemed(world, 10))
+        corrected, spent = at_once([lambda r=reversal: correct(r), lambda w=world: w.redeem(w.asha, 1)])
+        outcome = corrected.attempt.code, spent.status_code
+        assert outcome in {(None, 400), (817, 200)}
+        assert Lot.objects.get(org=world.org).points_remaining == (0 if corrected.error is None else 9)
+        assert_ledger_holds(world)
+
+
+def test_corrections_reversals_and_redemptions_of_members_do_not_deadlock() -> None:
+    world = make_world(settings={"Enable_cross_member_redemption": "yes"})
+    members = [make_customer(world.org) for _ in range(5)]
+    set_group(org=world.org, public_id=1, add=[member.public_id for member in members])
+    redemptions = []
+    for member in members:
+        make_lot(member, 30, program=world.program)
+        answer = world.redeem(member, 20)
+        redemptions.append(Redemption.objects.get(org=world.org, public_id=answer.json()["redemptionId"]))
+    for redemption in redemptions:
+        for number in range(4):
+            assert world.reverse(redemption, 2, key=f"before-{redemption.id}-{number}").status_code == 200
+    reversals = list(Reversal.objects.filter(org=world.org))
+    calls: list[Callable[[], Any]] = [lambda r=r: correct(r) for r in reversals]
+    calls += [lambda r=r: world.reverse(r, 1, key=f"after-{r.id}") for r in redemptions]
+    calls += [lambda m=m: world.redeem(m, 2) for m in members]
+    answers = at_once(calls)
+    assert Counter(answer.attempt.code for answer in answers[: len(reversals)]) == {None: len(reversals)}
+    assert codes(answers[len(reversals) :]) == {(200, 0): len(redemptions) + len(members)}
     assert_ledger_holds(world)
 
 

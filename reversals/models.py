@@ -268,7 +268,7 @@ class Correction(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"correction of {self.reversal_id}"
+        return f"correction of {self.reversal}"
 
 
 class BulkRun(models.Model):

@@ -27,6 +27,7 @@ class CorrectionAdmin(PageAdmin):
             "title": f"Correction of reversal {row.reversal.public_id}",
             "facts": _facts(row),
             "lines": _lines(row),
+            "has_more": ReversalLine.objects.filter(org_id=row.org_id, reversal_id=row.reversal_id)[SHOWN:].exists(),
             "most_shown": SHOWN,
         }
 
@@ -50,13 +51,12 @@ def _lines(correction: Correction) -> dict[str, Any]:
     lines = ReversalLine.objects.filter(org_id=correction.org_id, reversal_id=correction.reversal_id)
     in_order = lines.select_related("draw__lot", "reissued_lot").order_by(F("draw__position").desc())
     return {
-        "headers": ["Order of drawing", "Lot", "Points taken from it", "Lot they were re-issued in", "Taken from it"],
-        "rows": [_line_row(line) for line in in_order[:SHOWN]],
+        "headers": ["Order of drawing", "Lot", "Points taken from it"],
+        "rows": [row for line in in_order[:SHOWN] for row in _rows_of(line)],
     }
 
 
-def _line_row(line: ReversalLine) -> list[Any]:
-    lot, new = line.draw.lot, line.reissued_lot
-    own = ["came from no lot", ""] if lot is None else [lot.lot_ref, written(line.points)]
-    reissued = ["none", ""] if new is None else [new.lot_ref, written(line.points_available)]
-    return [line.draw.position, *own, *reissued]
+def _rows_of(line: ReversalLine) -> list[list[Any]]:
+    """The lot that the line refilled, if there was one, and the new one in which its points came back, if they did."""
+    refilled = [(line.draw.lot, line.points), (line.reissued_lot, line.points_available)]
+    return [[line.draw.position, lot.lot_ref, written(points)] for lot, points in refilled if lot is not None]

@@ -22,7 +22,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from loyalty.credentials import webhook_secret
-from loyalty.models import Webhook
+from loyalty.models import OrgAccess, StaffChange, Webhook
 from loyalty.service import NotPossible, checked_url
 from reversals.models import Delivery, Event
 from tests.builders import World, days_ago, make_webhook, make_world, redeemed
@@ -207,7 +207,13 @@ def page(client: Client, name: str, *args: object, data: dict[str, Any] | None =
 
 
 def test_staff_add_a_webhook_and_see_its_secret(world: World, staff: Client) -> None:
-    values = {"org": world.org.id, "name": "shop", "url": URL, "event_names": ["redeemedPointsReversed"]}
+    values = {
+        "org": world.org.id,
+        "name": "shop",
+        "url": URL,
+        "event_names": ["redeemedPointsReversed"],
+        "reason": "New shop.",
+    }
     page(staff, "loyalty_webhook_add", data=values)
     webhook = Webhook.objects.get(org=world.org)
     assert (webhook.url, webhook.event_names, webhook.is_active) == (URL, "redeemedPointsReversed", True)
@@ -225,6 +231,7 @@ def test_who_may_only_look_at_webhooks_does_not_see_the_secret(world: World) -> 
     webhook = make_webhook(world.org)
     viewer = User.objects.create_user("vik", is_staff=True)
     viewer.user_permissions.add(Permission.objects.get(codename="view_webhook"))
+    OrgAccess.objects.create(user=viewer, org=world.org)
     client = Client()
     client.force_login(viewer)
     shown = page(client, "loyalty_webhook_change", webhook.id)
@@ -234,11 +241,17 @@ def test_who_may_only_look_at_webhooks_does_not_see_the_secret(world: World) -> 
 
 def test_staff_change_a_webhook(world: World, staff: Client) -> None:
     webhook = make_webhook(world.org)
-    values = {"url": "https://new.example/", "event_names": ["pointsRedeemed"]}
+    values = {"url": "https://new.example/", "event_names": ["pointsRedeemed"], "reason": "Moved."}
     page(staff, "loyalty_webhook_change", webhook.id, data=values)
     webhook.refresh_from_db()
     changed = (webhook.url, webhook.event_names, webhook.is_active)
     assert changed == ("https://new.example/", "pointsRedeemed", False)
+    kept = StaffChange.objects.get(subject="loyalty.webhook", subject_id=str(webhook.id))
+    assert (kept.before, kept.after, kept.reason) == (
+        {"url": URL, "event_names": "pointsRedeemed,redeemedPointsReversed", "is_active": True},
+        {"url": "https://new.example/", "event_names": "pointsRedeemed", "is_active": False},
+        "Moved.",
+    )
 
 
 def test_staff_enable_a_webhook_that_its_receiver_disabled(world: World, staff: Client) -> None:
@@ -246,7 +259,8 @@ def test_staff_enable_a_webhook_that_its_receiver_disabled(world: World, staff: 
     Webhook.objects.filter(id=webhook.id).update(
         is_active=False, disabled_at=timezone.now(), disabled_reason="410", unreachable_count=3, rests_until=days_ago(0)
     )
-    page(staff, "loyalty_webhook_changelist", data={"action": "enable", "_selected_action": [webhook.pk]})
+    values = {"url": webhook.url, "event_names": webhook.event_names.split(","), "is_active": "on", "reason": "Back."}
+    page(staff, "loyalty_webhook_change", webhook.id, data=values)
     webhook.refresh_from_db()
     assert (webhook.is_active, webhook.disabled_at, webhook.disabled_reason) == (True, None, "")
     assert (webhook.unreachable_count, webhook.rests_until) == (0, None)
@@ -273,6 +287,7 @@ def test_who_may_only_look_at_deliveries_cannot_send_them(world: World) -> None:
     Delivery.objects.filter(id=delivery.id).update(status="DELIVERED")
     viewer = User.objects.create_user("vik", is_staff=True)
     viewer.user_permissions.add(Permission.objects.get(codename="view_delivery"))
+    OrgAccess.objects.create(user=viewer, org=world.org)
     client = Client()
     client.force_login(viewer)
     page(client, "reversals_delivery_changelist", data={"action": "deliver_again", "_selected_action": [delivery.pk]})

@@ -2,33 +2,46 @@
 
 from django.contrib import admin
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html_join
 
-from loyalty.admin.base import BackOfficeAdmin, LedgerAdmin, ReadOnlyInline, Undeletable
-from loyalty.models import CustomerGroup, GroupMember, Lot
+from loyalty.admin.base import ExactSearch, LedgerAdmin, OneOrg, ReasonedAdmin
+from loyalty.models import Customer, CustomerGroup, GroupMember, Lot
 
-
-class MemberInline(ReadOnlyInline):
-    model = GroupMember
-    fields = ["customer", "joined_at", "left_at"]
+MEMBERS_SHOWN = 50
 
 
 @admin.register(CustomerGroup)
-class CustomerGroupAdmin(Undeletable, BackOfficeAdmin):
+class CustomerGroupAdmin(ExactSearch, ReasonedAdmin):
     """Made by `set_group`, which also changes who is in it; turned on and off here."""
 
-    list_display = ["public_id", "name", "org", "is_active"]
-    list_select_related = ["org"]
+    list_display = ["public_id", "name", "is_active"]
+    list_filter = [OneOrg]
     search_fields = ["=public_id"]
-    readonly_fields = ["org", "public_id"]
-    inlines = [MemberInline]
+    search_help_text = "A group id, whole."
+    sortable_by = ()
+    readonly_fields = ["org", "public_id", "members"]
+
+    @admin.display(description=f"members (at most {MEMBERS_SHOWN})")
+    def members(self, group: CustomerGroup) -> str:
+        members = GroupMember.objects.filter(org_id=group.org_id, group=group, left_at__isnull=True)
+        links = (
+            (_page_of(each.customer), each.customer) for each in members.select_related("customer")[:MEMBERS_SHOWN]
+        )
+        return format_html_join(", ", '<a class="text-link" href="{}">{}</a>', links) or "none"
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
 
 @admin.register(Lot)
-class LotAdmin(LedgerAdmin):
-    list_display = ["lot_ref", "org", "customer", "points_awarded", "points_remaining", "awarded_at", "expires_at"]
-    list_select_related = ["org", "customer"]
-    search_fields = ["=lot_ref", "=customer__public_id"]
-    ordering = ["-id"]
+class LotAdmin(ExactSearch, LedgerAdmin):
+    list_display = ["lot_ref", "customer", "program", "points_awarded", "points_remaining", "awarded_at", "expires_at"]
+    list_select_related = ["customer", "program"]
+    search_fields = ["=lot_ref"]
+    search_help_text = "A lot's name, whole. The lots of a customer are on the customer's page."
+    sortable_by = ()
+
+
+def _page_of(customer: Customer) -> str:
+    return reverse("admin:loyalty_customer_change", args=[customer.pk])

@@ -6,18 +6,22 @@ from django import forms
 from django.contrib import admin
 from django.db import models
 from django.http import HttpRequest
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
-from loyalty.admin.base import BackOfficeAdmin, Undeletable
+from loyalty.admin.base import OneOrg, ReasonedAdmin, ReasonedForm
 from loyalty.credentials import webhook_secret
 from loyalty.models import EventName, Webhook
-from loyalty.service import NotPossible, change_webhook, checked_url, create_webhook
+from loyalty.service import NotPossible, checked_url, end_rest
 
 
-class WebhookForm(forms.ModelForm):
+class WebhookForm(ReasonedForm):
     """One webhook, with its events to choose from."""
 
     event_names = forms.MultipleChoiceField(
-        label="Events", choices=EventName.choices, initial=EventName.values, widget=forms.CheckboxSelectMultiple
+        label="Events",
+        choices=EventName.choices,
+        initial=EventName.values,
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
     )
 
     class Meta:
@@ -40,20 +44,20 @@ class WebhookForm(forms.ModelForm):
 
 
 @admin.register(Webhook)
-class WebhookAdmin(Undeletable, BackOfficeAdmin):
+class WebhookAdmin(ReasonedAdmin):
     """Saving an active webhook ends its rest, and what its receiver did to disable it."""
 
     form = WebhookForm
-    list_display = ["name", "org", "url", "is_active", "disabled_reason", "unreachable_count", "rests_until"]
-    list_filter = ["is_active"]
-    list_select_related = ["org"]
-    search_fields = ["=org__id", "name"]
-    ordering = ["-id"]
-    actions = ["enable"]
+    list_display = ["name", "url", "is_active", "disabled_reason", "unreachable_count", "rests_until"]
+    list_filter = [OneOrg, "is_active"]
+    search_fields = ["name"]
+    sortable_by = ()
 
-    def get_fields(self, request: HttpRequest, obj: Webhook | None = None) -> list[Any]:
+    def get_fields(self, request: HttpRequest, obj: models.Model | None = None) -> list[Any]:
         given = ["org", "name", "url", "event_names"]
-        return given if obj is None else [*given, "is_active", *self._shown(request)]
+        shown = given if obj is None else [*given, "is_active", *self._shown(request)]
+        may_save = obj is None or self.has_change_permission(request, obj)
+        return [*shown, "reason"] if may_save else shown
 
     def get_readonly_fields(self, request: HttpRequest, obj: Webhook | None = None) -> list[str]:
         return [] if obj is None else ["org", "name", *self._shown(request)]
@@ -66,16 +70,6 @@ class WebhookAdmin(Undeletable, BackOfficeAdmin):
     def secret(self, webhook: Webhook) -> str:
         return webhook_secret(webhook.id)
 
-    @admin.action(description="Enable, and end the rest", permissions=["change"])
-    def enable(self, request: HttpRequest, webhooks: models.QuerySet[Webhook]) -> None:
-        for webhook in webhooks:
-            names = webhook.event_names.split(",")
-            change_webhook(webhook, url=webhook.url, event_names=names, is_active=True)
-            self.message_user(request, f"{webhook} is active.")
-
     def save_model(self, request: HttpRequest, obj: Webhook, form: WebhookForm, change: bool) -> None:
-        event_names = obj.event_names.split(",")
-        if change:
-            change_webhook(obj, url=obj.url, event_names=event_names, is_active=obj.is_active)
-        else:
-            obj.pk = create_webhook(org=obj.org, name=obj.name, url=obj.url, event_names=event_names).pk
+        end_rest(obj)
+        super().save_model(request, obj, form, change)

@@ -6,8 +6,10 @@ from django.contrib import admin
 from django.db.models import F
 from django.http import HttpRequest
 
-from loyalty.admin.base import PageAdmin
+from loyalty.admin.base import OneOrg, PageAdmin
 from loyalty.points import written
+from reversals.admin.export import Exportable
+from reversals.admin.filters import Period
 from reversals.admin.parts import link, moment
 from reversals.models import Correction, ReversalLine
 
@@ -15,9 +17,12 @@ SHOWN = 50
 
 
 @admin.register(Correction)
-class CorrectionAdmin(PageAdmin):
+class CorrectionAdmin(Exportable, PageAdmin):
     list_display = ["created_at", "reversal", "points", "made_by", "approved_by", "reason"]
     list_select_related = ["reversal"]
+    list_filter = [OneOrg, Period]
+    ordering = ["-created_at", "-id"]
+    sortable_by = ()
     search_fields = ["=reversal__public_id"]
     search_help_text = "A reversal id, whole."
     page_template = "admin/reversals/correction/page.html"

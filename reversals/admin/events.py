@@ -1,32 +1,107 @@
 """Events and their deliveries to webhooks."""
 
+import json
+from typing import Any
+
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db import transaction
+from django.db.models import F, QuerySet
 from django.http import HttpRequest
 
-from loyalty.admin.base import LedgerAdmin, OneOrg
+from loyalty.admin.base import ExactSearch, LedgerAdmin, OneOrg, PageAdmin
+from loyalty.changes import record_change
+from loyalty.identifiers import masked
+from reversals.admin.parts import link, moment
 from reversals.events.delivery import deliver_again
 from reversals.models import Delivery, Event
 
+SEE_IDENTIFIERS = "loyalty.see_identifiers"
+
 
 @admin.register(Event)
-class EventAdmin(LedgerAdmin):
-    list_display = ["event_id", "name", "org", "customer", "created_at"]
-    list_select_related = ["org", "customer"]
+class EventAdmin(PageAdmin):
+    list_display = ["event_id", "name", "customer", "created_at"]
+    list_select_related = ["customer"]
+    list_filter = [OneOrg]
     search_fields = ["=event_id"]
+    search_help_text = "An event id, whole."
+    sortable_by = ()
+    page_template = "admin/reversals/event/page.html"
+
+    def page(self, request: HttpRequest, row: Event) -> dict[str, Any]:
+        deliveries = Delivery.objects.filter(event=row, org_id=row.org_id).select_related("webhook")
+        return {
+            "title": f"Event {row.event_id}",
+            "facts": [
+                ("Event", row.get_name_display()),
+                ("Org", row.org),
+                ("Customer", link(row.customer)),
+                ("When", moment(row.created_at)),
+                ("Request id", row.request_id or "none"),
+            ],
+            "data": data_of(row, unmasked=request.user.has_perm(SEE_IDENTIFIERS)),
+            "deliveries": {
+                "headers": ["Webhook", "Status", "Tries", "Due", "Last status", "Delivered"],
+                "rows": [_delivery(each) for each in deliveries[: self.list_per_page]],
+            },
+        }
 
 
 @admin.register(Delivery)
-class DeliveryAdmin(LedgerAdmin):
-    list_display = ["event", "org", "webhook", "customer", "status", "tries", "due_at", "last_status", "delivered_at"]
-    list_select_related = ["org", "event", "webhook", "customer"]
+class DeliveryAdmin(ExactSearch, LedgerAdmin):
+    list_display = ["event", "webhook", "customer", "status", "tries", "due_at", "last_status", "delivered_at"]
+    list_select_related = ["event", "webhook", "customer"]
     list_filter = [OneOrg, "status"]
+    ordering = ["-event_id", "-id"]
     search_fields = ["=event__event_id"]
+    search_help_text = "An event id, whole."
+    sortable_by = ()
     actions = ["deliver_again"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Delivery]:
+        """Deliveries have no index by org and time; through the org's events they are read in the order of one."""
+        return super().get_queryset(request).filter(event__org_id=F("org_id"))
+
+    def get_exclude(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """A receiver's answer may repeat what it was sent."""
+        return [] if request.user.has_perm(SEE_IDENTIFIERS) else ["last_answer"]
 
     def has_deliver_again_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("reversals.change_delivery")
 
     @admin.action(description="Deliver again", permissions=["deliver_again"])
+    @transaction.atomic
     def deliver_again(self, request: HttpRequest, deliveries: QuerySet[Delivery]) -> None:
-        self.message_user(request, f"{deliver_again(deliveries)} deliveries are due now.")
+        chosen = list(deliveries.select_related("org", "event", "webhook"))
+        for delivery in chosen:
+            record_change(
+                delivery,
+                org=delivery.org,
+                action="delivered again",
+                made_by=request.user.get_username(),
+                reason="chosen in the list of deliveries",
+                before={"status": delivery.status, "tries": delivery.tries},
+                after={"status": Delivery.Status.PENDING.value, "tries": 0},
+            )
+        due = deliver_again(Delivery.objects.filter(pk__in=[delivery.pk for delivery in chosen]))
+        self.message_user(request, f"{due} deliveries are due now.")
+
+
+def data_of(event: Event, *, unmasked: bool) -> str:
+    """The event's data, indented; the customer's identifiers are masked unless the person may see them."""
+    data = json.loads(event.data)
+    named = data.get("customerIdentifiers", {}).get("instore", {})
+    if not unmasked:
+        named.update({name: masked(str(value)) for name, value in named.items()})
+    return json.dumps(data, indent=2, ensure_ascii=False)
+
+
+def _delivery(delivery: Delivery) -> list[Any]:
+    return [
+        link(delivery, delivery.webhook),
+        delivery.get_status_display(),
+        delivery.tries,
+        moment(delivery.due_at),
+        delivery.last_status or "none",
+        moment(delivery.delivered_at, none="not yet"),
+    ]

@@ -1,38 +1,219 @@
 """Reversals and attempts, to look at: rows of the ledger are never edited."""
 
+import json
+from datetime import timedelta
+from typing import Any
+
 from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
 
-from loyalty.admin.base import LedgerAdmin, OneOrg, ReadOnlyInline
-from reversals.models import Attempt, Reversal, ReversalLine
+from loyalty.admin.base import FOUND_AT_MOST, OneOrg, PageAdmin
+from loyalty.models import Redemption
+from loyalty.points import written
+from reversals.admin.export import Exportable
+from reversals.admin.filters import ByClient, ByProgram, ByProgramAsked, ByRule, Period
+from reversals.admin.parts import link, link_or_none, moment, written_or
+from reversals.models import Approval, Attempt, Correction, Reversal, ReversalLine
 
-
-class LineInline(ReadOnlyInline):
-    model = ReversalLine
-    fields = ["draw", "points", "points_available", "points_expired", "reissued_lot"]
+SHOWN = 50
+LONGEST_CALL = timedelta(minutes=1)
 
 
 @admin.register(Reversal)
-class ReversalAdmin(LedgerAdmin):
-    list_display = ["public_id", "org", "redemption", "points", "points_expired", "channel", "made_by", "created_at"]
-    list_select_related = ["org", "redemption"]
-    list_filter = [OneOrg, "channel"]
-    search_fields = ["=public_id", "=redemption__public_id"]
-    inlines = [LineInline]
+class ReversalAdmin(Exportable, PageAdmin):
+    list_display = [
+        "public_id",
+        "redemption",
+        "customer",
+        "points",
+        "points_expired",
+        "channel",
+        "made_by",
+        "created_at",
+    ]
+    list_select_related = ["redemption", "customer"]
+    list_filter = [OneOrg, Period, "channel", ByProgram, ByClient]
+    ordering = ["-created_at", "-id"]
+    search_fields = ["=public_id"]
+    search_help_text = "A reversal id, whole. Find takes redemption ids."
+    sortable_by = ()
+    page_template = "admin/reversals/reversal/page.html"
+
+    @admin.display(description="of them expired")
+    def expired(self, reversal: Reversal) -> str:
+        return written(reversal.points_expired)
+
+    def page(self, request: HttpRequest, row: Reversal) -> dict[str, Any]:
+        return {
+            "title": f"Reversal {row.public_id}",
+            "facts": _reversal_facts(row),
+            "attempt": _attempt_of(row),
+            "lines": _lines(row),
+            "requests": _requests(row),
+            "corrections": _corrections(row),
+        }
 
 
 @admin.register(Attempt)
-class AttemptAdmin(LedgerAdmin):
-    list_display = [
-        "created_at",
-        "org",
-        "operation",
-        "channel",
-        "made_by",
-        "redemption_id_asked",
-        "code",
-        "rule",
-        "reversal",
+class AttemptAdmin(Exportable, PageAdmin):
+    list_display = ["created_at", "operation", "answer", "channel", "made_by", "redemption_id_asked", "reversal"]
+    list_select_related = ["reversal"]
+    list_filter = [OneOrg, Period, ByRule, "channel", "operation", "is_dry_run", ByProgramAsked, ByClient]
+    ordering = ["-created_at", "-id"]
+    search_fields = ["=redemption_id_asked", "=idempotency_key"]
+    search_help_text = "A redemption id, or an idempotency key that is held, whole."
+    sortable_by = ()
+    page_template = "admin/reversals/attempt/page.html"
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Attempt], search_term: str
+    ) -> tuple[QuerySet[Attempt], bool]:
+        """By redemption id, and by a key that is held: other keys are in no index."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        ways = (Q(redemption_id_asked=term), Q(idempotency_key=term, holds_key=True))
+        found = {pk for way in ways for pk in queryset.filter(way).values_list("pk", flat=True)[:FOUND_AT_MOST]}
+        return queryset.filter(pk__in=found), False
+
+    @admin.display(description="answer")
+    def answer(self, attempt: Attempt) -> str:
+        return f"{attempt.code} {attempt.rule}" if attempt.rule else "accepted"
+
+    def page(self, request: HttpRequest, row: Attempt) -> dict[str, Any]:
+        lines = _lines(row.reversal) if row.reversal is not None else None
+        return {
+            "title": f"Attempt of {moment(row.created_at)}",
+            "asked": _asked(row),
+            "answered": _answered(row),
+            "reply": _pretty(row.reply),
+            "lines": lines,
+        }
+
+
+def _reversal_facts(reversal: Reversal) -> list[tuple[str, Any]]:
+    redemption = Redemption.objects.select_related("program").get(pk=reversal.redemption_id)
+    return [
+        ("Org", reversal.org),
+        ("Program", redemption.program),
+        ("Redemption", link(redemption)),
+        ("Customer", link(reversal.customer)),
+        ("Points asked for", written_or(reversal.points_asked, "all that was left")),
+        ("Points given back", written(reversal.points)),
+        ("Of them available", written(reversal.points_available)),
+        ("To expired lots", written(reversal.points_expired)),
+        ("Channel", reversal.get_channel_display()),
+        ("Made by", reversal.made_by),
+        ("When", moment(reversal.created_at)),
+        ("Reason", reversal.reason or "none given"),
+        ("Idempotency key", "sent" if reversal.has_key else "none"),
     ]
-    list_select_related = ["org", "reversal"]
-    list_filter = [OneOrg, "operation", "is_dry_run", "channel", "rule"]
-    search_fields = ["=request_id", "=redemption_id_asked", "=idempotency_key"]
+
+
+def _lines(reversal: Reversal) -> dict[str, Any]:
+    """What came back lot by lot, the one drawn last first."""
+    lines = ReversalLine.objects.filter(org_id=reversal.org_id, reversal=reversal)
+    parents = lines.select_related("draw__lot__program", "draw__lot__customer", "reissued_lot")
+    return {
+        "headers": ["Lot", "Of customer", "Program", "Expires", "Points", "Available", "Expired", "Re-issued in"],
+        "rows": [_line(line) for line in parents.order_by("-draw__position")[:SHOWN]],
+    }
+
+
+def _line(line: ReversalLine) -> list[Any]:
+    lot = line.draw.lot
+    points = [written(each) for each in (line.points, line.points_available, line.points_expired)]
+    reissued = "" if line.reissued_lot is None else link(line.reissued_lot)
+    if lot is None:
+        return ["came from no lot", "", "", "", *points, reissued]
+    return [link(lot), link(lot.customer), lot.program.name, moment(lot.expires_at), *points, reissued]
+
+
+def _requests(reversal: Reversal) -> list[str]:
+    """The requests that asked for this reversal, or for its correction."""
+    asked = Approval.objects.filter(Q(reversal=reversal) | Q(corrects=reversal), org_id=reversal.org_id)
+    return [
+        link(each, f"{each} on {moment(each.asked_at)}: {each.get_status_display().lower()}")
+        for each in asked.order_by("-id")[:SHOWN]
+    ]
+
+
+def _corrections(reversal: Reversal) -> list[str]:
+    corrections = Correction.objects.filter(org_id=reversal.org_id, reversal=reversal)
+    return [
+        link(each, f"{written(each.points)} points drawn again on {moment(each.created_at)} by {each.made_by}")
+        for each in corrections
+    ]
+
+
+def _attempt_of(reversal: Reversal) -> Attempt | None:
+    """The call that made the reversal. No index leads there but that by time, and it began just before."""
+    made = reversal.created_at
+    around = Attempt.objects.filter(
+        org_id=reversal.org_id, created_at__range=(made - LONGEST_CALL, made + LONGEST_CALL), reversal=reversal
+    )
+    return around.order_by("created_at").first()
+
+
+def _asked(attempt: Attempt) -> list[tuple[str, Any]]:
+    redemption = _redemption_of(attempt)
+    identifier = f"{attempt.identifier_type} {attempt.identifier_masked}".strip()
+    return [
+        ("When", moment(attempt.created_at)),
+        ("Org", attempt.org),
+        ("Operation", attempt.get_operation_display()),
+        ("Dry run", "yes: nothing moved" if attempt.is_dry_run else "no"),
+        ("Channel", attempt.get_channel_display()),
+        ("By", attempt.made_by),
+        ("Redemption id", attempt.redemption_id_asked or "none"),
+        ("External reference", attempt.external_reference_asked or "none"),
+        ("Redemption", link_or_none(redemption)),
+        ("Customer", link_or_none(redemption and redemption.customer)),
+        ("Identifier", identifier or "none"),
+        ("Points", written_or(attempt.points_asked, "all that was left")),
+        ("Idempotency key", attempt.idempotency_key or "none"),
+        ("Repeats", "a repeat with the key gets this reply" if attempt.holds_key else "the key is free"),
+        ("Request id", attempt.request_id or "none"),
+        ("Reason", attempt.reason or "none given"),
+    ]
+
+
+def _redemption_of(attempt: Attempt) -> Redemption | None:
+    """The redemption that was asked for by either name, or made; None if there is none such in the org."""
+    if attempt.redemption_id is not None:
+        named = Q(id=attempt.redemption_id)
+    elif attempt.redemption_id_asked:
+        named = Q(public_id=attempt.redemption_id_asked)
+    elif attempt.external_reference_asked:
+        named = Q(external_reference_number=attempt.external_reference_asked)
+    else:
+        return None
+    return Redemption.objects.filter(named, org_id=attempt.org_id).select_related("customer").first()
+
+
+def _answered(attempt: Attempt) -> list[tuple[str, Any]]:
+    return [
+        ("Answer", f"{attempt.code} {attempt.rule}" if attempt.rule else "accepted"),
+        *_refusal(attempt),
+        ("HTTP status", attempt.http_status or "none"),
+        ("Reversal", link_or_none(attempt.reversal)),
+        ("Took", f"{attempt.duration_ms} ms" if attempt.duration_ms is not None else "not measured"),
+    ]
+
+
+def _refusal(attempt: Attempt) -> list[tuple[str, Any]]:
+    if not attempt.rule:
+        return []
+    error = attempt.ladder.__members__.get(attempt.rule)
+    row = "a refusal of the platform" if error is None or error.row is None else f"row {error.row} of the ladder"
+    message = "no longer known" if error is None else error.message
+    return [("Published message", message), ("Decided by", row), ("Because", attempt.refusal_reason)]
+
+
+def _pretty(reply: str) -> str:
+    """The reply's body, indented where it is JSON."""
+    try:
+        return json.dumps(json.loads(reply), indent=2, ensure_ascii=False)
+    except ValueError:
+        return reply

@@ -14,6 +14,7 @@ from loyalty.models import Draw, Redemption
 from loyalty.points import written
 from reversals import by_hand
 from reversals.admin.bulk import may_reverse_in_bulk, reverse_in_bulk
+from reversals.admin.export import Exportable
 from reversals.admin.parts import link, moment, page_of
 from reversals.admin.reversing import ReverseForm, asked_in_words, form_of, preview_of, take_step
 from reversals.errors import Refused
@@ -25,7 +26,7 @@ SHOWN = 50
 
 
 @admin.register(Redemption)
-class RedemptionAdmin(PageAdmin):
+class RedemptionAdmin(Exportable, PageAdmin):
     list_display = ["public_id", "customer", "program", "points", "points_reversed", "redeemed_at"]
     list_select_related = ["customer", "program"]
     search_fields = ["=public_id", "=external_reference_number", "=transaction_number"]

@@ -1,0 +1,140 @@
+"""The filters of the lists of reversals and attempts: none is answered by counting or sorting a table."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import Exists, Model, OuterRef, Q, QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+
+from loyalty.backoffice import org_in_hand
+from loyalty.models import ApiClient, Program, Redemption
+from reversals.errors import ErrorCode, RedemptionError
+from reversals.models import Attempt
+
+CHOICES_SHOWN = 100
+LOOKED_THROUGH = 50_000
+
+
+class Period(admin.SimpleListFilter):
+    """How far back the list goes: without a choice 30 days, and all of it for a search."""
+
+    title = "period"
+    parameter_name = "period"
+
+    def __init__(self, request: HttpRequest, *args: Any) -> None:
+        self.default = "all" if request.GET.get("q") else "30"
+        super().__init__(request, *args)
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("today", "Today"), ("7", "7 days"), ("30", "30 days"), ("90", "90 days"), ("all", "All")]
+
+    def choices(self, changelist: Any) -> Any:
+        for value, name in self.lookup_choices:
+            yield {
+                "selected": (self.value() or self.default) == value,
+                "query_string": changelist.get_query_string({self.parameter_name: value}),
+                "display": name,
+            }
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        period, now = self.value() or self.default, timezone.now()
+        if period == "today":
+            return queryset.filter(created_at__gte=now.replace(hour=0, minute=0, second=0, microsecond=0))
+        if period in {"7", "30", "90"}:
+            return queryset.filter(created_at__gte=now - timedelta(days=int(period)))
+        return queryset
+
+
+class ByRule(admin.SimpleListFilter):
+    """The rule that refused, by code, of the ladders of both operations."""
+
+    title = "answer"
+    parameter_name = "rule"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        errors = {error.name: error for ladder in (RedemptionError, ErrorCode) for error in ladder}
+        by_code = sorted(errors.values(), key=lambda error: error.code)
+        return [
+            ("accepted", "Accepted"),
+            ("refused", "Refused"),
+            *((each.name, f"{each.code} {each.name}") for each in by_code),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        match self.value():
+            case None:
+                return queryset
+            case "accepted":
+                return queryset.filter(rule="")
+            case "refused":
+                return queryset.exclude(rule="")
+            case rule:
+                return queryset.filter(rule=rule)
+
+
+class _OfParent(admin.SimpleListFilter):
+    """Rows of one parent of the org in hand."""
+
+    parents: type[Model]
+
+    def __init__(self, request: HttpRequest, *args: Any) -> None:
+        self.org = org_in_hand(request)
+        super().__init__(request, *args)
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        parents = self.parents._default_manager.filter(org=self.org).order_by("id")
+        return [(str(parent.pk), str(parent)) for parent in parents[:CHOICES_SHOWN]]
+
+    @property
+    def chosen(self) -> int | None:
+        """The row id of the parent, if it is one of the org's."""
+        value = self.value()
+        return int(str(value)) if value in {each for each, _ in self.lookup_choices} else None
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset if self.chosen is None else self.of(self.chosen, request, queryset)
+
+    def of(self, parent_id: int, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        raise NotImplementedError
+
+
+class ByClient(_OfParent):
+    """The API client that called."""
+
+    title = "client"
+    parameter_name = "client"
+    parents = ApiClient
+
+    def of(self, parent_id: int, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(client_id=parent_id)
+
+
+class ByProgram(_OfParent):
+    """The program of the redemption that was reversed."""
+
+    title = "program"
+    parameter_name = "program"
+    parents = Program
+
+    def of(self, parent_id: int, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(redemption__program_id=parent_id)
+
+
+class ByProgramAsked(ByProgram):
+    """The program of the redemption that was asked for.
+
+    An attempt names it, so that each row of the list costs a look-up: a bounded number of the org's newest attempts
+    is looked through, and the page says so where there are older ones.
+    """
+
+    def of(self, parent_id: int, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        newest_first = Attempt.objects.filter(org=self.org).order_by("-created_at").values_list("created_at", flat=True)
+        oldest = newest_first[LOOKED_THROUGH : LOOKED_THROUGH + 1].first()
+        if oldest is not None:
+            messages.info(request, f"By program, only the newest {LOOKED_THROUGH:,} attempts are looked through.")
+            queryset = queryset.filter(created_at__gt=oldest)
+        asked = Redemption.objects.filter(org=self.org, program_id=parent_id, public_id=OuterRef("redemption_id_asked"))
+        by_row = Q(redemption__program_id=parent_id) | Q(reversal__redemption__program_id=parent_id)
+        return queryset.filter(Exists(asked) | by_row)

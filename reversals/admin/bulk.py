@@ -23,6 +23,7 @@ from loyalty.backoffice import org_in_hand
 from loyalty.models import Org, Redemption
 from loyalty.points import written
 from loyalty.service import NotPossible
+from reversals.admin.export import inert
 from reversals.admin.reversing import ReasonForm, in_words
 from reversals.bulk import results, service
 from reversals.bulk.files import MOST_BYTES, MOST_ROWS, FileRefused, FileRow, read_rows
@@ -166,7 +167,7 @@ class BulkRunAdmin(PageAdmin):
         response["Content-Disposition"] = f'attachment; filename="bulk-run-{run.pk}.csv"'
         writer = csv.writer(response)
         writer.writerow(results.HEADER)
-        writer.writerows([safe_cell(cell) for cell in line] for line in results.result_lines(run))
+        writer.writerows([inert(cell) for cell in line] for line in results.result_lines(run))
         return response
 
     def _run(self, request: HttpRequest, run_id: int) -> BulkRun:
@@ -228,11 +229,6 @@ def reverse_in_bulk(modeladmin: Any, request: HttpRequest, queryset: QuerySet[Re
         "selected": _selected_table(redemptions[:ROWS_PER_PAGE]),
     }
     return TemplateResponse(request, "admin/reversals/bulkrun/selection.html", context)
-
-
-def safe_cell(text: str) -> str:
-    """The text as a cell that no spreadsheet program takes for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
 
 
 def _progress(run: BulkRun, totals: Totals) -> tuple[int, int]:

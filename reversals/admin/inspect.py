@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from loyalty.admin.base import FOUND_AT_MOST, OneOrg, PageAdmin
 from loyalty.models import Redemption
 from loyalty.points import written
+from reversals.admin.correcting import may_correct
 from reversals.admin.export import Exportable
 from reversals.admin.filters import ByClient, ByProgram, ByProgramAsked, ByRule, Period
 from reversals.admin.parts import link, link_or_none, moment, written_or
@@ -52,6 +53,7 @@ class ReversalAdmin(Exportable, PageAdmin):
             "lines": _lines(row),
             "requests": _requests(row),
             "corrections": _corrections(row),
+            "may_correct": may_correct(request, row),
         }
 
 

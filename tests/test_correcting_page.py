@@ -1,0 +1,165 @@
+"""A wrong reversal is corrected: one person asks for it with a preview, another one approves."""
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.http import HttpResponse
+from django.test import Client
+from django.urls import reverse
+
+from loyalty.models import Redemption
+from reversals.models import Approval, Attempt, Correction, Reversal
+from tests.builders import World, make_world, redeemed, set_value, staff_of
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def operator(world: World) -> Client:
+    return staff_of(world, "Reversal operator")
+
+
+@pytest.fixture
+def approver(world: World) -> Client:
+    return staff_of(world, "Approver", username="arun")
+
+
+def reversed_of(world: World, redemption: Redemption, points: int = 4) -> Reversal:
+    reversal_id = world.reverse(redemption, points).json()["reversalId"]
+    return Reversal.objects.get(org=world.org, public_id=reversal_id)
+
+
+def send(client: Client, reversal: Reversal, step: str, **changes: Any) -> HttpResponse:
+    address = reverse("admin:reversals_reversal_correct", args=[reversal.pk])
+    form = {"reason_code": "OTHER", "note": "the wrong customer", "key": "admin-1", "step": step}
+    return client.post(address, form | changes, follow=True)
+
+
+def decide(client: Client, approval: Approval, decision: str, comment: str = "") -> list[str]:
+    address = reverse("admin:reversals_approval_decide", args=[approval.pk])
+    response = client.post(address, {"decision": decision, "comment": comment}, follow=True)
+    return [str(message) for message in response.context["messages"]]
+
+
+def test_the_preview_shows_what_each_lot_loses_and_moves_nothing(world: World, operator: Client) -> None:
+    redemption = redeemed(world)
+    reversal = reversed_of(world, redemption)
+    response = send(operator, reversal, "preview")
+    lot = redemption.draws.get().lot
+    assert response.context["lots"]["rows"] == [[lot.lot_ref, "never", "4", "0"]]
+    assert "4 points are drawn again" in response.content.decode()
+    assert not Approval.objects.exists()
+    assert not Correction.objects.exists()
+
+
+def test_a_confirmed_wish_waits_for_another_person_once_however_often_it_is_sent(
+    world: World, operator: Client
+) -> None:
+    reversal = reversed_of(world, redeemed(world))
+    for _ in range(2):
+        send(operator, reversal, "confirm")
+    approval = Approval.objects.get()
+    assert (approval.corrects, approval.points, approval.asked_by) == (reversal, 4, "meera")
+    assert approval.reason == "the wrong customer"
+    assert not Correction.objects.exists()
+
+
+def test_approval_draws_the_points_again(world: World, operator: Client, approver: Client) -> None:
+    redemption = redeemed(world)
+    reversal = reversed_of(world, redemption)
+    send(operator, reversal, "confirm")
+    approval = Approval.objects.get()
+    shown = approver.get(reverse("admin:reversals_approval_change", args=[approval.pk]))
+    assert [row[2] for row in shown.context["lots"]["rows"]] == ["4"]
+    assert decide(approver, approval, "approve") == ["Approved: the correction of 4 points is made."]
+    correction = Correction.objects.get()
+    assert (correction.reversal, correction.made_by, correction.approved_by) == (reversal, "meera", "arun")
+    assert correction.approval == approval
+    approval.refresh_from_db()
+    assert (approval.status, approval.reversal) == ("APPROVED", None)
+    redemption.refresh_from_db()
+    assert redemption.points_reversed == 0
+    assert redemption.draws.get().lot.points_remaining == 0
+
+
+def test_the_pages_lead_both_ways(world: World, operator: Client, approver: Client) -> None:
+    reversal = reversed_of(world, redeemed(world))
+    send(operator, reversal, "confirm")
+    decide(approver, Approval.objects.get(), "approve")
+    of_reversal, of_correction = (
+        reverse("admin:reversals_reversal_change", args=[reversal.pk]),
+        reverse("admin:reversals_correction_change", args=[Correction.objects.get().pk]),
+    )
+    assert of_correction in operator.get(of_reversal).content.decode()
+    assert of_reversal in operator.get(of_correction).content.decode()
+    of_redemption = reverse("admin:loyalty_redemption_change", args=[reversal.redemption_id])
+    assert of_correction in operator.get(of_redemption).content.decode()
+
+
+def test_points_that_were_spent_again_cannot_be_taken(world: World, operator: Client) -> None:
+    reversal = reversed_of(world, redeemed(world))
+    world.redeem(world.asha, 1)
+    response = send(operator, reversal, "confirm")
+    [problem] = response.context["form"].non_field_errors()
+    assert problem.startswith(
+        "817 Points correction failed due to insufficient points. 1 of the 4 points that came back"
+    )
+    assert not Approval.objects.exists()
+
+
+def test_what_was_spent_meanwhile_refuses_the_approval(world: World, operator: Client, approver: Client) -> None:
+    reversal = reversed_of(world, redeemed(world))
+    send(operator, reversal, "confirm")
+    world.redeem(world.asha, 1)
+    [said] = decide(approver, Approval.objects.get(), "approve")
+    assert said.startswith("817 Points correction failed due to insufficient points.")
+    assert Approval.objects.get().status == "WAITING"
+    assert not Correction.objects.exists()
+
+
+def test_who_asked_cannot_approve(world: World, operator: Client) -> None:
+    reversal = reversed_of(world, redeemed(world))
+    send(operator, reversal, "confirm")
+    User.objects.get(username="meera").groups.add(Group.objects.get(name="Approver"))
+    assert decide(operator, Approval.objects.get(), "approve") == [
+        "403 Points correction cannot be approved. Another person than the one who asked for it has to decide."
+    ]
+    assert not Correction.objects.exists()
+
+
+def test_a_corrected_reversal_offers_no_second_correction(world: World, operator: Client, approver: Client) -> None:
+    reversal = reversed_of(world, redeemed(world))
+    page = reverse("admin:reversals_reversal_change", args=[reversal.pk])
+    assert "Correct this reversal" in operator.get(page).content.decode()
+    send(operator, reversal, "confirm")
+    decide(approver, Approval.objects.get(), "approve")
+    assert "Correct this reversal" not in operator.get(page).content.decode()
+    response = send(operator, reversal, "confirm", key="admin-2")
+    [problem] = response.context["form"].non_field_errors()
+    assert problem.startswith("902 Duplicate correction request.")
+
+
+def test_a_correction_is_asked_for_also_while_reversals_are_off_but_not_while_paused(
+    world: World, operator: Client
+) -> None:
+    reversal = reversed_of(world, redeemed(world))
+    set_value(world.org, "Reversal_paused", "yes")
+    [problem] = send(operator, reversal, "confirm").context["form"].non_field_errors()
+    assert problem.startswith("898 Points correction currently unavailable.")
+    set_value(world.org, "Reversal_paused", "no")
+    set_value(world.org, "Allow_points_redemption_reversal", "no")
+    send(operator, reversal, "confirm", key="admin-2")
+    assert Approval.objects.get().status == "WAITING"
+
+
+def test_others_have_neither_button_nor_way(world: World) -> None:
+    reversal = reversed_of(world, redeemed(world))
+    attempts = Attempt.objects.count()
+    support = staff_of(world, "Support", username="support")
+    page = reverse("admin:reversals_reversal_change", args=[reversal.pk])
+    assert "Correct this reversal" not in support.get(page).content.decode()
+    assert send(support, reversal, "confirm").status_code == 403
+    stranger = staff_of(make_world(), "Reversal operator", username="stranger")
+    assert send(stranger, reversal, "confirm").status_code == 404
+    assert (Approval.objects.count(), Attempt.objects.count()) == (0, attempts)

@@ -299,7 +299,7 @@ def test_by_program_a_bounded_number_of_attempts_is_looked_through(
     ]
     response = auditor.get(reverse("admin:reversals_attempt_changelist"), {"program": world.program.pk})
     assert list(response.context["cl"].result_list) == attempts[:0:-1]
-    assert "only the newest 2 attempts are looked through" in response.content.decode()
+    assert "newest 2 rows are looked through" in response.content.decode()
 
 
 # Queries

@@ -164,6 +164,7 @@ def _facts(customer: Customer) -> list[tuple[str, Any]]:
     membership = GroupMember.objects.filter(org_id=customer.org_id, customer=customer, left_at__isnull=True)
     member = membership.select_related("group").first()
     facts = [
+        ("Customer id", customer.public_id),
         ("Org", customer.org),
         ("Status", customer.get_status_display()),
         ("Reversals", lock),

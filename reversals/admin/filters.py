@@ -1,16 +1,20 @@
 """The filters of the lists of reversals and attempts: none is answered by counting or sorting a table."""
 
 from datetime import timedelta
+from functools import reduce
+from operator import or_
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.db.models import Model, OuterRef, Q, QuerySet, Subquery
+from django.db.models.lookups import Exact
 from django.http import HttpRequest
 from django.utils import timezone
 
 from loyalty.backoffice import org_in_hand
 from loyalty.models import ApiClient, Program, Redemption
 from reversals.errors import ErrorCode, RedemptionError
+from reversals.models import Reversal
 
 CHOICES_SHOWN = 100
 LOOKED_THROUGH = 20_000
@@ -120,31 +124,27 @@ class ByProgram(_OfParent):
     title = "program"
     parameter_name = "program"
     parents = Program
-    redemption: ClassVar = {"id": OuterRef("redemption_id")}
+    programs: ClassVar = [Subquery(Redemption.objects.filter(id=OuterRef("redemption_id")).values("program_id")[:1])]
 
     def of(self, parent_id: int, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         newest_first = queryset.model._default_manager.filter(org=self.org).order_by("-created_at")
         oldest = newest_first.values_list("created_at", flat=True)[LOOKED_THROUGH : LOOKED_THROUGH + 1].first()
         if oldest is not None:
-            messages.info(
-                request, f"By program, only the newest {LOOKED_THROUGH:,} rows of the org are looked through."
-            )
+            messages.info(request, f"By program, only the org's newest {LOOKED_THROUGH:,} rows are looked through.")
             queryset = queryset.filter(created_at__gt=oldest)
         # One value for each row: PostgreSQL would answer a join or an EXISTS by reading all redemptions of the org.
-        redemption = Redemption.objects.filter(org=self.org, **self.redemption)
-        program = Subquery(redemption.values("program_id")[:1])
-        found: QuerySet[Any] = queryset.alias(program_found=program).filter(self.found(parent_id))
-        return found
-
-    def found(self, parent_id: int) -> Q:
-        return Q(program_found=parent_id)
+        return queryset.filter(reduce(or_, (Q(Exact(program, parent_id)) for program in self.programs)))
 
 
 class ByProgramAsked(ByProgram):
-    """The program of the redemption that was asked for, by whatever name, or made."""
+    """The program of the redemption that was asked for, made or reversed."""
 
-    redemption: ClassVar = {"public_id": OuterRef("redemption_id_asked")}
-
-    def found(self, parent_id: int) -> Q:
-        made = Q(redemption__program_id=parent_id) | Q(reversal__redemption__program_id=parent_id)
-        return super().found(parent_id) | made
+    programs: ClassVar = [
+        *ByProgram.programs,
+        Subquery(Reversal.objects.filter(id=OuterRef("reversal_id")).values("redemption__program_id")[:1]),
+        Subquery(
+            Redemption.objects.filter(org_id=OuterRef("org_id"), public_id=OuterRef("redemption_id_asked")).values(
+                "program_id"
+            )[:1]
+        ),
+    ]

@@ -97,6 +97,7 @@ class AttemptAdmin(Exportable, PageAdmin):
 def _reversal_facts(reversal: Reversal) -> list[tuple[str, Any]]:
     redemption = Redemption.objects.select_related("program").get(pk=reversal.redemption_id)
     return [
+        ("Reversal id", reversal.public_id),
         ("Org", reversal.org),
         ("Program", redemption.program),
         ("Redemption", link(redemption)),

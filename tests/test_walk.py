@@ -1,0 +1,270 @@
+"""Every address of the back office, walked in every role: who may open it, and that a stranger's org stays closed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from django.contrib.admin.sites import site
+from django.contrib.auth.models import Group, User
+from django.db import models
+from django.test import Client
+from django.urls import URLPattern, reverse
+
+from loyalty.changes import record_change
+from loyalty.groups import set_group
+from loyalty.models import Org, ReasonCode
+from loyalty.service import create_api_client, set_emf
+from reversals.bulk import service
+from reversals.models import LedgerCheck, Reversal
+from reversals.roles import ROLES
+from tests.builders import World, correct, days_ago, make_webhook, make_world, redeemed, staff_of
+
+pytestmark = pytest.mark.django_db
+
+NEVER = "nobody at all"
+SUPERUSER = "superusers alone"
+
+
+@dataclass(frozen=True)
+class Rights:
+    """What it takes to open a model's pages beside its `view` permission."""
+
+    add: str = NEVER
+    change: str = NEVER
+
+
+MODELS: dict[str, Rights] = {
+    "auth.group": Rights(),
+    "auth.user": Rights(SUPERUSER, SUPERUSER),
+    "loyalty.apiclient": Rights("loyalty.add_apiclient", "loyalty.change_apiclient"),
+    "loyalty.customer": Rights(),
+    "loyalty.customergroup": Rights(change="loyalty.change_customergroup"),
+    "loyalty.emfchange": Rights(),
+    "loyalty.emfsetting": Rights("loyalty.add_emfsetting", "loyalty.change_emfsetting"),
+    "loyalty.lot": Rights(),
+    "loyalty.org": Rights("loyalty.add_org", "loyalty.change_org"),
+    "loyalty.program": Rights("loyalty.add_program", "loyalty.change_program"),
+    "loyalty.reasoncode": Rights("loyalty.add_reasoncode", "loyalty.change_reasoncode"),
+    "loyalty.redemption": Rights(),
+    "loyalty.staffchange": Rights(),
+    "loyalty.webhook": Rights("loyalty.add_webhook", "loyalty.change_webhook"),
+    "reversals.approval": Rights(),
+    "reversals.attempt": Rights(),
+    "reversals.bulkrun": Rights("reversals.add_bulkrun"),
+    "reversals.correction": Rights(),
+    "reversals.delivery": Rights(),
+    "reversals.event": Rights(),
+    "reversals.ledgercheck": Rights(),
+    "reversals.reversal": Rights(),
+}
+# Pages of our own: the permission that opens them, and the model of the row in their address.
+PAGES: dict[str, tuple[str, str | None]] = {
+    "find": ("loyalty.view_redemption", None),
+    "org_emf": ("loyalty.view_emfsetting", "loyalty.org"),
+    "org_emf_change": ("loyalty.change_emfsetting", "loyalty.org"),
+    "auth_user_reset_second_factor": (SUPERUSER, "auth.user"),
+    "auth_user_set_password": (SUPERUSER, "auth.user"),
+    "loyalty_apiclient_issue": ("loyalty.change_apiclient", "loyalty.apiclient"),
+    "loyalty_apiclient_reinstate": ("loyalty.change_apiclient", "loyalty.apiclient"),
+    "loyalty_apiclient_revoke": ("loyalty.change_apiclient", "loyalty.apiclient"),
+    "loyalty_apiclient_revoke_secret": ("loyalty.change_apiclient", "loyalty.apiclient"),
+    "loyalty_customer_lock": ("loyalty.lock_reversals", "loyalty.customer"),
+    "loyalty_customer_status": ("loyalty.change_customer", "loyalty.customer"),
+    "loyalty_customer_unlock": ("loyalty.lock_reversals", "loyalty.customer"),
+    "loyalty_redemption_reverse": ("reversals.add_reversal", "loyalty.redemption"),
+    "reversals_bulkrun_result": ("reversals.view_bulkrun", "reversals.bulkrun"),
+    "reversals_reversal_correct": ("reversals.add_correction", "reversals.reversal"),
+}
+# Addresses that only take a POST.
+POSTS: dict[str, tuple[str, str | None]] = {
+    "loyalty_redemption_export": ("reversals.export_ledger", None),
+    "reversals_approval_decide": ("reversals.decide_approval", "reversals.approval"),
+    "reversals_attempt_export": ("reversals.export_ledger", None),
+    "reversals_bulkrun_check": ("reversals.add_bulkrun", "reversals.bulkrun"),
+    "reversals_bulkrun_run": ("reversals.add_bulkrun", "reversals.bulkrun"),
+    "reversals_correction_export": ("reversals.export_ledger", None),
+    "reversals_reversal_export": ("reversals.export_ledger", None),
+}
+# What follows the row in the address.
+MORE_ARGUMENTS: dict[str, list[Any]] = {
+    "org_emf_change": ["Reversal_window_days"],
+    "loyalty_apiclient_revoke_secret": [1],
+}
+# What every signed-in person may open, and what never shows a row.
+OPEN = {"index", "jsi18n", "password_change", "password_change_done", "search"}
+OF_SIGN_IN = {"login", "logout", "enter_code", "set_up_second_factor", "leave"}
+OF_DJANGO = {"autocomplete", "view_on_site", "app_list", None}
+SWITCH = "loyalty.change_emfsetting"
+ACTIONS: dict[str, dict[str, str]] = {
+    "loyalty.org": dict.fromkeys(["turn_on", "turn_off", "pause", "end_pause"], SWITCH),
+    "loyalty.redemption": {"reverse_in_bulk": "reversals.add_bulkrun"},
+    "reversals.delivery": {"deliver_again": "reversals.change_delivery"},
+}
+PEOPLE = [*ROLES, "superuser", "no role"]
+
+
+@pytest.fixture
+def world(db: None) -> World:
+    """A world with a row of every kind."""
+    world = make_world()
+    User.objects.create_user("vik", is_staff=True)
+    make_webhook(world.org)
+    create_api_client(org=world.org, username="till.2")
+    ReasonCode.objects.create(org=world.org, code="RETURNED", meaning="Goods came back")
+    set_emf(org=world.org, key="Reversal_window_days", value="30", ticket="T-1", reason="policy", changed_by="meera")
+    set_group(org=world.org, public_id=7, add=[world.asha.public_id])
+    record_change(world.asha, org=world.org, action="changed", made_by="meera", reason="why", before={}, after={})
+    world.reverse(redeemed(world), 3)
+    reversal = Reversal.objects.get(org=world.org)
+    correct(reversal)
+    service.start_from_redemptions(org=world.org, redemptions=[reversal.redemption], reason="why", made_by="meera")
+    LedgerCheck.objects.create(org=world.org, started_at=days_ago(1), finished_at=days_ago(1), broken_count=0)
+    return world
+
+
+def patterns(found: list[Any]) -> Iterator[URLPattern]:
+    for each in found:
+        if isinstance(each, URLPattern):
+            yield each
+        else:
+            yield from patterns(each.url_patterns)
+
+
+def person(world: World, role: str) -> tuple[Client, set[str]]:
+    """A signed-in person of the role, and their permissions."""
+    if role == "superuser":
+        client = Client()
+        client.force_login(User.objects.create_superuser("root", password="a long password"))
+        return client, set()
+    client = staff_of(world, *([] if role == "no role" else [role]), username=role)
+    return client, set(ROLES.get(role, ()))
+
+
+def may(rights: set[str], role: str, permission: str) -> bool:
+    return permission != NEVER and (role == "superuser" or permission in rights)
+
+
+def row_of(model: str, world: World) -> models.Model:
+    """A row of the world's org."""
+    kind: Any = next(each for each in site._registry if each._meta.label_lower == model)
+    if kind is Org:
+        return world.org
+    has_org = any(field.name == "org" for field in kind._meta.get_fields())
+    row = (kind._default_manager.filter(org=world.org) if has_org else kind._default_manager).first()
+    assert row is not None, f"the world has no {model}"
+    return row
+
+
+def address_of(page: str, model: str | None, world: World) -> str:
+    arguments = [row_of(model, world).pk] if model else []
+    return reverse(f"admin:{page}", args=[*arguments, *MORE_ARGUMENTS.get(page, [])])
+
+
+def name_of(model: str, kind: str) -> str:
+    return f"{model.replace('.', '_')}_{kind}"
+
+
+def test_every_address_is_known() -> None:
+    known = OPEN | OF_SIGN_IN | OF_DJANGO | set(PAGES) | set(POSTS)
+    for model in MODELS:
+        known |= {name_of(model, kind) for kind in ("changelist", "add", "change", "delete", "history")}
+    assert {pattern.name for pattern in patterns(site.urls[0])} == known
+    assert {model._meta.label_lower for model in site._registry} == set(MODELS)
+
+
+@pytest.mark.parametrize("role", PEOPLE)
+def test_each_role_opens_its_own_pages_and_no_other(world: World, role: str) -> None:
+    client, rights = person(world, role)
+    wrong: list[tuple[str, int, int]] = []
+
+    def expect(address: str, allowed: bool) -> None:
+        status = client.get(address).status_code
+        if status != (200 if allowed else 403):
+            wrong.append((address, status, 200 if allowed else 403))
+
+    for model, needed in MODELS.items():
+        app, _, name = model.partition(".")
+        views = may(rights, role, f"{app}.view_{name}")
+        row = row_of(model, world)
+        expect(reverse(f"admin:{name_of(model, 'changelist')}"), views)
+        expect(reverse(f"admin:{name_of(model, 'add')}"), may(rights, role, needed.add))
+        expect(reverse(f"admin:{name_of(model, 'change')}", args=[row.pk]), views)
+        expect(reverse(f"admin:{name_of(model, 'history')}", args=[row.pk]), views)
+        expect(reverse(f"admin:{name_of(model, 'delete')}", args=[row.pk]), False)
+    for page, (permission, model) in PAGES.items():
+        expect(address_of(page, model, world), may(rights, role, permission))
+    for page in sorted(OPEN):
+        expect(reverse(f"admin:{page}"), True)
+    assert wrong == []
+
+
+@pytest.mark.parametrize("role", PEOPLE)
+def test_each_role_posts_to_nothing_that_is_not_its_own(world: World, role: str) -> None:
+    client, rights = person(world, role)
+    for page, (permission, model) in POSTS.items():
+        address = address_of(page, model, world)
+        assert client.get(address).status_code in {403, 405}, address
+        if not may(rights, role, permission):
+            assert client.post(address).status_code == 403, address
+    for model, needed in MODELS.items():
+        if not may(rights, role, needed.change):
+            address = reverse(f"admin:{name_of(model, 'change')}", args=[row_of(model, world).pk])
+            assert client.post(address, {"reason": "because"}).status_code == 403, address
+
+
+def test_a_strangers_rows_are_not_found_whatever_the_rights(world: World) -> None:
+    """Somebody with every role, on another org."""
+    client = staff_of(make_world(), *ROLES, username="stranger")
+    for model in MODELS:
+        if model.startswith("auth."):
+            continue
+        row = row_of(model, world)
+        for kind in ("change", "history", "delete"):
+            response = client.get(reverse(f"admin:{name_of(model, kind)}", args=[row.pk]))
+            assert response.status_code in {302, 404} | ({403} if kind == "delete" else set()), (model, kind)
+        text = client.get(reverse(f"admin:{name_of(model, 'changelist')}")).content.decode()
+        assert f"/{row.pk}/change/" not in text, model
+    for page, (_, model) in (PAGES | POSTS).items():
+        if model is not None and not model.startswith("auth."):
+            address = address_of(page, model, world)
+            assert client.get(address).status_code in {404, 405}, page
+            assert client.post(address, {"step": "confirm", "decision": "approve"}).status_code == 404, page
+
+
+def test_nobody_gets_in_without_signing_in(world: World) -> None:
+    for model in MODELS:
+        for kind in ("changelist", "add"):
+            response = Client().get(reverse(f"admin:{name_of(model, kind)}"))
+            assert response.status_code == 302
+            assert response["Location"].startswith(reverse("admin:login"))
+
+
+@pytest.mark.parametrize("role", PEOPLE)
+def test_each_role_is_offered_its_own_actions(world: World, role: str, rf: Any) -> None:
+    _client, rights = person(world, role)
+    request = rf.get("/admin/")
+    request.user = User.objects.get(username="root" if role == "superuser" else role)
+    for model, admin in site._registry.items():
+        allowed = ACTIONS.get(model._meta.label_lower, {})
+        offered = set(admin.get_actions(request))
+        assert offered == {name for name, needed in allowed.items() if may(rights, role, needed)}, model
+
+
+def test_autocomplete_gives_away_nothing_of_strangers(world: World) -> None:
+    stranger = staff_of(make_world(), *ROLES, username="stranger")
+    for model, name in (
+        ("loyalty.program", "org"),
+        ("loyalty.redemption", "customer"),
+        ("reversals.reversal", "redemption"),
+    ):
+        app, _, model_name = model.partition(".")
+        asked = {"app_label": app, "model_name": model_name, "field_name": name}
+        found = stranger.get(reverse("admin:autocomplete"), asked).json()["results"]
+        assert str(row_of(f"loyalty.{name}", world).pk) not in {each["id"] for each in found}
+    asked = {"app_label": "auth", "model_name": "user", "field_name": "groups"}
+    assert stranger.get(reverse("admin:autocomplete"), asked).status_code in {403, 404}
+
+
+def test_roles_are_those_of_the_migration() -> None:
+    assert set(Group.objects.values_list("name", flat=True)) == set(ROLES)

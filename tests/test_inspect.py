@@ -128,6 +128,13 @@ def test_a_reversal_links_to_what_belongs_to_it(world: World, auditor: Client) -
     assert "Reversal</dt>" in page(auditor, correction).content.decode()
 
 
+def test_an_id_keeps_its_small_letters(world: World, auditor: Client) -> None:
+    redemption = redeemed(world, public_id="aBc")
+    text = page(auditor, redemption).content.decode()
+    assert "aBc" in text
+    assert "ABc" not in text
+
+
 def test_a_refused_attempt_shows_request_answer_and_rule(world: World, auditor: Client) -> None:
     redemption = redeemed(world, 10)
     world.reverse(redemption, 99, key="till-1:7")

@@ -29,7 +29,7 @@ class CorrectionAdmin(Exportable, PageAdmin):
 
     def page(self, request: HttpRequest, row: Correction) -> dict[str, Any]:
         return {
-            "title": f"Correction of reversal {row.reversal.public_id}",
+            "title": str(row),
             "facts": _facts(row),
             "lines": _lines(row),
             "has_more": ReversalLine.objects.filter(org_id=row.org_id, reversal_id=row.reversal_id)[SHOWN:].exists(),

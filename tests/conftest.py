@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from django.db import connection, connections
-from django.test.utils import CaptureQueriesContext, setup_databases, teardown_databases
+from django.test.utils import CaptureQueriesContext, override_settings, setup_databases, teardown_databases
 
 from tests.builders import World, make_world
 
@@ -18,6 +18,13 @@ def django_db_setup(django_test_environment: None, django_db_blocker: Any) -> It
     yield
     with django_db_blocker.unblock():
         teardown_databases(databases, verbosity=0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_passwords() -> Iterator[None]:
+    """Hashing a password costs a tenth of a second on purpose, which no test is about."""
+    with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
+        yield
 
 
 @pytest.fixture

@@ -221,9 +221,9 @@ def test_a_lock_without_end_holds_until_it_is_taken_off(world: World, operator: 
         ("lock", {"until": "2020-01-01T00:00", "reason": "x"}, "expected a time in the future"),
         ("lock", {"until": "soon", "reason": "x"}, "Enter a valid date/time."),
         ("lock", {"until": "", "reason": "  "}, "This field is required."),
-        ("unlock", {"reason": "x"}, "the customer is so already"),
+        ("unlock", {"reason": "x"}, "The customer is so already"),
         ("status", {"status": "MERGED", "reason": "x"}, "Select a valid choice."),
-        ("status", {"status": "ACTIVE", "reason": "x"}, "the customer is so already"),
+        ("status", {"status": "ACTIVE", "reason": "x"}, "The customer is so already"),
         ("status", {"status": "FRAUD", "reason": ""}, "This field is required."),
     ],
 )

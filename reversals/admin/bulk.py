@@ -24,7 +24,7 @@ from loyalty.models import Org, Redemption
 from loyalty.points import written
 from loyalty.service import NotPossible
 from reversals.admin.export import inert
-from reversals.admin.reversing import ReasonForm, in_words
+from reversals.admin.reversing import ByHandForm, in_words
 from reversals.bulk import results, service
 from reversals.bulk.files import MOST_BYTES, MOST_ROWS, FileRefused, FileRow, read_rows
 from reversals.bulk.service import Totals
@@ -211,7 +211,7 @@ def reverse_in_bulk(modeladmin: Any, request: HttpRequest, queryset: QuerySet[Re
     org = redemptions[0].org
     if not may_reverse_in_bulk(request) or not may_work_on(request.user, org.id):
         raise PermissionDenied
-    form = ReasonForm(request.POST if "confirmed" in request.POST else None, org_id=org.id)
+    form = ByHandForm(request.POST if "confirmed" in request.POST else None, org_id=org.id)
     if form.is_valid():
         try:
             run = service.start_from_redemptions(

@@ -13,15 +13,15 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, path
 from django.utils import timezone
-from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
-from loyalty.admin.base import REASON_LENGTH, OneOrg, PageAdmin
+from loyalty.admin.asking import ReasonForm, ask, done
+from loyalty.admin.base import OneOrg, PageAdmin
 from loyalty.customers import GIVEN_STATUSES, lock_reversals, set_status, unlock_reversals
 from loyalty.identifiers import masked
 from loyalty.models import Customer, CustomerIdentifier, GroupMember, Lot
 from loyalty.points import written
-from loyalty.service import NotPossible
-from reversals.admin.parts import link, moment
+from reversals.admin.parts import link, moment, page_of
 from reversals.admin.timeline import NEWEST, timeline_of
 
 LOCK = "loyalty.lock_reversals"
@@ -29,16 +29,6 @@ CHANGE = "loyalty.change_customer"
 SEE_IDENTIFIERS = "loyalty.see_identifiers"
 EXPIRIES_SHOWN = 12
 ZERO = Decimal(0)
-
-
-class ReasonForm(forms.Form):
-    """Why a customer is changed."""
-
-    reason = forms.CharField(
-        max_length=REASON_LENGTH,
-        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
-        help_text="Why; seen by staff only. It is kept for ever.",
-    )
 
 
 class LockForm(ReasonForm):
@@ -125,15 +115,13 @@ class CustomerAdmin(PageAdmin):
             raise Http404
         if not request.user.has_perm(permission) or not self.has_view_permission(request, customer):
             raise PermissionDenied
-        form = form_class(request.POST if request.method == "POST" else None, initial={"status": customer.status})
-        if form.is_valid():
-            try:
-                self.message_user(request, change(customer, form.cleaned_data, request.user.get_username()))
-                return redirect("admin:loyalty_customer_change", customer.pk)
-            except NotPossible as refusal:
-                form.add_error(None, f"Not done: {refusal}.")
-        shown = {"title": f"{button} of customer {customer}", "button": button, "form": form}
-        return self.render_page(request, "admin/loyalty/customer/change.html", customer, shown)
+        form = form_class(request.POST or None, initial={"status": customer.status})
+        said = done(form, lambda values: change(customer, values, request.user.get_username()))
+        if said is None:
+            title = f"{button} of customer {customer}"
+            return ask(request, self, form, title=title, text="", button=button, back=page_of(customer))
+        self.message_user(request, said)
+        return redirect(page_of(customer))
 
 
 def _lock(customer: Customer, values: dict[str, Any], made_by: str) -> str:

@@ -22,7 +22,7 @@ from reversals.service import Accepted
 
 NOTE_LENGTH = 400
 
-Form = TypeVar("Form", bound="ReasonForm")
+Form = TypeVar("Form", bound="ByHandForm")
 Outcome = TypeVar("Outcome")
 
 
@@ -57,7 +57,7 @@ class PointsInput(forms.CharField):
             raise forms.ValidationError(f"Expected {error}.") from error
 
 
-class ReasonForm(forms.Form):
+class ByHandForm(forms.Form):
     """Why something is done by hand: one of the reason codes that the org keeps, and a note."""
 
     reason_code = forms.ChoiceField(widget=UnfoldAdminSelectWidget)
@@ -90,7 +90,7 @@ class ReasonForm(forms.Form):
         self.data = {**self.data.dict(), "key": new_key()}  # type: ignore[attr-defined]
 
 
-class ReverseForm(ReasonForm):
+class ReverseForm(ByHandForm):
     """How many points to give back, and why."""
 
     points = PointsInput(help_text="All that is left is filled in; at most 3 decimals.")
@@ -107,7 +107,7 @@ class ReverseForm(ReasonForm):
         )
 
 
-class CorrectForm(ReasonForm):
+class CorrectForm(ByHandForm):
     """Why a reversal was wrong."""
 
     def wanted(self, reversal: Reversal, *, made_by: str) -> WantedCorrection:
@@ -125,7 +125,7 @@ def form_of(request: HttpRequest, form: type[Form], *, org_id: int, initial: dic
     return form(request.POST if "step" in request.POST else None, org_id=org_id, initial=initial)
 
 
-def take_step(request: HttpRequest, form: ReasonForm, steps: Mapping[str, Callable[[], Outcome]]) -> Outcome | None:
+def take_step(request: HttpRequest, form: ByHandForm, steps: Mapping[str, Callable[[], Outcome]]) -> Outcome | None:
     """Takes the step of `steps` that was asked for. None, or a refusal: the form is to be shown again."""
     step = request.POST.get("step", "")
     if step not in steps or not form.is_valid():

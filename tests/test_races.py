@@ -168,7 +168,8 @@ def test_corrections_reversals_and_redemptions_of_members_do_not_deadlock() -> N
     calls += [lambda r=r: world.reverse(r, 1, key=f"after-{r.id}") for r in redemptions]
     calls += [lambda m=m: world.redeem(m, 2) for m in members]
     answers = at_once(calls)
-    assert Counter(answer.attempt.code for answer in answers[: len(reversals)]) == {None: len(reversals)}
+    # A redemption that is first may have spent what a correction would take; nothing waited in vain.
+    assert {answer.attempt.code for answer in answers[: len(reversals)]} <= {None, 817}
     assert codes(answers[len(reversals) :]) == {(200, 0): len(redemptions) + len(members)}
     assert_ledger_holds(world)
 

@@ -172,6 +172,9 @@ AXES_DISABLE_ACCESS_LOG = True
 AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False
 
+# After signing in at the sign-in page itself: django-unfold's form does not hand on Django's own answer.
+LOGIN_REDIRECT_URL = "admin:index"
+
 # A till's screen left alone is soon nobody's, and a working day is the longest that one sign-in is good for.
 STAFF_IDLE_LIMIT = timedelta(minutes=30)
 STAFF_SESSION_LIMIT = timedelta(hours=12)
@@ -212,6 +215,9 @@ UNFOLD = {
     "SITE_URL": None,
     "SHOW_VIEW_ON_SITE": False,
     "SHOW_BACK_BUTTON": True,
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("backoffice/favicon.svg")},
+    ],
     "STYLES": [lambda request: static("backoffice/style.css")],
     "LOGIN": {"form": "loyalty.signin.forms.SignInForm"},
     "DASHBOARD_CALLBACK": "reversals.admin.home.dashboard",

@@ -1,23 +1,44 @@
 """The back office's main journeys in a real browser, with its pages checked at two widths, in light and in dark."""
 
+import csv
+import io
 import os
 import shutil
-from collections.abc import Iterator
+from base64 import b32decode
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.contrib.staticfiles.handlers import StaticFilesHandler
+from django.db import connection
+from django.test import Client
 from django.test.testcases import LiveServerThread
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from django_otp.oath import totp
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Locator, Page, expect, sync_playwright
 
+from loyalty.models import Org, Program, ReasonCode
 from reversals.bulk import service as bulk_service
-from reversals.models import Reversal
-from tests.builders import World, make_world, redeemed, set_value, staff_of
+from reversals.models import Correction, Reversal
+from tests.builders import ON, World, make_customer, make_lot, make_world, redeem, redeemed, set_value, staff_of
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 GRAVE = {"serious", "critical"}
+MOST_TABS = 80
+
+CHANGE_COLOURS = """dark => {
+  document.documentElement.classList.toggle("dark", dark);
+  document.getAnimations().forEach(each => each.finish());
+}"""
+FOCUS_IS_SEEN = """() => {
+  const focused = document.activeElement;
+  return [focused, focused.parentElement]
+    .map(each => getComputedStyle(each))
+    .some(style => style.outlineStyle !== "none" || style.boxShadow !== "none");
+}"""
+
+DeskFor = Callable[..., "Desk"]
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None and os.environ.get("BROWSER_TESTS") != "required",
@@ -60,51 +81,94 @@ def world(address: str) -> World:
 
 
 class Desk:
-    """One person at a browser of their own."""
+    """One person at a browser of their own, signed in where they have a session."""
 
-    def __init__(self, browser: Browser, address: str, world: World, *roles: str) -> None:
-        self.username = f"{roles[0].split()[0].lower()}.{world.org.id}"
-        client = staff_of(world, *roles, username=self.username)
-        context = browser.new_context(base_url=address, viewport={"width": 1280, "height": 900})
-        context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": address}])
+    def __init__(self, browser: Browser, address: str, client: Client | None = None) -> None:
+        self.address = address
         self.problems: list[str] = []
-        self.page: Page = context.new_page()
+        self.context = browser.new_context(base_url=address, viewport={"width": 1280, "height": 900})
+        if client is not None:
+            cookie = {"name": "sessionid", "value": client.cookies["sessionid"].value, "url": address}
+            self.context.add_cookies([cookie])  # type: ignore[list-item]
+        self.page: Page = self.context.new_page()
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.on("requestfailed", lambda request: self.problems.append(request.url))
-        self.page.on("request", lambda request: self._must_stay(request.url, address))
+        self.page.on("request", lambda request: self._must_stay(request.url))
+        self.page.on("console", self._must_not_complain)
+        self.page.on("dialog", self._must_not_open)
 
-    def _must_stay(self, url: str, address: str) -> None:
-        if not url.startswith((address, "data:", "blob:")):
+    def _must_stay(self, url: str) -> None:
+        if not url.startswith((self.address, "data:", "blob:")):
             self.problems.append(f"asked another host: {url}")
+
+    def _must_not_complain(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.problems.append(f"{message.text} at {self.page.url}")
+
+    def _must_not_open(self, dialog: Dialog) -> None:
+        self.problems.append(f"a dialog said {dialog.message}")
+        dialog.dismiss()
 
     def open(self, path: str) -> Page:
         self.page.goto(path)
         return self.page
 
     def check(self) -> None:
-        """The page as it stands: no script failed, nothing left the house, readable at every width and colour."""
-        for width in (1280, 390):
+        """The page as it stands is as it should be, and everybody can read it."""
+        self.check_layout()
+        # What axe finds does not depend on the database, and it takes most of the time.
+        if connection.vendor == "sqlite":
             for scheme in ("light", "dark"):
-                self.page.set_viewport_size({"width": width, "height": 900})
-                # The page looks at the scheme of the system only while it loads, and a page that was posted cannot be
-                # loaded again.
-                self.page.evaluate("dark => document.documentElement.classList.toggle('dark', dark)", scheme == "dark")
-                self._check_layout(f"{self.page.url} at {width} in {scheme}")
-        self.page.set_viewport_size({"width": 1280, "height": 900})
+                self._check_access(scheme)
+
+    def check_layout(self) -> None:
+        """The page as it stands fits at both widths; no script has failed so far, and nothing has left the house."""
+        for width in (390, 1280):
+            self.page.set_viewport_size({"width": width, "height": 900})
+            overflows = self.page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
+            assert not overflows, f"{self.page.url} overflows at {width}"
         assert self.problems == []
 
-    def _check_layout(self, where: str) -> None:
-        # Colours fade over: a contrast measured meanwhile is of neither scheme.
-        self.page.wait_for_timeout(250)
-        assert not self.page.evaluate("document.documentElement.scrollWidth > window.innerWidth"), f"{where} overflows"
+    def _check_access(self, scheme: str) -> None:
+        # The page looks at the scheme of the system only while it loads, and a page that was posted cannot be loaded
+        # again. Colours fade over: a contrast measured meanwhile is of neither scheme.
+        self.page.evaluate(CHANGE_COLOURS, scheme == "dark")
         found: Any = Axe().run(self.page).response["violations"]
         grave = [(each["id"], [node["html"] for node in each["nodes"]]) for each in found if each["impact"] in GRAVE]
-        assert grave == [], where
+        assert grave == [], f"{self.page.url} in {scheme}"
+
+    def tab_to(self, target: Locator) -> None:
+        """Presses Tab until the target has the focus, which is seen wherever it is."""
+        for _ in range(MOST_TABS):
+            self.page.keyboard.press("Tab")
+            assert self.page.evaluate(FOCUS_IS_SEEN), self.page.evaluate("document.activeElement.outerHTML")
+            if target.evaluate("each => each === document.activeElement"):
+                return
+        raise AssertionError(f"{MOST_TABS} tabs do not lead to {target}")
 
 
-def test_points_are_given_back_with_a_preview(browser: Browser, address: str, world: World) -> None:
+@pytest.fixture
+def desk_for(browser: Browser, address: str, world: World) -> Iterator[Callable[..., Desk]]:
+    """A desk for a person with these roles in the world's org; their username begins with the first role's word."""
+    desks = []
+
+    def desk(*roles: str) -> Desk:
+        client = staff_of(world, *roles, username=username_of(world, roles[0])) if roles else None
+        desks.append(Desk(browser, address, client))
+        return desks[-1]
+
+    yield desk
+    for each in desks:
+        each.context.close()
+
+
+def username_of(world: World, role: str) -> str:
+    return f"{role.split()[0].lower()}.{world.org.id}"
+
+
+def test_points_are_given_back_with_a_preview(desk_for: DeskFor, world: World) -> None:
     redemption = redeemed(world, "7.5")
-    desk = Desk(browser, address, world, "Reversal operator")
+    desk = desk_for("Reversal operator")
     page = desk.open(f"/admin/loyalty/redemption/{redemption.pk}/change/")
     desk.check()
     page.get_by_role("link", name="Reverse points").click()
@@ -117,7 +181,7 @@ def test_points_are_given_back_with_a_preview(browser: Browser, address: str, wo
     desk.check()
     page.get_by_role("button", name="Give the points back").dblclick()
     expect(page.get_by_text("gave back 2.5 points, 0 of them to expired lots.")).to_be_visible()
-    assert Reversal.objects.get(org=world.org).made_by == desk.username
+    assert Reversal.objects.get(org=world.org).made_by == username_of(world, "Reversal operator")
 
 
 NOTE_PROGRESS = """
@@ -129,11 +193,11 @@ NOTE_PROGRESS = """
 
 
 def test_a_file_is_uploaded_checked_and_reversed(
-    browser: Browser, address: str, world: World, monkeypatch: pytest.MonkeyPatch
+    desk_for: DeskFor, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bulk_service, "STEP_SECONDS", 0)
     lines = ["redemption_id,points,reason", *(f"{redeemed(world, 3).public_id},2," for _ in range(5)), "nobody,1,x"]
-    desk = Desk(browser, address, world, "Reversal operator")
+    desk = desk_for("Reversal operator")
     page = desk.open("/admin/reversals/bulkrun/add/")
     desk.check()
     page.locator("input[type=file]").set_input_files(
@@ -155,14 +219,16 @@ def test_a_file_is_uploaded_checked_and_reversed(
     with page.expect_download() as download:
         page.get_by_role("link", name="Download as CSV").click()
     assert download.value.path().read_text().count(",reversed,") == 5
-    assert Reversal.objects.filter(org=world.org, made_by=desk.username, points=2).count() == 5
+    assert (
+        Reversal.objects.filter(org=world.org, made_by=username_of(world, "Reversal operator"), points=2).count() == 5
+    )
     page.get_by_role("link", name="Not possible (1)").click()
     expect(page.get_by_role("cell", name="nobody")).to_be_visible()
 
 
-def test_a_bulk_run_that_is_stopped_says_why_and_goes_on(browser: Browser, address: str, world: World) -> None:
+def test_a_bulk_run_that_is_stopped_says_why_and_goes_on(desk_for: DeskFor, world: World) -> None:
     redemptions = [redeemed(world, 3) for _ in range(2)]
-    desk = Desk(browser, address, world, "Reversal operator")
+    desk = desk_for("Reversal operator")
     page = desk.open(f"/admin/loyalty/redemption/?org={world.org.id}")
     for box in page.get_by_role("checkbox", name="Select record").all():
         box.check()
@@ -182,3 +248,241 @@ def test_a_bulk_run_that_is_stopped_says_why_and_goes_on(browser: Browser, addre
     page.get_by_role("button", name="Go on").click()
     expect(page.get_by_text("Reversed (2)")).to_be_visible()
     assert Reversal.objects.filter(org=world.org).count() == len(redemptions)
+
+
+def test_the_switch_is_turned_off_with_ticket_and_reason(desk_for: DeskFor, world: World) -> None:
+    desk = desk_for("Back-end team")
+    page = desk.open(f"/admin/loyalty/org/{world.org.id}/emf/")
+    desk.check()
+    page.get_by_role("link", name=f"Set {ON} to no").click()
+    desk.check()
+    page.get_by_label("Ticket").fill("OPS-9")
+    page.get_by_label("Reason").fill("Asked by the brand.")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text(f"{ON} is now no for the org.")).to_be_visible()
+    newest = page.get_by_role("listitem").filter(has_text="yes → no")
+    expect(newest).to_contain_text(f"by {username_of(world, 'Back-end team')}, ticket OPS-9")
+    expect(newest).to_contain_text("Asked by the brand.")
+    desk.check()
+    assert world.reverse(redeemed(world)).json()["errors"][0]["code"] == 818
+
+
+def test_the_box_finds_a_customer_by_mobile_and_a_redemption_by_id(desk_for: DeskFor, world: World) -> None:
+    ravi = make_customer(world.org, identifiers={"MOBILE": "+91 98765 43210"})
+    redemption = redeemed(world)
+    desk = desk_for("Reversal operator")
+    page = desk.open("/admin/")
+    desk.check()
+    find_in(page, "98765 43210")
+    expect(page.get_by_role("heading", level=1)).to_contain_text(str(ravi.public_id))
+    desk.check()
+    find_in(page, redemption.public_id)
+    expect(page.get_by_role("link", name="Reverse points")).to_be_visible()
+    find_in(page, "nobody's")
+    expect(page.get_by_text("Nothing found for “nobody's”.")).to_be_visible()
+    desk.check()
+
+
+def find_in(page: Page, name: str) -> None:
+    page.get_by_role("searchbox", name="Find by").fill(name)
+    page.keyboard.press("Enter")
+
+
+def test_what_one_person_asks_for_another_approves(desk_for: DeskFor, world: World) -> None:
+    set_value(world.org, "Reversal_approval_points", "5")
+    redemption = redeemed(world, "7.5")
+    operator, approver = desk_for("Reversal operator"), desk_for("Approver")
+
+    page = operator.open(f"/admin/loyalty/redemption/{redemption.pk}/reverse/")
+    page.get_by_label("Note").fill("receipt 17")
+    page.get_by_role("button", name="Preview").click()
+    page.get_by_role("button", name="Ask for approval").click()
+    expect(page.get_by_text("The request for 7.5 points waits for another person's approval")).to_be_visible()
+    assert not Reversal.objects.filter(org=world.org).exists()
+    approve_newest(approver, "Approved: the reversal of 7.5 points is made.")
+
+    reversal = Reversal.objects.get(org=world.org)
+    page = operator.open(f"/admin/reversals/reversal/{reversal.pk}/change/")
+    operator.check()
+    page.get_by_role("link", name="Correct this reversal").click()
+    page.get_by_label("Note").fill("the wrong customer")
+    page.get_by_role("button", name="Preview").click()
+    operator.check()
+    page.get_by_role("button", name="Ask for approval").click()
+    assert not Correction.objects.filter(org=world.org).exists()
+    approve_newest(approver, "Approved: the correction of 7.5 points is made.")
+    correction = Correction.objects.get(org=world.org)
+    assert (correction.reversal, correction.approved_by) == (reversal, username_of(world, "Approver"))
+
+
+def approve_newest(approver: Desk, said: str) -> None:
+    page = approver.open("/admin/reversals/approval/")
+    approver.check()
+    page.locator("#result_list a").first.click()
+    approver.check()
+    page.get_by_label("Comment").fill("seen the receipt")
+    page.get_by_role("button", name="Approve").click()
+    expect(page.get_by_text(said)).to_be_visible()
+
+
+def test_an_auditor_downloads_the_list_as_csv(desk_for: DeskFor, world: World) -> None:
+    redemption = redeemed(world)
+    world.reverse(redemption, "2.5")
+    desk = desk_for("Auditor")
+    page = desk.open("/admin/reversals/reversal/")
+    desk.check()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export CSV").click()
+    rows = list(csv.DictReader(io.StringIO(download.value.path().read_text("utf-8-sig"))))
+    assert [(row["redemption_id"], row["points"], row["made_by"]) for row in rows] == [
+        (redemption.public_id, "2.5", "till.1")
+    ]
+
+
+def test_the_secret_of_a_new_api_client_is_shown_once(desk_for: DeskFor, world: World) -> None:
+    desk = desk_for("Back-end team")
+    page = desk.open("/admin/loyalty/apiclient/")
+    desk.check()
+    page.get_by_role("link", name="Add").click()
+    desk.check()
+    page.get_by_label("Username").fill("till.9")
+    page.get_by_label("Reason").fill("a new shop")
+    page.get_by_role("button", name="Add the client").click()
+    secret = page.locator("#secret").inner_text()
+    desk.check()
+    assert world.ask({}, user="till.9", password=secret).status_code == 400
+    page.get_by_role("link", name="I have taken it").click()
+    expect(page.get_by_role("heading", name="Live secrets")).to_be_visible()
+    assert secret not in page.content()
+    desk.check()
+
+
+def test_the_keyboard_alone_is_enough(desk_for: DeskFor, world: World) -> None:
+    redemption = redeemed(world, "7.5")
+    desk = desk_for("Reversal operator")
+    page = desk.open("/admin/")
+    desk.tab_to(page.get_by_role("searchbox", name="Find by"))
+    page.keyboard.type(redemption.public_id)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/change/")
+    press_enter_on(desk, page.get_by_role("link", name="Reverse points"))
+    desk.tab_to(page.get_by_label("Note"))
+    page.keyboard.type("receipt 17")
+    press_enter_on(desk, page.get_by_role("button", name="Preview"))
+    press_enter_on(desk, page.get_by_role("button", name="Give the points back"))
+    expect(page.get_by_text("gave back 7.5 points")).to_be_visible()
+    assert Reversal.objects.get(org=world.org).points == redemption.points
+
+
+def press_enter_on(desk: Desk, target: Locator) -> None:
+    expect(target).to_be_visible()
+    desk.tab_to(target)
+    desk.page.keyboard.press("Enter")
+
+
+def test_staff_sign_in_with_a_second_factor(desk_for: DeskFor, world: World, settings: Any) -> None:
+    settings.STAFF_SECOND_FACTOR = True
+    staff_of(world, "Support", username=f"meera.{world.org.id}")
+    desk = desk_for()
+    page = desk.open("/admin/login/")
+    desk.check()
+    give_password(page, f"meera.{world.org.id}")
+    key = b32decode(page.locator("#key").inner_text().replace(" ", ""))
+    desk.check()
+    page.get_by_label("Code").fill(f"{totp(key):06d}")
+    page.get_by_role("button", name="Confirm the code").click()
+    expect(page.get_by_role("list", name="Recovery codes").get_by_role("listitem")).to_have_count(10)
+    desk.check()
+    page.get_by_role("link", name="I have kept them").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Home")
+
+    desk.context.clear_cookies()
+    desk.open("/admin/find/")
+    give_password(page, f"meera.{world.org.id}")
+    desk.check()
+    page.get_by_label("Code").fill("000000")
+    page.get_by_role("button", name="Continue").click()
+    expect(page.get_by_text("This code is not right.")).to_be_visible()
+
+
+def give_password(page: Page, username: str) -> None:
+    page.get_by_label("Username").fill(username)
+    page.get_by_label("Password").fill("a long password")
+    page.get_by_role("button", name="Log in").click()
+
+
+# Closes an attribute, a tag or a string; and Alpine.js runs what stands in attributes of its own.
+PAYLOAD = "'\\\"><img class=hurt src=x onerror=alert(1)><b class=hurt x-init=alert(2)>{{7*7}}"
+
+
+def test_what_customers_and_staff_write_is_never_run(desk_for: DeskFor, world: World) -> None:
+    Org.objects.filter(id=world.org.id).update(name=PAYLOAD)
+    Program.objects.filter(id=world.program.id).update(name=PAYLOAD)
+    ravi = make_customer(world.org, identifiers={"EXTERNAL_ID": PAYLOAD, "CARD_NUMBER": f"2{PAYLOAD}"})
+    make_lot(ravi, 10, program=world.program)
+    redemption = redeem(ravi, 10, program=world.program, external_reference_number=PAYLOAD)
+    ReasonCode.objects.create(org=world.org, code="X", meaning=PAYLOAD)
+    desk = desk_for("Reversal operator", "Back-end team", "Auditor", "Approver")
+
+    page = desk.open(f"/admin/loyalty/redemption/{redemption.pk}/reverse/")
+    page.get_by_label("Reason code").select_option("X")
+    page.get_by_label("Note").fill(PAYLOAD)
+    page.get_by_label("Points").fill(PAYLOAD[:20])
+    page.get_by_role("button", name="Preview").click()
+    check_unhurt(desk)
+    page.get_by_label("Points").fill("2")
+    page.get_by_role("button", name="Preview").click()
+    check_unhurt(desk)
+    page.get_by_role("button", name="Give the points back").click()
+    check_unhurt(desk)
+
+    desk.open("/admin/reversals/bulkrun/add/")
+    page.locator("input[type=file]").set_input_files(
+        {"name": f"{PAYLOAD}.csv", "mimeType": "text/csv", "buffer": written_file(PAYLOAD, PAYLOAD, PAYLOAD)}
+    )
+    page.get_by_role("button", name="Upload and check").click()
+    expect(page.get_by_text("1 of 1 done")).to_be_visible()
+    check_unhurt(desk)
+
+    desk.open(f"/admin/loyalty/org/{world.org.id}/emf/{ON}/?value=no")
+    page.get_by_label("Ticket").fill(PAYLOAD)
+    page.get_by_label("Reason").fill(PAYLOAD)
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text(f"{ON} is now no for the org.")).to_be_visible()
+    check_unhurt(desk)
+    world.ask({"redemptionId": PAYLOAD, "externalReferenceNumber": PAYLOAD}, key="key")
+
+    reversal = Reversal.objects.get(org=world.org)
+    for path in (
+        "",
+        f"loyalty/customer/{ravi.pk}/change/",
+        f"loyalty/customer/{ravi.pk}/lock/",
+        "loyalty/customer/",
+        "loyalty/redemption/",
+        "loyalty/org/",
+        "loyalty/emfchange/",
+        "loyalty/reasoncode/",
+        "reversals/attempt/",
+        "reversals/bulkrun/",
+        f"reversals/reversal/{reversal.pk}/change/",
+        f"reversals/reversal/{reversal.pk}/correct/",
+    ):
+        desk.open(f"/admin/{path}")
+        check_unhurt(desk)
+    find_in(page, f"{PAYLOAD}?")
+    check_unhurt(desk)
+    find_in(page, PAYLOAD)
+    expect(page.get_by_role("heading", name="Found")).to_be_visible()
+    check_unhurt(desk)
+
+
+def written_file(*row: str) -> bytes:
+    text = io.StringIO()
+    csv.writer(text).writerows([("redemption_id", "points", "reason"), row])
+    return text.getvalue().encode()
+
+
+def check_unhurt(desk: Desk) -> None:
+    expect(desk.page.get_by_role("heading", level=1)).to_be_visible()
+    assert desk.page.locator(".hurt").count() == 0
+    desk.check_layout()

@@ -77,9 +77,7 @@ class EmfSettingAdmin(Undeletable, BackOfficeAdmin):
     @admin.display(description="org, with all its settings")
     def org_page(self, setting: EmfSetting) -> str:
         address = reverse("admin:org_emf", args=[setting.org_id])
-        return format_html(
-            '<a class="text-primary-700 underline dark:text-primary-400" href="{}">{}</a>', address, setting.org
-        )
+        return format_html('<a class="text-link" href="{}">{}</a>', address, setting.org)
 
     @admin.display(description="what it does")
     def meaning(self, setting: EmfSetting) -> str:

@@ -73,7 +73,7 @@ class OrgAdmin(ReasonedAdmin):
     def emf_settings(self, org: Org) -> str:
         address = reverse("admin:org_emf", args=[org.pk])
         return format_html(
-            '<a class="text-primary-700 underline dark:text-primary-400" href="{}">Settings of {}</a>',
+            '<a class="text-link" href="{}">Settings of {}</a>',
             address,
             org.name,
         )

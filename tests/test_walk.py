@@ -268,3 +268,44 @@ def test_autocomplete_gives_away_nothing_of_strangers(world: World) -> None:
 
 def test_roles_are_those_of_the_migration() -> None:
     assert set(Group.objects.values_list("name", flat=True)) == set(ROLES)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"q": "\0"},
+        {"q": "9" * 30},
+        {"q": "٣"},
+        {"q": "' OR 1=1 --"},
+        {"p": "9" * 30},
+        {"p": "-1"},
+        {"o": "1.-99"},
+        {"org": "\0"},
+        {"org": "9" * 30},
+        {"unknown": "1"},
+        {"id__exact": "9" * 30},
+        {"org__id__exact": "\0"},
+        {"_to_field": "id"},
+        {"_popup": "1"},
+        {"e": "1"},
+        {"all": ""},
+    ],
+)
+def test_no_odd_question_to_a_list_is_an_error(world: World, odd: dict[str, str]) -> None:
+    client, _ = person(world, "superuser")
+    for address in [*(reverse(f"admin:{name_of(model, 'changelist')}") for model in MODELS), reverse("admin:find")]:
+        assert client.get(address, odd).status_code in {200, 302, 400}, address
+
+
+@pytest.mark.parametrize("odd", ["0", "x", "-1", "9" * 30, "%00", "1%2F1", "..%2F..", "1'"])
+def test_no_odd_row_is_an_error(world: World, odd: str) -> None:
+    client, _ = person(world, "superuser")
+    for model in MODELS:
+        for kind in ("change", "history", "delete"):
+            address = reverse(f"admin:{name_of(model, kind)}", args=["ODD"]).replace("ODD", odd)
+            assert client.get(address).status_code in {301, 302, 403, 404}, address
+    for page, (_, model) in (PAGES | POSTS).items():
+        if model is not None:
+            address = address_of(page, model, world).replace(f"/{row_of(model, world).pk}/", f"/{odd}/")
+            assert client.get(address).status_code in {301, 302, 400, 403, 404, 405}, address
+            assert client.post(address, {"reason": "\0"}).status_code in {301, 302, 400, 403, 404, 405}, address

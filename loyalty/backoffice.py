@@ -1,12 +1,16 @@
 """The back office's site: the pages beside the lists, and the org that a person works on."""
 
+import logging
 from collections.abc import Callable
-from functools import update_wrapper
+from functools import update_wrapper, wraps
 from typing import Any
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import render
+from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
+from django.utils.decorators import method_decorator
 from unfold.sites import UnfoldAdminSite
 
 from loyalty.access import orgs_of
@@ -14,7 +18,27 @@ from loyalty.changes import record_change
 from loyalty.models import Org
 from loyalty.signin import second_factor, sessions, views
 
+logger = logging.getLogger(__name__)
+
 Page = Callable[..., HttpResponseBase]
+
+
+def through_outages(page: Page) -> Page:
+    """The page on a connection that is alive, and in an outage of the database a page that says so, with 503."""
+
+    @wraps(page)
+    def answered(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if connection.connection is not None and not connection.in_atomic_block and not connection.is_usable():
+            connection.close()  # it was kept from before a restart of the database
+        try:
+            response = page(request, *args, **kwargs)
+            # What a template asks of the database, it asks here.
+            return response.render() if isinstance(response, TemplateResponse) else response
+        except (OperationalError, InterfaceError):
+            logger.warning("a page of the back office met an outage", exc_info=True)
+            return render(request, "admin/outage.html", status=503)
+
+    return answered
 
 
 class BackOffice(UnfoldAdminSite):
@@ -49,7 +73,7 @@ class BackOffice(UnfoldAdminSite):
             sessions.end_if_over(request)
             return page(request, *args, **kwargs)
 
-        return update_wrapper(within_limits, page)
+        return update_wrapper(through_outages(within_limits), page)
 
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         person: Any = request.user
@@ -67,6 +91,7 @@ class BackOffice(UnfoldAdminSite):
                 )
         return response
 
+    @method_decorator(through_outages)
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         sessions.end_if_over(request)
         if request.method == "GET" and views.awaits_second_factor(request):

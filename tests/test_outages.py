@@ -17,7 +17,7 @@ from django.http import HttpResponse
 from loyalty.models import Customer
 from reversals.models import LedgerCheck, Reversal
 from reversals.verification import broken_laws
-from tests.builders import World, make_world, redeemed
+from tests.builders import World, make_world, redeemed, staff_of
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -256,3 +256,31 @@ def test_a_ledger_that_is_only_read_is_verified_and_it_is_said_that_no_check_was
     assert output.getvalue().endswith(": all hold\n")
     assert errors.getvalue().startswith("That this check was made could not be kept for the back office: ")
     assert not LedgerCheck.objects.filter(org=world.org).exists()
+
+
+def test_a_page_of_the_back_office_says_that_the_database_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world()
+    staff = staff_of(world, "Support", username=f"support.{world.org.id}")
+    connection.close()
+    with monkeypatch.context() as away:
+        if connection.vendor == "postgresql":
+            away.setitem(connection.settings_dict, "HOST", "127.0.0.1")
+            away.setitem(connection.settings_dict, "PORT", "1")
+        else:
+            away.setitem(connection.settings_dict, "NAME", "/nowhere/test.sqlite3")
+        response = staff.get("/admin/loyalty/redemption/")
+        connection.close()
+    assert response.status_code == 503
+    assert "The database is not available" in response.content.decode()
+    assert staff.get("/admin/loyalty/redemption/").status_code == 200
+
+
+def test_a_page_of_the_back_office_does_not_notice_a_restart_between_two(on_postgresql: None) -> None:
+    world = make_world()
+    staff = staff_of(world, "Support", username=f"support.{world.org.id}")
+    with psycopg.connect(**_parameters(), autocommit=True) as other:
+        other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+            " AND backend_type = 'client backend'"
+        )
+    assert staff.get("/admin/loyalty/redemption/").status_code == 200

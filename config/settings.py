@@ -219,6 +219,7 @@ UNFOLD = {
         {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("backoffice/favicon.svg")},
     ],
     "STYLES": [lambda request: static("backoffice/style.css")],
+    "SCRIPTS": [lambda request: static("backoffice/access.js")],
     "LOGIN": {"form": "loyalty.signin.forms.SignInForm"},
     "DASHBOARD_CALLBACK": "reversals.admin.home.dashboard",
     # Lighter than unfold's own: as small text on the dark ground that one has too little contrast.

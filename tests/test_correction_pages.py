@@ -72,7 +72,7 @@ def test_the_page_links_reversal_and_request_and_shows_each_lot(world: World, au
     assert reverse("admin:reversals_approval_change", args=[correction.approval_id]) in text
     lot = correction.reversal.lines.get().draw.lot
     assert response.context["lines"]["rows"] == [[1, lot.lot_ref, "3"]]
-    assert f"correction of {correction.reversal.public_id}" in text
+    assert f"Correction of reversal {correction.reversal.public_id}" in text
 
 
 def test_the_page_shows_the_lot_of_points_that_were_reissued(db: None) -> None:

@@ -1,6 +1,6 @@
 """What the back office's lists and forms have in common: own orgs only, no count of whole tables, changes on record."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -21,6 +21,7 @@ from loyalty.access import orgs_of
 from loyalty.backoffice import org_in_hand
 from loyalty.changes import record_change
 from loyalty.models import Org, StaffChange
+from loyalty.points import written
 
 REASON_LENGTH = 500
 FOUND_AT_MOST = 50
@@ -52,7 +53,35 @@ class ReadOnlyInline(ReadOnly, TabularInline):
     extra = 0
 
 
-class BackOfficeAdmin(ModelAdmin):
+def points_column(name: str) -> Callable[[Any], str]:
+    """A list's column of points, without needless zeros."""
+
+    @admin.display(description=name.replace("_", " "))
+    def column(row: Any) -> str:
+        return written(getattr(row, name))
+
+    return column
+
+
+class Recorded:
+    """Rows whose history is the record of what people changed of them."""
+
+    def history_view(
+        self: Any, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """What people changed of the row, newest first."""
+        row = self.get_object(request, unquote(object_id))
+        if row is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        if not self.has_view_or_change_permission(request, row):
+            raise PermissionDenied
+        changes = StaffChange.objects.filter(subject=self.opts.label_lower, subject_id=str(row.pk))
+        context = self.admin_site.each_context(request) | {"opts": self.opts, "original": row}
+        context |= {"title": f"History of {row}", "changes": changes.order_by("-made_at")[: self.list_per_page]}
+        return TemplateResponse(request, "admin/history.html", context)
+
+
+class BackOfficeAdmin(Recorded, ModelAdmin):
     """Rows of the orgs that the person may work on. Any other org's row is not found."""
 
     list_per_page = 50
@@ -81,20 +110,6 @@ class BackOfficeAdmin(ModelAdmin):
             return super().changelist_view(request, extra_context)
         except (OverflowError, DataError):  # an address asks for a number that no column holds
             return redirect(f"{request.path}?{ERROR_FLAG}=1")
-
-    def history_view(
-        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        """What people changed of the row, from the record of their changes."""
-        row = self.get_object(request, unquote(object_id))
-        if row is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
-        if not self.has_view_or_change_permission(request, row):
-            raise PermissionDenied
-        changes = StaffChange.objects.filter(subject=self.opts.label_lower, subject_id=str(row.pk))
-        context = self.admin_site.each_context(request) | {"opts": self.opts, "original": row}
-        context |= {"title": f"History of {row}", "changes": changes.order_by("-made_at")[: self.list_per_page]}
-        return TemplateResponse(request, "admin/history.html", context)
 
 
 class OneOrg(admin.SimpleListFilter):
@@ -129,6 +144,7 @@ class LedgerAdmin(ReadOnly, BackOfficeAdmin):
     """Rows of the ledger, one org's at a time, newest first."""
 
     list_filter: Any = [OneOrg]
+    sortable_by = ()  # no other order is that of an index
 
 
 class ExactSearch:

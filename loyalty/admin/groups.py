@@ -5,7 +5,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html_join
 
-from loyalty.admin.base import ExactSearch, LedgerAdmin, OneOrg, ReasonedAdmin
+from loyalty.admin.base import ExactSearch, LedgerAdmin, OneOrg, ReasonedAdmin, points_column
 from loyalty.models import Customer, CustomerGroup, GroupMember, Lot
 
 MEMBERS_SHOWN = 50
@@ -36,11 +36,18 @@ class CustomerGroupAdmin(ExactSearch, ReasonedAdmin):
 
 @admin.register(Lot)
 class LotAdmin(ExactSearch, LedgerAdmin):
-    list_display = ["lot_ref", "customer", "program", "points_awarded", "points_remaining", "awarded_at", "expires_at"]
+    list_display = [
+        "lot_ref",
+        "customer",
+        "program",
+        points_column("points_awarded"),
+        points_column("points_remaining"),
+        "awarded_at",
+        "expires_at",
+    ]
     list_select_related = ["customer", "program"]
     search_fields = ["=lot_ref"]
     search_help_text = "A lot's name, whole. The lots of a customer are on the customer's page."
-    sortable_by = ()
 
 
 def _page_of(customer: Customer) -> str:

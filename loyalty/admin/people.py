@@ -29,7 +29,7 @@ from unfold.paginator import InfinitePaginator
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from loyalty.admin.asking import ReasonForm, ask, done
-from loyalty.admin.base import OneOrg, PageAdmin, ReadOnly, ReasonedForm, Undeletable
+from loyalty.admin.base import OneOrg, PageAdmin, ReadOnly, ReasonedForm, Recorded, Undeletable
 from loyalty.changes import record_change
 from loyalty.models import OrgAccess, StaffChange
 from loyalty.selectors import lock_person
@@ -99,7 +99,7 @@ class OrgAccessInline(SuperusersOnly, TabularInline):
 
 
 @admin.register(User)
-class PersonAdmin(SuperusersOnly, Undeletable, ModelAdmin):
+class PersonAdmin(Recorded, SuperusersOnly, Undeletable, ModelAdmin):
     """The username names the person in the record for ever, so it stays; who leaves is made inactive."""
 
     list_display = ["username", "full_name", "roles", "is_active", "is_superuser", "has_second_factor", "last_login"]
@@ -155,7 +155,7 @@ class PersonAdmin(SuperusersOnly, Undeletable, ModelAdmin):
 
     @method_decorator(sensitive_post_parameters())
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        return super().add_view(request, form_url, extra_context)
+        return super().add_view(request, form_url, {"title": "Add a person"} | (extra_context or {}))
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
         form.before = _kept(lock_person(obj.pk)) if change else {}
@@ -222,10 +222,11 @@ class PersonAdmin(SuperusersOnly, Undeletable, ModelAdmin):
 
 
 @admin.register(Group)
-class RoleAdmin(ReadOnly, SuperusersOnly, ModelAdmin):
+class RoleAdmin(Recorded, ReadOnly, SuperusersOnly, ModelAdmin):
     """Roles are made by migrations from `reversals/roles.py`; here they are read."""
 
     list_display = ["name"]
+    list_per_page = 50
     ordering = ["name"]
     paginator = InfinitePaginator
     show_full_result_count = False

@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-from loyalty.admin.base import OneOrg, PageAdmin
+from loyalty.admin.base import OneOrg, PageAdmin, points_column
 from loyalty.points import written
 from loyalty.service import NotPossible
 from reversals import approving, by_hand
@@ -42,7 +42,7 @@ class ApprovalAdmin(PageAdmin):
         "asked_at",
         "kind",
         "redemption",
-        "points",
+        points_column("points"),
         "asked_by",
         "reason",
         "state",

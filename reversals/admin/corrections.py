@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.db.models import F
 from django.http import HttpRequest
 
-from loyalty.admin.base import OneOrg, PageAdmin
+from loyalty.admin.base import OneOrg, PageAdmin, points_column
 from loyalty.points import written
 from reversals.admin.export import Exportable
 from reversals.admin.filters import Period
@@ -18,18 +18,17 @@ SHOWN = 50
 
 @admin.register(Correction)
 class CorrectionAdmin(Exportable, PageAdmin):
-    list_display = ["created_at", "reversal", "points", "made_by", "approved_by", "reason"]
+    list_display = ["created_at", "reversal", points_column("points"), "made_by", "approved_by", "reason"]
     list_select_related = ["reversal"]
     list_filter = [OneOrg, Period]
     ordering = ["-created_at", "-id"]
-    sortable_by = ()
     search_fields = ["=reversal__public_id"]
     search_help_text = "A reversal id, whole."
     page_template = "admin/reversals/correction/page.html"
 
     def page(self, request: HttpRequest, row: Correction) -> dict[str, Any]:
         return {
-            "title": str(row),
+            "title": f"Correction of reversal {row.reversal.public_id}",
             "facts": _facts(row),
             "lines": _lines(row),
             "has_more": ReversalLine.objects.filter(org_id=row.org_id, reversal_id=row.reversal_id)[SHOWN:].exists(),

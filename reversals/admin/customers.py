@@ -54,12 +54,15 @@ class StatusForm(ReasonForm):
 
 @admin.register(Customer)
 class CustomerAdmin(PageAdmin):
-    list_display = ["public_id", "status", "reversals_locked", "reversals_locked_until"]
+    list_display = ["public_id", "status", "reversals"]
     list_filter = [OneOrg]
     search_fields = ["=public_id"]
     search_help_text = "A customer id, whole. Find takes mobiles, e-mails and cards."
-    sortable_by = ()
     page_template = "admin/loyalty/customer/page.html"
+
+    @admin.display(description="reversals")
+    def reversals(self, customer: Customer) -> str:
+        return _lock_in_words(customer)
 
     def get_urls(self) -> list[URLPattern]:
         views = {"lock": self.lock_view, "unlock": self.unlock_view, "status": self.status_view}
@@ -145,17 +148,20 @@ def _is_locked(customer: Customer) -> bool:
     return customer.reversals_locked and (until is None or until > timezone.now())
 
 
+def _lock_in_words(customer: Customer) -> str:
+    if not _is_locked(customer):
+        return "not locked"
+    return f"locked until {moment(customer.reversals_locked_until, none='somebody unlocks them')}"
+
+
 def _facts(customer: Customer) -> list[tuple[str, Any]]:
-    lock = "not locked"
-    if _is_locked(customer):
-        lock = f"locked until {moment(customer.reversals_locked_until, none='somebody unlocks them')}"
     membership = GroupMember.objects.filter(org_id=customer.org_id, customer=customer, left_at__isnull=True)
     member = membership.select_related("group").first()
     facts = [
         ("Customer id", customer.public_id),
         ("Org", customer.org),
         ("Status", customer.get_status_display()),
-        ("Reversals", lock),
+        ("Reversals", _lock_in_words(customer)),
         ("Group", "none" if member is None else link(member.group)),
     ]
     return [*facts, ("Locked because", customer.reversals_lock_reason)] if _is_locked(customer) else facts

@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
-from loyalty.admin.base import FOUND_AT_MOST, OneOrg, PageAdmin
+from loyalty.admin.base import FOUND_AT_MOST, OneOrg, PageAdmin, points_column
 from loyalty.models import Redemption
 from loyalty.points import written
 from reversals.admin.correcting import may_correct
@@ -27,8 +27,8 @@ class ReversalAdmin(Exportable, PageAdmin):
         "public_id",
         "redemption",
         "customer",
-        "points",
-        "points_expired",
+        points_column("points"),
+        points_column("points_expired"),
         "channel",
         "made_by",
         "created_at",
@@ -38,12 +38,7 @@ class ReversalAdmin(Exportable, PageAdmin):
     ordering = ["-created_at", "-id"]
     search_fields = ["=public_id"]
     search_help_text = "A reversal id, whole. Find takes redemption ids."
-    sortable_by = ()
     page_template = "admin/reversals/reversal/page.html"
-
-    @admin.display(description="of them expired")
-    def expired(self, reversal: Reversal) -> str:
-        return written(reversal.points_expired)
 
     def page(self, request: HttpRequest, row: Reversal) -> dict[str, Any]:
         return {
@@ -65,7 +60,6 @@ class AttemptAdmin(Exportable, PageAdmin):
     ordering = ["-created_at", "-id"]
     search_fields = ["=redemption_id_asked", "=idempotency_key"]
     search_help_text = "A redemption id, or an idempotency key that is held, whole."
-    sortable_by = ()
     page_template = "admin/reversals/attempt/page.html"
 
     def get_search_results(
@@ -81,7 +75,8 @@ class AttemptAdmin(Exportable, PageAdmin):
 
     @admin.display(description="answer")
     def answer(self, attempt: Attempt) -> str:
-        return f"{attempt.code} {attempt.rule}" if attempt.rule else "accepted"
+        said = f"{attempt.code} {attempt.rule}" if attempt.rule else "accepted"
+        return f"{said}, dry run" if attempt.is_dry_run else said
 
     def page(self, request: HttpRequest, row: Attempt) -> dict[str, Any]:
         lines = _lines(row.reversal) if row.reversal is not None else None

@@ -9,7 +9,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, path
 
-from loyalty.admin.base import PageAdmin
+from loyalty.admin.base import PageAdmin, points_column
 from loyalty.models import Draw, Redemption
 from loyalty.points import written
 from reversals import by_hand
@@ -27,7 +27,14 @@ SHOWN = 50
 
 @admin.register(Redemption)
 class RedemptionAdmin(Exportable, PageAdmin):
-    list_display = ["public_id", "customer", "program", "points", "points_reversed", "redeemed_at"]
+    list_display = [
+        "public_id",
+        "customer",
+        "program",
+        points_column("points"),
+        points_column("points_reversed"),
+        "redeemed_at",
+    ]
     list_select_related = ["customer", "program"]
     search_fields = ["=public_id", "=external_reference_number", "=transaction_number"]
     search_help_text = "A redemption id, an external reference or a transaction number, whole."

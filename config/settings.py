@@ -174,6 +174,7 @@ AXES_VERBOSE = False
 
 # After signing in at the sign-in page itself: django-unfold's form does not hand on Django's own answer.
 LOGIN_REDIRECT_URL = "admin:index"
+LOGOUT_REDIRECT_URL = "admin:login"
 
 # A till's screen left alone is soon nobody's, and a working day is the longest that one sign-in is good for.
 STAFF_IDLE_LIMIT = timedelta(minutes=30)

@@ -375,6 +375,28 @@ def test_the_keyboard_alone_is_enough(desk_for: DeskFor, world: World) -> None:
     assert Reversal.objects.get(org=world.org).points == redemption.points
 
 
+def test_menus_and_filters_open_by_keyboard_on_a_narrow_screen(desk_for: DeskFor, world: World) -> None:
+    world.reverse(redeemed(world), "2.5")
+    desk = desk_for("Auditor")
+    page = desk.open("/admin/")
+    page.set_viewport_size({"width": 390, "height": 900})
+    press_enter_on(desk, page.get_by_role("button", name="Show or hide the side bar"))
+    press_enter_on(desk, page.get_by_role("link", name="Reversals", exact=True))
+
+    filters = page.get_by_role("list", name="Chosen filters")
+    expect(filters.get_by_role("listitem")).to_have_text(["Period: 30 days"])
+    press_enter_on(desk, page.get_by_role("button", name="Filters"))
+    press_enter_on(desk, page.get_by_role("link", name="7 days"))
+    expect(filters).to_contain_text("Period: 7 days")
+    press_enter_on(desk, page.get_by_role("link", name="Without period 7 days"))
+    expect(filters).to_contain_text("Period: 30 days")
+
+    press_enter_on(desk, page.get_by_role("button", name="Show or hide the side bar"))
+    press_enter_on(desk, page.get_by_role("button", name=username_of(world, "Auditor")))
+    press_enter_on(desk, page.get_by_role("button", name="Log out"))
+    expect(page.get_by_label("Password")).to_be_visible()
+
+
 def press_enter_on(desk: Desk, target: Locator) -> None:
     desk.tab_to(target)
     desk.page.keyboard.press("Enter")
@@ -395,6 +417,7 @@ def test_staff_sign_in_with_a_second_factor(desk_for: DeskFor, world: World, set
     desk.check()
     page.get_by_role("link", name="I have kept them").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Home")
+    desk.check()
 
     desk.context.clear_cookies()
     desk.open("/admin/find/")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
+from django.apps import apps
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.contrib.auth.models import Group, User
@@ -305,13 +306,17 @@ class ByPeriod(admin.SimpleListFilter):
 class StaffChangeAdmin(PageAdmin):
     """What people changed, one org's at a time."""
 
-    list_display = ["made_at", "made_by", "org", "subject", "subject_name", "action", "reason"]
+    list_display = ["made_at", "made_by", "org", "kind", "subject_name", "action", "reason"]
     list_display_links = ["made_at"]
     list_filter = [OneOrgOrNone, ByPerson, BySubject, ByPeriod]
     list_filter_submit = True
     list_select_related = ["org"]
     ordering = ["-made_at"]
     page_template = "admin/loyalty/staffchange/page.html"
+
+    @admin.display(description="subject")
+    def kind(self, change: StaffChange) -> str:
+        return _kind_of(change)
 
     def page(self, request: HttpRequest, row: StaffChange) -> dict[str, Any]:
         names = dict.fromkeys([*row.before, *row.after])
@@ -322,7 +327,7 @@ class StaffChangeAdmin(PageAdmin):
                 ("By", row.made_by),
                 ("Reason", row.reason),
                 ("Org", row.org or "none"),
-                ("Subject", f"{row.subject} {row.subject_name}"),
+                ("Subject", f"{_kind_of(row)} {row.subject_name}"),
                 ("Request id", row.request_id or "none"),
             ],
             "differences": {
@@ -330,6 +335,14 @@ class StaffChangeAdmin(PageAdmin):
                 "rows": [[name, _in_words(row.before, name), _in_words(row.after, name)] for name in names],
             },
         }
+
+
+def _kind_of(change: StaffChange) -> str:
+    """What kind of row was changed, in words."""
+    try:
+        return str(apps.get_model(change.subject)._meta.verbose_name)
+    except (LookupError, ValueError):  # of a kind that there is no more
+        return change.subject
 
 
 def _in_words(values: dict[str, Any], name: str) -> str:

@@ -5,7 +5,10 @@ const SWITCHES = "[x-on\\:click]:not(button, input, a[href])";
 const ICONS = ".material-symbols-outlined";
 const NAMES = {
   close: "Close the side bar",
+  computer: "Light or dark",
+  dark_mode: "Light or dark",
   dock_to_right: "Show or hide the side bar",
+  light_mode: "Light or dark",
   loyalty: "Home",
   more_vert: "More",
 };
@@ -51,5 +54,5 @@ document.addEventListener("DOMContentLoaded", () => {
   document.getElementById("changelist-filter-close")?.setAttribute("title", "Close the filters");
   document.querySelectorAll(SWITCHES).forEach(makeButton);
   document.querySelectorAll(ICONS).forEach(silence);
-  document.getElementById("content")?.setAttribute("role", "main");
+  document.getElementById("main")?.setAttribute("role", "main");
 });

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import re
 import shutil
 from base64 import b32decode
 from collections.abc import Callable, Iterator
@@ -113,16 +114,18 @@ class Desk:
         self.page.goto(path)
         return self.page
 
-    def check(self) -> None:
-        """The page as it stands is as it should be, and everybody can read it."""
-        self.check_layout()
+    def check(self, title: str) -> None:
+        """The page of this title comes, is as it should be, and everybody can read it."""
+        self.check_layout(title)
         # What axe finds does not depend on the database, and it takes most of the time.
         if connection.vendor == "sqlite":
             for scheme in ("light", "dark"):
                 self._check_access(scheme)
 
-    def check_layout(self) -> None:
-        """The page as it stands fits at both widths; no script has failed so far, and nothing has left the house."""
+    def check_layout(self, title: str) -> None:
+        """The page of this title comes and fits at both widths; no script has failed, nothing has left the house."""
+        expect(self.page).to_have_title(re.compile(rf"\s*{re.escape(title)}"))
+        self.page.wait_for_load_state()
         for width in (390, 1280):
             self.page.set_viewport_size({"width": width, "height": 900})
             overflows = self.page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
@@ -171,15 +174,15 @@ def test_points_are_given_back_with_a_preview(desk_for: DeskFor, world: World) -
     redemption = redeemed(world, "7.5")
     desk = desk_for("Reversal operator")
     page = desk.open(f"/admin/loyalty/redemption/{redemption.pk}/change/")
-    desk.check()
+    desk.check("Redemption")
     page.get_by_role("link", name="Reverse points").click()
     expect(page.get_by_label("Points")).to_have_value("7.5")
-    desk.check()
+    desk.check("Reverse points")
     page.get_by_label("Points").fill("2.5")
     page.get_by_label("Note").fill("receipt 17")
     page.get_by_role("button", name="Preview").click()
     expect(page.get_by_text("2.5 points come back.")).to_be_visible()
-    desk.check()
+    desk.check("Reverse points")
     page.get_by_role("button", name="Give the points back").dblclick()
     expect(page.get_by_text("gave back 2.5 points, 0 of them to expired lots.")).to_be_visible()
     assert Reversal.objects.get(org=world.org).made_by == username_of(world, "Reversal operator")
@@ -200,7 +203,7 @@ def test_a_file_is_uploaded_checked_and_reversed(
     lines = ["redemption_id,points,reason", *(f"{redeemed(world, 3).public_id},2," for _ in range(5)), "nobody,1,x"]
     desk = desk_for("Reversal operator")
     page = desk.open("/admin/reversals/bulkrun/add/")
-    desk.check()
+    desk.check("Reverse in bulk")
     page.locator("input[type=file]").set_input_files(
         {"name": "returns.csv", "mimeType": "text/csv", "buffer": "\n".join(lines).encode()}
     )
@@ -211,12 +214,12 @@ def test_a_file_is_uploaded_checked_and_reversed(
     expect(page.get_by_role("progressbar", name="Checked; nothing has moved yet")).to_have_attribute(
         "aria-valuemax", "5"
     )
-    desk.check()
+    desk.check("Bulk run returns.csv")
     page.evaluate(NOTE_PROGRESS)
     confirm.press("Enter")
     expect(page.get_by_text("Reversed (5)")).to_be_visible()
     assert page.evaluate("sessionStorage.getItem('seen')") == ",".join(f"{n} of 5 done" for n in range(1, 6))
-    desk.check()
+    desk.check("Bulk run returns.csv")
     with page.expect_download() as download:
         page.get_by_role("link", name="Download as CSV").click()
     assert download.value.path().read_text().count(",reversed,") == 5
@@ -235,7 +238,7 @@ def test_a_bulk_run_that_is_stopped_says_why_and_goes_on(desk_for: DeskFor, worl
         box.check()
     page.locator("select[name=action]").select_option(label="Reverse in bulk")
     page.get_by_role("button", name="Run").click()
-    desk.check()
+    desk.check("Reverse in bulk")
     page.get_by_label("Note").fill("shop closed")
     page.get_by_role("button", name="Check them").click()
     confirm = page.get_by_role("button", name="Reverse 2 rows, 6 points")
@@ -243,7 +246,7 @@ def test_a_bulk_run_that_is_stopped_says_why_and_goes_on(desk_for: DeskFor, worl
     set_value(world.org, "Reversal_paused", "yes")
     confirm.press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("898 Points reversal currently unavailable.")
-    desk.check()
+    desk.check("Bulk run")
     set_value(world.org, "Reversal_paused", "no")
     page.reload()
     page.get_by_role("button", name="Go on").click()
@@ -254,9 +257,9 @@ def test_a_bulk_run_that_is_stopped_says_why_and_goes_on(desk_for: DeskFor, worl
 def test_the_switch_is_turned_off_with_ticket_and_reason(desk_for: DeskFor, world: World) -> None:
     desk = desk_for("Back-end team")
     page = desk.open(f"/admin/loyalty/org/{world.org.id}/emf/")
-    desk.check()
+    desk.check("EMF settings")
     page.get_by_role("link", name=f"Set {ON} to no").click()
-    desk.check()
+    desk.check(ON)
     page.get_by_label("Ticket").fill("OPS-9")
     page.get_by_label("Reason").fill("Asked by the brand.")
     page.get_by_role("button", name="Save").click()
@@ -264,7 +267,7 @@ def test_the_switch_is_turned_off_with_ticket_and_reason(desk_for: DeskFor, worl
     newest = page.get_by_role("listitem").filter(has_text="yes → no")
     expect(newest).to_contain_text(f"by {username_of(world, 'Back-end team')}, ticket OPS-9")
     expect(newest).to_contain_text("Asked by the brand.")
-    desk.check()
+    desk.check("EMF settings")
     assert world.reverse(redeemed(world)).json()["errors"][0]["code"] == 818
 
 
@@ -273,15 +276,15 @@ def test_the_box_finds_a_customer_by_mobile_and_a_redemption_by_id(desk_for: Des
     redemption = redeemed(world)
     desk = desk_for("Reversal operator")
     page = desk.open("/admin/")
-    desk.check()
+    desk.check("Home")
     find_in(page, "98765 43210")
     expect(page.get_by_role("heading", level=1)).to_contain_text(str(ravi.public_id))
-    desk.check()
+    desk.check(f"Customer {ravi.public_id}")
     find_in(page, redemption.public_id)
     expect(page.get_by_role("link", name="Reverse points")).to_be_visible()
     find_in(page, "nobody's")
     expect(page.get_by_text("Nothing found for “nobody's”.")).to_be_visible()
-    desk.check()
+    desk.check("Find")
 
 
 def find_in(page: Page, name: str) -> None:
@@ -304,11 +307,12 @@ def test_what_one_person_asks_for_another_approves(desk_for: DeskFor, world: Wor
 
     reversal = Reversal.objects.get(org=world.org)
     page = operator.open(f"/admin/reversals/reversal/{reversal.pk}/change/")
-    operator.check()
+    operator.check("Reversal")
     page.get_by_role("link", name="Correct this reversal").click()
     page.get_by_label("Note").fill("the wrong customer")
     page.get_by_role("button", name="Preview").click()
-    operator.check()
+    expect(page.get_by_text("7.5 points are drawn again")).to_be_visible()
+    operator.check("Correct reversal")
     page.get_by_role("button", name="Ask for approval").click()
     assert not Correction.objects.filter(org=world.org).exists()
     approve_newest(approver, "Approved: the correction of 7.5 points is made.")
@@ -318,9 +322,9 @@ def test_what_one_person_asks_for_another_approves(desk_for: DeskFor, world: Wor
 
 def approve_newest(approver: Desk, said: str) -> None:
     page = approver.open("/admin/reversals/approval/")
-    approver.check()
+    approver.check("Approvals")
     page.get_by_role("row").nth(1).get_by_role("link").first.click()
-    approver.check()
+    approver.check("Request of")
     page.get_by_label("Comment").fill("seen the receipt")
     page.get_by_role("button", name="Approve", exact=True).click()
     expect(page.get_by_text(said)).to_be_visible()
@@ -331,7 +335,7 @@ def test_an_auditor_downloads_the_list_as_csv(desk_for: DeskFor, world: World) -
     world.reverse(redemption, "2.5")
     desk = desk_for("Auditor")
     page = desk.open("/admin/reversals/reversal/")
-    desk.check()
+    desk.check("Reversals")
     with page.expect_download() as download:
         page.get_by_role("button", name="Export CSV").click()
     rows = list(csv.DictReader(io.StringIO(download.value.path().read_text("utf-8-sig"))))
@@ -343,19 +347,19 @@ def test_an_auditor_downloads_the_list_as_csv(desk_for: DeskFor, world: World) -
 def test_the_secret_of_a_new_api_client_is_shown_once(desk_for: DeskFor, world: World) -> None:
     desk = desk_for("Back-end team")
     page = desk.open("/admin/loyalty/apiclient/")
-    desk.check()
+    desk.check("API clients")
     page.get_by_role("link", name="Add API client").click()
-    desk.check()
+    desk.check("Add an API client")
     page.get_by_label("Username").fill("till.9")
     page.get_by_label("Reason").fill("a new shop")
     page.get_by_role("button", name="Add the client").click()
     secret = page.locator("#secret").inner_text()
-    desk.check()
+    desk.check("The secret of till.9")
     assert world.ask({}, user="till.9", password=secret).status_code == 400
     page.get_by_role("link", name="I have taken it").click()
     expect(page.get_by_role("heading", name="Live secrets")).to_be_visible()
     assert secret not in page.content()
-    desk.check()
+    desk.check("API client till.9")
 
 
 def test_the_keyboard_alone_is_enough(desk_for: DeskFor, world: World) -> None:
@@ -407,22 +411,22 @@ def test_staff_sign_in_with_a_second_factor(desk_for: DeskFor, world: World, set
     staff_of(world, "Support", username=f"meera.{world.org.id}")
     desk = desk_for()
     page = desk.open("/admin/login/")
-    desk.check()
+    desk.check("Log in")
     give_password(page, f"meera.{world.org.id}")
     key = b32decode(page.locator("#key").inner_text().replace(" ", ""))
-    desk.check()
+    desk.check("Set up your second factor")
     page.get_by_label("Code").fill(f"{totp(key):06d}")
     page.get_by_role("button", name="Confirm the code").click()
     expect(page.get_by_role("list", name="Recovery codes").get_by_role("listitem")).to_have_count(10)
-    desk.check()
+    desk.check("Keep your recovery codes")
     page.get_by_role("link", name="I have kept them").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Home")
-    desk.check()
+    desk.check("Home")
 
     desk.context.clear_cookies()
     desk.open("/admin/find/")
     give_password(page, f"meera.{world.org.id}")
-    desk.check()
+    desk.check("Enter your code")
     page.get_by_label("Code").fill("000000")
     page.get_by_role("button", name="Continue").click()
     expect(page.get_by_text("This code is not right.")).to_be_visible()
@@ -452,11 +456,14 @@ def test_what_customers_and_staff_write_is_never_run(desk_for: DeskFor, world: W
     page.get_by_label("Note").fill(PAYLOAD)
     page.get_by_label("Points").fill(PAYLOAD[:20])
     page.get_by_role("button", name="Preview").click()
+    expect(page.get_by_text("Expected a number")).to_be_visible()
     check_unhurt(desk)
     page.get_by_label("Points").fill("2")
     page.get_by_role("button", name="Preview").click()
+    expect(page.get_by_text(f"Reason: X: {PAYLOAD}")).to_be_visible()
     check_unhurt(desk)
     page.get_by_role("button", name="Give the points back").click()
+    expect(page.get_by_text("gave back 2 points")).to_be_visible()
     check_unhurt(desk)
 
     desk.open("/admin/reversals/bulkrun/add/")
@@ -493,6 +500,7 @@ def test_what_customers_and_staff_write_is_never_run(desk_for: DeskFor, world: W
         desk.open(f"/admin/{path}")
         check_unhurt(desk)
     find_in(page, f"{PAYLOAD}?")
+    expect(page.get_by_text(f"Nothing found for “{PAYLOAD}?”.")).to_be_visible()
     check_unhurt(desk)
     find_in(page, PAYLOAD)
     expect(page.get_by_role("heading", name="Found")).to_be_visible()
@@ -506,6 +514,5 @@ def written_file(*row: str) -> bytes:
 
 
 def check_unhurt(desk: Desk) -> None:
-    expect(desk.page.get_by_role("heading", level=1)).to_be_visible()
+    desk.check_layout("")
     assert desk.page.locator(".hurt").count() == 0
-    desk.check_layout()

@@ -61,6 +61,12 @@ def signed_in(client: Client) -> bool:
     return client.get(HOME).status_code == 200
 
 
+def test_who_signs_in_at_the_sign_in_page_itself_comes_home(meera: User) -> None:
+    client = Client()
+    assert give_password(client)["Location"] == HOME
+    assert client.post("/admin/logout/")["Location"] == LOGIN
+
+
 # The second factor
 
 

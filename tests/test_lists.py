@@ -1,0 +1,102 @@
+"""Lists of the back office: what they are called, and how they say what narrows them."""
+
+import re
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+
+from loyalty.changes import record_change
+from loyalty.models import CustomerGroup
+from tests.builders import World, make_lot, make_world, redeem, redeemed, staff_of
+
+pytestmark = pytest.mark.django_db
+
+REDEMPTIONS = reverse("admin:loyalty_redemption_changelist")
+ATTEMPTS = reverse("admin:reversals_attempt_changelist")
+
+
+@pytest.fixture
+def auditor(world: World) -> Client:
+    return staff_of(world, "Auditor")
+
+
+def text_of(client: Client, address: str, **parameters: object) -> str:
+    response = client.get(address, parameters)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def chosen(page: str) -> list[str]:
+    """The filters as they stand above the list."""
+    shown = re.search(r'<ul[^>]*aria-label="Chosen filters">(.*?)</ul>', page, re.DOTALL)
+    items = shown.group(1).split("</li>")[:-1] if shown else []
+    return [" ".join(re.sub(r"<span class=\"material.*?</span>|<[^>]*>", "", item).split()) for item in items]
+
+
+def test_a_list_is_called_as_in_the_side_bar(world: World) -> None:
+    client = Client()
+    client.force_login(User.objects.create_superuser("meera", password="a long password"))
+    for name, title in {"auth_user": "People", "auth_group": "Roles", "loyalty_staffchange": "Changes"}.items():
+        page = text_of(client, reverse(f"admin:{name}_changelist"))
+        assert re.search(r"<title>\s*(.*?)</title>", page).group(1) == f"{title} | Loyalty back office"
+        assert f"{title}</a>" in re.search(r"<h1.*?</h1>", page, re.DOTALL).group(0)
+
+
+def test_a_list_says_which_filters_narrow_it(auditor: Client) -> None:
+    assert chosen(text_of(auditor, ATTEMPTS)) == ["Period: 30 days"]
+    page = text_of(auditor, ATTEMPTS, period="7", channel__exact="API")
+    assert chosen(page) == ["Period: 7 days", "Channel: Api"]
+    assert 'href="?channel__exact=API" aria-label="Without period 7 days"' in page
+    assert chosen(text_of(auditor, ATTEMPTS, period="all")) == []
+
+
+def test_the_org_is_named_to_who_works_on_several(world: World) -> None:
+    client = Client()
+    client.force_login(User.objects.create_superuser("meera", password="a long password"))
+    make_world()
+    assert chosen(text_of(client, REDEMPTIONS, org=world.org.id)) == [f"Org: {world.org}"]
+
+
+def test_a_link_that_narrows_a_list_is_named_by_its_rows(world: World, auditor: Client) -> None:
+    redeemed(world)
+    page = text_of(auditor, REDEMPTIONS, customer__id__exact=world.asha.pk)
+    assert chosen(page) == [f"Customer: {world.asha}"]
+
+
+def test_a_strangers_customer_in_the_address_is_not_named(world: World, auditor: Client) -> None:
+    stranger = make_world()
+    make_lot(stranger.asha, 5, program=stranger.program)
+    redeem(stranger.asha, 5, program=stranger.program)
+    page = text_of(auditor, REDEMPTIONS, customer__id__exact=stranger.asha.pk)
+    assert chosen(page) == ["Customer: none found"]
+    assert str(stranger.asha) not in page
+
+
+def test_an_empty_list_says_why_it_is_empty(world: World, auditor: Client) -> None:
+    assert "There is nothing in this list so far." in text_of(auditor, REDEMPTIONS)
+    assert "There is nothing within the chosen filters." in text_of(auditor, ATTEMPTS, period="7")
+    assert "Nothing here is called “<span" in text_of(auditor, REDEMPTIONS, q="nobody")
+
+
+def test_points_and_answers_are_written_in_words(world: World) -> None:
+    redeemed(world, "7.5")
+    CustomerGroup.objects.create(org=world.org, public_id=1, name="Family")
+    operator = staff_of(world, "Reversal operator")
+    page = text_of(operator, REDEMPTIONS)
+    assert ">7.5</td>" in re.sub(r"\s*<", "<", page)
+    groups = text_of(operator, reverse("admin:loyalty_customergroup_changelist"))
+    assert re.search(r">\s*yes\s*</span>", groups)
+
+
+def test_the_history_of_a_person_shows_what_was_changed(world: World) -> None:
+    superuser = User.objects.create_superuser("meera", password="a long password")
+    client = Client()
+    client.force_login(superuser)
+    record_change(
+        superuser, org=None, action="changed", made_by="arun", reason="left", before={}, after={"active": False}
+    )
+    page = text_of(client, reverse("admin:auth_user_history", args=[superuser.pk]))
+    assert "Changed by arun" in page
+    assert "<strong>active</strong>: no" in page

@@ -203,6 +203,7 @@ def test_another_person_sees_the_preview_and_approves(world: World, operator: Cl
     approver = staff_of(world, "Approver", username="arun")
     shown = approval_page(approver, approval)
     assert [row[2] for row in shown.context["lots"]["rows"]] == ["4"]
+    assert Attempt.objects.latest("created_at").made_by == "arun"
     assert "Approve" in shown.content.decode()
     assert decide(approver, approval, "approve", "Receipt seen.") == ["Approved: the reversal of 4 points is made."]
     assert decide(approver, approval, "approve") == ["403 Points reversal cannot be approved. arun has approved it."]

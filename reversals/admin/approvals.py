@@ -66,15 +66,17 @@ class ApprovalAdmin(PageAdmin):
         return state_of(approval)
 
     def page(self, request: HttpRequest, row: Approval) -> dict[str, Any]:
+        username = request.user.get_username()
         is_waiting = state_of(row) == Approval.Status.WAITING.label
+        may_decide = is_waiting and request.user.has_perm(DECIDE)
         shown = {
             "title": f"Request of {row.asked_by} for a {kind_of(row)} of {written(row.points)} points",
             "facts": _facts(row),
-            "is_own": row.asked_by == request.user.get_username(),
-            "may_decide": is_waiting and request.user.has_perm(DECIDE),
+            "is_own": row.asked_by == username,
+            "may_decide": may_decide,
             "form": DecisionForm(),
         }
-        return shown | (_preview(row) if is_waiting else {})
+        return shown | (_preview(row, by=username) if may_decide else {})
 
     def decide_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Approves or rejects, and says what came of it on the request's page."""
@@ -120,22 +122,22 @@ def _reject(approval: Approval, *, by: str, comment: str) -> tuple[str, int]:
     return "Rejected.", messages.SUCCESS
 
 
-def _preview(approval: Approval) -> dict[str, Any]:
-    """What approving would do now, or why it would be refused."""
+def _preview(approval: Approval, *, by: str) -> dict[str, Any]:
+    """What approving would do now, or why it would be refused; the dry run is that of who looks."""
     if approval.corrects is not None:
-        corrects = WantedCorrection(reversal_id=approval.corrects.public_id, **_wish(approval))
+        corrects = WantedCorrection(reversal_id=approval.corrects.public_id, **_wish(approval, by=by))
         taken = by_hand.preview_correction(corrects)
         return _refusal(taken) if isinstance(taken, Refused) else preview_of_correction(taken)
-    wanted = Wanted(redemption_id=approval.redemption.public_id, points=approval.points_asked, **_wish(approval))
+    wanted = Wanted(redemption_id=approval.redemption.public_id, points=approval.points_asked, **_wish(approval, by=by))
     outcome = by_hand.preview(wanted)
     return _refusal(outcome) if isinstance(outcome, Refused) else preview_of(outcome, org_id=approval.org_id)
 
 
-def _wish(approval: Approval) -> dict[str, Any]:
+def _wish(approval: Approval, *, by: str) -> dict[str, Any]:
     return {
         "org_id": approval.org_id,
         "reason": approval.reason,
-        "made_by": approval.asked_by,
+        "made_by": by,
         "key": approval.key,
     }
 

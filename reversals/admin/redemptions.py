@@ -5,9 +5,11 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, path
+from django.utils import timezone
 
 from loyalty.admin.base import PageAdmin, points_column
 from loyalty.models import Draw, Redemption
@@ -56,7 +58,7 @@ class RedemptionAdmin(Exportable, PageAdmin):
             "facts": _facts(row),
             "draws": _draws(row),
             "reversals": _reversals(row),
-            "waiting": Approval.objects.filter(org=row.org, redemption=row, status=Approval.Status.WAITING)[:SHOWN],
+            "waiting": _waiting(row),
             "refused": _refused(row),
             "may_reverse": left > 0 and request.user.has_perm(REVERSE),
         }
@@ -100,6 +102,11 @@ def _in_words(outcome: Reversal | Approval) -> tuple[str, int]:
         f" {written(outcome.points_expired)} of them to expired lots.",
         messages.SUCCESS,
     )
+
+
+def _waiting(redemption: Redemption) -> QuerySet[Approval]:
+    waiting = Approval.objects.filter(org_id=redemption.org_id, redemption=redemption, status=Approval.Status.WAITING)
+    return waiting.filter(lapses_at__gt=timezone.now()).order_by("asked_at")[:SHOWN]
 
 
 def _facts(redemption: Redemption) -> list[tuple[str, Any]]:

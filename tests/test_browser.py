@@ -236,6 +236,7 @@ def test_a_bulk_run_that_is_stopped_says_why_and_goes_on(desk_for: DeskFor, worl
     page = desk.open(f"/admin/loyalty/redemption/?org={world.org.id}")
     for box in page.get_by_role("checkbox", name="Select record").all():
         box.check()
+    desk.check("Redemptions")
     page.locator("select[name=action]").select_option(label="Reverse in bulk")
     page.get_by_role("button", name="Run").click()
     desk.check("Reverse in bulk")
@@ -389,7 +390,10 @@ def test_menus_and_filters_open_by_keyboard_on_a_narrow_screen(desk_for: DeskFor
 
     filters = page.get_by_role("list", name="Chosen filters")
     expect(filters.get_by_role("listitem")).to_have_text(["Period: 30 days"])
-    press_enter_on(desk, page.get_by_role("button", name="Filters"))
+    press_enter_on(desk, page.get_by_role("button", name="Filters", exact=True))
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Filters", exact=True)).to_be_focused()
+    page.keyboard.press("Enter")
     press_enter_on(desk, page.get_by_role("link", name="7 days"))
     expect(filters).to_contain_text("Period: 7 days")
     press_enter_on(desk, page.get_by_role("link", name="Without period 7 days"))

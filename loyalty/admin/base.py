@@ -88,6 +88,7 @@ class BackOfficeAdmin(Recorded, ModelAdmin):
     list_disable_select_all = True
     paginator = InfinitePaginator
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER  # each would count the whole table
     ordering = ["-id"]
     org_path = "org"  # how a row names its org
 

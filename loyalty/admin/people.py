@@ -108,6 +108,7 @@ class PersonAdmin(Recorded, SuperusersOnly, Undeletable, ModelAdmin):
     list_per_page = 50
     paginator = InfinitePaginator
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
     search_fields = ["username", "first_name", "last_name", "email"]
     ordering = ["username"]
     inlines = [OrgAccessInline]

@@ -20,13 +20,19 @@ function openedBy(element) {
   return element.previousElementSibling?.matches("nav") ? element.previousElementSibling : null;
 }
 
+// Leads the focus into what opens, and back once Escape has closed it.
 function press(element) {
   element.click();
+  const opened = openedBy(element);
+  if (opened === null) return;
   // Once the page has followed the click.
   setTimeout(() => {
-    const stops = openedBy(element)?.querySelectorAll("a, button, input") ?? [];
-    Array.from(stops).find((each) => each.checkVisibility())?.focus();
+    const stops = Array.from(opened.querySelectorAll("a, button, input"));
+    stops.find((each) => each.checkVisibility())?.focus();
   }, 50);
+  opened.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") element.focus();
+  });
 }
 
 function makeButton(element) {

@@ -10,10 +10,10 @@ from reversals.errors import CorrectionError, ErrorCode, Ladder, RedemptionError
 
 
 class Channel(models.TextChoices):
-    ADMIN = "ADMIN"
-    API = "API"
-    BULK = "BULK"
-    COMMAND = "COMMAND"
+    ADMIN = "ADMIN", "back office"
+    API = "API", "API"
+    BULK = "BULK", "bulk"
+    COMMAND = "COMMAND", "command"
 
 
 class Operation(models.TextChoices):

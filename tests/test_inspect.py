@@ -141,7 +141,7 @@ def test_a_refused_attempt_shows_request_answer_and_rule(world: World, auditor: 
     shown = page(auditor, Attempt.objects.get(org=world.org)).context
     asked, answered = dict(shown["asked"]), dict(shown["answered"])
     assert (asked["Redemption id"], asked["Points"], asked["By"]) == (redemption.public_id, "99", "till.1")
-    assert (asked["Idempotency key"], asked["Channel"]) == ("till-1:7", "Api")
+    assert (asked["Idempotency key"], asked["Channel"]) == ("till-1:7", "API")
     assert redemption.public_id in asked["Redemption"]
     assert answered["Answer"] == "817 MORE_THAN_LEFT"
     assert answered["Published message"] == ErrorCode.MORE_THAN_LEFT.message

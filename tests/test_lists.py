@@ -47,7 +47,7 @@ def test_a_list_is_called_as_in_the_side_bar(world: World) -> None:
 def test_a_list_says_which_filters_narrow_it(auditor: Client) -> None:
     assert chosen(text_of(auditor, ATTEMPTS)) == ["Period: 30 days"]
     page = text_of(auditor, ATTEMPTS, period="7", channel__exact="API")
-    assert chosen(page) == ["Period: 7 days", "Channel: Api"]
+    assert chosen(page) == ["Period: 7 days", "Channel: API"]
     assert 'href="?channel__exact=API" aria-label="Without period 7 days"' in page
     assert chosen(text_of(auditor, ATTEMPTS, period="all")) == []
 

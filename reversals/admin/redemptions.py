@@ -165,7 +165,7 @@ def _reversal_row(reversal: Reversal) -> list[Any]:
         written(reversal.points),
         written(reversal.points_available),
         written(reversal.points_expired),
-        reversal.channel,
+        reversal.get_channel_display(),
         reversal.made_by,
         ", ".join(approval.decided_by for approval in reversal.approvals.all()),
         next((link(each, moment(each.created_at)) for each in reversal.corrections.all()), ""),
@@ -181,7 +181,7 @@ def _refused(redemption: Redemption) -> dict[str, Any]:
         "rows": [
             [
                 moment(attempt.created_at),
-                attempt.channel,
+                attempt.get_channel_display(),
                 attempt.made_by,
                 f"{attempt.code} {attempt.rule}",
                 attempt.refusal_reason,

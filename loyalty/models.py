@@ -109,6 +109,9 @@ class EmfChange(models.Model):
     reason = models.CharField(max_length=500)
     changed_by = models.CharField(max_length=150)
     changed_at = models.DateTimeField()
+    request_id = models.CharField(
+        max_length=32, blank=True, default="", help_text="The X-CAP-REQUEST-ID of the page; - for a command."
+    )
 
     class Meta:
         verbose_name = "EMF change"

@@ -10,6 +10,7 @@ from django.utils import timezone
 from loyalty.credentials import SHORTEST_SECRET, keyed_digest, md5_form, new_secret
 from loyalty.emf import check_value, known_key
 from loyalty.models import ApiClient, ApiSecret, EmfChange, EmfSetting, EventName, Org, Program, ReasonCode, Webhook
+from loyalty.request_id import current_request_id
 from loyalty.selectors import lock_api_client
 
 LIVE_SECRETS = 2  # so that a client can change over from one to the next without a gap
@@ -226,6 +227,7 @@ def set_emf(
         reason=reason.strip(),
         changed_by=changed_by,
         changed_at=timezone.now(),
+        request_id=current_request_id(),
     )
     change.clean_fields()
     change.save(force_insert=True)

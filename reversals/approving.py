@@ -9,6 +9,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from loyalty import emf
+from loyalty.changes import record_change
 from loyalty.request_id import current_request_id
 from loyalty.selectors import settings_of
 from loyalty.service import NotPossible
@@ -104,7 +105,17 @@ def reject(approval: Approval, *, decided_by: str, comment: str) -> Approval:
         locked = _lock_waiting(approval, decided_by=decided_by, now=timezone.now())
     except Refused as refusal:
         raise NotPossible(refusal.reason) from refusal
-    return _decide(locked, Approval.Status.REJECTED, decided_by, comment)
+    rejected = _decide(locked, Approval.Status.REJECTED, decided_by, comment)
+    record_change(
+        rejected,
+        org=rejected.org,
+        action="rejected",
+        made_by=decided_by,
+        reason=rejected.comment,
+        before={"status": Approval.Status.WAITING},
+        after={"status": Approval.Status.REJECTED},
+    )
+    return rejected
 
 
 def _lock_waiting(approval: Approval, *, decided_by: str, now: datetime) -> Approval:

@@ -44,6 +44,7 @@ def test_the_switch_is_turned_off_and_on_with_ticket_and_reason(world: World, st
         ("yes", "no", "OPS-7", "Asked by the brand.", "meera"),
         ("no", "yes", "OPS-8", "Asked by the brand.", "meera"),
     ]
+    assert all(re.fullmatch("[0-9a-f]{32}", change.request_id) for change in history)
 
 
 @pytest.mark.parametrize(

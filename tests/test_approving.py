@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 from django.db import connection
 
-from loyalty.models import Redemption
+from loyalty.models import Redemption, StaffChange
 from loyalty.service import NotPossible
 from reversals import approving, by_hand
 from reversals.by_hand import Wanted
@@ -118,6 +118,9 @@ def test_a_rejected_request_is_over(world: World) -> None:
     assert refusal_of(approval) == (ErrorCode.NOT_APPROVABLE, "arun has rejected it.")
     approval.refresh_from_db()
     assert (approval.status, approval.comment, approval.reversal) == ("REJECTED", "No receipt.", None)
+    change = StaffChange.objects.get()
+    assert (change.action, change.made_by, change.reason) == ("rejected", "arun", "No receipt.")
+    assert (change.before, change.after) == ({"status": "WAITING"}, {"status": "REJECTED"})
     assert not Reversal.objects.exists()
 
 

@@ -45,6 +45,16 @@ def read_points(literal: str) -> Decimal:
     return from_thousandths(int(significant) * 10 ** (power + DECIMALS))
 
 
+def read_written_points(text: str) -> Decimal:
+    """The positive amount that a person wrote: as `read_points`, but in plain digits. Raises InvalidPoints.
+
+    In a form or a spreadsheet `1e3` is a mistake, and not a thousand.
+    """
+    if "e" in text.lower():
+        raise InvalidPoints("a number")
+    return read_points(text)
+
+
 def _bounded(exponent: str | None) -> int:
     """The exponent as an integer, cut where its size no longer matters: int() refuses very long texts."""
     text = exponent or "0"

@@ -114,6 +114,7 @@ def test_a_refusal_is_shown_in_the_form_with_a_new_key(world: World, operator: C
         ({"points": "-1"}, "points", "Expected more than 0."),
         ({"points": "1.0001"}, "points", "Expected at most 3 decimals."),
         ({"points": "ten"}, "points", "Expected a number."),
+        ({"points": "1e1"}, "points", "Expected a number."),
         ({"points": ""}, "points", "This field is required."),
         ({"reason_code": ""}, "reason_code", "This field is required."),
         (

@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from loyalty.models import ReasonCode, Redemption
-from loyalty.points import InvalidPoints, read_points, written
+from loyalty.points import InvalidPoints, read_written_points, written
 from loyalty.selectors import available_points
 from reversals.admin.parts import moment
 from reversals.by_hand import Wanted, WantedCorrection
@@ -37,11 +37,14 @@ def in_words(refusal: Refused) -> str:
 
 
 def asked_in_words(approval: Approval) -> str:
-    """What was said when something was left to a second person."""
-    return (
-        f"The request for {written(approval.points)} points waits for another person's approval,"
-        f" until {moment(approval.lapses_at)}."
-    )
+    """What becomes, or became, of something that was left to a second person."""
+    if approval.status == Approval.Status.WAITING:
+        return (
+            f"The request for {written(approval.points)} points waits for another person's approval,"
+            f" until {moment(approval.lapses_at)}."
+        )
+    status = approval.get_status_display().lower()
+    return f"The request for {written(approval.points)} points was {status} by {approval.decided_by} already."
 
 
 class PointsInput(forms.CharField):
@@ -52,7 +55,7 @@ class PointsInput(forms.CharField):
     def clean(self, value: Any) -> Decimal:
         text: str = super().clean(value)
         try:
-            return read_points(text)
+            return read_written_points(text)
         except InvalidPoints as error:
             raise forms.ValidationError(f"Expected {error}.") from error
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from loyalty.points import InvalidPoints, read_points
+from loyalty.points import InvalidPoints, read_written_points
 
 COLUMNS = ("redemption_id", "points", "reason")
 MOST_BYTES = 1_000_000
@@ -59,7 +59,7 @@ def read_rows(data: bytes, *, default_reason: str = "") -> list[FileRow]:
 
 def read_points_of(written: str) -> Decimal | None:
     """The points that a row asks for, as the API reads them; None for all that is left. Raises InvalidPoints."""
-    return read_points(written) if written else None
+    return read_written_points(written) if written else None
 
 
 def _decoded(data: bytes) -> str:

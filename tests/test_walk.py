@@ -289,6 +289,8 @@ def test_roles_are_those_of_the_migration() -> None:
         {"_popup": "1"},
         {"e": "1"},
         {"all": ""},
+        {"username": "\0"},
+        {"name__contains": "\0"},
     ],
 )
 def test_no_odd_question_to_a_list_is_an_error(world: World, odd: dict[str, str]) -> None:

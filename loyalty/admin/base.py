@@ -63,6 +63,16 @@ def points_column(name: str) -> Callable[[Any], str]:
     return column
 
 
+class Forgiving:
+    """A list that answers what no column can hold as Django answers an unknown filter."""
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        try:
+            return super().changelist_view(request, extra_context)  # type: ignore[misc]
+        except (OverflowError, DataError):  # an address asks for a number that no column holds
+            return redirect(f"{request.path}?{ERROR_FLAG}=1")
+
+
 class Recorded:
     """Rows whose history is the record of what people changed of them."""
 
@@ -81,7 +91,7 @@ class Recorded:
         return TemplateResponse(request, "admin/history.html", context)
 
 
-class BackOfficeAdmin(Recorded, ModelAdmin):
+class BackOfficeAdmin(Forgiving, Recorded, ModelAdmin):
     """Rows of the orgs that the person may work on. Any other org's row is not found."""
 
     list_per_page = 50
@@ -105,12 +115,6 @@ class BackOfficeAdmin(Recorded, ModelAdmin):
         elif hasattr(parent, "org"):
             kwargs["queryset"] = parent._default_manager.filter(org__in=orgs_of(request.user)).order_by("id")
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
-
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        try:
-            return super().changelist_view(request, extra_context)
-        except (OverflowError, DataError):  # an address asks for a number that no column holds
-            return redirect(f"{request.path}?{ERROR_FLAG}=1")
 
 
 class OneOrg(admin.SimpleListFilter):

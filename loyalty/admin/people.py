@@ -30,7 +30,7 @@ from unfold.paginator import InfinitePaginator
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from loyalty.admin.asking import ReasonForm, ask, done
-from loyalty.admin.base import OneOrg, PageAdmin, ReadOnly, ReasonedForm, Recorded, Undeletable
+from loyalty.admin.base import Forgiving, OneOrg, PageAdmin, ReadOnly, ReasonedForm, Recorded, Undeletable
 from loyalty.changes import record_change
 from loyalty.models import OrgAccess, StaffChange
 from loyalty.selectors import lock_person
@@ -100,7 +100,7 @@ class OrgAccessInline(SuperusersOnly, TabularInline):
 
 
 @admin.register(User)
-class PersonAdmin(Recorded, SuperusersOnly, Undeletable, ModelAdmin):
+class PersonAdmin(Forgiving, Recorded, SuperusersOnly, Undeletable, ModelAdmin):
     """The username names the person in the record for ever, so it stays; who leaves is made inactive."""
 
     list_display = ["username", "full_name", "roles", "is_active", "is_superuser", "has_second_factor", "last_login"]
@@ -224,7 +224,7 @@ class PersonAdmin(Recorded, SuperusersOnly, Undeletable, ModelAdmin):
 
 
 @admin.register(Group)
-class RoleAdmin(Recorded, ReadOnly, SuperusersOnly, ModelAdmin):
+class RoleAdmin(Forgiving, Recorded, ReadOnly, SuperusersOnly, ModelAdmin):
     """Roles are made by migrations from `reversals/roles.py`; here they are read."""
 
     list_display = ["name"]

@@ -163,3 +163,11 @@ def test_others_have_neither_button_nor_way(world: World) -> None:
     stranger = staff_of(make_world(), "Reversal operator", username="stranger")
     assert send(stranger, reversal, "confirm").status_code == 404
     assert (Approval.objects.count(), Attempt.objects.count()) == (0, attempts)
+
+
+def test_a_broken_setting_is_said_in_the_form(world: World, operator: Client) -> None:
+    reversal = reversed_of(world, redeemed(world))
+    set_value(world.org, "Reversal_approval_days", "soon")
+    [problem] = send(operator, reversal, "confirm").context["form"].non_field_errors()
+    assert problem.startswith("888 Invalid configuration detected. Staff must correct a setting")
+    assert not Approval.objects.exists()

@@ -87,6 +87,7 @@ def check_org(settings: EmfSettings) -> None:
     """The checks that need no look-up. Refuses 898, 888. A correction does not ask whether reversals are allowed."""
     try:
         is_paused = settings.get(emf.PAUSED)
+        settings.check()
     except InvalidSetting as error:
         raise Refused(CorrectionError.INVALID_SETTING, f"Staff must correct a setting: {error}.") from error
     if is_paused:

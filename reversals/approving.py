@@ -18,7 +18,7 @@ from reversals.correcting.service import Approved, correct_reversal
 from reversals.errors import ErrorCode, Refused
 from reversals.models import Approval, Attempt
 from reversals.requests import ReversalRequest
-from reversals.selectors import is_key_of_reversal, lock_approval
+from reversals.selectors import is_key_of_reversal, lock_approval, people_behind
 from reversals.service import reverse_points
 
 
@@ -125,7 +125,7 @@ def _lock_waiting(approval: Approval, *, decided_by: str, now: datetime) -> Appr
         raise Refused(ErrorCode.NOT_APPROVABLE, f"{locked.decided_by} has {locked.get_status_display().lower()} it.")
     if locked.lapses_at <= now:
         raise Refused(ErrorCode.NOT_APPROVABLE, f"The request lapsed on {locked.lapses_at:%Y-%m-%d}; ask for it anew.")
-    if decided_by == locked.asked_by:
+    if decided_by in people_behind(locked):
         raise Refused(ErrorCode.NOT_APPROVABLE, "Another person than the one who asked for it has to decide.")
     if is_key_of_reversal(org_id=locked.org_id, key=locked.key):
         # The limit was raised between two sends of one page: the other send needed nobody's approval.

@@ -95,7 +95,7 @@ def reverse(wanted: Wanted) -> Reversal | Approval | Refused:
     """
     asked_before = _asked_before(wanted)
     if asked_before is not None:
-        return asked_before
+        return asked_before if _is_of(asked_before, wanted) else _another_request()
     attempt = wanted.attempt(wanted.channel)
     answer = reverse_points(attempt, settings=settings_of(wanted.org_id), read=lambda: wanted.request)
     if answer.error is ErrorCode.NEEDS_APPROVAL:
@@ -135,7 +135,7 @@ def _ask(wanted: Wanted) -> Approval | Refused:
     return approving.ask(
         org_id=wanted.org_id,
         redemption_id=outcome.facts.redemption.id,
-        points_asked=wanted.points,
+        points_asked=outcome.plan.points,  # what is approved is what moves, also if more is left by then
         points=outcome.plan.points,
         key=wanted.key,
         channel=wanted.channel,
@@ -146,6 +146,16 @@ def _ask(wanted: Wanted) -> Approval | Refused:
 
 def _asked_before(wanted: _Wish) -> Approval | None:
     return Approval.objects.filter(org_id=wanted.org_id, key=wanted.key).first()
+
+
+def _is_of(approval: Approval, wanted: Wanted) -> bool:
+    """Whether it is what was asked for under the key, and not an edited page with the key of an earlier one."""
+    is_amount = wanted.points is None or wanted.points == approval.points_asked
+    return is_amount and approval.redemption.public_id == wanted.redemption_id
+
+
+def _another_request() -> Refused:
+    return Refused(ErrorCode.KEY_OF_ANOTHER_REQUEST, "This page has asked for something else already; open it anew.")
 
 
 def _outcome_of(call: Callable[[Callable[[Accepts | Refused], Reply]], Answer]) -> Accepts | Refused:

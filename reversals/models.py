@@ -293,6 +293,8 @@ class BulkRun(models.Model):
 class BulkRow(models.Model):
     """One reversal of a bulk run: what is asked for, and what became of it."""
 
+    KEY_PREFIX = "bulk-"  # before its row id: the idempotency key of its reversal
+
     class Status(models.TextChoices):
         READY = "READY", "ready"
         INVALID = "INVALID", "not possible"

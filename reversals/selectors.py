@@ -10,7 +10,7 @@ from loyalty.facts import RedemptionFacts
 from loyalty.identifiers import Identifier
 from loyalty.selectors import find_customer_id
 from reversals.correcting.rules import LineFacts, ReversalFacts
-from reversals.models import Approval, Attempt, Correction, Reversal, ReversalLine
+from reversals.models import Approval, Attempt, BulkRow, Channel, Correction, Reversal, ReversalLine
 from reversals.requests import ReversalRequest
 from reversals.rules import ZERO, EarlierReversals
 
@@ -106,6 +106,16 @@ def _same_amount(request: ReversalRequest) -> Q:
 def lock_approval(*, org_id: int, approval_id: int) -> Approval:
     """Locks the request for approval and returns it as it is once locked."""
     return Approval.objects.select_for_update(no_key=True).get(org_id=org_id, id=approval_id)
+
+
+def people_behind(approval: Approval) -> set[str]:
+    """Who asked for it: of a row of a bulk run also who made and who confirmed the run."""
+    people = {approval.asked_by}
+    if approval.channel == Channel.BULK:
+        rows = BulkRow.objects.filter(org_id=approval.org_id, id=approval.key.removeprefix(BulkRow.KEY_PREFIX))
+        for made_by, confirmed_by in rows.values_list("run__made_by", "run__confirmed_by"):
+            people |= {made_by, confirmed_by}
+    return people
 
 
 def is_key_of_reversal(*, org_id: int, key: str) -> bool:

@@ -10,11 +10,12 @@ from django.db import connection
 from loyalty.models import Redemption, StaffChange
 from loyalty.service import NotPossible
 from reversals import approving, by_hand
+from reversals.bulk import service as bulk
 from reversals.by_hand import Wanted
 from reversals.errors import ErrorCode, Refused
 from reversals.models import Approval, Attempt, Channel, Reversal
 from reversals.service import Accepted
-from tests.builders import ON, World, make_world, redeemed, set_value
+from tests.builders import ON, World, correct, make_world, redeemed, set_value
 
 LIMIT = "Reversal_approval_points"
 
@@ -212,3 +213,39 @@ def test_ten_approvers_at_once_give_the_points_back_once(committed_world: World)
     assert [answer.error for answer in answers].count(None) == 1
     assert Reversal.objects.filter(org=world.org).count() == 1
     assert Approval.objects.get(org=world.org).reversal == Reversal.objects.get(org=world.org)
+
+
+def test_never_more_comes_back_than_was_approved(world: World) -> None:
+    redemption = redeemed(world)
+    first = world.reverse(redemption, 1).json()["reversalId"]
+    approval = asked(redemption)
+    assert (approval.points_asked, approval.points) == (9, 9)
+    correct(Reversal.objects.get(org=world.org, public_id=first))
+    approving.approve(approval, decided_by="arun", comment="")
+    approval.refresh_from_db()
+    assert approval.reversal is not None
+    assert approval.reversal.points == 9
+
+
+def test_an_edited_page_with_the_key_of_an_earlier_one_is_refused(world: World) -> None:
+    redemption = redeemed(world)
+    asked(redemption, 6)
+    refusal = by_hand.reverse(wanted(redemption, 2))
+    assert isinstance(refusal, Refused)
+    assert refusal.error is ErrorCode.KEY_OF_ANOTHER_REQUEST
+    assert isinstance(by_hand.reverse(wanted(redeemed(world), 6)), Refused)
+    assert not Reversal.objects.exists()
+
+
+def test_who_made_or_confirmed_a_bulk_run_cannot_approve_its_rows(world: World) -> None:
+    redemption = redeemed(world)
+    run = bulk.start_from_redemptions(org=world.org, redemptions=[redemption], reason="why", made_by="asha")
+    bulk.check_some(run, made_by="asha")
+    bulk.confirm(run, made_by="ravi")
+    bulk.run_some(run, made_by="meera")
+    approval = Approval.objects.get()
+    assert approval.asked_by == "meera"
+    for person in ("asha", "ravi", "meera"):
+        assert refusal_of(approval, by=person)[0] is ErrorCode.NOT_APPROVABLE
+    assert refusal_of(approval, by="arun")[0] is None
+    assert bulk.totals_of(run).points_reversed == 10

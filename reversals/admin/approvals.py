@@ -21,6 +21,7 @@ from reversals.admin.reversing import in_words, preview_of, preview_of_correctio
 from reversals.by_hand import Wanted, WantedCorrection
 from reversals.errors import Refused
 from reversals.models import Approval
+from reversals.selectors import people_behind
 
 DECIDE = "reversals.decide_approval"
 
@@ -72,7 +73,7 @@ class ApprovalAdmin(PageAdmin):
         shown = {
             "title": f"Request of {row.asked_by} for a {kind_of(row)} of {written(row.points)} points",
             "facts": _facts(row),
-            "is_own": row.asked_by == username,
+            "is_own": username in people_behind(row),
             "may_decide": may_decide,
             "form": DecisionForm(),
         }

@@ -132,6 +132,7 @@ def rows_by_status(org_id: int, run_ids: Sequence[int]) -> dict[int, dict[str, i
 def _counted(rows: QuerySet[BulkRow]) -> dict[str, Any]:
     """The fields of Totals, by one query."""
     ready, made = Q(status=Status.READY), Q(status=Status.REVERSED)
+    given_back = made | Q(approval__status=Approval.Status.APPROVED)
     return rows.aggregate(
         all=Count("id"),
         unchecked=Count("id", filter=ready & Q(points__isnull=True)),
@@ -143,8 +144,8 @@ def _counted(rows: QuerySet[BulkRow]) -> dict[str, Any]:
         refused=Count("id", filter=Q(status=Status.REFUSED)),
         points_ready=Sum("points", filter=ready, default=0),
         points_ready_expired=Sum("points_expired", filter=ready, default=0),
-        points_reversed=Sum("points", filter=made, default=0),
-        points_reversed_expired=Sum("points_expired", filter=made, default=0),
+        points_reversed=Sum("points", filter=given_back, default=0),
+        points_reversed_expired=Sum("points_expired", filter=given_back, default=0),
     )
 
 
@@ -214,7 +215,7 @@ def _wanted(row: BulkRow, made_by: str) -> Wanted:
         points=read_points_of(row.points_written),
         reason=row.reason,
         made_by=made_by,
-        key=f"bulk-{row.id}",
+        key=f"{BulkRow.KEY_PREFIX}{row.id}",
         channel=Channel.BULK,
     )
 

@@ -214,6 +214,16 @@ def test_another_person_sees_the_preview_and_approves(world: World, operator: Cl
     assert (approval.reversal, approval.comment) == (Reversal.objects.get(), "Receipt seen.")
 
 
+def test_a_page_sent_again_says_what_was_decided_meanwhile(world: World, operator: Client) -> None:
+    redemption = redeemed(world)
+    approval = asked_for_approval(world, operator, redemption)
+    decide(staff_of(world, "Approver", username="arun"), approval, "approve")
+    assert messages_of(send(operator, redemption, "confirm")) == [
+        "The request for 4 points was approved by arun already."
+    ]
+    assert Reversal.objects.count() == 1
+
+
 def test_who_asked_cannot_decide_whatever_their_roles(world: World, operator: Client) -> None:
     approval = asked_for_approval(world, operator, redeemed(world))
     User.objects.get(username="meera").groups.add(Group.objects.get(name="Approver"))

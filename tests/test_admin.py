@@ -106,3 +106,11 @@ def test_every_list_and_every_row_can_be_looked_at(world: World, staff: Client) 
         row = model._default_manager.first()
         if row is not None:
             assert staff.get(reverse(f"admin:{name}_change", args=[row.pk])).status_code == 200, name
+
+
+def test_an_empty_value_is_not_added(world: World, staff: Client) -> None:
+    values = {"org": world.org.id, "key": "Reversal_window_days", "value": "", "ticket": "OPS-7", "reason": "Policy."}
+    response = staff.post(reverse("admin:loyalty_emfsetting_add"), values)
+    assert response.status_code == 200
+    assert "there is nothing to remove" in response.content.decode()
+    assert not EmfChange.objects.filter(org=world.org).exists()

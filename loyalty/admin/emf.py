@@ -41,6 +41,8 @@ class EmfSettingForm(forms.ModelForm):
         org = values.get("org") or (self.instance.org if self.instance.org_id else None)
         if program is not None and org is not None and program.org_id != org.id:
             self.add_error("program", "This program is of another org.")
+        if self.instance._state.adding and "value" in values and not values["value"]:
+            self.add_error("value", "Nothing is set there, so there is nothing to remove; expected a value.")
         if key and values.get("value"):
             try:
                 check_value(known_key(key), values["value"], for_program=program is not None)

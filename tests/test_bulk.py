@@ -95,6 +95,18 @@ def assert_nothing_moved(world: World) -> None:
     assert not Reversal.objects.filter(org=world.org).exists()
 
 
+RESULT_COLUMNS = [
+    "redemption_id",
+    "points asked",
+    "points given back",
+    "of them expired",
+    "status",
+    "code",
+    "reversal id",
+    "outcome",
+]
+
+
 @pytest.mark.django_db
 def test_a_file_is_checked_confirmed_and_worked_off(world: World, operator: Client) -> None:
     whole, part = redeemed(world, "7.5"), redeemed(world, 10)
@@ -139,16 +151,7 @@ def test_a_file_is_checked_confirmed_and_worked_off(world: World, operator: Clie
     ids = [each.public_id for each in reversals]
     missing = "There is no such customer, or no such redemption of that customer; check identifier and redemption."
     assert result(operator, run) == [
-        [
-            "redemption_id",
-            "points asked",
-            "points given back",
-            "of them expired",
-            "status",
-            "code",
-            "reversal id",
-            "outcome",
-        ],
+        RESULT_COLUMNS,
         [whole.public_id, "all", "7.5", "0", "reversed", "", ids[0], f"reversal {ids[0]}"],
         [part.public_id, "2.5", "2.5", "0", "reversed", "", ids[1], f"reversal {ids[1]}"],
         [expired.public_id, "4", "4", "4", "reversed", "", ids[2], f"reversal {ids[2]}"],

@@ -17,6 +17,9 @@ from reversals.models import Approval, Attempt, Channel, Reversal
 from reversals.requests import ReversalRequest
 from reversals.service import Accepted, reverse_points
 
+# What begins the idempotency keys of pages. No key sent to the API may hold a "#", so the two never meet.
+ADMIN_KEYS = "admin#"
+
 Accepts = TypeVar("Accepts")
 
 
@@ -59,12 +62,22 @@ class Wanted(_Wish):
             points_asked=self.points,
         )
 
+    def is_of(self, approval: Approval) -> bool:
+        """Whether the request for approval is this one, and not an edited page's of the same key."""
+        is_amount = self.points is None or self.points == approval.points_asked
+        is_reversal = approval.corrects is None
+        return is_reversal and is_amount and approval.redemption.public_id == self.redemption_id
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WantedCorrection(_Wish):
     """A correction that a person asks for, of a whole reversal by its public id."""
 
     reversal_id: str
+
+    def is_of(self, approval: Approval) -> bool:
+        """Whether the request for approval is this one, and not an edited page's of the same key."""
+        return approval.corrects is not None and approval.corrects.public_id == self.reversal_id
 
 
 def preview(wanted: Wanted) -> Accepted | Refused:
@@ -95,7 +108,7 @@ def reverse(wanted: Wanted) -> Reversal | Approval | Refused:
     """
     asked_before = _asked_before(wanted)
     if asked_before is not None:
-        return asked_before if _is_of(asked_before, wanted) else _another_request()
+        return asked_before
     attempt = wanted.attempt(wanted.channel)
     answer = reverse_points(attempt, settings=settings_of(wanted.org_id), read=lambda: wanted.request)
     if answer.error is ErrorCode.NEEDS_APPROVAL:
@@ -115,7 +128,7 @@ def ask_to_correct(wanted: WantedCorrection) -> Approval | Refused:
     if isinstance(outcome, Refused):
         return outcome
     reversal = outcome.facts.reversal
-    return approving.ask(
+    asked = approving.ask(
         org_id=wanted.org_id,
         redemption_id=reversal.redemption_id,
         corrects_id=reversal.id,
@@ -126,13 +139,14 @@ def ask_to_correct(wanted: WantedCorrection) -> Approval | Refused:
         reason=wanted.reason,
         asked_by=wanted.made_by,
     )
+    return _as_asked(asked, wanted)
 
 
 def _ask(wanted: Wanted) -> Approval | Refused:
     outcome = preview(wanted)
     if isinstance(outcome, Refused):
         return outcome
-    return approving.ask(
+    asked = approving.ask(
         org_id=wanted.org_id,
         redemption_id=outcome.facts.redemption.id,
         points_asked=outcome.plan.points,  # what is approved is what moves, also if more is left by then
@@ -142,19 +156,19 @@ def _ask(wanted: Wanted) -> Approval | Refused:
         reason=wanted.reason,
         asked_by=wanted.made_by,
     )
+    return _as_asked(asked, wanted)
 
 
-def _asked_before(wanted: _Wish) -> Approval | None:
-    return Approval.objects.filter(org_id=wanted.org_id, key=wanted.key).first()
+def _asked_before(wanted: Wanted | WantedCorrection) -> Approval | Refused | None:
+    """The request for approval that an earlier send made, if one did."""
+    approval = Approval.objects.filter(org_id=wanted.org_id, key=wanted.key).first()
+    return None if approval is None else _as_asked(approval, wanted)
 
 
-def _is_of(approval: Approval, wanted: Wanted) -> bool:
-    """Whether it is what was asked for under the key, and not an edited page with the key of an earlier one."""
-    is_amount = wanted.points is None or wanted.points == approval.points_asked
-    return is_amount and approval.redemption.public_id == wanted.redemption_id
-
-
-def _another_request() -> Refused:
+def _as_asked(approval: Approval, wanted: Wanted | WantedCorrection) -> Approval | Refused:
+    """The request for approval, or a refusal if something else was asked for under its key."""
+    if wanted.is_of(approval):
+        return approval
     return Refused(ErrorCode.KEY_OF_ANOTHER_REQUEST, "This page has asked for something else already; open it anew.")
 
 

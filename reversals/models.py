@@ -293,7 +293,8 @@ class BulkRun(models.Model):
 class BulkRow(models.Model):
     """One reversal of a bulk run: what is asked for, and what became of it."""
 
-    KEY_PREFIX = "bulk-"  # before its row id: the idempotency key of its reversal
+    # Before its row id: the idempotency key of its reversal. No key sent to the API may hold a "#".
+    KEY_PREFIX = "bulk#"
 
     class Status(models.TextChoices):
         READY = "READY", "ready"

@@ -362,8 +362,8 @@ def test_selected_redemptions_become_a_run(world: World, operator: Client) -> No
     asked = select(operator, *redemptions)
     assert asked.status_code == 200
     assert not BulkRun.objects.exists()
-    key = asked.context["form"]["key"].value()
-    response = select(operator, *redemptions, confirmed="yes", note="shop closed", key=key)
+    page = asked.context["form"]["page"].value()
+    response = select(operator, *redemptions, confirmed="yes", note="shop closed", page=page)
     run = BulkRun.objects.get(org=world.org)
     assert response["Location"] == reverse("admin:reversals_bulkrun_change", args=[run.pk])
     assert (run.name, run.made_by) == ("2 selected redemptions", "meera")

@@ -1,6 +1,7 @@
 """A wrong reversal is corrected: one person asks for it with a preview, another one approves."""
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import Group, User
@@ -32,7 +33,7 @@ def reversed_of(world: World, redemption: Redemption, points: int = 4) -> Revers
 
 def send(client: Client, reversal: Reversal, step: str, **changes: Any) -> HttpResponse:
     address = reverse("admin:reversals_reversal_correct", args=[reversal.pk])
-    form = {"reason_code": "OTHER", "note": "the wrong customer", "key": "admin-1", "step": step}
+    form = {"reason_code": "OTHER", "note": "the wrong customer", "page": str(UUID(int=1)), "step": step}
     return client.post(address, form | changes, follow=True)
 
 
@@ -135,9 +136,21 @@ def test_a_corrected_reversal_offers_no_second_correction(world: World, operator
     send(operator, reversal, "confirm")
     decide(approver, Approval.objects.get(), "approve")
     assert "Correct this reversal" not in operator.get(page).content.decode()
-    response = send(operator, reversal, "confirm", key="admin-2")
+    response = send(operator, reversal, "confirm", page=str(UUID(int=2)))
     [problem] = response.context["form"].non_field_errors()
     assert problem.startswith("902 Duplicate correction request.")
+
+
+def test_a_page_that_asked_for_one_correction_asks_for_no_other(world: World, operator: Client) -> None:
+    redemptions = [redeemed(world), redeemed(world)]
+    first, other = [reversed_of(world, redemption) for redemption in redemptions]
+    send(operator, first, "confirm")
+    [problem] = send(operator, other, "confirm").context["form"].non_field_errors()
+    assert problem == (
+        "422 This Idempotency-Key was used for another request."
+        " This page has asked for something else already; open it anew."
+    )
+    assert Approval.objects.get().corrects == first
 
 
 def test_a_correction_is_asked_for_also_while_reversals_are_off_but_not_while_paused(
@@ -149,7 +162,7 @@ def test_a_correction_is_asked_for_also_while_reversals_are_off_but_not_while_pa
     assert problem.startswith("898 Points correction currently unavailable.")
     set_value(world.org, "Reversal_paused", "no")
     set_value(world.org, "Allow_points_redemption_reversal", "no")
-    send(operator, reversal, "confirm", key="admin-2")
+    send(operator, reversal, "confirm", page=str(UUID(int=2)))
     assert Approval.objects.get().status == "WAITING"
 
 

@@ -2,6 +2,7 @@
 
 import re
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import Group, User
@@ -29,7 +30,7 @@ def page(client: Client, redemption: Redemption) -> str:
 
 def send(client: Client, redemption: Redemption, step: str, points: object = 4, **changes: Any) -> HttpResponse:
     address = reverse("admin:loyalty_redemption_reverse", args=[redemption.pk])
-    form = {"points": str(points), "reason_code": "GOODS_RETURNED", "note": "receipt 17", "key": "admin-1"}
+    form = {"points": str(points), "reason_code": "GOODS_RETURNED", "note": "receipt 17", "page": str(UUID(int=1))}
     return client.post(address, form | {"step": step} | changes, follow=True)
 
 
@@ -93,17 +94,33 @@ def test_the_back_button_with_another_amount_is_refused_not_doubled(world: World
     assert Reversal.objects.count() == 1
 
 
-def test_a_refusal_is_shown_in_the_form_with_a_new_key(world: World, operator: Client) -> None:
+@pytest.mark.parametrize("page", ["", "bulk#1", "admin#1", "order-17", "1"])
+def test_a_page_takes_no_key_of_anybody_elses_making(world: World, operator: Client, page: str) -> None:
+    response = send(operator, redeemed(world), "confirm", page=page)
+    assert list(response.context["form"].errors) == ["page"]
+    assert not Attempt.objects.exists()
+
+
+def test_the_api_takes_no_key_of_a_page(world: World, operator: Client) -> None:
+    redemption = redeemed(world)
+    send(operator, redemption, "confirm")
+    key = Attempt.objects.get().idempotency_key
+    assert key == f"admin#{UUID(int=1)}"
+    assert world.reverse(redemption, 1, key=key).json()["errors"][0]["code"] == 887
+    assert Reversal.objects.count() == 1
+
+
+def test_a_refusal_is_shown_in_the_form_as_of_a_new_page(world: World, operator: Client) -> None:
     set_value(world.org, ON, "no")
     redemption = redeemed(world)
     response = send(operator, redemption, "confirm")
     assert response.context["form"].non_field_errors() == [
         f"818 Points reversal not allowed for this program. {ON} is off for this org; ask its staff to turn it on."
     ]
-    key = response.context["form"]["key"].value()
-    assert key != "admin-1"
+    another = response.context["form"]["page"].value()
+    assert another != str(UUID(int=1))
     set_value(world.org, ON, "yes")
-    send(operator, redemption, "confirm", key=key)
+    send(operator, redemption, "confirm", page=another)
     assert Reversal.objects.count() == 1
 
 

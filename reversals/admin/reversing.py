@@ -13,7 +13,7 @@ from loyalty.models import ReasonCode, Redemption
 from loyalty.points import InvalidPoints, read_written_points, written
 from loyalty.selectors import available_points
 from reversals.admin.parts import moment
-from reversals.by_hand import Wanted, WantedCorrection
+from reversals.by_hand import ADMIN_KEYS, Wanted, WantedCorrection
 from reversals.correcting import service as correcting
 from reversals.errors import Refused
 from reversals.models import Approval, Reversal
@@ -24,11 +24,6 @@ NOTE_LENGTH = 400
 
 Form = TypeVar("Form", bound="ByHandForm")
 Outcome = TypeVar("Outcome")
-
-
-def new_key() -> str:
-    """An idempotency key for one page: sending it again is the same request."""
-    return f"admin-{uuid4()}"
 
 
 def in_words(refusal: Refused) -> str:
@@ -70,7 +65,7 @@ class ByHandForm(forms.Form):
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
         help_text="Receipt, ticket, what the customer said. It is kept for ever.",
     )
-    key = forms.CharField(max_length=64, widget=forms.HiddenInput, initial=new_key)
+    page = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
 
     def __init__(self, *args: Any, org_id: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -87,10 +82,15 @@ class ByHandForm(forms.Form):
         parts = (self.cleaned_data.get("reason_code"), self.cleaned_data["note"].strip())
         return ": ".join(part for part in parts if part)
 
+    @property
+    def key(self) -> str:
+        """The idempotency key of this page: sending it again is the same request."""
+        return f"{ADMIN_KEYS}{self.cleaned_data['page']}"
+
     def as_refused(self, refusal: Refused) -> None:
-        """Shows the refusal, and takes a new key: what is sent next is another request."""
+        """Shows the refusal, and becomes a new page: what is sent next is another request."""
         self.add_error(None, in_words(refusal))
-        self.data = {**self.data.dict(), "key": new_key()}  # type: ignore[attr-defined]
+        self.data = {**self.data.dict(), "page": str(uuid4())}  # type: ignore[attr-defined]
 
 
 class ReverseForm(ByHandForm):
@@ -106,7 +106,7 @@ class ReverseForm(ByHandForm):
             points=self.cleaned_data["points"],
             reason=self.reason,
             made_by=made_by,
-            key=self.cleaned_data["key"],
+            key=self.key,
         )
 
 
@@ -119,7 +119,7 @@ class CorrectForm(ByHandForm):
             reversal_id=reversal.public_id,
             reason=self.reason,
             made_by=made_by,
-            key=self.cleaned_data["key"],
+            key=self.key,
         )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from django.utils import timezone
 
@@ -12,7 +12,7 @@ from loyalty.selectors import settings_of
 from reversals import approving
 from reversals.calls import Answer, Reply
 from reversals.correcting import service as correcting
-from reversals.errors import ErrorCode, Refused
+from reversals.errors import CorrectionError, ErrorCode, Ladder, Refused
 from reversals.models import Approval, Attempt, Channel, Reversal
 from reversals.requests import ReversalRequest
 from reversals.service import Accepted, reverse_points
@@ -52,6 +52,7 @@ class Wanted(_Wish):
     redemption_id: str
     points: Decimal | None
     channel: Channel = Channel.ADMIN
+    another_request: ClassVar[Ladder] = ErrorCode.KEY_OF_ANOTHER_REQUEST
 
     @property
     def request(self) -> ReversalRequest:
@@ -74,6 +75,7 @@ class WantedCorrection(_Wish):
     """A correction that a person asks for, of a whole reversal by its public id."""
 
     reversal_id: str
+    another_request: ClassVar[Ladder] = CorrectionError.KEY_OF_ANOTHER_REQUEST
 
     def is_of(self, approval: Approval) -> bool:
         """Whether the request for approval is this one, and not an edited page's of the same key."""
@@ -169,7 +171,7 @@ def _as_asked(approval: Approval, wanted: Wanted | WantedCorrection) -> Approval
     """The request for approval, or a refusal if something else was asked for under its key."""
     if wanted.is_of(approval):
         return approval
-    return Refused(ErrorCode.KEY_OF_ANOTHER_REQUEST, "This page has asked for something else already; open it anew.")
+    return Refused(wanted.another_request, "This page has asked for something else already; open it anew.")
 
 
 def _outcome_of(call: Callable[[Callable[[Accepts | Refused], Reply]], Answer]) -> Accepts | Refused:

@@ -124,7 +124,10 @@ REISSUE_DAYS = EmfKey(
     "Expired points, and points that came from no lot, come back as a new lot valid this many days.",
 )
 APPROVAL_POINTS = EmfKey(
-    "Reversal_approval_points", _unset_or(points), None, "A manual reversal of more than this needs a second person."
+    "Reversal_approval_points",
+    _unset_or(points),
+    None,
+    "A manual reversal of more than this, with what one person gave back of it before, needs a second person.",
 )
 APPROVAL_DAYS = EmfKey(
     "Reversal_approval_days", _DAYS, 7, "How many days a request for approval waits for the second person.", True

@@ -16,12 +16,16 @@ ZERO = Decimal(0)
 
 @dataclass(frozen=True, slots=True)
 class EarlierReversals:
-    """What earlier reversals matter: all None or zero where the settings do not ask for them."""
+    """What earlier reversals matter: all None or zero where the settings do not ask for them.
+
+    `points_by_hand` were given back by hand of the same redemption on one person's word.
+    """
 
     last_of_redemption: str | None = None
     duplicate: str | None = None
     count_in_period: int = 0
     points_in_period: Decimal = ZERO
+    points_by_hand: Decimal = ZERO
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,19 +232,22 @@ def _check_limits(facts: Facts, points: Decimal) -> None:
 
 
 def needs_approval(facts: Facts, points: Decimal) -> bool:
-    """Whether one person alone may not give back that many by hand."""
+    """Whether one person alone may not give back that many by hand: parts of one redemption count together."""
     limit = _approval_limit(facts)
-    return facts.by_hand and limit is not None and points > limit
+    return facts.by_hand and limit is not None and facts.earlier.points_by_hand + points > limit
 
 
 def _check_approval(facts: Facts, points: Decimal) -> None:
     limit = _approval_limit(facts)
-    if limit is not None and needs_approval(facts, points) and not facts.is_approved:
-        raise Refused(
-            ErrorCode.NEEDS_APPROVAL,
-            f"{written(points)} points are more than {emf.APPROVAL_POINTS.name} ({written(limit)})"
-            " allows one person to give back.",
-        )
+    if limit is None or facts.is_approved or not needs_approval(facts, points):
+        return
+    by_hand = facts.earlier.points_by_hand
+    before = f" after {written(by_hand)} of the same redemption" if by_hand else ""
+    raise Refused(
+        ErrorCode.NEEDS_APPROVAL,
+        f"{written(points)} points{before} are more than {emf.APPROVAL_POINTS.name} ({written(limit)})"
+        " allows one person to give back.",
+    )
 
 
 def _approval_limit(facts: Facts) -> Decimal | None:

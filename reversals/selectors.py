@@ -1,6 +1,7 @@
 """Reads of earlier reversals and of requests for approval. But for `lock_approval` they lock nothing themselves."""
 
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Sum
 
@@ -28,6 +29,7 @@ def earlier_reversals(
     A reversal that was corrected counts as not made.
     """
     last = duplicate = None
+    by_hand = ZERO
     if redemption.points_reversed:
         of_redemption = _standing(attempt.org_id).filter(redemption_id=redemption.id)
         if not redemption.points_left:
@@ -41,6 +43,8 @@ def earlier_reversals(
                 .values_list("public_id", flat=True)
                 .first()
             )
+        if attempt.channel != Channel.API and settings.get(emf.APPROVAL_POINTS, redemption.program.id) is not None:
+            by_hand = _points_on_one_word(of_redemption)
     count, points = 0, ZERO
     limits = (emf.LIMIT_COUNT, emf.LIMIT_POINTS)
     if any(settings.get(limit, redemption.program.id) is not None for limit in limits):
@@ -50,7 +54,13 @@ def earlier_reversals(
         )
         totals = in_period.aggregate(count=Count("id"), points=Sum("points"))
         count, points = totals["count"], totals["points"] or ZERO
-    return EarlierReversals(last, duplicate, count, points)
+    return EarlierReversals(last, duplicate, count, points, by_hand)
+
+
+def _points_on_one_word(reversals: QuerySet[Reversal]) -> Decimal:
+    """What those of the reversals gave back that one person made by hand, approved by nobody else."""
+    alone = reversals.filter(approvals__isnull=True).exclude(channel=Channel.API)
+    return alone.aggregate(points=Sum("points"))["points"] or ZERO
 
 
 def _standing(org_id: int) -> QuerySet[Reversal]:

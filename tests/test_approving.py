@@ -65,6 +65,29 @@ def test_more_points_wait_for_a_second_person_and_nothing_moves(world: World) ->
     assert not Reversal.objects.exists()
 
 
+def test_parts_of_one_redemption_count_together(world: World) -> None:
+    redemption = redeemed(world)
+    assert isinstance(by_hand.reverse(wanted(redemption, 3, key="page-1")), Reversal)
+    outcome = by_hand.preview(wanted(redemption, 3, key="page-2"))
+    assert isinstance(outcome, Accepted)
+    assert outcome.needs_approval
+    second = asked(redemption, "2.001", key="page-2")
+    assert (second.status, second.points) == ("WAITING", Decimal("2.001"))
+    assert isinstance(by_hand.reverse(wanted(redemption, 2, key="page-3")), Reversal)
+    assert Reversal.objects.count() == 2
+
+
+def test_what_the_till_gave_back_or_two_persons_did_or_was_corrected_counts_for_nobody(world: World) -> None:
+    redemption = redeemed(world, 30)
+    world.reverse(redemption, 6)
+    approving.approve(asked(redemption, 7, key="page-1"), decided_by="arun", comment="")
+    mistaken = by_hand.reverse(wanted(redemption, 4, key="page-2"))
+    assert isinstance(mistaken, Reversal)
+    correct(mistaken)
+    assert isinstance(by_hand.reverse(wanted(redemption, 5, key="page-3")), Reversal)
+    assert isinstance(by_hand.reverse(wanted(redemption, "0.001", key="page-4")), Approval)
+
+
 def test_a_resent_page_is_the_same_request(world: World) -> None:
     redemption = redeemed(world)
     assert asked(redemption) == asked(redemption)

@@ -71,7 +71,7 @@ def test_approval_draws_the_points_again(world: World, operator: Client, approve
     reversal = reversed_of(world, redemption)
     send(operator, reversal, "confirm")
     approval = Approval.objects.get()
-    shown = approver.get(reverse("admin:reversals_approval_change", args=[approval.pk]))
+    shown = approver.post(reverse("admin:reversals_approval_decide", args=[approval.pk]), {"decision": "check"})
     assert [row[2] for row in shown.context["lots"]["rows"]] == ["4"]
     assert decide(approver, approval, "approve") == ["Approved: the correction of 4 points is made."]
     correction = Correction.objects.get()
@@ -147,7 +147,7 @@ def test_a_page_that_asked_for_one_correction_asks_for_no_other(world: World, op
     send(operator, first, "confirm")
     [problem] = send(operator, other, "confirm").context["form"].non_field_errors()
     assert problem == (
-        "422 This Idempotency-Key was used for another request."
+        "887 Points correction failed due to validation error."
         " This page has asked for something else already; open it anew."
     )
     assert Approval.objects.get().corrects == first

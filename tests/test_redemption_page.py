@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
@@ -198,6 +198,10 @@ def decide(client: Client, approval: Approval, decision: str, comment: str = "")
     return messages_of(client.post(address, {"decision": decision, "comment": comment}, follow=True))
 
 
+def checked(client: Client, approval: Approval) -> HttpResponse:
+    return client.post(reverse("admin:reversals_approval_decide", args=[approval.pk]), {"decision": "check"})
+
+
 def approval_page(client: Client, approval: Approval) -> HttpResponse:
     return client.get(reverse("admin:reversals_approval_change", args=[approval.pk]))
 
@@ -221,10 +225,11 @@ def test_more_than_one_person_may_give_back_becomes_a_request(world: World, oper
 def test_another_person_sees_the_preview_and_approves(world: World, operator: Client) -> None:
     approval = asked_for_approval(world, operator, redeemed(world))
     approver = staff_of(world, "Approver", username="arun")
-    shown = approval_page(approver, approval)
+    assert "Approve" in approval_page(approver, approval).content.decode()
+    assert Attempt.objects.latest("created_at").made_by == "meera"
+    shown = checked(approver, approval)
     assert [row[2] for row in shown.context["lots"]["rows"]] == ["4"]
     assert Attempt.objects.latest("created_at").made_by == "arun"
-    assert "Approve" in shown.content.decode()
     assert decide(approver, approval, "approve", "Receipt seen.") == ["Approved: the reversal of 4 points is made."]
     assert decide(approver, approval, "approve") == ["403 Points reversal cannot be approved. arun has approved it."]
     approval.refresh_from_db()
@@ -268,8 +273,37 @@ def test_the_request_shows_why_it_would_be_refused_now(world: World, operator: C
     approval = asked_for_approval(world, operator, redemption)
     world.reverse(redemption)
     approver = staff_of(world, "Approver", username="arun")
-    text = approval_page(approver, approval).content.decode()
+    text = checked(approver, approval).content.decode()
     assert "902 Duplicate reversal request. All points of this redemption were reversed already" in text
+
+
+@pytest.mark.parametrize("decision", ["", "yes", "APPROVE", None])
+def test_what_is_no_decision_decides_nothing(world: World, operator: Client, decision: str | None) -> None:
+    approval = asked_for_approval(world, operator, redeemed(world))
+    form = {"comment": "No receipt."} | ({} if decision is None else {"decision": decision})
+    address = reverse("admin:reversals_approval_decide", args=[approval.pk])
+    said = messages_of(staff_of(world, "Approver", username="arun").post(address, form, follow=True))
+    assert said == ["Expected approve or reject."]
+    assert Approval.objects.get().status == "WAITING"
+
+
+@pytest.mark.parametrize("step", ["reverse", "correct", "decide"])
+def test_who_may_not_look_may_not_act(world: World, operator: Client, step: str) -> None:
+    redemption = redeemed(world)
+    reversal = Reversal.objects.get(public_id=world.reverse(redemption, 1).json()["reversalId"])
+    approval = asked_for_approval(world, operator, redemption)
+    name, row = {
+        "reverse": ("loyalty_redemption_reverse", redemption),
+        "correct": ("reversals_reversal_correct", reversal),
+        "decide": ("reversals_approval_decide", approval),
+    }[step]
+    acting = Permission.objects.filter(codename__in=["add_reversal", "add_correction", "decide_approval"])
+    blind = staff_of(world, username="blind")
+    User.objects.get(username="blind").user_permissions.set(acting)
+    before = Attempt.objects.count()
+    assert blind.post(reverse(f"admin:{name}", args=[row.pk]), {"decision": "approve"}).status_code == 403
+    assert Attempt.objects.count() == before
+    assert Approval.objects.get().status == "WAITING"
 
 
 def test_an_operator_or_a_stranger_cannot_decide(world: World, operator: Client) -> None:

@@ -1,5 +1,6 @@
 """Requests for approval: what one person asked for, and another one approves or rejects."""
 
+from itertools import chain
 from typing import Any
 
 from django import forms
@@ -27,13 +28,18 @@ DECIDE = "reversals.decide_approval"
 
 
 class DecisionForm(forms.Form):
-    """What the second person says."""
+    """What the second person decides and says; `check` decides nothing and shows what approving would do."""
 
+    decision = forms.ChoiceField(
+        choices=[("check", "check"), ("approve", "approve"), ("reject", "reject")],
+        error_messages={"required": "Expected approve or reject.", "invalid_choice": "Expected approve or reject."},
+    )
     comment = forms.CharField(
         max_length=500,
         required=False,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
         help_text="Needed to reject.",
+        error_messages={"max_length": "The comment is too long; expected at most %(limit_value)d characters."},
     )
 
 
@@ -67,32 +73,33 @@ class ApprovalAdmin(PageAdmin):
         return state_of(approval)
 
     def page(self, request: HttpRequest, row: Approval) -> dict[str, Any]:
-        username = request.user.get_username()
         is_waiting = state_of(row) == Approval.Status.WAITING.label
-        may_decide = is_waiting and request.user.has_perm(DECIDE)
-        shown = {
+        return {
             "title": f"Request of {row.asked_by} for a {kind_of(row)} of {written(row.points)} points",
             "facts": _facts(row),
-            "is_own": username in people_behind(row),
-            "may_decide": may_decide,
+            "is_own": request.user.get_username() in people_behind(row),
+            "may_decide": is_waiting and request.user.has_perm(DECIDE),
             "form": DecisionForm(),
         }
-        return shown | (_preview(row, by=username) if may_decide else {})
 
     def decide_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Approves or rejects, and says what came of it on the request's page."""
+        """Approves, rejects or checks what approving would do, and says what came of it on the request's page."""
         approval = self.get_object(request, object_id)
         if approval is None:
             raise Http404
-        if not request.user.has_perm(DECIDE):
+        if not request.user.has_perm(DECIDE) or not self.has_view_permission(request, approval):
             raise PermissionDenied
+        username = request.user.get_username()
         form = DecisionForm(request.POST)
-        if form.is_valid():
-            decide = _approve if request.POST.get("decision") == "approve" else _reject
-            said = decide(approval, by=request.user.get_username(), comment=form.cleaned_data["comment"])
-            self.message_user(request, *said)
+        if not form.is_valid():
+            for problem in chain(*form.errors.values()):
+                self.message_user(request, problem, messages.ERROR)
+        elif form.cleaned_data["decision"] == "check":
+            shown = self.page(request, approval) | _preview(approval, by=username) | {"form": form}
+            return self.render_page(request, self.page_template, approval, shown)
         else:
-            self.message_user(request, "The comment is too long; expected at most 500 characters.", messages.ERROR)
+            decide = _approve if form.cleaned_data["decision"] == "approve" else _reject
+            self.message_user(request, *decide(approval, by=username, comment=form.cleaned_data["comment"]))
         return redirect("admin:reversals_approval_change", approval.pk)
 
 

@@ -17,12 +17,12 @@ from reversals.correcting.service import Accepted
 from reversals.errors import Refused
 from reversals.models import Approval, Reversal
 
-CORRECT = "reversals.add_correction"
+CORRECT = ("reversals.add_correction", "reversals.view_reversal")
 
 
 def may_correct(request: HttpRequest, reversal: Reversal) -> bool:
     """Whether the person may ask for a correction of the reversal, which had none yet."""
-    return bool(request.user.has_perm(CORRECT)) and not reversal.corrections.exists()
+    return bool(request.user.has_perms(CORRECT)) and not reversal.corrections.exists()
 
 
 def correct_view(request: HttpRequest, reversal_id: int) -> HttpResponse:
@@ -30,7 +30,7 @@ def correct_view(request: HttpRequest, reversal_id: int) -> HttpResponse:
     reversal = Reversal.objects.filter(org__in=orgs_of(request.user), id=reversal_id).first()
     if reversal is None:
         raise Http404
-    if not request.user.has_perm(CORRECT):
+    if not request.user.has_perms(CORRECT):
         raise PermissionDenied
     form = form_of(request, CorrectForm, org_id=reversal.org_id)
     shown = admin.site.each_context(request) | {

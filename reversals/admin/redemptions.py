@@ -23,7 +23,7 @@ from reversals.errors import Refused
 from reversals.models import Approval, Attempt, Reversal
 from reversals.service import Accepted
 
-REVERSE = "reversals.add_reversal"
+REVERSE = ("reversals.add_reversal", "loyalty.view_redemption")
 SHOWN = 50
 
 
@@ -60,7 +60,7 @@ class RedemptionAdmin(Exportable, PageAdmin):
             "reversals": _reversals(row),
             "waiting": _waiting(row),
             "refused": _refused(row),
-            "may_reverse": left > 0 and request.user.has_perm(REVERSE),
+            "may_reverse": left > 0 and request.user.has_perms(REVERSE),
         }
 
     def reverse_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -68,7 +68,7 @@ class RedemptionAdmin(Exportable, PageAdmin):
         redemption = self.get_object(request, object_id)
         if redemption is None:
             raise Http404
-        if not request.user.has_perm(REVERSE):
+        if not request.user.has_perms(REVERSE):
             raise PermissionDenied
         left = redemption.points - redemption.points_reversed
         form = form_of(request, ReverseForm, org_id=redemption.org_id, initial={"points": written(left)})

@@ -276,6 +276,7 @@ class BulkRun(models.Model):
 
     id = RowIdField()
     org = owning_org()
+    key = models.CharField(max_length=64, help_text="By which the same rows sent again are the same run.")
     name = models.CharField(max_length=200, help_text="The file's name, or what was selected.")
     made_by = models.CharField(max_length=150)
     made_at = models.DateTimeField()
@@ -284,7 +285,10 @@ class BulkRun(models.Model):
 
     class Meta:
         indexes = [models.Index(fields=["org", "made_at"], name="bulk_runs_by_time")]
-        constraints = [models.UniqueConstraint(fields=["org", "id"], name="bulk_run_in_org")]
+        constraints = [
+            models.UniqueConstraint(fields=["org", "id"], name="bulk_run_in_org"),
+            models.UniqueConstraint(fields=["org", "key"], name="bulk_run_made_once"),
+        ]
 
     def __str__(self) -> str:
         return self.name
@@ -320,7 +324,10 @@ class BulkRow(models.Model):
     approval = parent_of_org("reversals.Approval", null=True, blank=True, related_name="bulk_rows")
 
     class Meta:
-        indexes = [models.Index(fields=["org", "run", "status", "position"], name="bulk_rows_by_status")]
+        indexes = [
+            models.Index(fields=["org", "run", "status", "position"], name="bulk_rows_by_status"),
+            models.Index(fields=["org", "redemption_id"], name="bulk_rows_by_redemption"),
+        ]
         constraints = [
             models.UniqueConstraint(fields=["org", "run", "position"], name="bulk_row_position_unique"),
             models.CheckConstraint(

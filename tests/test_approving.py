@@ -262,7 +262,9 @@ def test_an_edited_page_with_the_key_of_an_earlier_one_is_refused(world: World) 
 
 def test_who_made_or_confirmed_a_bulk_run_cannot_approve_its_rows(world: World) -> None:
     redemption = redeemed(world)
-    run = bulk.start_from_redemptions(org=world.org, redemptions=[redemption], reason="why", made_by="asha")
+    run = bulk.start_from_redemptions(
+        org=world.org, key="page-1", redemptions=[redemption], reason="why", made_by="asha"
+    )
     bulk.check_some(run, made_by="asha")
     bulk.confirm(run, made_by="ravi")
     bulk.run_some(run, made_by="meera")

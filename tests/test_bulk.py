@@ -4,16 +4,18 @@ import csv
 import io
 from itertools import count
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.contrib.messages import get_messages
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
 from django.db import connection
 from django.http import HttpResponse
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from django.urls import reverse
+from django.urls import resolve, reverse
 
 from loyalty.models import Lot, OrgAccess, Redemption
 from loyalty.service import NotPossible
@@ -53,10 +55,14 @@ def written_file(*lines: str) -> SimpleUploadedFile:
 
 
 def upload(client: Client, world: World, *lines: str, **changes: Any) -> BulkRun:
-    form = {"org": world.org.id, "file": written_file(*lines), "reason": "shop closed"} | changes
-    response = client.post(reverse("admin:reversals_bulkrun_add"), form)
+    response = send_file(client, world, *lines, **changes)
     assert response.status_code == 302, response.context["form"].errors
-    return BulkRun.objects.filter(org=world.org).latest("id")
+    return BulkRun.objects.get(id=resolve(response["Location"]).kwargs["object_id"])
+
+
+def send_file(client: Client, world: World, *lines: str, **changes: Any) -> HttpResponse:
+    form = {"org": world.org.id, "file": written_file(*lines), "reason": "shop closed", "page": str(uuid4())} | changes
+    return client.post(reverse("admin:reversals_bulkrun_add"), form)
 
 
 def step(client: Client, run: BulkRun, name: str) -> dict[str, Any]:
@@ -76,7 +82,7 @@ def result(client: Client, run: BulkRun) -> list[list[str]]:
 def run_of(world: World, *redemptions: Redemption, amount: str = "") -> BulkRun:
     """A run made without the pages, as meera."""
     rows = [FileRow(line, each.public_id, amount, "why") for line, each in enumerate(redemptions, start=2)]
-    return make_run(org=world.org, name="returns.csv", rows=rows, made_by="meera")
+    return make_run(org=world.org, key=str(uuid4()), name="returns.csv", rows=rows, made_by="meera")[0]
 
 
 def checked_and_confirmed(run: BulkRun) -> BulkRun:
@@ -344,11 +350,73 @@ def test_nothing_is_run_before_all_is_checked_nor_where_nothing_is_ready(world: 
 def test_an_upload_that_cannot_be_read_says_why(
     world: World, operator: Client, changes: dict[str, Any], problem: str
 ) -> None:
-    form = {"org": world.org.id, "file": written_file("R1,1,why"), "reason": ""} | changes
-    response = operator.post(reverse("admin:reversals_bulkrun_add"), form)
+    response = send_file(operator, world, "R1,1,why", **changes)
     assert response.status_code == 200
     assert problem in response.content.decode()
     assert not BulkRun.objects.filter(org=world.org).exists()
+
+
+@pytest.mark.django_db
+def test_the_same_rows_uploaded_again_lead_to_their_run(world: World, operator: Client) -> None:
+    redemption = redeemed(world, 20)
+    first = upload(operator, world, f"{redemption.public_id},7,torn")
+    checked_and_confirmed(first)
+    run_some(first, made_by="meera")
+    renamed = SimpleUploadedFile("again.csv", f"reason;points;redemption_id\ntorn;7;{redemption.public_id}\n".encode())
+    response = send_file(staff_of(world, "Reversal operator", username="arun"), world, file=renamed)
+    assert response["Location"] == reverse("admin:reversals_bulkrun_change", args=[first.pk])
+    [said] = [str(message) for message in get_messages(response.wsgi_request)]
+    assert said.startswith("The same rows were uploaded before, by meera on ")
+    run_some(first, made_by="arun")
+    assert Reversal.objects.get(org=world.org).points == 7
+
+
+@pytest.mark.django_db
+def test_rows_that_are_meant_again_are_a_run_of_their_own_with_a_warning(world: World, operator: Client) -> None:
+    line = f"{redeemed(world, 20).public_id},7,torn"
+    first = upload(operator, world, line)
+    checked_and_confirmed(first)
+    run_some(first, made_by="meera")
+    form = {"again": "on", "page": str(uuid4())}
+    second = upload(operator, world, line, **form)
+    assert second != first
+    assert upload(operator, world, line, **form) == second
+    assert check_some(second, made_by="meera") is None
+    shown = page(operator, second).context
+    assert shown["facts"][-1] == ("Of them given back, in part, by another run before", "1")
+    [row] = shown["rows"]["rows"]
+    assert row[-1] == f"the run returns.csv of {first.made_at:%Y-%m-%d} gave back 7 points of it already"
+    confirm(second, made_by="meera")
+    run_some(second, made_by="meera")
+    assert [reversal.points for reversal in Reversal.objects.filter(org=world.org)] == [7, 7]
+
+
+@pytest.mark.django_db
+def test_rows_for_all_that_is_left_or_of_other_orgs_repeat_nothing(world: World, operator: Client) -> None:
+    redemption = redeemed(world, 20)
+    other = make_world()
+    foreign = redeemed(other, 20)
+    Redemption.objects.filter(id=foreign.id).update(public_id=redemption.public_id)
+    for run in (run_of(world, redemption, amount="7"), run_of(world, redemption)):
+        checked_and_confirmed(run)
+        run_some(run, made_by="meera")
+        assert set(BulkRow.objects.filter(run=run).values_list("status", flat=True)) == {"REVERSED"}
+    theirs = run_of(other, Redemption.objects.get(id=foreign.id), amount="7")
+    check_some(theirs, made_by="meera")
+    assert BulkRow.objects.get(run=theirs).outcome == ""
+
+
+@pytest.mark.usefixtures("committed", "on_postgresql")
+def test_a_file_sent_twice_at_the_same_moment_is_one_run() -> None:
+    world = make_world()
+    rows = [FileRow(2, redeemed(world, 10).public_id, "2", "why")]
+
+    def send() -> tuple[BulkRun, bool]:
+        return make_run(org=world.org, key="page-1", name="a.csv", rows=rows, made_by="meera")
+
+    runs = at_once([send] * 4)
+    assert sorted(is_new for _, is_new in runs) == [False, False, False, True]
+    assert BulkRow.objects.filter(org=world.org).count() == 1
 
 
 def select(client: Client, *redemptions: Redemption, **form: str) -> HttpResponse:
@@ -379,7 +447,7 @@ def test_a_run_of_redemptions_needs_some_of_one_org_and_a_reason(world: World) -
     mine, foreign = redeemed(world, 1), redeemed(make_world(), 1)
     for redemptions, reason in (([], "why"), ([mine, foreign], "why"), ([mine], " ")):
         with pytest.raises(NotPossible):
-            start_from_redemptions(org=world.org, redemptions=redemptions, reason=reason, made_by="meera")
+            start_from_redemptions(org=world.org, key="page-1", redemptions=redemptions, reason=reason, made_by="meera")
     assert not BulkRun.objects.exists()
 
 
@@ -393,8 +461,7 @@ def test_a_strangers_run_is_not_found(world: World, operator: Client) -> None:
         assert (operator.get(address).status_code, operator.post(address).status_code) == (404, 404)
     beyond = reverse("admin:reversals_bulkrun_run", args=[10**30])
     assert operator.post(beyond).status_code == 404
-    form = {"org": other.org.id, "file": written_file("R1,1,why")}
-    assert operator.post(reverse("admin:reversals_bulkrun_add"), form).status_code == 200
+    assert send_file(operator, other, "R1,1,why").status_code == 200
     assert select(operator, Redemption.objects.get(org=other.org), confirmed="yes", note="x").status_code == 302
     assert BulkRun.objects.get() == run
     assert_nothing_moved(other)
@@ -467,7 +534,7 @@ def test_no_cell_begins_as_a_formula(cell: str) -> None:
 @pytest.mark.django_db
 def test_rows_are_shown_in_pages_and_by_status(world: World, operator: Client) -> None:
     rows = [FileRow(line, f"R{line}", "", "why", "bad" if line > 60 else "") for line in range(2, 122)]
-    run = make_run(org=world.org, name="many.csv", rows=rows, made_by="meera")
+    run, _ = make_run(org=world.org, key="many", name="many.csv", rows=rows, made_by="meera")
     first = page(operator, run).context
     assert (len(first["rows"]["rows"]), first["page"].paginator.num_pages) == (50, 3)
     assert len(page(operator, run, p=3).context["rows"]["rows"]) == 20

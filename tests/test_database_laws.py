@@ -90,7 +90,7 @@ FRESH: dict[Model, Changes] = {
     Reversal: {"public_id": "Zzzzzz"},
     Attempt: {"idempotency_key": "key-2"},
     Approval: {"key": "another"},
-    BulkRun: {},
+    BulkRun: {"key": "another"},
     BulkRow: {"position": 2},
     LedgerCheck: {},
     DayTotals: {"rule": "NOT_FOUND"},
@@ -122,6 +122,7 @@ UNIQUE: list[tuple[str, Model, Changes]] = [
     ("org_access_once", OrgAccess, {}),
     ("reason_code_unique", ReasonCode, {}),
     ("approval_asked_once", Approval, {}),
+    ("bulk_run_made_once", BulkRun, {}),
     ("correction_once_per_reversal", Correction, {}),
     ("bulk_row_position_unique", BulkRow, {}),
     ("day_totals_once", DayTotals, {}),
@@ -322,7 +323,7 @@ def work_on(reversal: Reversal) -> list[models.Model]:
         reason="the wrong customer",
         created_at=now,
     )
-    run = BulkRun.objects.create(org=org, name="returns.csv", made_by="ravi", made_at=now)
+    run = BulkRun.objects.create(org=org, key="page", name="returns.csv", made_by="ravi", made_at=now)
     row = BulkRow.objects.create(org=org, run=run, position=1, redemption_id="R-1")
     check = LedgerCheck.objects.create(org=org, started_at=now, finished_at=now, broken_count=0)
     return [approval, correction, run, row, check, DayTotals.objects.create(org=org, day=now.date(), count=1)]

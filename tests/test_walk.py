@@ -118,7 +118,9 @@ def world(db: None) -> World:
     world.reverse(redeemed(world), 3)
     reversal = Reversal.objects.get(org=world.org)
     correct(reversal)
-    service.start_from_redemptions(org=world.org, redemptions=[reversal.redemption], reason="why", made_by="meera")
+    service.start_from_redemptions(
+        org=world.org, key="page-1", redemptions=[reversal.redemption], reason="why", made_by="meera"
+    )
     LedgerCheck.objects.create(org=world.org, started_at=days_ago(1), finished_at=days_ago(1), broken_count=0)
     return world
 

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 from django import forms
 from django.contrib import admin, messages
@@ -15,7 +16,12 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
-from unfold.widgets import UnfoldAdminFileFieldWidget, UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
+from unfold.widgets import (
+    UnfoldAdminFileFieldWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldBooleanSwitchWidget,
+)
 
 from loyalty.access import may_work_on, orgs_of
 from loyalty.admin.base import REASON_LENGTH, PageAdmin
@@ -24,6 +30,7 @@ from loyalty.models import Org, Redemption
 from loyalty.points import written
 from loyalty.service import NotPossible
 from reversals.admin.export import inert
+from reversals.admin.parts import moment
 from reversals.admin.reversing import ByHandForm, in_words
 from reversals.bulk import results, service
 from reversals.bulk.files import MOST_BYTES, MOST_ROWS, FileRefused, FileRow, read_rows
@@ -58,6 +65,14 @@ class UploadForm(forms.Form):
         help_text="Receipt, ticket, what happened. It is kept with each reversal for ever.",
     )
 
+    again = forms.BooleanField(
+        label="Give rows back once more",
+        required=False,
+        widget=UnfoldBooleanSwitchWidget,
+        help_text="Rows that were uploaded before lead to their run; this makes a new run of them.",
+    )
+    page = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
+
     def __init__(self, request: HttpRequest) -> None:
         super().__init__(request.POST or None, request.FILES or None, initial={"org": org_in_hand(request)})
         self.fields["org"].queryset = orgs_of(request.user).order_by("id")  # type: ignore[attr-defined]
@@ -75,6 +90,11 @@ class UploadForm(forms.Form):
         except FileRefused as error:
             raise forms.ValidationError({"file": f"{file.name}, {error}."}) from error
         return cleaned
+
+    @property
+    def key(self) -> str:
+        """The key of the run: of the rows, or of this page where they are to be given back once more."""
+        return service.key_of(self.rows, page=str(self.cleaned_data["page"]) if self.cleaned_data["again"] else "")
 
 
 class RunList(ChangeList):
@@ -126,7 +146,10 @@ class BulkRunAdmin(PageAdmin):
         form = UploadForm(request)
         if form.is_valid():
             org, file = form.cleaned_data["org"], form.cleaned_data["file"]
-            run = service.make_run(org=org, name=file.name, rows=form.rows, made_by=request.user.get_username())
+            username = request.user.get_username()
+            run, is_new = service.make_run(org=org, key=form.key, name=file.name, rows=form.rows, made_by=username)
+            if not is_new:
+                self.message_user(request, _uploaded_before(run), messages.WARNING)
             return redirect("admin:reversals_bulkrun_change", run.pk)
         context = self.admin_site.each_context(request) | {
             "opts": self.opts,
@@ -215,7 +238,11 @@ def reverse_in_bulk(modeladmin: Any, request: HttpRequest, queryset: QuerySet[Re
     if form.is_valid():
         try:
             run = service.start_from_redemptions(
-                org=org, redemptions=redemptions, reason=form.reason, made_by=request.user.get_username()
+                org=org,
+                key=form.key,
+                redemptions=redemptions,
+                reason=form.reason,
+                made_by=request.user.get_username(),
             )
             return redirect("admin:reversals_bulkrun_change", run.pk)
         except NotPossible as error:
@@ -229,6 +256,13 @@ def reverse_in_bulk(modeladmin: Any, request: HttpRequest, queryset: QuerySet[Re
         "selected": _selected_table(redemptions[:ROWS_PER_PAGE]),
     }
     return TemplateResponse(request, "admin/reversals/bulkrun/selection.html", context)
+
+
+def _uploaded_before(run: BulkRun) -> str:
+    return (
+        f"The same rows were uploaded before, by {run.made_by} on {moment(run.made_at)}: this is their run."
+        " Nothing was added to it."
+    )
 
 
 def _progress(run: BulkRun, totals: Totals) -> tuple[int, int]:
@@ -289,6 +323,7 @@ def _sums(run: BulkRun, totals: Totals) -> list[tuple[str, Any]]:
             ("Points to give back", written(totals.points_ready)),
             ("Of them to expired lots", written(totals.points_ready_expired)),
             ("Rows that will need approval", f"{totals.needing_approval:,}"),
+            *_warnings(totals),
         ]
     return [
         ("Rows reversed", f"{totals.reversed:,}"),
@@ -299,6 +334,10 @@ def _sums(run: BulkRun, totals: Totals) -> list[tuple[str, Any]]:
         ("Rows not possible", f"{totals.invalid:,}"),
         ("Rows still to do", f"{totals.ready:,}"),
     ]
+
+
+def _warnings(totals: Totals) -> list[tuple[str, str]]:
+    return [("Of them given back, in part, by another run before", f"{totals.repeating:,}")] if totals.repeating else []
 
 
 def _filters(totals: Totals) -> list[tuple[str, str, int]]:

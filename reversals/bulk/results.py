@@ -48,7 +48,7 @@ def outcome_of(row: BulkRow) -> str:
     if approval is not None and approval.decided_by:
         return ": ".join(part for part in (f"decided by {approval.decided_by}", approval.comment) if part)
     if row.status == BulkRow.Status.READY and row.needs_approval:
-        return "will wait for another person's approval"
+        return "; ".join(part for part in ("will wait for another person's approval", row.outcome) if part)
     return str(row.outcome)
 
 

@@ -1,5 +1,7 @@
 """Makes bulk runs, checks their rows and makes their reversals, a little at a time: to repeat a step is to go on."""
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from django.db.models import Count, Q, QuerySet, Sum
 from django.utils import timezone
 
 from loyalty.models import Org, Redemption
+from loyalty.points import written
 from loyalty.service import NotPossible
 from reversals import by_hand
 from reversals.bulk.files import MOST_ROWS, FileRow, read_points_of
@@ -32,6 +35,7 @@ class Totals:
     unchecked: int
     ready: int
     needing_approval: int
+    repeating: int
     invalid: int
     reversed: int
     requested: int
@@ -54,16 +58,29 @@ class Totals:
         return self.reversed + self.requested + self.refused
 
 
+def key_of(rows: Sequence[FileRow], *, page: str = "") -> str:
+    """The key of a run of these rows: the same rows have the same, whoever sends them under whatever file name.
+
+    `page` makes it the key of one page: for rows that are to be given back once more.
+    """
+    asked = [(row.redemption_id, row.points_written, row.reason) for row in rows]
+    return hashlib.sha256(json.dumps([page, asked]).encode()).hexdigest()
+
+
 @transaction.atomic
-def make_run(*, org: Org, name: str, rows: Sequence[FileRow], made_by: str) -> BulkRun:
-    """A new run with these rows, not checked yet; those with a problem are INVALID from the start."""
-    run = BulkRun.objects.create(org=org, name=name[:200], made_by=made_by, made_at=timezone.now())
-    BulkRow.objects.bulk_create([_new_row(run, row) for row in rows], batch_size=500)
-    return run
+def make_run(*, org: Org, key: str, name: str, rows: Sequence[FileRow], made_by: str) -> tuple[BulkRun, bool]:
+    """The run with this key, and whether it is new: its rows are not checked yet, those with a problem INVALID."""
+    about = {"name": name[:200], "made_by": made_by, "made_at": timezone.now()}
+    run, is_new = BulkRun.objects.get_or_create(org=org, key=key, defaults=about)
+    if is_new:
+        BulkRow.objects.bulk_create([_new_row(run, row) for row in rows], batch_size=500)
+    return run, is_new
 
 
-def start_from_redemptions(*, org: Org, redemptions: Sequence[Redemption], reason: str, made_by: str) -> BulkRun:
-    """A new run that gives back all that is left of these redemptions.
+def start_from_redemptions(
+    *, org: Org, key: str, redemptions: Sequence[Redemption], reason: str, made_by: str
+) -> BulkRun:
+    """The run with this key, which gives back all that is left of these redemptions.
 
     Raises NotPossible on none or too many of them, one of another org, or without a reason.
     """
@@ -77,7 +94,8 @@ def start_from_redemptions(*, org: Org, redemptions: Sequence[Redemption], reaso
         FileRow(line=number, redemption_id=redemption.public_id, points_written="", reason=reason.strip())
         for number, redemption in enumerate(redemptions, start=1)
     ]
-    return make_run(org=org, name=f"{len(rows)} selected redemptions", rows=rows, made_by=made_by)
+    run, _ = make_run(org=org, key=key, name=f"{len(rows)} selected redemptions", rows=rows, made_by=made_by)
+    return run
 
 
 def check_some(run: BulkRun, *, made_by: str) -> Refused | None:
@@ -138,6 +156,7 @@ def _counted(rows: QuerySet[BulkRow]) -> dict[str, Any]:
         unchecked=Count("id", filter=ready & Q(points__isnull=True)),
         ready=Count("id", filter=ready & Q(points__isnull=False)),
         needing_approval=Count("id", filter=ready & Q(needs_approval=True)),
+        repeating=Count("id", filter=ready & ~Q(outcome="")),
         invalid=Count("id", filter=Q(status=Status.INVALID)),
         reversed=Count("id", filter=made),
         requested=Count("id", filter=Q(status=Status.REQUESTED)),
@@ -183,13 +202,29 @@ def _check(row: BulkRow, made_by: str) -> Refused | None:
     if not isinstance(outcome, Refused):
         # Somebody else's check of the same row may be first, and the row run since: that stands.
         _if_ready(row).filter(points__isnull=True).update(
-            points=outcome.plan.points, points_expired=outcome.plan.expired, needs_approval=outcome.needs_approval
+            points=outcome.plan.points,
+            points_expired=outcome.plan.expired,
+            needs_approval=outcome.needs_approval,
+            outcome=_given_back_before(row),
         )
         return None
     if _is_temporary(outcome):
         return outcome
     _if_ready(row).filter(points__isnull=True).update(status=Status.INVALID, **_refusal(outcome))
     return None
+
+
+def _given_back_before(row: BulkRow) -> str:
+    """What another run gave back of the redemption or asked for. A row for all that is left repeats nothing."""
+    if not row.points_written:
+        return ""
+    rows = BulkRow.objects.filter(org_id=row.org_id, redemption_id=row.redemption_id)
+    before = rows.filter(status__in=[Status.REVERSED, Status.REQUESTED]).exclude(run_id=row.run_id)
+    last = before.select_related("run").order_by("-id").first()
+    if last is None:
+        return ""
+    did = "gave back" if last.status == Status.REVERSED else "asked for"
+    return f"the run {last.run} of {last.run.made_at:%Y-%m-%d} {did} {written(last.points)} points of it already"
 
 
 def _reverse(row: BulkRow, made_by: str) -> Refused | None:

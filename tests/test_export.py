@@ -2,15 +2,19 @@
 
 import csv
 import io
+import re
+from html import unescape
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
+from django.db import OperationalError, connection
 from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from loyalty.models import Redemption, StaffChange
+from loyalty.models import OrgAccess, Redemption, StaffChange
 from reversals.admin.export import inert
 from reversals.models import Attempt, Reversal
 from tests.builders import World, days_ago, make_customer, make_lot, make_world, redeem, redeemed, staff_of
@@ -180,6 +184,50 @@ def test_a_strangers_org_is_never_exported(world: World, auditor: Client) -> Non
 def test_a_person_without_any_org_exports_nothing(world: World, auditor: Client) -> None:
     world.org.accesses.all().delete()
     assert export(auditor, "loyalty_redemption").status_code == 404
+
+
+def test_a_file_has_a_length_so_that_a_part_cannot_pass_for_it(world: World, auditor: Client) -> None:
+    redeemed(world)
+    response = export(auditor, "loyalty_redemption")
+    assert int(response["Content-Length"]) == len(b"".join(response.streaming_content))  # type: ignore[attr-defined]
+
+
+def test_an_outage_midway_is_no_file(world: World, auditor: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reversals.admin.export.ROWS_AT_ONCE", 1)
+    redeemed(world), redeemed(world)
+    asked = 0
+
+    def fail_second(execute: Any, sql: str, *rest: Any) -> Any:
+        nonlocal asked
+        asked += sql.startswith("SELECT") and 'FROM "loyalty_redemption"' in sql
+        if asked == 2:
+            raise OperationalError("connection lost")
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(fail_second):
+        response = export(auditor, "loyalty_redemption")
+    assert (asked, response.status_code) == (2, 503)
+    assert not StaffChange.objects.filter(org=world.org).exists()
+
+
+def test_a_page_exports_the_org_that_it_shows(world: World, auditor: Client) -> None:
+    other = make_world()
+    OrgAccess.objects.create(user=User.objects.get(username="meera"), org=other.org)
+    redeemed(other)
+    own = redeemed(world)
+    shown = auditor.get(reverse("admin:loyalty_redemption_changelist", query={"org": world.org.id}))
+    [address] = re.findall(r'action="([^"]+/export/[^"]*)"', shown.content.decode())
+    auditor.get(reverse("admin:loyalty_redemption_changelist", query={"org": other.org.id}))
+    exported = rows_of(auditor.post(unescape(address)))
+    assert [row["redemption_id"] for row in exported] == [own.public_id]
+
+
+@pytest.mark.parametrize("filters", [{"points": "9" * 30}, {"redeemed_at__lt": "never"}])
+def test_a_filter_that_no_column_holds_leads_back_to_the_list(
+    world: World, auditor: Client, filters: dict[str, str]
+) -> None:
+    response = export(auditor, "loyalty_redemption", **filters)
+    assert (response.status_code, response["Location"]) == (302, reverse("admin:loyalty_redemption_changelist"))
 
 
 def test_an_unknown_filter_leads_back_to_the_list(world: World, auditor: Client) -> None:

@@ -1,18 +1,20 @@
-"""Exports of lists as CSV: streamed in chunks, on record, and nothing in them that a spreadsheet would run."""
+"""Exports of lists as CSV: whole or not at all, on record, and nothing in them that a spreadsheet would run."""
 
 import csv
 import io
+import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import IO, Any
 
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied
+from django.db import DataError
 from django.db.models import Model, Q, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import URLPattern, path
 from django.utils import timezone
@@ -117,16 +119,21 @@ class Exportable:
         name = f"{self.opts.app_label}_{self.opts.model_name}_export"
         return [path("export/", view, name=name), *super().get_urls()]  # type: ignore[misc]
 
+    def changelist_view(self: Any, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        # The export is of the org that this page shows, whatever org another page has chosen since.
+        shown = {"org": org_in_hand(request)} | (extra_context or {})
+        return super().changelist_view(request, shown)  # type: ignore[misc]
+
     def export_view(self: Any, request: HttpRequest) -> HttpResponseBase:
-        """The file, once the export is on record. The list's filters stand in the address."""
+        """The file, once it is written whole and on record. The list's filters stand in the address."""
         if not request.user.has_perm(EXPORT) or not self.has_view_permission(request):
             raise PermissionDenied
         org = org_in_hand(request)
         if org is None:
             raise Http404
         try:
-            rows = self.get_changelist_instance(request).queryset
-        except IncorrectLookupParameters:
+            file = _file(EXPORTS[self.opts.label_lower], self.get_changelist_instance(request).queryset)
+        except (IncorrectLookupParameters, OverflowError, DataError):
             return redirect(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
         kind = str(self.opts.verbose_name_plural)
         record_change(
@@ -138,12 +145,22 @@ class Exportable:
             before={},
             after={"filters": request.GET.urlencode()},
         )
-        return _file(f"{org.id}-{kind}-{timezone.now():%Y-%m-%d}.csv", _lines(EXPORTS[self.opts.label_lower], rows))
+        return FileResponse(
+            file,
+            as_attachment=True,
+            filename=f"{org.id}-{kind}-{timezone.now():%Y-%m-%d}.csv",
+            content_type="text/csv; charset=utf-8",
+            headers={"Cache-Control": "no-store"},
+        )
 
 
-def _file(name: str, lines: Iterator[str]) -> HttpResponse | StreamingHttpResponse:
-    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-    return StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8", headers=headers)
+def _file(export: Export, rows: QuerySet[Any]) -> IO[bytes]:
+    """The export, written to its end: what is sent has a length, so that a part of it cannot pass for the whole."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115 (the response closes it)
+    for text in _lines(export, rows):
+        file.write(text.encode())
+    file.seek(0)
+    return file
 
 
 def _lines(export: Export, rows: QuerySet[Any]) -> Iterator[str]:

@@ -122,7 +122,7 @@ class Exportable:
     def changelist_view(self: Any, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         # The export is of the org that this page shows, whatever org another page has chosen since.
         shown = {"org": org_in_hand(request)} | (extra_context or {})
-        return super().changelist_view(request, shown)  # type: ignore[misc]
+        return super().changelist_view(request, shown)  # type: ignore[misc, no-any-return]
 
     def export_view(self: Any, request: HttpRequest) -> HttpResponseBase:
         """The file, once it is written whole and on record. The list's filters stand in the address."""

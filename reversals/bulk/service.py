@@ -221,7 +221,7 @@ def _given_back_before(row: BulkRow) -> str:
     rows = BulkRow.objects.filter(org_id=row.org_id, redemption_id=row.redemption_id)
     before = rows.filter(status__in=[Status.REVERSED, Status.REQUESTED]).exclude(run_id=row.run_id)
     last = before.select_related("run").order_by("-id").first()
-    if last is None:
+    if last is None or last.points is None:
         return ""
     did = "gave back" if last.status == Status.REVERSED else "asked for"
     return f"the run {last.run} of {last.run.made_at:%Y-%m-%d} {did} {written(last.points)} points of it already"

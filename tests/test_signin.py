@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import pytest
 import time_machine
+from axes.models import AccessAttempt
 from django.contrib.auth.models import User
 from django.http import HttpResponse
 from django.test import Client
@@ -247,6 +248,16 @@ def test_a_username_that_nobody_has_is_answered_as_one_that_somebody_has(meera: 
         return [(page.status_code, re.sub(r'value="[^"]*"', "", text_of(page))) for page in pages]
 
     assert answers("meera") == answers("nobody")
+
+
+@pytest.mark.parametrize(
+    "username", ["q" * 151, "q" * 300, "\ufdfa" * 100], ids=["longer", "long", "long once spelt out"]
+)
+def test_a_username_that_is_too_long_for_anybody_is_refused(username: str) -> None:
+    page = give_password(Client(), username=username)
+    assert page.status_code == 200
+    assert "Ensure this value has at most 150 characters" in text_of(page)
+    assert not AccessAttempt.objects.exists()
 
 
 # Sessions

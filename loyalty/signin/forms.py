@@ -1,8 +1,11 @@
 """The forms of signing in."""
 
+from typing import Any
+
 from django import forms
 from django.conf import settings
 from django.core.exceptions import ValidationError
+from django.core.validators import MaxLengthValidator
 from unfold.forms import AuthenticationForm
 from unfold.widgets import UnfoldAdminTextInputWidget
 
@@ -12,6 +15,12 @@ LOCKED_OUT = f"Too many wrong passwords. Signing in with this username is locked
 
 class SignInForm(AuthenticationForm):
     """Username and password. What it answers does not tell whether there is such a person."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        username = self.fields["username"]
+        # Django's form says the length to the browser only, and what axes keeps of a try has room for less than any.
+        username.validators.append(MaxLengthValidator(username.max_length))
 
     def get_invalid_login_error(self) -> ValidationError:
         # Set by axes, which counts alike for usernames that exist and that do not.

@@ -179,6 +179,7 @@ LOGOUT_REDIRECT_URL = "admin:login"
 # A till's screen left alone is soon nobody's, and a working day is the longest that one sign-in is good for.
 STAFF_IDLE_LIMIT = timedelta(minutes=30)
 STAFF_SESSION_LIMIT = timedelta(hours=12)
+SESSION_ENGINE = "loyalty.signin.sessions"
 SESSION_COOKIE_AGE = int(STAFF_SESSION_LIMIT.total_seconds())
 SESSION_EXPIRE_AT_BROWSER_CLOSE = True
 # Lax and not strict: a link to the back office in a ticket must find the person signed in.

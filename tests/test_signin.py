@@ -302,6 +302,16 @@ def test_the_cookie_ends_with_the_browser_and_is_not_for_scripts(meera: User, se
     assert (cookie["httponly"], cookie["samesite"], cookie["secure"]) == (True, "Lax", "")
 
 
+@pytest.mark.parametrize("key", ["\0" + "a" * 31, "\0" * 32, "é" * 32, "A" * 32, "a" * 400, "short", ""])
+def test_a_cookie_that_no_session_can_have_is_no_session(meera: User, key: str) -> None:
+    client = Client()
+    client.cookies["sessionid"] = key
+    assert client.get(HOME)["Location"] == f"{LOGIN}?next={HOME}"
+    assert client.get(LOGIN).status_code == 200
+    assert give_password(client)["Location"] == HOME
+    assert signed_in(client)
+
+
 def test_a_new_password_signs_out_the_other_sessions(meera: User) -> None:
     here, there = Client(), Client()
     give_password(here)

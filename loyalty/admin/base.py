@@ -5,12 +5,13 @@ from contextlib import suppress
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import ERROR_FLAG
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import DataError, models
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from unfold.admin import ModelAdmin, TabularInline
@@ -64,7 +65,16 @@ def points_column(name: str) -> Callable[[Any], str]:
 
 
 class Forgiving:
-    """A list that answers what no column can hold as Django answers an unknown filter."""
+    """A list that answers what no column can hold as Django answers an unknown filter or an action without rows."""
+
+    def response_action(self: Any, request: HttpRequest, queryset: models.QuerySet[Any]) -> HttpResponseBase | None:
+        try:
+            for row_id in request.POST.getlist(ACTION_CHECKBOX_NAME):
+                self.opts.pk.to_python(row_id)
+        except ValidationError:
+            self.message_user(request, "One of the chosen rows is none. Nothing was changed.", messages.ERROR)
+            return None
+        return super().response_action(request, queryset)  # type: ignore[misc]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         try:

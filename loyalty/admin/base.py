@@ -6,9 +6,11 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.exceptions import DisallowedModelAdminLookup
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import unquote
-from django.contrib.admin.views.main import ERROR_FLAG
+from django.contrib.admin.views.main import ERROR_FLAG, ChangeList
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import DataError, models
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -26,6 +28,8 @@ from loyalty.points import written
 
 REASON_LENGTH = 500
 FOUND_AT_MOST = 50
+# The look-ups that pages link to lists with, beside the lists' own filters: from a customer to what is theirs.
+LINKED = frozenset({"customer__id__exact"})
 
 
 class ReadOnly:
@@ -64,8 +68,21 @@ def points_column(name: str) -> Callable[[Any], str]:
     return column
 
 
+class OfferedFilters(ChangeList):
+    """A list narrowed only as its filters and the links to it offer: any other look-up could be slow or odd."""
+
+    def get_filters(self, request: HttpRequest) -> Any:
+        filters = super().get_filters(request)
+        if filters[2].keys() - LINKED:  # what no filter took
+            raise IncorrectLookupParameters
+        return filters
+
+
 class Forgiving:
     """A list that answers what no column can hold as Django answers an unknown filter or an action without rows."""
+
+    def get_changelist(self, request: HttpRequest, **options: Any) -> type[ChangeList]:
+        return OfferedFilters
 
     def response_action(self: Any, request: HttpRequest, queryset: models.QuerySet[Any]) -> HttpResponseBase | None:
         try:
@@ -79,7 +96,8 @@ class Forgiving:
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         try:
             return super().changelist_view(request, extra_context)  # type: ignore[misc]
-        except (OverflowError, DataError):  # an address asks for a number that no column holds
+        # An address asks for a number that no column holds, or for a look-up that Django itself refuses.
+        except (OverflowError, DataError, DisallowedModelAdminLookup):
             return redirect(f"{request.path}?{ERROR_FLAG}=1")
 
 

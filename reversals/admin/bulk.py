@@ -7,7 +7,6 @@ from uuid import uuid4
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
@@ -24,7 +23,7 @@ from unfold.widgets import (
 )
 
 from loyalty.access import may_work_on, orgs_of
-from loyalty.admin.base import REASON_LENGTH, PageAdmin
+from loyalty.admin.base import REASON_LENGTH, OfferedFilters, PageAdmin
 from loyalty.backoffice import org_in_hand
 from loyalty.models import Org, Redemption
 from loyalty.points import written
@@ -97,7 +96,7 @@ class UploadForm(forms.Form):
         return service.key_of(self.rows, page=str(self.cleaned_data["page"]) if self.cleaned_data["again"] else "")
 
 
-class RunList(ChangeList):
+class RunList(OfferedFilters):
     """The list of runs, with the rows of those that it shows counted together."""
 
     def get_results(self, request: HttpRequest) -> None:
@@ -117,7 +116,7 @@ class BulkRunAdmin(PageAdmin):
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return may_reverse_in_bulk(request)
 
-    def get_changelist(self, request: HttpRequest, **options: Any) -> type[ChangeList]:
+    def get_changelist(self, request: HttpRequest, **options: Any) -> type[RunList]:
         return RunList
 
     def get_urls(self) -> list[URLPattern]:

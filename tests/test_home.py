@@ -13,6 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from loyalty.models import OrgAccess
+from reversals.errors import ErrorCode
 from reversals.models import Approval, Attempt, Correction, DayTotals, LedgerCheck, Reversal
 from reversals.totals import Total, totals_of
 from tests.builders import ON, World, days_ago, in_days, make_world, points, redeemed, set_value, utc
@@ -281,3 +282,14 @@ def test_markup_in_an_orgs_name_stays_text(world: World) -> None:
     page = home(person(world)).content.decode()
     assert "<script>alert(1)" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+
+
+def test_a_refusal_by_a_rule_that_is_gone_is_still_counted(world: World) -> None:
+    for rule in ("NOT_FOUND", "NOT_FOUND", "NOT_FOUND", "GONE_RULE"):
+        refused(world, days_ago(1), rule)
+    page = home(person(world))
+    assert [(each.code, each.message, each.rule, each.count, each.share) for each in page.context["refusals"]] == [
+        (804, ErrorCode.NOT_FOUND.message, "not found", 3, 75),
+        (None, "no longer known", "gone rule", 1, 25),
+    ]
+    assert "no longer known (gone rule)" in page.content.decode()

@@ -67,9 +67,9 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """How often one refusal was given; `share` is the percentage of all of them."""
+    """How often one refusal was given; `share` is the percentage of all of them. A rule that is gone has no code."""
 
-    code: int
+    code: int | None
     message: str
     rule: str
     count: int
@@ -162,8 +162,9 @@ def _refusals(totals: Iterable[Total]) -> list[Refusal]:
 
 
 def _refusal(rule: str, count: int, of: int) -> Refusal:
-    error = ErrorCode[rule]
-    return Refusal(error.code, error.message, rule.replace("_", " ").lower(), count, round(100 * count / of))
+    error = ErrorCode.__members__.get(rule)  # a rule of an earlier version may be there no more
+    code, message = (error.code, error.message) if error is not None else (None, "no longer known")
+    return Refusal(code, message, rule.replace("_", " ").lower(), count, round(100 * count / of))
 
 
 def _corrections(org_ids: Collection[int], *, since: datetime) -> dict[str, Any]:

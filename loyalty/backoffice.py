@@ -9,7 +9,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path
+from django.urls import URLPattern, URLResolver, path
 from django.utils.decorators import method_decorator
 from unfold.sites import UnfoldAdminSite
 
@@ -62,6 +62,10 @@ class BackOffice(UnfoldAdminSite):
             path("second-factor/leave/", views.leave, name="leave"),
             *(path(route, self.admin_view(page), name=name) for route, page, name in self.pages),
         ]
+
+    def get_urls(self) -> list[URLPattern | URLResolver]:
+        """Without Django's short cut from a row to its page on the public site, of which no row here has one."""
+        return [pattern for pattern in super().get_urls() if getattr(pattern, "name", "") != "view_on_site"]
 
     def has_permission(self, request: HttpRequest) -> bool:
         return super().has_permission(request) and second_factor.is_passed(request.user)

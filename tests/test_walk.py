@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.contrib.admin.sites import site
 from django.contrib.auth.models import Group, User
+from django.contrib.contenttypes.models import ContentType
 from django.db import models
 from django.test import Client
 from django.urls import URLPattern, reverse
@@ -94,7 +95,7 @@ MORE_ARGUMENTS: dict[str, list[Any]] = {
 # What every signed-in person may open, and what never shows a row.
 OPEN = {"index", "jsi18n", "password_change", "password_change_done", "search"}
 OF_SIGN_IN = {"login", "logout", "enter_code", "set_up_second_factor", "leave"}
-OF_DJANGO = {"autocomplete", "view_on_site", "app_list", None}
+OF_DJANGO = {"autocomplete", "app_list", None}
 SWITCH = "loyalty.change_emfsetting"
 ACTIONS: dict[str, dict[str, str]] = {
     "loyalty.org": dict.fromkeys(["turn_on", "turn_off", "pause", "end_pause"], SWITCH),
@@ -266,6 +267,13 @@ def test_autocomplete_gives_away_nothing_of_strangers(world: World) -> None:
         assert str(row_of(f"loyalty.{name}", world).pk) not in {each["id"] for each in found}
     asked = {"app_label": "auth", "model_name": "user", "field_name": "groups"}
     assert stranger.get(reverse("admin:autocomplete"), asked).status_code in {403, 404}
+
+
+@pytest.mark.parametrize("row_id", ["1", "%00", "x"])
+def test_no_short_cut_leads_to_a_page_on_a_public_site(world: World, row_id: str) -> None:
+    client, _ = person(world, "superuser")
+    for kind in ContentType.objects.all():
+        assert client.get(f"/admin/r/{kind.pk}/{row_id}/").status_code == 404, kind
 
 
 def test_roles_are_those_of_the_migration() -> None:

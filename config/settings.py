@@ -1,6 +1,7 @@
 """Every setting of the project, read from the environment; a wrong value refuses to start and says which."""
 
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,24 @@ def switch(name: str, *, default: bool = False) -> bool:
     if text in {"off", "false", "no", "0"}:
         return False
     raise ImproperlyConfigured(f"{name} is {text!r}; expected on or off")
+
+
+def whole_number(name: str, default: int) -> int:
+    """The variable `name`, a whole number from 0, `default` when absent or empty."""
+    text = env.str(name, "").strip()
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise ImproperlyConfigured(f"{name} is {text!r}; expected a whole number, 0 to 999999999")
+    return int(text)
+
+
+def networks(name: str) -> list[IPv4Network | IPv6Network]:
+    """The networks in the variable `name`, with commas; an address alone is a network of one."""
+    try:
+        return [ip_network(text.strip()) for text in env.str(name, "").split(",") if text.strip()]
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name}: {error}; expected networks like 10.0.0.0/8, with commas") from error
 
 
 def database(name: str, default: str = environ.Env.NOTSET) -> dict[str, Any]:
@@ -95,6 +114,12 @@ WEBHOOKS_TO_PRIVATE_ADDRESSES = switch("WEBHOOKS_TO_PRIVATE_ADDRESSES")
 STAFF_SECOND_FACTOR = switch("STAFF_SECOND_FACTOR", default=True)
 # Whether cookies are sent over https only. Off by default: the demo and a first try are served over plain http.
 HTTPS_ONLY = switch("HTTPS_ONLY")
+# The proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
+TRUSTED_PROXIES = networks("TRUSTED_PROXIES")
+# Wrong credentials per API client and address, after which their next ones are refused; 0 is no limit.
+API_FAILED_LOGINS_PER_MINUTE = whole_number("API_FAILED_LOGINS_PER_MINUTE", 20)
+# Calls per API client, unless it has a limit of its own; 0 is no limit.
+API_CALLS_PER_MINUTE = whole_number("API_CALLS_PER_MINUTE", 60_000)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 for origin in CSRF_TRUSTED_ORIGINS:
@@ -102,6 +127,8 @@ for origin in CSRF_TRUSTED_ORIGINS:
         raise ImproperlyConfigured(f"CSRF_TRUSTED_ORIGINS holds {origin!r}; expected https://host")
 
 DATABASES = {"default": database("DATABASE_URL", "sqlite:///var/loyalty.sqlite3")}
+# What one worker remembers of limits. It is no place for what all workers must know.
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 10_000}}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 INSTALLED_APPS = [
@@ -160,14 +187,14 @@ AUTH_PASSWORD_VALIDATORS = [
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
 
 # Who guesses passwords is stopped: as many wrong ones for a username from an address lock that pair for a while. The
-# pair, so that nobody can lock a colleague out from elsewhere. What X-Forwarded-For says is not believed.
+# pair, so that nobody can lock a colleague out from elsewhere.
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_FAILURE_LIMIT = 5
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_RESET_ON_SUCCESS = True
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_LOCKOUT_CALLABLE = "loyalty.signin.lockout.as_locked_out"
-AXES_CLIENT_IP_CALLABLE = "loyalty.signin.lockout.address_of"
+AXES_CLIENT_IP_CALLABLE = "loyalty.addresses.address_of"
 AXES_DISABLE_ACCESS_LOG = True
 AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False

@@ -197,6 +197,11 @@ class ApiClient(models.Model):
     org = owning_org()
     username = models.CharField(max_length=150)
     is_active = models.BooleanField(default=True, help_text="Without it, the client is revoked: calls answer 401.")
+    calls_per_minute = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        help_text="More are answered 429; 0 is no limit. Empty: as many as clients have by default.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -231,6 +236,20 @@ class ApiSecret(models.Model):
 
     def __str__(self) -> str:
         return f"secret of {self.client_id} since {self.created_at:%Y-%m-%d}"
+
+
+class Tally(models.Model):
+    """How often one thing happened in one minute, counted over all workers and machines; kept for a day."""
+
+    minute = models.BigIntegerField(help_text="Minutes since 1970.")
+    key = models.CharField(max_length=64, help_text="Keyed hash of what is counted.")
+    count = models.BigIntegerField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["minute", "key"], name="tally_once_a_minute")]
+
+    def __str__(self) -> str:
+        return f"{self.count} in minute {self.minute}"
 
 
 class EventName(models.TextChoices):

@@ -34,6 +34,7 @@ class Caller:
 
     client_id: int
     username: str
+    calls_per_minute: int | None
     org: OrgFacts
     settings: EmfSettings
     secret_id: int
@@ -64,11 +65,12 @@ def find_caller(*, username: str, digest: str) -> Caller | None:
         rows = _caller_rows(username, digest)
     if not rows:
         return None
-    client_id, org_id, country, v2_enabled, secret_id, last_used_at = rows[0][:6]
+    client_id, calls_per_minute, org_id, country, v2_enabled, secret_id, last_used_at = rows[0][:7]
     stored = {(program_id, key): value for *_, program_id, key, value in rows if key is not None}
     return Caller(
         client_id=client_id,
         username=username,
+        calls_per_minute=calls_per_minute,
         org=OrgFacts(org_id, country, bool(v2_enabled)),
         settings=EmfSettings(stored),
         secret_id=secret_id,
@@ -80,8 +82,8 @@ def _caller_rows(username: str, digest: str) -> Sequence[Sequence[Any]]:
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT client.id, org.id, org.country, org.v2_enabled, secret.id, secret.last_used_at,
-                   setting.program_id, setting.key, setting.value
+            SELECT client.id, client.calls_per_minute, org.id, org.country, org.v2_enabled,
+                   secret.id, secret.last_used_at, setting.program_id, setting.key, setting.value
               FROM loyalty_apiclient client
               JOIN loyalty_org org ON org.id = client.org_id AND org.is_active
               JOIN loyalty_apisecret secret ON secret.org_id = client.org_id AND secret.client_id = client.id

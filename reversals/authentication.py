@@ -4,16 +4,22 @@ import base64
 import binascii
 
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import AuthenticationFailed, Throttled
 from rest_framework.request import Request
 
+from loyalty import call_rate, failed_logins
+from loyalty.addresses import address_of
 from loyalty.credentials import keyed_digest
+from loyalty.failed_logins import Login
 from loyalty.last_used import note_use
 from loyalty.selectors import Caller, find_caller
 
 
 class ApiClientAuthentication(BaseAuthentication):
-    """`request.user` is the Caller. Anything but right credentials of a live client is one and the same 401."""
+    """`request.user` is the Caller. Anything but right credentials of a live client is one and the same 401.
+
+    Throttled (429) where they were wrong too often, or the client has called too often in this minute.
+    """
 
     CHALLENGE = 'Basic realm="loyalty", charset="UTF-8"'
 
@@ -22,14 +28,25 @@ class ApiClientAuthentication(BaseAuthentication):
         if credentials is None:
             raise AuthenticationFailed
         username, password = credentials
-        caller = find_caller(username=username, digest=keyed_digest(password))
+        login = Login(username, keyed_digest(password), address_of(request))
+        _must_wait(failed_logins.seconds_to_wait(login))
+        _must_wait(call_rate.seconds_to_wait(username=username, digest=login.digest))
+        caller = find_caller(username=username, digest=login.digest)
         if caller is None:
+            _must_wait(failed_logins.note_wrong(login))
             raise AuthenticationFailed
+        failed_logins.note_right(login)
+        _must_wait(call_rate.note_call(caller, digest=login.digest))
         note_use(caller.secret_id, last_used_at=caller.secret_last_used_at)
         return caller, None
 
     def authenticate_header(self, request: Request) -> str:
         return self.CHALLENGE
+
+
+def _must_wait(seconds: int) -> None:
+    if seconds:
+        raise Throttled(seconds)
 
 
 def _basic_credentials(header: str) -> tuple[str, str] | None:

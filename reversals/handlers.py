@@ -7,7 +7,7 @@ from typing import Any
 from django.db import Error
 from django.http import HttpRequest, HttpResponse
 from django.views import defaults
-from rest_framework.exceptions import APIException, AuthenticationFailed, MethodNotAllowed
+from rest_framework.exceptions import APIException, AuthenticationFailed, MethodNotAllowed, Throttled
 
 from reversals import outages
 from reversals.authentication import ApiClientAuthentication
@@ -48,6 +48,12 @@ def answer_exception(error: Exception, context: dict[str, Any]) -> HttpResponse:
         case MethodNotAllowed():
             allowed = ", ".join(method.upper() for method in context["view"].http_method_names)
             return answer(405, _platform_body(405, f"This address takes {allowed}."), headers={"Allow": allowed})
+        case Throttled():
+            return answer(
+                429,
+                _platform_body(429, "Too many calls, or too many with wrong credentials; wait as Retry-After says."),
+                headers={"Retry-After": str(error.wait)},  # type: ignore[attr-defined]
+            )
         case APIException():
             return answer(error.status_code, _platform_body(error.status_code, str(error.detail)))
         case Refused():

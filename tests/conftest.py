@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.core.cache import cache
 from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext, override_settings, setup_databases, teardown_databases
 
@@ -25,6 +26,12 @@ def _quick_passwords() -> Iterator[None]:
     """Hashing a password costs a tenth of a second on purpose, which no test is about."""
     with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered() -> None:
+    """Each test is a worker that has just started."""
+    cache.clear()
 
 
 @pytest.fixture

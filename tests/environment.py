@@ -9,3 +9,6 @@ os.environ["STAFF_SECOND_FACTOR"] = "off"
 os.environ["HTTPS_ONLY"] = "off"
 os.environ["ALLOWED_HOSTS"] = "testserver,localhost,127.0.0.1"
 os.environ.setdefault("DATABASE_URL", "sqlite:///var/loyalty.sqlite3")
+# Tests of one minute share an address, and some send many wrong credentials; what a test limits, it says itself.
+os.environ["API_FAILED_LOGINS_PER_MINUTE"] = "0"
+os.environ["TRUSTED_PROXIES"] = ""

@@ -39,6 +39,7 @@ from loyalty.models import (
     ReasonCode,
     Redemption,
     StaffChange,
+    Tally,
     Webhook,
 )
 from loyalty.service import set_emf
@@ -79,6 +80,7 @@ FRESH: dict[Model, Changes] = {
     StaffChange: {},
     ApiClient: {"username": "till.2"},
     ApiSecret: {"digest": "another"},
+    Tally: {"key": "another"},
     Webhook: {"name": "another"},
     Customer: {"public_id": 1},
     CustomerIdentifier: {"value": "C-2"},
@@ -104,6 +106,7 @@ UNIQUE: list[tuple[str, Model, Changes]] = [
     ("emf_setting_once_per_program", EmfSetting, {}),
     ("api_client_username_unique", ApiClient, {}),
     ("api_secret_once_per_client", ApiSecret, {}),
+    ("tally_once_a_minute", Tally, {}),
     ("customer_public_id_unique", Customer, {}),
     ("identifier_names_one_customer", CustomerIdentifier, {}),
     ("group_public_id_unique", CustomerGroup, {}),
@@ -274,6 +277,7 @@ def make_family() -> Family:
     delivery = Delivery.objects.get(webhook=webhook)
     rows = [*setup_of(world), redemption, line.draw, line.reissued_lot, reversal, line, reversal.attempts.get()]
     rows += [webhook, delivery.event, delivery, *kept_by_staff(world), *work_on(reversal)]
+    rows.append(Tally.objects.create(minute=world.org.id, key="key", count=1))
     assert world.reverse(redemption, 1, key="key-3").status_code == 200
     fresh: dict[Model, Changes] = {
         OrgAccess: {"user_id": make_user().id},

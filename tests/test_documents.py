@@ -29,7 +29,12 @@ def test_every_setting_stands_in_the_readme_with_what_it_means(key: str) -> None
 
 
 def test_every_environment_variable_is_in_the_example_and_the_readme() -> None:
-    names = set(re.findall(r'(?:env\.\w+|switch|database)\("([A-Z_]+)"', (ROOT / "config" / "settings.py").read_text()))
+    names = set(
+        re.findall(
+            r'(?:env\.\w+|switch|whole_number|networks|database)\("([A-Z_]+)"',
+            (ROOT / "config" / "settings.py").read_text(),
+        )
+    )
     example = set(re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     assert names == example
     assert all(f"`{name}`" in README for name in names)

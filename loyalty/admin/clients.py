@@ -224,6 +224,10 @@ def _facts(client: ApiClient) -> list[tuple[str, Any]]:
         ("Org", client.org),
         ("Username", client.username),
         ("State", "active" if client.is_active else "revoked: its calls are answered 401"),
+        (
+            "Calls a minute",
+            "as by default" if client.calls_per_minute is None else client.calls_per_minute or "no limit",
+        ),
         ("Made", _written(client.created_at)),
     ]
 

@@ -48,7 +48,7 @@ def operation(
 
     `failures` are those of the address alone; what the platform answers at every address is added.
     """
-    platform = of_platform(400, *([401] if needs_credentials else []), 405, 500, methods=methods)
+    platform = of_platform(400, *([401, 429] if needs_credentials else []), 405, 500, methods=methods)
     described: Schema = {
         "operationId": operation_id,
         "summary": summary,

@@ -38,6 +38,7 @@ _PLATFORM_REASONS = {
     400: "The request cannot be read; check its host and headers.",
     401: "Send the HTTP Basic credentials of a live API client.",
     404: "There is nothing at this address; /docs/ lists what there is.",
+    429: "Too many calls, or too many with wrong credentials; wait as Retry-After says.",
     500: "An unforeseen error; report the X-CAP-REQUEST-ID of this reply.",
 }
 
@@ -119,6 +120,12 @@ def _failure_headers(failures: list[Failure], *, methods: str) -> Schema:
     match failures[0].status:
         case 401:
             headers |= _headers("WWW-Authenticate")
+        case 429:
+            headers["Retry-After"] = {
+                "description": "How many seconds the current minute still lasts.",
+                "required": True,
+                "schema": {"type": "integer", "minimum": 1, "maximum": 60},
+            }
         case 405:
             headers["Allow"] = {
                 "description": "The methods that the address takes.",

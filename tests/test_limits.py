@@ -1,0 +1,266 @@
+"""The limits of the API: wrong credentials by client and address, and calls by client."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import time_machine
+from django.core.cache import cache
+from django.db import DatabaseError, connection
+from django.http import HttpResponse
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from loyalty import tallies
+from loyalty.models import ApiClient, Tally
+from loyalty.service import add_secret
+from reversals.models import Attempt
+from tests.builders import World, basic, make_world, redeemed
+
+pytestmark = pytest.mark.django_db
+
+START = datetime(2026, 3, 1, 12, 0, 10, tzinfo=UTC)
+SECONDS_LEFT = 50
+POINTS = "/v2/customers/1/points"
+TOO_MANY = (
+    b'{"errors":[{"status":false,"code":429,"message":"Too Many Requests",'
+    b'"reason":"Too many calls, or too many with wrong credentials; wait as Retry-After says."}],"warnings":[]}'
+)
+
+
+@pytest.fixture(autouse=True)
+def clock() -> Iterator[Any]:
+    """A clock that stands still within one minute."""
+    with time_machine.travel(START, tick=False) as traveller:
+        yield traveller
+
+
+@pytest.fixture
+def three_failures(settings: Any) -> None:
+    """Three wrong credentials for a client from an address, thirty from an address."""
+    settings.API_FAILED_LOGINS_PER_MINUTE = 3
+
+
+def call(username: str, password: str, *, address: str = "192.0.2.1") -> HttpResponse:
+    return Client(headers={"Authorization": basic(username, password)}).get(POINTS, REMOTE_ADDR=address)
+
+
+def statuses(username: str, password: str, *, times: int, **options: str) -> list[int]:
+    return [call(username, password, **options).status_code for _ in range(times)]
+
+
+def in_a_new_worker() -> None:
+    cache.clear()
+
+
+# Wrong credentials
+
+
+def test_the_fourth_wrong_secret_in_a_minute_is_429(world: World, three_failures: None) -> None:
+    assert statuses("till.1", "wrong", times=5) == [401, 401, 401, 429, 429]
+    response = call("till.1", "wrong")
+    assert (response.content, response["Retry-After"], response["Cache-Control"]) == (
+        TOO_MANY,
+        str(SECONDS_LEFT),
+        "no-store",
+    )
+    assert "WWW-Authenticate" not in response
+
+
+def test_workers_share_the_count(world: World, three_failures: None) -> None:
+    for expected in (401, 401, 401, 429):
+        in_a_new_worker()
+        assert call("till.1", "wrong").status_code == expected
+
+
+def test_over_the_limit_no_guess_reaches_the_database(world: World, three_failures: None) -> None:
+    statuses("till.1", "wrong", times=4)
+    with CaptureQueriesContext(connection) as captured:
+        assert call("till.1", world.secret).status_code == 429
+    assert len(captured) == 0
+
+
+def test_the_next_minute_starts_anew(world: World, three_failures: None, clock: Any) -> None:
+    statuses("till.1", "wrong", times=4)
+    clock.shift(timedelta(seconds=SECONDS_LEFT))
+    assert call("till.1", world.secret).status_code == 404
+    assert call("till.1", "wrong").status_code == 401
+
+
+def test_a_till_elsewhere_is_not_locked_out(world: World, three_failures: None) -> None:
+    statuses("till.1", "wrong", times=4)
+    assert call("till.1", world.secret, address="192.0.2.2").status_code == 404
+
+
+def test_a_till_at_the_guessers_address_is_not_locked_out(world: World, three_failures: None) -> None:
+    assert call("till.1", world.secret).status_code == 404
+    statuses("till.1", "wrong", times=4)
+    assert call("till.1", "wrong").status_code == 429
+    assert call("till.1", world.secret).status_code == 404
+
+
+def test_a_revoked_secret_is_no_longer_known(world: World, three_failures: None) -> None:
+    call("till.1", world.secret)
+    ApiClient.objects.filter(org=world.org).update(is_active=False)
+    assert statuses("till.1", world.secret, times=4) == [401, 401, 401, 429]
+
+
+def test_an_address_that_tries_many_names_is_refused_for_all(world: World, three_failures: None) -> None:
+    assert {call(f"name.{number}", "wrong").status_code for number in range(30)} == {401}
+    assert call("another", "wrong").status_code == 429
+    assert call("another", "wrong", address="192.0.2.2").status_code == 401
+
+
+def test_one_who_has_an_ipv6_network_has_one_address(three_failures: None) -> None:
+    guesses = [call("till.1", "wrong", address=f"2001:db8::{number:x}").status_code for number in range(4)]
+    assert guesses == [401, 401, 401, 429]
+    assert call("till.1", "wrong", address="2001:db8:0:1::1").status_code == 401
+
+
+def test_right_credentials_ask_the_database_no_more_than_without_a_limit(world: World, settings: Any) -> None:
+    call("till.1", world.secret)
+    counts = []
+    for limit in (0, 3):
+        settings.API_FAILED_LOGINS_PER_MINUTE = limit
+        with CaptureQueriesContext(connection) as captured:
+            call("till.1", world.secret)
+        counts.append(len(captured))
+    assert counts == [2, 2]
+    assert not Tally.objects.exists()
+
+
+def test_zero_is_no_limit(settings: Any) -> None:
+    settings.API_FAILED_LOGINS_PER_MINUTE = 0
+    assert set(statuses("till.1", "wrong", times=30)) == {401}
+    assert not Tally.objects.exists()
+
+
+def test_what_is_kept_names_neither_client_nor_address(three_failures: None) -> None:
+    call("till.1", "wrong")
+    kept = list(Tally.objects.values_list("key", "count"))
+    assert [count for _, count in kept] == [1, 1]
+    assert all(len(key) == 64 and set(key) <= set("0123456789abcdef") for key, _ in kept)
+
+
+def test_a_database_that_cannot_count_refuses_as_before(
+    world: World, three_failures: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(amounts: dict[str, int]) -> dict[str, int]:
+        raise DatabaseError("read only")
+
+    monkeypatch.setattr(tallies, "_add", fail)
+    assert set(statuses("till.1", "wrong", times=5)) == {401}
+    assert "a limit was not counted: read only" in caplog.text
+
+
+def test_counts_older_than_a_day_are_cleared_away(three_failures: None, clock: Any) -> None:
+    call("till.1", "wrong")
+    clock.shift(timedelta(days=1))
+    call("till.1", "wrong")
+    assert Tally.objects.count() == 4
+    clock.shift(timedelta(minutes=1))
+    call("till.1", "wrong")
+    assert set(Tally.objects.values_list("minute", flat=True)) == {
+        tallies.current_minute() - 1,
+        tallies.current_minute(),
+    }
+
+
+# Calls
+
+
+def allow(world: World, calls: int | None) -> None:
+    ApiClient.objects.filter(org=world.org).update(calls_per_minute=calls)
+
+
+def test_a_client_gets_its_limit_and_not_one_call_more(world: World) -> None:
+    allow(world, 5)
+    assert statuses("till.1", world.secret, times=7) == [404, 404, 404, 404, 404, 429, 429]
+    response = call("till.1", world.secret)
+    assert (response.content, response["Retry-After"]) == (TOO_MANY, str(SECONDS_LEFT))
+
+
+def test_calls_are_counted_over_all_workers(world: World) -> None:
+    allow(world, 3)
+    for expected in (404, 404, 404, 429):
+        in_a_new_worker()
+        assert call("till.1", world.secret).status_code == expected
+
+
+def test_a_flood_reaches_the_database_no_more(world: World) -> None:
+    allow(world, 1)
+    statuses("till.1", world.secret, times=2)
+    with CaptureQueriesContext(connection) as captured:
+        assert call("till.1", world.secret).status_code == 429
+    assert len(captured) == 0
+
+
+def test_the_shared_count_is_asked_once_in_twenty_times(world: World) -> None:
+    allow(world, 100)
+    call("till.1", world.secret)  # keeps when the secret was last used
+    with CaptureQueriesContext(connection) as captured:
+        assert set(statuses("till.1", world.secret, times=100)) == {404}
+    assert (
+        sum("loyalty_tally" in query["sql"] and "INSERT" in query["sql"] for query in captured.captured_queries) == 20
+    )
+
+
+def test_workers_together_exceed_the_limit_by_less_than_a_block_each(world: World, monkeypatch: Any) -> None:
+    allow(world, 100)
+    answered = 0
+    for _worker in range(4):
+        in_a_new_worker()
+        answered += statuses("till.1", world.secret, times=104).count(404)
+    assert 100 <= answered <= 100 + 4 * 5
+
+
+def test_each_secret_of_the_client_is_refused(world: World) -> None:
+    allow(world, 1)
+    second = add_secret(ApiClient.objects.get(org=world.org))
+    assert [call("till.1", secret).status_code for secret in (world.secret, second, second)] == [404, 429, 429]
+
+
+def test_another_client_is_not_held_up(world: World) -> None:
+    allow(world, 1)
+    stranger = make_world()
+    statuses("till.1", world.secret, times=2)
+    assert statuses("till.1", stranger.secret, times=3) == [404, 404, 404]
+
+
+def test_the_default_is_for_clients_without_a_limit_of_their_own(world: World, settings: Any) -> None:
+    settings.API_CALLS_PER_MINUTE = 2
+    assert statuses("till.1", world.secret, times=3) == [404, 404, 429]
+    in_a_new_worker()
+    allow(world, 0)
+    assert set(statuses("till.1", world.secret, times=5)) == {404}
+
+
+def test_the_next_minute_has_calls_again(world: World, clock: Any) -> None:
+    allow(world, 1)
+    assert statuses("till.1", world.secret, times=2) == [404, 429]
+    clock.shift(timedelta(seconds=SECONDS_LEFT))
+    assert statuses("till.1", world.secret, times=2) == [404, 429]
+
+
+def test_429_moves_nothing_records_nothing_and_leaves_the_key_unused(world: World, clock: Any) -> None:
+    allow(world, 1)
+    redemption = redeemed(world, 10)
+    call("till.1", world.secret)
+    assert world.reverse(redemption, 2, key="key-1").status_code == 429
+    assert not Attempt.objects.filter(org=world.org).exists()
+    clock.shift(timedelta(seconds=SECONDS_LEFT))
+    accepted = world.reverse(redemption, 2, key="key-1")
+    assert (accepted.status_code, "Idempotent-Replayed" in accepted) == (200, False)
+
+
+def test_a_database_that_cannot_count_lets_pass(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(amounts: dict[str, int]) -> dict[str, int]:
+        raise DatabaseError("read only")
+
+    allow(world, 1)
+    monkeypatch.setattr(tallies, "_add", fail)
+    assert set(statuses("till.1", world.secret, times=3)) == {404}
+    assert "a limit was not counted: read only" in caplog.text

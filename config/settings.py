@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import environ
+from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.utils.crypto import salted_hmac
@@ -112,7 +113,7 @@ if len(API_PEPPER) < 32:
 WEBHOOKS_TO_PRIVATE_ADDRESSES = switch("WEBHOOKS_TO_PRIVATE_ADDRESSES")
 # Whether staff need a code from their phone after the password.
 STAFF_SECOND_FACTOR = switch("STAFF_SECOND_FACTOR", default=True)
-# Whether cookies are sent over https only. Off by default: the demo and a first try are served over plain http.
+# Whether everything is served over https only. Off by default: the demo and a first try are served over plain http.
 HTTPS_ONLY = switch("HTTPS_ONLY")
 # The proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
 TRUSTED_PROXIES = networks("TRUSTED_PROXIES")
@@ -153,6 +154,9 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "loyalty.request_id.RequestIdMiddleware",
+    "config.headers.HeadersMiddleware",
+    "config.headers.ContentSecurityPolicyMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -161,7 +165,6 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django_otp.middleware.OTPMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
@@ -213,6 +216,31 @@ SESSION_EXPIRE_AT_BROWSER_CLOSE = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS_ONLY
+
+# What comes over plain http is sent on to https, but for what the machines beside this one ask.
+SECURE_SSL_REDIRECT = HTTPS_ONLY
+SECURE_REDIRECT_EXEMPT = [r"^health/", r"^metrics$"]
+SECURE_HSTS_SECONDS = int(timedelta(days=365).total_seconds()) if HTTPS_ONLY else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS_ONLY
+# Anybody can write this header, so it is believed only where a proxy is said to be in front, which then sets it.
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
+SECURE_REFERRER_POLICY = SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+PERMISSIONS_POLICY = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
+# Replies of the API are no pages: nothing in them runs, loads or can be framed.
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {"default-src": [NONE], "base-uri": [NONE], "form-action": [NONE], "frame-ancestors": [NONE]}
+}
+# No script stands in a page. Alpine.js, which django-unfold's pages are made with, evaluates the expressions in their
+# attributes, and they have styles of their own.
+BACK_OFFICE_POLICY = {
+    "script-src": [SELF, UNSAFE_EVAL],
+    "style-src": [SELF, UNSAFE_INLINE],
+    "img-src": [SELF, "data:"],
+    "font-src": [SELF],
+    "connect-src": [SELF],
+    "form-action": [SELF],
+}
 # The name that an authenticator app shows beside the code.
 OTP_TOTP_ISSUER = "Loyalty back office"
 

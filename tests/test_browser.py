@@ -27,6 +27,7 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.whic
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 GRAVE = {"serious", "critical"}
 MOST_TABS = 80
+MODELS_IN_SIDE_BAR = 10
 
 CHANGE_COLOURS = """dark => {
   document.documentElement.classList.toggle("dark", dark);
@@ -286,6 +287,29 @@ def test_the_box_finds_a_customer_by_mobile_and_a_redemption_by_id(desk_for: Des
     find_in(page, "nobody's")
     expect(page.get_by_text("Nothing found for “nobody's”.")).to_be_visible()
     desk.check("Find")
+
+
+def test_no_page_breaks_the_policy_that_it_is_sent_with(desk_for: DeskFor, world: World) -> None:
+    """The browser says each breach on the console, which every desk listens to."""
+    world.reverse(redeemed(world), "2.5")
+    desk = desk_for("Reversal operator", "Back-end team", "Auditor", "Approver")
+    page = desk.open("/admin/")
+    links = page.locator("#nav-sidebar a[href^='/admin/']")
+    addresses = {str(links.nth(number).get_attribute("href")) for number in range(links.count())}
+    assert len(addresses) > MODELS_IN_SIDE_BAR
+    for address in sorted(addresses | {"/admin/password_change/"}):
+        desk.open(address)
+        desk.check_layout("")
+    desk.open("/docs/")
+    page.get_by_role("button", name="post /v2/points/reverse", exact=False).first.click()
+    page.get_by_role("button", name="Try it out").click()
+    expect(page.get_by_role("button", name="Execute")).to_be_visible()
+    assert desk.problems == []
+
+    desk.open("/admin/")
+    page.evaluate("document.body.appendChild(document.createElement('script')).textContent = 'alert(1)'")
+    assert len(desk.problems) == 1
+    assert "Content Security Policy" in desk.problems[0]
 
 
 def find_in(page: Page, name: str) -> None:

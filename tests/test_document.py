@@ -237,7 +237,7 @@ def test_the_viewer_and_all_that_it_loads_come_from_this_server() -> None:
     assert "connect-src 'self'" in page["Content-Security-Policy"]
     assert "script-src 'self';" in page["Content-Security-Policy"]
     loaded = re.findall(r'(?:src|href)="([^"]+)"', html)
-    assert len(loaded) == 5
+    assert len(loaded) == 6
     for address in loaded:
         response = Client().get(address)
         assert response.status_code == 200, address

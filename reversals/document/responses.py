@@ -165,7 +165,7 @@ def succeeded(description: str, schema: Schema, examples: Schema, *, takes_key: 
 
 
 def shown(description: str, media_type: str, schema: Schema) -> Schema:
-    """A page for everyone, which a cache may keep."""
+    """A page for everyone."""
     return {
         "description": description,
         "headers": _headers("X-CAP-REQUEST-ID"),

@@ -1,0 +1,144 @@
+"""The headers of every kind of reply, and the project's own check of a deployment."""
+
+import os
+import secrets
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from django.conf import settings as project
+from django.http import HttpResponse
+from django.test import Client
+from django.urls import reverse
+
+from tests.builders import World, redeemed, staff_of
+
+pytestmark = pytest.mark.django_db
+
+NOTHING = {"default-src": "'none'", "base-uri": "'none'", "form-action": "'none'", "frame-ancestors": "'none'"}
+OF_BACK_OFFICE = NOTHING | {
+    "script-src": "'self' 'unsafe-eval'",
+    "style-src": "'self' 'unsafe-inline'",
+    "img-src": "'self' data:",
+    "font-src": "'self'",
+    "connect-src": "'self'",
+    "form-action": "'self'",
+}
+OF_DOCS = NOTHING | {
+    "script-src": "'self'",
+    "connect-src": "'self'",
+    "style-src": "'self'",
+    "img-src": "'self' data:",
+}
+ALWAYS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+}
+
+
+def policy_of(response: HttpResponse) -> dict[str, str]:
+    return dict(part.strip().split(" ", 1) for part in response["Content-Security-Policy"].split(";"))  # type: ignore[misc]
+
+
+def check(response: HttpResponse, policy: dict[str, str]) -> None:
+    assert {name: response[name] for name in ALWAYS} == ALWAYS
+    assert policy_of(response) == policy
+    assert "no-store" in response["Cache-Control"]
+
+
+@pytest.mark.parametrize(
+    ("address", "status"),
+    [
+        ("/v2/points/reverse", 405),
+        ("/v2/points/reversals", 200),
+        ("/v2/points/reversals/none", 404),
+        ("/nowhere", 404),
+        ("/openapi.json", 200),
+    ],
+)
+def test_a_reply_of_the_api_is_never_kept_and_never_a_page(world: World, address: str, status: int) -> None:
+    response = world.read(address)
+    assert response.status_code == status
+    check(response, NOTHING)
+
+
+def test_a_reversal_and_a_refusal_are_never_kept(world: World) -> None:
+    redemption = redeemed(world, 10)
+    for response, status in (
+        (world.reverse(redemption, 2), 200),
+        (world.reverse(redemption, 20), 400),
+        (world.reverse(redemption, 2, password="wrong"), 401),
+    ):
+        assert response.status_code == status
+        check(response, NOTHING)
+    refused = Client().get("/v2/points/reversals", headers={"host": "elsewhere.example"})
+    assert refused.status_code == 400
+    check(refused, NOTHING)
+
+
+def test_a_page_of_the_back_office_runs_no_script_that_stands_in_it(world: World) -> None:
+    client = staff_of(world, "Auditor")
+    for address, status in (
+        (reverse("admin:index"), 200),
+        (reverse("admin:loyalty_redemption_changelist"), 200),
+        (reverse("admin:jsi18n"), 200),
+        (reverse("admin:loyalty_org_add"), 403),
+        ("/admin/nowhere/", 404),
+        (reverse("admin:login"), 302),
+    ):
+        response = client.get(address)
+        assert response.status_code == status, address
+        check(response, OF_BACK_OFFICE)
+    check(Client().get(reverse("admin:login")), OF_BACK_OFFICE)
+
+
+def test_the_page_of_the_document_has_no_script_and_no_style_in_it() -> None:
+    response = Client().get("/docs/")
+    check(response, OF_DOCS)
+    text = response.content.decode()
+    assert "<style" not in text
+    assert text.count("<script") == text.count("<script src=") == 3
+
+
+def test_over_https_the_browser_is_told_to_stay_there(settings: Any) -> None:
+    settings.SECURE_HSTS_SECONDS = 60
+    settings.SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+    assert Client().get("/openapi.json", secure=True)["Strict-Transport-Security"] == "max-age=60; includeSubDomains"
+    assert "Strict-Transport-Security" not in Client().get("/openapi.json")
+
+
+def test_plain_http_is_sent_on_but_for_the_machines_beside_it(settings: Any) -> None:
+    settings.SECURE_SSL_REDIRECT = True
+    response = Client().get("/admin/login/")
+    assert (response.status_code, response["Location"]) == (301, "https://testserver/admin/login/")
+    for address in ("/health/live", "/health/ready", "/metrics"):
+        assert Client().get(address).status_code != 301
+    assert Client().get("/metrics-of-others").status_code == 301
+
+
+def manage(*words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "manage.py", *words],
+        cwd=project.BASE_DIR,
+        env=os.environ | {"SECRET_KEY": secrets.token_urlsafe(50)} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_django_finds_nothing_to_mend_in_a_deployment() -> None:
+    checked = manage("check", "--deploy", "--fail-level", "WARNING", HTTPS_ONLY="on")
+    assert (checked.returncode, checked.stdout) == (0, "System check identified no issues (0 silenced).\n"), checked
+    assert manage("check", "--deploy", "--fail-level", "WARNING", HTTPS_ONLY="off").returncode == 1
+
+
+@pytest.mark.parametrize(("proxies", "expected"), [("", "None"), ("10.0.0.0/8", "('HTTP_X_FORWARDED_PROTO', 'https')")])
+def test_a_proxy_is_believed_about_https_only_where_it_is_trusted(proxies: str, expected: str) -> None:
+    program = "from django.conf import settings; print(settings.SECURE_PROXY_SSL_HEADER)"
+    said = manage("shell", "--verbosity", "0", "-c", program, TRUSTED_PROXIES=proxies).stdout
+    assert said == f"{expected}\n"

@@ -305,5 +305,10 @@ LOGGING = {
         "console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]},
     },
     "root": {"handlers": ["console"], "level": "INFO"},
-    "loggers": {"django.request": {"filters": ["exceptions"]}, "axes": {"level": "WARNING"}},
+    "loggers": {
+        "django.request": {"filters": ["exceptions"]},
+        # At DEBUG it writes all that a page was made of, a new secret or recovery code too.
+        "django.template": {"level": "INFO"},
+        "axes": {"level": "WARNING"},
+    },
 }

@@ -4,7 +4,7 @@ PORT ?= 8000
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: install demo test deep bench lint format serve lock
+.PHONY: install demo test deep bench lint audit format serve lock
 
 install: $(INSTALLED)
 
@@ -31,6 +31,15 @@ lint: install
 	SECRET_KEY=lint $(BIN)/mypy
 	$(BIN)/lint-imports
 	SECRET_KEY=lint DATABASE_URL=sqlite://:memory: $(BIN)/python manage.py makemigrations --check --dry-run
+
+# Asks the vulnerability service of pip-audit about each locked version; needs the network, and fails where a version
+# cannot be looked up. A venv of its own keeps what pip-audit needs out of the lock.
+audit: var/audit/bin/pip-audit
+	var/audit/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements.lock
+
+var/audit/bin/pip-audit:
+	$(PYTHON) -m venv var/audit
+	var/audit/bin/python -m pip install --quiet --disable-pip-version-check "pip-audit~=2.10.0"
 
 format: install
 	$(BIN)/ruff check --fix .

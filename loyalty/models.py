@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.conf import settings
-from django.core.validators import MinValueValidator, RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import F, Q
 
@@ -200,6 +200,7 @@ class ApiClient(models.Model):
     calls_per_minute = models.PositiveIntegerField(
         null=True,
         blank=True,
+        validators=[MaxValueValidator(999_999_999)],
         help_text="More are answered 429; 0 is no limit. Empty: as many as clients have by default.",
     )
     created_at = models.DateTimeField(auto_now_add=True)

@@ -7,9 +7,21 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from loyalty.changes import record_change
 from loyalty.credentials import SHORTEST_SECRET, keyed_digest, md5_form, new_secret
 from loyalty.emf import check_value, known_key
-from loyalty.models import ApiClient, ApiSecret, EmfChange, EmfSetting, EventName, Org, Program, ReasonCode, Webhook
+from loyalty.models import (
+    ApiClient,
+    ApiSecret,
+    EmfChange,
+    EmfSetting,
+    EventName,
+    Org,
+    Program,
+    ReasonCode,
+    StaffChange,
+    Webhook,
+)
 from loyalty.request_id import current_request_id
 from loyalty.selectors import lock_api_client
 
@@ -40,6 +52,14 @@ def find_program(org: Org, public_id: int) -> Program:
         return Program.objects.get(org=org, public_id=public_id)
     except Program.DoesNotExist:
         raise NotPossible(f"org {org.id} has no program {public_id}; create_program makes one") from None
+
+
+def find_api_client(org: Org, username: str) -> ApiClient:
+    """The API client of the org by its username. Raises NotPossible."""
+    try:
+        return ApiClient.objects.get(org=org, username=username)
+    except ApiClient.DoesNotExist:
+        raise NotPossible(f"org {org.id} has no API client {username}; create_api_client makes one") from None
 
 
 @transaction.atomic
@@ -133,6 +153,32 @@ def set_api_client_active(client: ApiClient, *, is_active: bool) -> None:
         raise NotPossible(f"{client.username} is {'active' if is_active else 'revoked'} already")
     stored.is_active = is_active
     stored.save(update_fields=["is_active"])
+
+
+@transaction.atomic
+def limit_api_client(client: ApiClient, *, calls_per_minute: int | None, reason: str, changed_by: str) -> StaffChange:
+    """Limits the client's calls from the next one on, and keeps who, before, after and why.
+
+    None is the limit that clients have by default, 0 no limit. Raises NotPossible if that is how it is already or
+    without a reason, ValidationError on a number that is no limit.
+    """
+    if not reason.strip():
+        raise NotPossible("a change of a limit needs a reason")
+    stored = lock_api_client(client.id)
+    before, stored.calls_per_minute = stored.calls_per_minute, calls_per_minute
+    if before == calls_per_minute:
+        raise NotPossible(f"{client.username} has this limit already")
+    stored.clean_fields()
+    stored.save(update_fields=["calls_per_minute"])
+    return record_change(
+        stored,
+        org=client.org,
+        action="calls limited",
+        made_by=changed_by,
+        reason=reason.strip(),
+        before={"calls per minute": before},
+        after={"calls per minute": calls_per_minute},
+    )
 
 
 @transaction.atomic

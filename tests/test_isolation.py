@@ -12,7 +12,7 @@ from django.db import connection
 from django.http import HttpResponse
 from django.test.utils import CaptureQueriesContext
 
-from loyalty.groups import set_group
+from loyalty.service import create_api_client
 from reversals.document.generation import document
 from reversals.models import Reversal
 from tests.builders import World, make_customer, make_lot, make_world, redeem, redeemed, request_for
@@ -34,11 +34,11 @@ class Names:
     program: str
     mobile: str = "919876500001"
     email: str = "asha@stranger.example"
-    group: str = "1"
+    client: str = "till.of.nobody"
 
     def taken_out_of(self, text: str) -> str:
         """The text without the names, each of which is unlike any other text in an answer."""
-        for name in (self.redemption, self.reversal, self.reference, self.customer, self.program):
+        for name in (self.redemption, self.reversal, self.reference, self.customer, self.program, self.client):
             text = text.replace(name, "~")
         return text
 
@@ -56,7 +56,7 @@ def stranger() -> World:
 
 @pytest.fixture
 def strangers(stranger: World) -> Names:
-    """The rows of a stranger's org: a redemption with a reversal, a program, and a customer in a group."""
+    """The rows of a stranger's org: a redemption with a reversal, a program, a customer and a client."""
     world = stranger
     identifiers = {"MOBILE": "+919876500001", "EMAIL": "asha@stranger.example"}
     customer = make_customer(world.org, identifiers=identifiers)
@@ -66,10 +66,15 @@ def strangers(stranger: World) -> Names:
     assert world.reverse(redemption, 2).status_code == 200
     world.program.public_id = 900_000_000_000 + world.org.id
     world.program.save()
-    set_group(org=world.org, public_id=1, add=[customer.public_id])
     reversal = Reversal.objects.get(org=world.org)
+    create_api_client(org=world.org, username="till.of.strangers")
     return Names(
-        redemption.public_id, reversal.public_id, reference, str(customer.public_id), str(world.program.public_id)
+        redemption=redemption.public_id,
+        reversal=reversal.public_id,
+        reference=reference,
+        customer=str(customer.public_id),
+        program=str(world.program.public_id),
+        client="till.of.strangers",
     )
 
 
@@ -233,6 +238,7 @@ COMMANDS: dict[str, Words | None] = {
     "deliver_events": None,
     "document_api": None,
     "import_ledger": importing,
+    "limit_api_client": lambda world, names, folder: [str(world.org.id), names.client, "5", "--reason", "why"],
     "purge_attempts": None,
     "purge_events": None,
     "reverse_points": lambda world, names, folder: [

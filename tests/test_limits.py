@@ -1,5 +1,8 @@
 """The limits of the API: wrong credentials by client and address, and calls by client."""
 
+import io
+import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -7,16 +10,18 @@ from typing import Any
 import pytest
 import time_machine
 from django.core.cache import cache
+from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection
 from django.http import HttpResponse
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 
 from loyalty import tallies
-from loyalty.models import ApiClient, Tally
+from loyalty.models import ApiClient, StaffChange, Tally
 from loyalty.service import add_secret
 from reversals.models import Attempt
-from tests.builders import World, basic, make_world, redeemed
+from tests.builders import World, basic, make_world, redeemed, staff_of
 
 pytestmark = pytest.mark.django_db
 
@@ -264,3 +269,54 @@ def test_a_database_that_cannot_count_lets_pass(
     monkeypatch.setattr(tallies, "_add", fail)
     assert set(statuses("till.1", world.secret, times=3)) == {404}
     assert "a limit was not counted: read only" in caplog.text
+
+
+# Who sets the limit of one client
+
+
+def limit(world: World, *words: str) -> dict[str, Any]:
+    output = io.StringIO()
+    call_command("limit_api_client", str(world.org.id), *words, "--json", stdout=output)
+    result: dict[str, Any] = json.loads(output.getvalue())
+    return result
+
+
+def test_a_command_limits_a_client_and_keeps_why(world: World) -> None:
+    assert limit(world, "till.1", "1", "--reason", "It looped.") == {
+        "org_id": world.org.id,
+        "username": "till.1",
+        "calls_per_minute": 1,
+    }
+    assert statuses("till.1", world.secret, times=2) == [404, 429]
+    in_a_new_worker()
+    limit(world, "till.1", "--reason", "It is mended.")
+    assert statuses("till.1", world.secret, times=2) == [404, 404]
+    changes = StaffChange.objects.filter(org=world.org).order_by("id")
+    assert list(changes.values_list("action", "reason", "before", "after")) == [
+        ("calls limited", "It looped.", {"calls per minute": None}, {"calls per minute": 1}),
+        ("calls limited", "It is mended.", {"calls per minute": 1}, {"calls per minute": None}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("till.2", "5", "--reason", "why"), "has no API client till.2; create_api_client makes one"),
+        (("till.1", "5", "--reason", " "), "a change of a limit needs a reason"),
+        (("till.1", "--reason", "why"), "till.1 has this limit already"),
+        (("till.1", "9999999999", "--reason", "why"), "calls_per_minute: Ensure this value is less than or equal to"),
+    ],
+)
+def test_a_limit_that_cannot_be_set_says_why(world: World, words: tuple[str, ...], said: str) -> None:
+    with pytest.raises(CommandError, match=said):
+        limit(world, *words)
+    assert ApiClient.objects.get(org=world.org).calls_per_minute is None
+
+
+def test_staff_see_the_limit_of_a_client(world: World) -> None:
+    staff = staff_of(world, "Back-end team")
+    page = reverse("admin:loyalty_apiclient_change", args=[ApiClient.objects.get(org=world.org).pk])
+    for calls, shown in ((None, "as by default"), (0, "no limit"), (7, "7")):
+        allow(world, calls)
+        text = " ".join(re.sub(r"<[^>]+>", " ", staff.get(page).content.decode()).split())
+        assert f"Calls a minute {shown} Made" in text

@@ -47,7 +47,7 @@ format: install
 
 serve: install
 	$(BIN)/python manage.py migrate
-	$(BIN)/granian --interface wsgi --host 0.0.0.0 --port $(PORT) --workers 2 --respawn-failed-workers --blocking-threads 4 --no-ws config.wsgi:application
+	$(BIN)/python -m config.serve --host 0.0.0.0 --port $(PORT)
 
 # Needs uv. Names no registry, so that the lock serves whichever one pip is set up for.
 lock:

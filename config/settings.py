@@ -1,5 +1,6 @@
 """Every setting of the project, read from the environment; a wrong value refuses to start and says which."""
 
+import logging
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import environ
 from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied, SuspiciousOperation
 from django.templatetags.static import static
 from django.utils.crypto import salted_hmac
 
@@ -101,6 +102,11 @@ def postgresql_options(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def is_unforeseen(record: logging.LogRecord) -> bool:
+    """Whether the record tells of a fault. A refusal is an answer: its record is the attempt and the access line."""
+    return record.exc_info is not None and not isinstance(record.exc_info[1], PermissionDenied | SuspiciousOperation)
+
+
 DEBUG = switch("DEBUG")
 SECRET_KEY = env.str("SECRET_KEY", "not-a-secret-for-debugging-only" if DEBUG else "")
 if not SECRET_KEY:
@@ -118,7 +124,7 @@ HTTPS_ONLY = switch("HTTPS_ONLY")
 # The proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
 TRUSTED_PROXIES = networks("TRUSTED_PROXIES")
 # Wrong credentials per API client and address, after which their next ones are refused; 0 is no limit.
-API_FAILED_LOGINS_PER_MINUTE = whole_number("API_FAILED_LOGINS_PER_MINUTE", 20)
+API_FAILED_LOGINS_PER_MINUTE = whole_number("API_FAILED_LOGINS_PER_MINUTE", 60)
 # Calls per API client, unless it has a limit of its own; 0 is no limit.
 API_CALLS_PER_MINUTE = whole_number("API_CALLS_PER_MINUTE", 60_000)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
@@ -126,6 +132,13 @@ CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 for origin in CSRF_TRUSTED_ORIGINS:
     if "://" not in origin:
         raise ImproperlyConfigured(f"CSRF_TRUSTED_ORIGINS holds {origin!r}; expected https://host")
+
+# One JSON object in a line for machines, or text for people.
+LOG_FORMAT = env.str("LOG_FORMAT", "") or ("line" if DEBUG else "json")
+if LOG_FORMAT not in {"json", "line"}:
+    raise ImproperlyConfigured(f"LOG_FORMAT is {LOG_FORMAT!r}; expected json or line")
+# The bearer token for /metrics; without one it is for this machine only.
+METRICS_TOKEN = env.str("METRICS_TOKEN", "")
 
 DATABASES = {"default": database("DATABASE_URL", "sqlite:///var/loyalty.sqlite3")}
 # What one worker remembers of limits. It is no place for what all workers must know.
@@ -154,6 +167,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "loyalty.request_id.RequestIdMiddleware",
+    "reversals.monitoring.access.AccessMiddleware",
     "config.headers.HeadersMiddleware",
     "config.headers.ContentSecurityPolicyMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -297,16 +311,24 @@ LOGGING = {
     "disable_existing_loggers": False,
     "filters": {
         "request_id": {"()": "loyalty.request_id.RequestIdFilter"},
-        # A refusal is an answer: its record is the attempt, not a line of the log.
-        "exceptions": {"()": "django.utils.log.CallbackFilter", "callback": lambda record: bool(record.exc_info)},
+        "unforeseen": {"()": "django.utils.log.CallbackFilter", "callback": is_unforeseen},
     },
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"}},
+    "formatters": {
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "format": "%(levelname)s %(name)s %(request_id)s %(message)s",
+            "timestamp": "time",
+            "rename_fields": {"levelname": "level", "name": "logger"},
+        },
+        "line": {"format": "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"},
+    },
     "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]},
+        "console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["request_id"]},
     },
     "root": {"handlers": ["console"], "level": "INFO"},
     "loggers": {
-        "django.request": {"filters": ["exceptions"]},
+        "django.request": {"filters": ["unforeseen"]},
+        "django.security.DisallowedHost": {"level": "CRITICAL"},  # anybody can cause it; the access line says 400
         # At DEBUG it writes all that a page was made of, a new secret or recovery code too.
         "django.template": {"level": "INFO"},
         "axes": {"level": "WARNING"},

@@ -12,6 +12,7 @@ from django.db import Error, transaction
 from reversals import attempts, outages
 from reversals.errors import ErrorCode, Ladder, Refused
 from reversals.models import Attempt
+from reversals.monitoring import counted
 from reversals.requests import MovementRequest
 
 logger = logging.getLogger(__name__)
@@ -120,6 +121,7 @@ class _Call(Generic[Request]):
                 if committing or not retries_left or not outages.is_retryable(error):
                     raise
                 retries_left -= 1
+                counted.RETRIES.inc()
                 time.sleep(random.uniform(0.005, 0.05))
 
     def _move_in_transaction(self, request: Request) -> Answer:

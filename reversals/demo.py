@@ -26,7 +26,8 @@ def main() -> None:
         sys.exit(f"error: PORT is {port!r}; expected a number from 1 to 65535")
     # Nothing of the demo outlives it: the keys are new each time, and so are the password and the secret.
     os.environ |= {"SECRET_KEY": secrets.token_urlsafe(50), "DEBUG": "off", "DJANGO_SETTINGS_MODULE": "config.settings"}
-    os.environ |= {"STAFF_SECOND_FACTOR": "off", "HTTPS_ONLY": "off"}
+    os.environ |= {"STAFF_SECOND_FACTOR": "off", "HTTPS_ONLY": "off", "LOG_FORMAT": "line"}
+    os.environ.setdefault("GRANIAN_WORKERS", "1")
     os.environ.setdefault("DATABASE_URL", "sqlite:///var/demo.sqlite3")
     # So that a terminated demo ends its server too, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -35,7 +36,7 @@ def main() -> None:
     call_command("migrate", verbosity=0)
     secret = _make_org()
     password = _make_admin()
-    server = subprocess.Popen([*_granian(), "--port", port, "config.wsgi:application"])
+    server = subprocess.Popen([sys.executable, "-m", "config.serve", "--port", port, "--log-level", "warning"])
     try:
         _wait_for(server, port)
         _reverse_and_print(port, secret)
@@ -46,11 +47,6 @@ def main() -> None:
     finally:
         server.terminate()
         server.wait()
-
-
-def _granian() -> list[str]:
-    program = str(Path(sys.executable).parent / "granian")
-    return [program, "--interface", "wsgi", "--no-ws", "--blocking-threads", "4", "--log-level", "warning"]
 
 
 def _make_org() -> str:

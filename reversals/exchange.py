@@ -91,4 +91,6 @@ class Exchange:
         headers = handlers.retry_header(answered.error)
         if answered.is_replay:
             headers["Idempotent-Replayed"] = "true"
-        return handlers.answer(attempt.http_status or 500, attempt.reply if body is None else body, headers=headers)
+        reply = handlers.answer(attempt.http_status or 500, attempt.reply if body is None else body, headers=headers)
+        reply.error, reply.attempt = answered.error, attempt
+        return reply

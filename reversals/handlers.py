@@ -12,14 +12,22 @@ from rest_framework.exceptions import APIException, AuthenticationFailed, Method
 from reversals import outages
 from reversals.authentication import ApiClientAuthentication
 from reversals.errors import ErrorCode, Ladder, Refused
+from reversals.models import Attempt
 from reversals.wire import failure_body
 
 logger = logging.getLogger(__name__)
 
 
-def answer(status: int, body: str, *, headers: dict[str, str] | None = None) -> HttpResponse:
+class Reply(HttpResponse):
+    """A JSON reply, with what the log and the counts say of it: the refusal, and the attempt that records the call."""
+
+    error: Ladder | None = None
+    attempt: Attempt | None = None
+
+
+def answer(status: int, body: str, *, headers: dict[str, str] | None = None) -> Reply:
     """A JSON reply that no cache keeps."""
-    response = HttpResponse(body, status=status, content_type="application/json")
+    response = Reply(body, status=status, content_type="application/json")
     response["Cache-Control"] = "no-store"
     for name, value in (headers or {}).items():
         response[name] = value
@@ -28,7 +36,9 @@ def answer(status: int, body: str, *, headers: dict[str, str] | None = None) -> 
 
 def _answer_refusal(refusal: Refused, ladder: type[Ladder]) -> HttpResponse:
     error = ladder[refusal.error.name]
-    return answer(error.status, failure_body(error.code, error.message, refusal.reason), headers=retry_header(error))
+    reply = answer(error.status, failure_body(error.code, error.message, refusal.reason), headers=retry_header(error))
+    reply.error = error
+    return reply
 
 
 def retry_header(error: Ladder | None) -> dict[str, str]:

@@ -1,0 +1,269 @@
+"""Health, metrics and the log: what the machines that watch the server, and people who look for a call, can read."""
+
+import json
+import logging
+from contextlib import closing
+from datetime import timedelta
+from http.client import HTTPConnection
+from typing import Any
+
+import pytest
+from django.core.exceptions import PermissionDenied
+from django.db import OperationalError, connection
+from django.test import Client, override_settings
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+from prometheus_client.parser import text_string_to_metric_families
+from pythonjsonlogger.json import JsonFormatter
+
+from config.settings import is_unforeseen
+from reversals.models import Attempt, Delivery, LedgerCheck
+from reversals.monitoring import health
+from tests.builders import World, make_webhook, redeemed, staff_of
+from tests.test_server import environment, serving  # noqa: F401 (a fixture)
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def samples_of(text: str) -> Samples:
+    """Every sample of the text by its name and labels."""
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def metrics(client: Client, **headers: str) -> Samples:
+    response = client.get("/metrics", headers=headers)
+    assert response.status_code == 200
+    assert response["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    return samples_of(response.content.decode())
+
+
+def grown(before: Samples, after: Samples, name: str) -> dict[tuple[str, ...], float]:
+    """How much each sample of this name grew, by the values of its labels."""
+    return {
+        tuple(value for _, value in labels): value - before.get((sample, labels), 0)
+        for (sample, labels), value in after.items()
+        if sample == name and value != before.get((sample, labels), 0)
+    }
+
+
+# Health
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_live_server_says_so_without_its_database(client: Client, method: str) -> None:
+    response = client.generic(method, "/health/live")
+    assert (response.status_code, response["Cache-Control"]) == (200, "no-store")
+    assert response.content == (b'{"status":"live"}' if method == "GET" else b"")
+
+
+@pytest.mark.django_db
+def test_a_server_with_its_database_is_ready(client: Client) -> None:
+    client.get("/health/ready")
+    with CaptureQueriesContext(connection) as queries:
+        response = client.get("/health/ready")
+    assert (response.status_code, response.content) == (200, b'{"status":"ready"}')
+    assert len(queries) <= 2
+    assert not Attempt.objects.exists()
+    assert not response.cookies
+
+
+@pytest.mark.django_db
+def test_a_server_without_its_database_is_not_ready(client: Client) -> None:
+    def fail(*_: Any) -> None:
+        raise OperationalError("password=secret")
+
+    with connection.execute_wrapper(fail):
+        response = client.get("/health/ready")
+    assert (response.status_code, response["Retry-After"]) == (503, "1")
+    assert response.json() == {"status": "not ready", "reason": "the database does not answer"}
+
+
+@pytest.mark.django_db
+def test_a_server_that_cannot_write_is_not_ready(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION READ ONLY")
+    else:
+        monkeypatch.setattr("os.access", lambda *_: False)
+        monkeypatch.setitem(health.settings.DATABASES["default"], "NAME", "a.sqlite3")
+    assert client.get("/health/ready").json()["reason"] == "the database is read-only"
+
+
+@pytest.mark.django_db
+def test_a_server_whose_database_is_behind_is_not_ready(client: Client) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM django_migrations WHERE app = 'reversals'")
+    health.check_migrations.cache_clear()
+    reason = client.get("/health/ready").json()["reason"]
+    assert reason.endswith("migrations are not applied; run manage.py migrate")
+
+
+# Metrics
+
+
+def test_calls_are_counted_by_operation_status_code_and_rule(world: World, client: Client) -> None:
+    redemption = redeemed(world, 10)
+    before = metrics(client)
+    for _ in range(2):
+        world.reverse(redemption, 2, key="k")
+    world.reverse(redemption, 99)
+    world.ask({}, user="nobody")
+    client.get("/v2/nothing")
+    client.get("/admin/login/")
+    after = metrics(client)
+    assert grown(before, after, "loyalty_calls_total") == {
+        ("", "ReversePoints", "200"): 2,
+        ("817", "ReversePoints", "400"): 1,
+        ("", "ReversePoints", "401"): 1,
+        ("", "other", "404"): 1,
+        ("", "admin", "200"): 1,
+        ("", "metrics", "200"): 1,
+    }
+    assert grown(before, after, "loyalty_refusals_total") == {("ReversePoints", "MORE_THAN_LEFT"): 1}
+    assert grown(before, after, "loyalty_replays_total") == {("ReversePoints",): 1}
+    assert grown(before, after, "loyalty_call_seconds_count")["ReversePoints",] == 4
+
+
+def test_what_waits_and_what_was_verified_is_told(world: World, client: Client) -> None:
+    make_webhook(world.org)
+    world.reverse(redeemed(world, 10))
+    now = timezone.now()
+    LedgerCheck.objects.create(started_at=now, finished_at=now - timedelta(days=1), broken_count=0)
+    LedgerCheck.objects.create(started_at=now, finished_at=now, broken_count=3)
+    LedgerCheck.objects.create(org=world.org, started_at=now, finished_at=now + timedelta(days=1), broken_count=9)
+    told = metrics(client)
+    assert told["loyalty_database_up", ()] == 1
+    assert told["loyalty_ledger_check_broken_rows", ()] == 3
+    assert told["loyalty_ledger_check_timestamp_seconds", ()] == pytest.approx(now.timestamp(), abs=0.001)
+    assert told["loyalty_deliveries_waiting", ()] == 1
+    due_at = Delivery.objects.get().due_at
+    assert told["loyalty_deliveries_due_timestamp_seconds", ()] == pytest.approx(due_at.timestamp(), abs=0.001)
+    assert told["loyalty_approvals_waiting", ()] == 0
+    if connection.vendor == "postgresql":
+        assert told["loyalty_sessions_waiting_for_locks", ()] == 0
+
+
+@pytest.mark.django_db
+def test_metrics_without_the_database_say_that_it_is_away(client: Client) -> None:
+    def fail(*_: Any) -> None:
+        raise OperationalError("gone")
+
+    with connection.execute_wrapper(fail):
+        told = metrics(client)
+    assert told["loyalty_database_up", ()] == 0
+    assert ("loyalty_deliveries_waiting", ()) not in told
+    assert any(name == "loyalty_calls_total" for name, _ in told)
+
+
+@pytest.mark.django_db
+def test_metrics_are_for_this_machine_or_for_who_has_the_token(client: Client) -> None:
+    assert client.get("/metrics", REMOTE_ADDR="203.0.113.7").status_code == 403
+    assert client.get("/metrics", REMOTE_ADDR="::1").status_code == 200
+    assert client.get("/metrics", headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 403
+    with override_settings(METRICS_TOKEN="a-token"):
+        assert client.get("/metrics").status_code == 403
+        assert client.get("/metrics", headers={"Authorization": "Bearer another"}).status_code == 403
+        assert client.get("/metrics", headers={"Authorization": "Bearer a-tökén"}).status_code == 403
+        right = {"Authorization": "Bearer a-token"}
+        assert client.get("/metrics", headers=right, REMOTE_ADDR="203.0.113.7").status_code == 200
+
+
+@pytest.mark.django_db
+def test_nobody_makes_metrics_grow(client: Client) -> None:
+    client.get("/v2/nothing")
+    before = len(metrics(client))
+    for number in range(20):
+        client.get(f"/v2/nothing-{number}", headers={"Authorization": f"Basic {number}"})
+        client.get(f"/v2/points/reversals/{number}")
+    assert len(metrics(client)) - before <= 20  # one operation with its buckets
+
+
+def test_all_workers_are_summed_up(environment: dict[str, str]) -> None:  # noqa: F811
+    with serving(environment | {"GRANIAN_WORKERS": "2", "METRICS_TOKEN": ""}) as port:
+        before = samples_of(ask(port, "/metrics")[1])
+        for _ in range(40):
+            assert ask(port, "/openapi.json")[0] == 200
+        after = samples_of(ask(port, "/metrics")[1])
+    assert grown(before, after, "loyalty_calls_total")["", "ReadDocument", "200"] == 40
+
+
+def ask(port: int, address: str) -> tuple[int, str]:
+    with closing(HTTPConnection("127.0.0.1", port, timeout=20)) as http:
+        http.request("GET", address)
+        response = http.getresponse()
+        return response.status, response.read().decode()
+
+
+# Log
+
+
+class Lines(logging.Handler):
+    """Keeps each line as the console writes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        console = logging.getLogger().handlers
+        [written] = [handler for handler in console if isinstance(handler.formatter, JsonFormatter)]
+        self.formatter, self.filters, self.lines = written.formatter, written.filters, []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+
+
+@pytest.fixture
+def log() -> Any:
+    handler = Lines()
+    logging.getLogger().addHandler(handler)
+    yield handler.lines
+    logging.getLogger().removeHandler(handler)
+
+
+def test_one_id_leads_from_the_answer_to_the_attempt_and_the_log(world: World, log: list[str]) -> None:
+    response = world.reverse(redeemed(world, 10), 99)
+    attempt = Attempt.objects.get()
+    [line] = [json.loads(each) for each in log]
+    assert line.pop("duration_ms") >= 0
+    assert line.pop("time").endswith("+00:00")
+    assert line.pop("message").startswith("POST /v2/points/reverse 400 ")
+    assert line == {
+        "level": "INFO",
+        "logger": "access",
+        "request_id": response["X-CAP-REQUEST-ID"],
+        "operation": "ReversePoints",
+        "status": 400,
+        "code": 817,
+        "org_id": world.org.id,
+        "client": world.username,
+        "attempt_id": attempt.id,
+    }
+    assert attempt.request_id == response["X-CAP-REQUEST-ID"]
+
+
+def test_nobody_writes_a_line_of_his_own_and_no_question_is_kept(client: Client, log: list[str]) -> None:
+    client.get("/v2/%0a%0d%E2%80%A8forged?mobile=919876543210")
+    [line] = log
+    assert len(line.splitlines()) == 1
+    assert "919876543210" not in line
+    assert json.loads(line)["message"].startswith("GET /v2/%0A%0D%E2%80%A8forged 404 ")
+
+
+def test_a_page_that_is_refused_leaves_no_traceback(world: World, log: list[str]) -> None:
+    page = reverse("admin:loyalty_redemption_reverse", args=[redeemed(world).pk])
+    assert staff_of(world, "Support").get(page).status_code == 403
+    assert [json.loads(line)["logger"] for line in log] == ["access"]
+
+
+def test_only_faults_are_unforeseen() -> None:
+    assert not is_unforeseen(record_of(PermissionDenied()))
+    assert is_unforeseen(record_of(ValueError()))
+    assert not is_unforeseen(record_of(None))
+
+
+def record_of(error: Exception | None) -> logging.LogRecord:
+    told = None if error is None else (type(error), error, None)
+    return logging.LogRecord("django.request", logging.ERROR, "", 0, "", None, told)

@@ -42,7 +42,7 @@ MODELS: dict[str, Rights] = {
     "loyalty.customer": Rights(),
     "loyalty.customergroup": Rights(change="loyalty.change_customergroup"),
     "loyalty.emfchange": Rights(),
-    "loyalty.emfsetting": Rights("loyalty.add_emfsetting", "loyalty.change_emfsetting"),
+    "loyalty.emfsetting": Rights(),
     "loyalty.lot": Rights(),
     "loyalty.org": Rights("loyalty.add_org", "loyalty.change_org"),
     "loyalty.program": Rights("loyalty.add_program", "loyalty.change_program"),

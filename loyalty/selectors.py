@@ -238,7 +238,12 @@ def _lock_lots(condition: str, params: list[Any]) -> list[WalletLot]:
 
 def lock_person(person_id: int) -> User:
     """Locks a member of staff, for whoever changes the person or their second factor."""
-    return User.objects.select_for_update(no_key=True).get(pk=person_id)
+    return lock_people({person_id})[person_id]
+
+
+def lock_people(person_ids: Collection[int]) -> dict[int, User]:
+    """Locks these members of staff, in the order of their ids, and returns them as they are once locked."""
+    return User.objects.select_for_update(no_key=True).order_by("id").in_bulk(person_ids)
 
 
 def lock_api_client(client_id: int) -> ApiClient:

@@ -1,14 +1,13 @@
 """The EMF settings page of an org: what is in force and why, changes with ticket and reason, contradictions."""
 
 import re
-import threading
 from html import unescape
 from typing import Any
 
 import pytest
 from django import forms
 from django.contrib.auth.models import Permission, User
-from django.db import connection, connections
+from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
@@ -121,27 +120,6 @@ def test_a_value_is_set_and_unset(world: World, staff: Client, key: str, value: 
     assert save(staff, world, key, "" if isinstance(value, str) else []).status_code == 302
     assert not EmfSetting.objects.filter(org=world.org, key=key).exists()
     assert [(old, new) for _, _, old, new, *_ in changes(world)] == [("", stored), (stored, "")]
-
-
-def test_a_value_unset_by_several_at_once_is_unset_once(committed: None, on_postgresql: None) -> None:
-    world, key = make_world(settings={"Reversal_window_days": "30"}), "Reversal_window_days"
-    people = [person(world, *ROLE, name=f"meera of {world.org.id}, {number}") for number in range(4)]
-    start, answers = threading.Barrier(4), []
-
-    def unset(client: Client) -> None:
-        start.wait()
-        answers.append(save(client, world, key, ""))
-        connections.close_all()
-
-    threads = [threading.Thread(target=unset, args=[client]) for client in people]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 302]
-    for page in (text_of(answer) for answer in answers if answer.status_code == 200):
-        assert "it is not set there already" in page or f"{key} is not set there, so it cannot be removed" in page
-    assert [change[:4] for change in changes(world)] == [(key, None, "30", "")]
 
 
 def test_a_programs_own_value_is_set_from_its_link(world: World, staff: Client) -> None:

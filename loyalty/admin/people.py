@@ -33,7 +33,7 @@ from loyalty.admin.asking import ReasonForm, ask, done
 from loyalty.admin.base import Forgiving, OneOrg, PageAdmin, ReadOnly, ReasonedForm, Recorded, Undeletable
 from loyalty.changes import record_change
 from loyalty.models import OrgAccess, StaffChange
-from loyalty.selectors import lock_person
+from loyalty.selectors import lock_people
 from loyalty.service import NotPossible
 from loyalty.signin import second_factor
 
@@ -160,7 +160,12 @@ class PersonAdmin(Forgiving, Recorded, SuperusersOnly, Undeletable, ModelAdmin):
         return super().add_view(request, form_url, {"title": "Add a person"} | (extra_context or {}))
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
-        form.before = _kept(lock_person(obj.pk)) if change else {}
+        # With the superuser who changes: of two who take each other's right at once, the second has none any more.
+        changing: Any = request.user
+        people = lock_people([changing.pk, obj.pk] if change else [changing.pk])
+        if not (people[changing.pk].is_active and people[changing.pk].is_superuser):
+            raise PermissionDenied
+        form.before = _kept(people[obj.pk]) if change else {}
         obj.is_staff = True  # who may not use the back office is inactive, or has no role
         super().save_model(request, obj, form, change)
 

@@ -28,9 +28,10 @@ def note_call(caller: Caller, *, digest: str) -> int:
     if not limit:
         return 0
     seconds = tallies.seconds_left()
-    if not _is_over(caller.client_id, limit, seconds):
+    over = f"over.{caller.client_id}.{tallies.current_minute()}"
+    if over not in cache and not _is_over(caller.client_id, limit, seconds):
         return 0
-    cache.set(_spent(caller.username, digest), True, seconds)
+    cache.set_many(dict.fromkeys((over, _spent(caller.username, digest)), True), seconds)
     return seconds
 
 

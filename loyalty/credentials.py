@@ -25,7 +25,7 @@ def keyed_digest(text: str) -> str:
 
     A password hash would cost a second of CPU on each call and protects nothing that is random.
     """
-    return hmac.new(settings.API_PEPPER.encode(), text.encode(), hashlib.sha256).hexdigest()
+    return hmac.digest(settings.API_PEPPER.encode(), text.encode(), "sha256").hex()
 
 
 def webhook_secret(webhook_id: int) -> str:

@@ -7,6 +7,7 @@ or its name, cannot lock it out.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from django.conf import settings
 from django.core.cache import cache
@@ -18,7 +19,7 @@ CLIENTS_PER_ADDRESS = 10
 REMEMBERED_SECONDS = 24 * 60 * 60
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Login:
     """Credentials as they came: the username, the keyed digest of the password, and the address."""
 
@@ -26,7 +27,7 @@ class Login:
     digest: str
     address: str | None
 
-    @property
+    @cached_property
     def as_known(self) -> str:
         return tallies.key_of("login", self.username, self.digest, self.address)
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from django.conf import settings as project
-from django.test import RequestFactory
+from django.contrib.auth.models import User
+from django.test import Client, RequestFactory
 
 from loyalty.addresses import address_of
 
@@ -38,6 +39,20 @@ def test_a_header_is_believed_as_far_as_trusted_proxies_wrote_it(
     settings.TRUSTED_PROXIES = [ip_network(trusted)] if trusted else []
     headers = {"HTTP_X_FORWARDED_FOR": forwarded} if forwarded else {}
     assert address_of(RequestFactory().get("/", REMOTE_ADDR=connection, **headers)) == expected
+
+
+@pytest.mark.django_db
+def test_behind_a_trusted_proxy_staff_are_locked_by_their_own_address(settings: Any) -> None:
+    settings.TRUSTED_PROXIES = [ip_network("127.0.0.1")]
+    User.objects.create_superuser("meera", password="a long password")
+
+    def sign_in(password: str, address: str) -> int:
+        given = {"username": "meera", "password": password}
+        return Client().post("/admin/login/", given, headers={"X-Forwarded-For": address}).status_code
+
+    assert [sign_in("wrong", "198.51.100.1") for _ in range(5)] == [200, 200, 200, 200, 429]
+    assert sign_in("a long password", "198.51.100.1") == 429
+    assert sign_in("a long password", "198.51.100.2") == 302
 
 
 @pytest.mark.parametrize(

@@ -39,13 +39,13 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @contextmanager
-def serving(environment: dict[str, str]) -> Iterator[int]:
-    """Runs the server on a free port, and stops it."""
+def serving(environment: dict[str, str], *options: str) -> Iterator[int]:
+    """Runs the server on a free port, with more options if they are given, and stops it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     server = subprocess.Popen(
-        [sys.executable, "-m", "config.serve", "--port", str(port)],
+        [sys.executable, "-m", "config.serve", *options, "--port", str(port)],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.DEVNULL,
@@ -151,3 +151,17 @@ def test_every_reply_carries_its_request_id(port: int) -> None:
     ids = [answer.headers["X-CAP-REQUEST-ID"] for answer in answers]
     assert [answer.status for answer in answers] == [400, 401, 415]
     assert len(set(ids)) == 3
+
+
+def test_two_workers_share_the_limits(environment: dict[str, str]) -> None:
+    guesses, calls, asked = 5, 20, 60
+    limits = {"API_FAILED_LOGINS_PER_MINUTE": str(guesses), "API_CALLS_PER_MINUTE": str(calls)}
+    wrong = "Basic " + b64encode(b"till.1:wrong").decode()
+    with serving(environment | limits, "--workers", "2") as port:
+        started = int(time.time()) // 60
+        answered = [ask(port)[0].status for _ in range(asked)]
+        tried = [ask(port, Authorization=wrong)[0].status for _ in range(asked)]
+        minutes = int(time.time()) // 60 - started + 1
+    assert calls <= asked - answered.count(429) <= calls * minutes
+    assert set(tried) == {401, 429}
+    assert guesses <= tried.count(401) <= guesses * minutes

@@ -7,6 +7,7 @@ from pathlib import Path
 
 DEFAULTS = {
     "GRANIAN_INTERFACE": "wsgi",
+    "GRANIAN_HTTP": "1",  # no client speaks HTTP/2 in clear text, and its frames are one more parser
     "GRANIAN_WORKERS": "2",
     "GRANIAN_BLOCKING_THREADS": "4",
     "GRANIAN_WEBSOCKETS": "false",

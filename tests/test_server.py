@@ -20,7 +20,7 @@ SECRET = "a-secret-of-more-than-32-characters"
 REVERSE = "/v2/points/reverse"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A migrated SQLite file with the demo ledger, and one till."""
     path = tmp_path_factory.mktemp("server") / "server.sqlite3"
@@ -69,7 +69,7 @@ def _wait_until_it_answers(port: int) -> None:
     raise AssertionError("the server did not start")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def port(environment: dict[str, str]) -> Iterator[int]:
     with serving(environment) as port:
         yield port

@@ -77,8 +77,8 @@ class Exchange:
             body = self.request.META["wsgi.input"].read(LARGEST_BODY + 1)
             length = len(body)
         else:
-            length = int(length_sent) if length_sent.isdigit() else 0
-            body = self.request.body if length <= LARGEST_BODY else b""
+            length = int(length_sent) if length_sent.isdecimal() else 0
+            body = self.request.body if 0 < length <= LARGEST_BODY else b""
         if length > LARGEST_BODY:
             raise Refused(ErrorCode.BODY_TOO_LARGE, f"Send at most {LARGEST_BODY} bytes.")
         if len(body) < length:

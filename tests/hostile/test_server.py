@@ -1,0 +1,43 @@
+"""The corpus, and games with HTTP itself, over a socket against the server that ships."""
+
+import pytest
+
+from tests.hostile.conversation import answers_in, send
+from tests.hostile.corpus import CORPUS
+from tests.hostile.requests import Hostile
+from tests.hostile.wire import GET, WIRE, Game
+
+# The server's database is its own, whichever the run is on.
+pytestmark = pytest.mark.usefixtures("on_sqlite")
+
+GOODBYE = GET.replace(b"Host:", b"Connection: close\r\nHost:", 1)
+
+
+@pytest.fixture(scope="module")
+def good(port: int) -> bytes:
+    """What a good request is answered before anything hostile was sent; it says that no points were reversed."""
+    [(answer, content)] = answers_in(send(port, GOODBYE))
+    assert answer == (200, None)
+    assert b'"pointsReversed":0.0,' in content
+    return content
+
+
+def test_each_request_is_answered_exactly_and_the_next_one_rightly(port: int, good: bytes) -> None:
+    answered = {hostile.name: answer_to(port, hostile, good) for hostile in CORPUS}
+    assert answered == {hostile.name: (hostile.status, hostile.code) for hostile in CORPUS}
+
+
+def answer_to(port: int, hostile: Hostile, good: bytes) -> tuple[int, int | None]:
+    """The answer to the request, after which the same connection, or a new one, answers the good request as before."""
+    (answer, _), *others = answers_in(send(port, hostile.raw + GOODBYE), method=hostile.method)
+    assert [content for _, content in others or answers_in(send(port, GOODBYE))] == [good], hostile.name
+    return answer
+
+
+@pytest.mark.parametrize("game", WIRE, ids=lambda game: game.name)
+def test_each_game_is_answered_exactly_and_the_next_request_rightly(port: int, good: bytes, game: Game) -> None:
+    answers = answers_in(send(port, game.raw + GOODBYE))
+    expected = game.answers if game.closes else (*game.answers, (200, None))
+    assert tuple(answer for answer, _ in answers) == expected
+    assert game.closes or answers[-1][1] == good
+    assert [content for _, content in answers_in(send(port, GOODBYE))] == [good]

@@ -213,6 +213,8 @@ AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_LOCKOUT_CALLABLE = "loyalty.signin.lockout.as_locked_out"
 AXES_CLIENT_IP_CALLABLE = "loyalty.addresses.address_of"
 AXES_DISABLE_ACCESS_LOG = True
+# What is kept of a wrong try is without the passwords, those of the page that changes one too.
+AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "old_password", "new_password1", "new_password2"]
 AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False
 

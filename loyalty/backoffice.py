@@ -5,9 +5,11 @@ from collections.abc import Callable
 from functools import update_wrapper, wraps
 from typing import Any
 
+from django.contrib import messages
+from django.contrib.auth import logout
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path
 from django.utils.decorators import method_decorator
@@ -16,7 +18,8 @@ from unfold.sites import UnfoldAdminSite
 from loyalty.access import orgs_of
 from loyalty.changes import record_change
 from loyalty.models import Org
-from loyalty.signin import second_factor, sessions, views
+from loyalty.signin import lockout, second_factor, sessions, views
+from loyalty.signin.forms import LOCKED_OUT
 
 logger = logging.getLogger(__name__)
 
@@ -80,20 +83,19 @@ class BackOffice(UnfoldAdminSite):
         return update_wrapper(through_outages(within_limits), page)
 
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        person: Any = request.user
+        """The page for a new password of one's own. Wrong old ones are counted, and the last of them signs out."""
         with transaction.atomic():
-            response = super().password_change(request, extra_context)
+            response: Any = super().password_change(request, extra_context)
             if response.status_code == 302:  # only once it is changed
-                record_change(
-                    person,
-                    org=None,
-                    action="password changed",
-                    made_by=person.username,
-                    reason="Their own.",
-                    before={},
-                    after={"password": "changed"},
-                )
-        return response
+                _record(request, "password changed", reason="Their own.", after={"password": "changed"})
+                return response
+        is_wrong = response.context_data["form"].has_error("old_password", "password_incorrect")
+        if not (is_wrong and lockout.count_wrong_password(request)):
+            return response
+        _record(request, "signed out", reason="Too many wrong passwords on the page that changes it.", after={})
+        logout(request)
+        messages.error(request, LOCKED_OUT)
+        return redirect("admin:login")
 
     @method_decorator(through_outages)
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
@@ -101,6 +103,12 @@ class BackOffice(UnfoldAdminSite):
         if request.method == "GET" and views.awaits_second_factor(request):
             return views.second_factor_page(request)
         return super().login(request, extra_context)
+
+
+def _record(request: HttpRequest, action: str, *, reason: str, after: dict[str, Any]) -> None:
+    """Keeps what a person did to their own account."""
+    person: Any = request.user
+    record_change(person, org=None, action=action, made_by=person.username, reason=reason, before={}, after=after)
 
 
 def org_in_hand(request: HttpRequest) -> Org | None:

@@ -331,3 +331,37 @@ def test_a_password_that_is_not_changed_is_not_kept_as_changed(meera: User) -> N
     values = {"old_password": "wrong", "new_password1": "another long one", "new_password2": "another long one"}
     assert client.post("/admin/password_change/", values).status_code == 200
     assert not StaffChange.objects.exists()
+
+
+def test_the_old_password_is_guessed_five_times_and_no_more(meera: User) -> None:
+    client = Client()
+    give_password(client)
+    guess = {"old_password": "a wrong guess", "new_password1": "another long one", "new_password2": "another long one"}
+    for _ in range(4):
+        page = client.post("/admin/password_change/", guess)
+        assert page.status_code == 200
+        assert "Your old password was entered incorrectly." in text_of(page)
+    page = client.post("/admin/password_change/", guess, follow=True)
+    assert page.redirect_chain == [(LOGIN, 302)]
+    assert "Signing in with this username is locked here for 15 minutes." in text_of(page)
+    assert not signed_in(client)
+    assert give_password(client).status_code == 429
+    [change] = StaffChange.objects.filter(subject="auth.user")
+    assert (change.action, change.made_by, change.reason) == (
+        "signed out",
+        "meera",
+        "Too many wrong passwords on the page that changes it.",
+    )
+    [attempt] = AccessAttempt.objects.all()
+    assert "guess" not in attempt.post_data
+    assert "another" not in attempt.post_data
+
+
+def test_a_form_that_is_wrong_in_another_way_is_no_guess(meera: User) -> None:
+    client = Client()
+    give_password(client)
+    for values in ({}, {"old_password": PASSWORD, "new_password1": "short", "new_password2": "other"}):
+        for _ in range(6):
+            assert client.post("/admin/password_change/", values).status_code == 200
+    assert signed_in(client)
+    assert not AccessAttempt.objects.exists()

@@ -332,6 +332,29 @@ def test_no_list_is_narrowed_by_what_it_does_not_offer(world: World, lookup: str
         assert (response.status_code, response.headers.get("Location")) == (302, f"{address}?e=1"), address
 
 
+@pytest.mark.parametrize("odd", ["\0", "x", "(", "9" * 30, "-1", ""])
+def test_no_odd_choice_of_an_offered_filter_is_an_error(world: World, odd: str, rf: Any) -> None:
+    client, _ = person(world, "superuser")
+    request = rf.get("/admin/")
+    request.user, request.session = User.objects.get(username="root"), {}
+    for model, admin in site._registry.items():
+        address = reverse(f"admin:{name_of(model._meta.label_lower, 'changelist')}")
+        for filter in admin.get_changelist_instance(request).filter_specs:
+            for name in filter.expected_parameters():
+                assert client.get(address, {name: odd}).status_code in {200, 302}, (address, name)
+
+
+@pytest.mark.parametrize("odd", ["\0" * 32, "\0", "é" * 40, "(", "a" * 400])
+@pytest.mark.parametrize("name", ["sessionid", "csrftoken", "messages", "unknown"])
+def test_no_odd_cookie_is_an_error(world: World, name: str, odd: str) -> None:
+    client, _ = person(world, "superuser")
+    client.cookies[name] = odd
+    for page in OPEN | OF_SIGN_IN - {"logout", "leave"}:
+        assert client.get(reverse(f"admin:{page}")).status_code in {200, 302}, page
+    for page in OF_SIGN_IN | {"password_change"}:
+        assert client.post(reverse(f"admin:{page}"), {"username": "root"}).status_code in {200, 302}, page
+
+
 @pytest.mark.parametrize("odd", ["abc", "\0", "1.5", "-1", "", "٣", "9" * 30])
 def test_no_odd_row_of_an_action_is_an_error(world: World, odd: str) -> None:
     client, _ = person(world, "superuser")

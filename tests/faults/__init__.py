@@ -1,0 +1,1 @@
+"""Breaks the machines under a real server, and holds what was answered against what is stored."""

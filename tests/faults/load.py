@@ -1,0 +1,109 @@
+"""Clients that ask with keys, again and again until they are answered, and keep what they were told."""
+
+import json
+import random
+import threading
+import time
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
+from typing import Any
+
+SECRET = "a-secret-of-more-than-32-characters"
+HEADERS = {
+    "Authorization": "Basic " + b64encode(f"till.1:{SECRET}".encode()).decode(),
+    "Content-Type": "application/json",
+}
+CLIENTS = 8
+TRIES_FOR_SECONDS = 90.0
+
+
+@dataclass
+class Journal:
+    """What the clients were told: the final answer to each key, and every answer's status and code on the way."""
+
+    answers: dict[str, tuple[int, dict[str, Any]]] = field(default_factory=dict)
+    codes: Counter[str] = field(default_factory=Counter)
+    tries: int = 0
+    unanswered: list[str] = field(default_factory=list)
+
+    def accepted(self) -> dict[str, str]:
+        """The public id of the movement that each accepted key was told."""
+        bodies = {key: body for key, (status, body) in self.answers.items() if status == 200}
+        return {key: body.get("reversalId") or body["redemptionId"] for key, body in bodies.items()}
+
+
+class Load:
+    """Clients at work from the beginning of the block until its end; then each key that was begun has its answer."""
+
+    def __init__(self, ports: Sequence[int], redemptions: Sequence[tuple[str, int]], *, name: str) -> None:
+        self.ports, self.redemptions, self.name = list(ports), list(redemptions), name
+        self.journal = Journal()
+        self.over = threading.Event()
+        self.lock = threading.Lock()
+        self.clients = [threading.Thread(target=self._client, args=(number,)) for number in range(CLIENTS)]
+
+    def __enter__(self) -> "Load":
+        for client in self.clients:
+            client.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        for client in self.clients:
+            client.join()
+
+    def answered(self) -> int:
+        return len(self.journal.answers)
+
+    def _client(self, number: int) -> None:
+        chance = random.Random(f"{self.name} {number}")
+        count = 0
+        while not self.over.is_set():
+            count += 1
+            self._ask_until_answered(f"{self.name}-{number}-{count}", *self._wish(chance))
+
+    def _wish(self, chance: random.Random) -> tuple[str, dict[str, Any]]:
+        """Mostly parts of redemptions, now and then all that is left, or new points spent."""
+        redemption_id, customer_id = chance.choice(self.redemptions)
+        kind = chance.random()
+        if kind < 0.1:
+            return f"/v2/customers/{customer_id}/redemptions", {"points": 0.001, "programId": "973"}
+        wish = {"redemptionId": redemption_id, "identifier": {"type": "ID", "value": str(customer_id)}}
+        return "/v2/points/reverse", wish if kind < 0.102 else wish | {"pointsToBeReversed": 0.001}
+
+    def _ask_until_answered(self, key: str, path: str, body: dict[str, Any]) -> None:
+        until = time.monotonic() + TRIES_FOR_SECONDS
+        while time.monotonic() < until:
+            answer = self._ask(key, path, body)
+            if answer is not None and (answer[0] == 200 or (400 <= answer[0] < 500 and answer[0] not in {409, 429})):
+                with self.lock:
+                    self.journal.answers[key] = answer
+                return
+            time.sleep(0.1)  # sooner than Retry-After asks: the fault shall be felt
+        with self.lock:
+            self.journal.unanswered.append(key)
+
+    def _ask(self, key: str, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
+        """One try, at one of the servers: its answer, or None where there was none."""
+        port = random.choice(self.ports)
+        try:
+            with closing(HTTPConnection("127.0.0.1", port, timeout=15)) as connection:
+                connection.request("POST", path, json.dumps(body), HEADERS | {"Idempotency-Key": key})
+                response = connection.getresponse()
+                text = response.read()
+                answer = response.status, json.loads(text)
+        except (OSError, HTTPException, ValueError):
+            self._count("no answer")
+            return None
+        errors = answer[1].get("errors") or [{}]
+        self._count(f"{answer[0]} {errors[0].get('code', '')}".strip())
+        return answer
+
+    def _count(self, code: str) -> None:
+        with self.lock:
+            self.journal.tries += 1
+            self.journal.codes[code] += 1

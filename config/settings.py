@@ -139,6 +139,8 @@ if LOG_FORMAT not in {"json", "line"}:
     raise ImproperlyConfigured(f"LOG_FORMAT is {LOG_FORMAT!r}; expected json or line")
 # The bearer token for /metrics; without one it is for this machine only.
 METRICS_TOKEN = env.str("METRICS_TOKEN", "")
+# To which file seal_ledger appends the heads of its chain: best where who may write the database may not write.
+LEDGER_ANCHOR = BASE_DIR / (env.str("LEDGER_ANCHOR", "") or "var/ledger.anchor")
 
 DATABASES = {"default": database("DATABASE_URL", "sqlite:///var/loyalty.sqlite3")}
 # What one worker remembers of limits. It is no place for what all workers must know.

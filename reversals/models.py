@@ -361,6 +361,49 @@ class LedgerCheck(models.Model):
         return f"{self.finished_at:%Y-%m-%d %H:%M} {self.broken_count or 'none'} broken"
 
 
+class Seal(models.Model):
+    """One link of the chain of hashes over the history of all orgs. Only ever added."""
+
+    id = models.PositiveBigIntegerField("seal", primary_key=True, help_text="1, 2, 3 and so on, without a gap.")
+    sealed_at = models.DateTimeField()
+    count = models.PositiveIntegerField(help_text="How many reversals and corrections it holds.")
+    is_complete = models.BooleanField(help_text="Whether nothing was left unsealed then.")
+    hash = models.CharField(max_length=64, help_text="SHA-256 over its rows and the seal before it.")
+
+    class Meta:
+        constraints = [AppendOnly(name="seal_append_only")]
+
+    def __str__(self) -> str:
+        return f"seal {self.id}"
+
+
+class SealedRow(models.Model):
+    """A reversal with its lines, or a correction, as it was when a seal took it. Only ever added."""
+
+    class Kind(models.TextChoices):
+        REVERSAL = "REVERSAL", "reversal"
+        CORRECTION = "CORRECTION", "correction"
+
+    id = RowIdField()
+    org = owning_org()
+    seal = models.ForeignKey(Seal, on_delete=models.PROTECT, db_index=False, related_name="rows")
+    position = models.PositiveIntegerField()
+    kind = models.CharField(max_length=16, choices=Kind)
+    # No reference: the list must outlive the row, to tell that it is gone.
+    row_id = models.BigIntegerField(help_text="The row id of the reversal or correction.")
+    digest = models.CharField(max_length=64, help_text="SHA-256 over the row's text, and its lines'.")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["seal", "position"], name="sealed_position_unique"),
+            models.UniqueConstraint(fields=["kind", "row_id"], name="row_sealed_once"),
+            AppendOnly(name="sealed_row_append_only"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.Kind(self.kind).label} {self.row_id} of org {self.org_id}"
+
+
 class DayTotals(models.Model):
     """What one day's calls to reverse came to, by answer: counted once the day is over, and kept."""
 

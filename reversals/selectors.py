@@ -1,8 +1,9 @@
-"""Reads of earlier reversals and of requests for approval. But for `lock_approval` they lock nothing themselves."""
+"""Reads of earlier reversals and of requests for approval. Only `lock_approval` and `lock_chain` lock."""
 
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from django.db import connection
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Sum
 
 from loyalty import emf
@@ -11,7 +12,7 @@ from loyalty.facts import RedemptionFacts
 from loyalty.identifiers import Identifier
 from loyalty.selectors import find_customer_id
 from reversals.correcting.rules import LineFacts, ReversalFacts
-from reversals.models import Approval, Attempt, BulkRow, Channel, Correction, Reversal, ReversalLine
+from reversals.models import Approval, Attempt, BulkRow, Channel, Correction, Reversal, ReversalLine, Seal
 from reversals.requests import ReversalRequest
 from reversals.rules import ZERO, EarlierReversals
 
@@ -116,6 +117,19 @@ def _same_amount(request: ReversalRequest) -> Q:
 def lock_approval(*, org_id: int, approval_id: int) -> Approval:
     """Locks the request for approval and returns it as it is once locked."""
     return Approval.objects.select_for_update(no_key=True).get(org_id=org_id, id=approval_id)
+
+
+def lock_chain() -> Seal | None:
+    """Keeps others from sealing until the transaction ends, and returns the last seal; None if there is none.
+
+    SQLite has one writer at a time by itself. Whoever reads the chain does not wait.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            # The limit of a request does not fit a look for what is unsealed.
+            cursor.execute("SET LOCAL statement_timeout = 0")
+            cursor.execute("LOCK TABLE reversals_seal IN EXCLUSIVE MODE")
+    return Seal.objects.order_by("-id").first()
 
 
 def people_behind(approval: Approval) -> set[str]:

@@ -1,31 +1,46 @@
 import sys
+from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import CommandParser
 from django.db import DatabaseError
 from django.utils import timezone
 
 from loyalty.commands import LoyaltyCommand
 from loyalty.service import find_org
+from reversals.sealing.checking import check_seals
 from reversals.verification import LAWS, broken_laws, record_check, rows_checked
 
 
 class Command(LoyaltyCommand):
-    help = "Checks every law of the ledger over all rows; exits with 1 and names the rows if one is broken."
+    help = (
+        "Checks every law of the ledger over all rows, and without --org the seals over its history; exits with 1 and"
+        " names the rows if a law or a seal is broken."
+    )
 
     def add_own_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--org", type=int, metavar="ID", help="one org only")
+        which = parser.add_mutually_exclusive_group()
+        which.add_argument("--org", type=int, metavar="ID", help="one org only, and no seals: they are over all orgs")
+        which.add_argument(
+            "--anchor",
+            type=Path,
+            nargs="?",
+            const=settings.LEDGER_ANCHOR,
+            metavar="FILE",
+            help="compare the seals with this anchor file; without a name, with %(const)s",
+        )
 
     def run(self, **options: Any) -> dict[str, Any]:
         org_id = None if options["org"] is None else find_org(options["org"]).id
         started_at = timezone.now()
-        broken = broken_laws(org_id)
-        result = {
-            "ok": not broken,
-            "laws": len(LAWS),
-            "checked": rows_checked(org_id),
-            "broken": [str(row) for row in broken],
-        }
+        broken = [str(row) for row in broken_laws(org_id)]
+        checked = rows_checked(org_id)
+        if org_id is None:
+            seals = check_seals(options["anchor"])
+            broken += seals.problems
+            checked["seals"] = seals.seals
+        result = {"ok": not broken, "laws": len(LAWS), "checked": checked, "broken": broken}
         try:
             record_check(org_id=org_id, started_at=started_at, broken_count=len(broken))
         except DatabaseError as error:  # a copy that is only read can be checked as well

@@ -1,0 +1,33 @@
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import CommandParser
+
+from loyalty.commands import LoyaltyCommand
+from reversals.sealing.service import seal_ledger
+
+
+class Command(LoyaltyCommand):
+    help = "Seals what was given back and corrected since the last seal, and appends the seals to the anchor file."
+
+    def add_own_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--anchor", type=Path, default=settings.LEDGER_ANCHOR, metavar="FILE", help="default: %(default)s"
+        )
+
+    def run(self, **options: Any) -> dict[str, Any]:
+        try:
+            sealed = seal_ledger(options["anchor"])
+        except OSError as error:
+            raise ValueError(
+                f"the anchor file cannot be written ({error}); the next run appends what it lacks"
+            ) from error
+        head = sealed.head
+        return {
+            "seals": sealed.seals,
+            "rows": sealed.rows,
+            "last_seal": None if head is None else head.id,
+            "hash": None if head is None else head.hash,
+            "anchor": str(options["anchor"]),
+        }

@@ -4,11 +4,14 @@ They stand in `Meta.constraints` beside the check and unique constraints, so tha
 SQLite's table remakes keep them.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.db import models
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.backends.ddl_references import Columns, Statement, Table
+
+from loyalty.erased import IS_ERASED
 
 
 class DatabaseLaw(models.BaseConstraint):
@@ -104,19 +107,27 @@ class SameOrg(DatabaseLaw):
 
 
 class AppendOnly(DatabaseLaw):
-    """Rows are only ever added: the database refuses to change or delete one."""
+    """Rows are only ever added: the database refuses to change or delete one.
+
+    The `erasable` texts may name a person: they may be erased, and not be changed otherwise.
+    """
+
+    def __init__(self, *, name: str, erasable: Sequence[str] = ()) -> None:
+        super().__init__(name=name)
+        self.erasable = tuple(erasable)
 
     def deconstruct(self) -> tuple[str, tuple[()], dict[str, Any]]:
         path, _, _ = super().deconstruct()
-        return path, (), {"name": self.name}
+        return path, (), {"name": self.name} | ({"erasable": self.erasable} if self.erasable else {})
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, AppendOnly) and self.name == other.name
+        return isinstance(other, AppendOnly) and self.deconstruct() == other.deconstruct()
 
     def statements(self, model: type[models.Model], editor: BaseDatabaseSchemaEditor) -> list[Statement]:
         if editor.connection.vendor == "sqlite":
             # INSERT OR REPLACE deletes the row in its way without asking the delete trigger.
             in_the_way = f"WHEN EXISTS (SELECT 1 FROM %(table)s WHERE {self._same_row(model)}) "
+            changed = f"WHEN NOT ({self._only_erases(model, 'IS')}) " if self.erasable else ""
             return [
                 _statement(
                     editor,
@@ -124,7 +135,7 @@ class AppendOnly(DatabaseLaw):
                     f"CREATE TRIGGER {editor.quote_name(f'{self.name}_{event}')} BEFORE {event} ON %(table)s "
                     f"{condition}BEGIN SELECT RAISE(ABORT, '{self.name}'); END",
                 )
-                for event, condition in (("update", ""), ("delete", ""), ("insert", in_the_way))
+                for event, condition in (("update", changed), ("delete", ""), ("insert", in_the_way))
             ]
         function = editor.quote_name(f"refuse_{self.name}")
         return [
@@ -137,10 +148,31 @@ class AppendOnly(DatabaseLaw):
             _statement(
                 editor,
                 model,
-                f"CREATE TRIGGER {editor.quote_name(self.name)} BEFORE UPDATE OR DELETE OR TRUNCATE ON %(table)s "
-                f"FOR EACH STATEMENT EXECUTE FUNCTION {function}()",
+                f"CREATE TRIGGER {editor.quote_name(self.name)} BEFORE {'' if self.erasable else 'UPDATE OR '}DELETE"
+                f" OR TRUNCATE ON %(table)s FOR EACH STATEMENT EXECUTE FUNCTION {function}()",
             ),
+            *([self._update_trigger(model, editor, function)] if self.erasable else []),
         ]
+
+    def _update_trigger(self, model: type[models.Model], editor: BaseDatabaseSchemaEditor, function: str) -> Statement:
+        """PostgreSQL's trigger that looks at each row."""
+        return _statement(
+            editor,
+            model,
+            f"CREATE TRIGGER {editor.quote_name(f'{self.name}_update')} BEFORE UPDATE ON %(table)s FOR EACH ROW"
+            f" WHEN (NOT ({self._only_erases(model, 'IS NOT DISTINCT FROM')})) EXECUTE FUNCTION {function}()",
+        )
+
+    def _only_erases(self, model: type[models.Model], is_same: str) -> str:
+        """SQL that holds for an update which leaves every column as it is, but for some texts that it erases."""
+        columns = [field.column for field in model._meta.concrete_fields]
+        kept = [f"NEW.{column} {is_same} OLD.{column}" for column in columns if column not in self.erasable]
+        same = [f"NEW.{column} {is_same} OLD.{column}" for column in self.erasable]
+        erased = [
+            f"({unchanged} OR {IS_ERASED.format(f'NEW.{column}')})"
+            for unchanged, column in zip(same, self.erasable, strict=True)
+        ]
+        return " AND ".join([*kept, *erased, f"NOT ({' AND '.join(same)})"])
 
     def _same_row(self, model: type[models.Model]) -> str:
         """SQL that holds for a row which shares a unique key with the new one."""

@@ -119,7 +119,7 @@ class EmfChange(models.Model):
         constraints = [
             SameOrg(field="program", name="emf_change_program_of_org"),
             models.CheckConstraint(condition=~Q(ticket="") & ~Q(reason=""), name="emf_change_says_why"),
-            AppendOnly(name="emf_change_append_only"),
+            AppendOnly(name="emf_change_append_only", erasable=("reason",)),
         ]
 
     def __str__(self) -> str:
@@ -184,7 +184,7 @@ class StaffChange(models.Model):
             models.Index(fields=["subject", "subject_id", "made_at"], name="staff_changes_of_subject"),
             models.Index(fields=["org", "made_at"], name="staff_changes_by_time"),
         ]
-        constraints = [AppendOnly(name="staff_change_append_only")]
+        constraints = [AppendOnly(name="staff_change_append_only", erasable=("before", "after", "reason"))]
 
     def __str__(self) -> str:
         return f"{self.subject_name}: {self.action}"
@@ -313,6 +313,9 @@ class Customer(models.Model):
     )
     reversals_lock_reason = models.CharField(
         max_length=500, blank=True, help_text="Why; seen by staff only, never by API clients."
+    )
+    erased_at = models.DateTimeField(
+        null=True, blank=True, help_text="When their identifiers were erased; empty: they were not."
     )
 
     class Meta:

@@ -67,7 +67,7 @@ class Reversal(models.Model):
             SameOrg(field="redemption", name="reversal_redemption_of_org"),
             SameOrg(field="customer", name="reversal_customer_of_org"),
             SameOrg(field="client", name="reversal_client_of_org"),
-            AppendOnly(name="reversal_append_only"),
+            AppendOnly(name="reversal_append_only", erasable=("reason",)),
         ]
         permissions = [("export_ledger", "Can export reversals and attempts")]
 
@@ -264,7 +264,7 @@ class Correction(models.Model):
             models.CheckConstraint(condition=~Q(approved_by=F("made_by")), name="correction_by_two_persons"),
             SameOrg(field="reversal", name="correction_reversal_of_org"),
             SameOrg(field="approval", name="correction_approval_of_org"),
-            AppendOnly(name="correction_append_only"),
+            AppendOnly(name="correction_append_only", erasable=("reason",)),
         ]
 
     def __str__(self) -> str:

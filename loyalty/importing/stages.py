@@ -152,8 +152,14 @@ _REFERENCE_TAKEN = (
     " AND other.external_reference_number = staged.external_reference_number AND other.line < staged.line))"
 )
 
+_IDENTITY_ERASED = (
+    f"EXISTS ({_CUSTOMER_THERE} AND customer.erased_at IS NOT NULL)"
+    " AND EXISTS (SELECT 1 FROM stage_identifiers own WHERE own.line = staged.line)"
+)
+
 # In this order; a row that has a verdict is not looked at again.
 CHECKS = (
+    Check("customers", BAD, _IDENTITY_ERASED, "customer_id", "no identifiers of a customer whose identity was erased"),
     *_repeats(
         "customers",
         "customer_id",

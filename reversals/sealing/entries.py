@@ -20,7 +20,6 @@ The hash of a seal is the SHA-256, in lower-case hex, of lines joined by "\\n" i
 digests of its COUNT entries in their order.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -28,12 +27,10 @@ from hashlib import sha256
 from itertools import groupby
 from typing import Any
 
+from loyalty.erased import digest_of
 from loyalty.selectors import as_datetime
 
 FIRST_PREVIOUS_HASH = "0" * 64
-
-ERASED = "[erased {}]"
-_ERASED = re.compile(r"\[erased ([0-9a-f]{64})\]")
 
 _REVERSAL = (
     *("org_id", "id", "public_id", "redemption_id", "customer_id"),
@@ -101,11 +98,6 @@ def hash_of_seal(
     return _sha256("\n".join(["|".join(["seal", *map(str, facts)]), *digests]))
 
 
-def erased(reason: str) -> str:
-    """What stands in the place of a reason that was erased: by it, the chain still holds."""
-    return ERASED.format(_digest_of_reason(reason))
-
-
 def _entry(row: Sequence[Any], texts: list[str]) -> Entry:
     return Entry(org_id=row[0], row_id=row[1], created_at=as_datetime(row[-1]), digest=_sha256("\n".join(texts)))
 
@@ -119,18 +111,13 @@ def _written(column: str, value: Any) -> str:
         case "created_at":
             return str(_microseconds(as_datetime(value)))
         case "reason":
-            return _digest_of_reason(value)
+            return digest_of(value)
         case "made_by" | "approved_by":
             return _sha256(value)
         case "has_key":
             return str(int(value))
         case _:
             return "" if value is None else str(value)
-
-
-def _digest_of_reason(reason: str) -> str:
-    already_erased = _ERASED.fullmatch(reason)
-    return already_erased[1] if already_erased else _sha256(reason)
 
 
 def _microseconds(time: datetime) -> int:

@@ -1,0 +1,23 @@
+import json
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from loyalty.commands import LoyaltyCommand
+from loyalty.erasing import find_customer
+from loyalty.service import find_org
+from reversals.exporting import export_customer
+
+
+class Command(LoyaltyCommand):
+    help = "Prints all that is kept of a customer as one JSON document; without --json it is indented."
+
+    def add_own_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("org_id", type=int, metavar="ORG_ID")
+        parser.add_argument("customer_id", type=int, metavar="CUSTOMER_ID")
+
+    def run(self, **options: Any) -> dict[str, Any]:
+        return export_customer(find_customer(find_org(options["org_id"]), options["customer_id"]))
+
+    def as_text(self, result: dict[str, Any]) -> str:
+        return json.dumps(result, indent=2, ensure_ascii=False)

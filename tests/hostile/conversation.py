@@ -20,12 +20,17 @@ class _Received(BytesIO):
         """Left open for the next response."""
 
 
-def send(port: int, raw: bytes) -> bytes:
-    """Sends these bytes and returns all that comes back until the server closes the connection."""
+def send(port: int, raw: bytes, *, is_all: bool = False) -> bytes:
+    """Sends these bytes and returns all that comes back until the server closes the connection.
+
+    `is_all` says to the server that nothing more comes.
+    """
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         # A server that refuses early closes before all is sent.
         with suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(raw)
+            if is_all:
+                connection.shutdown(socket.SHUT_WR)
         received = bytearray()
         with suppress(ConnectionResetError):
             while part := connection.recv(65_536):

@@ -4,8 +4,8 @@ import pytest
 
 from tests.hostile.conversation import answers_in, send
 from tests.hostile.corpus import CORPUS
-from tests.hostile.requests import Hostile
-from tests.hostile.wire import GET, WIRE, Game
+from tests.hostile.requests import REVERSE, Hostile
+from tests.hostile.wire import CHUNKED, GET, GOOD, IN_CHUNKS, LENGTH, OK, WIRE, Game, chunk, head
 
 # The server's database is its own, whichever the run is on.
 pytestmark = pytest.mark.usefixtures("on_sqlite")
@@ -41,3 +41,22 @@ def test_each_game_is_answered_exactly_and_the_next_request_rightly(port: int, g
     assert tuple(answer for answer, _ in answers) == expected
     assert game.closes or answers[-1][1] == good
     assert [content for _, content in answers_in(send(port, GOODBYE))] == [good]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [head(LENGTH, target=REVERSE) + GOOD, head(CHUNKED, target=REVERSE) + IN_CHUNKS],
+    ids=["with a length", "in chunks"],
+)
+def test_a_request_that_is_cut_off_anywhere_moves_no_points(port: int, good: bytes, raw: bytes) -> None:
+    last = raw.rindex(GOOD[-2:])  # of the bytes without which the body is no JSON
+    for sent in range(1, last + 2, 7):
+        answers = answers_in(send(port, raw[:sent], is_all=True))
+        assert [answer for answer, _ in answers] in ([], [(400, None)], [(400, 887)]), raw[:sent]
+    assert [content for _, content in answers_in(send(port, GOODBYE))] == [good]
+
+
+def test_chunks_without_their_end_are_taken_where_the_body_is_whole(port: int) -> None:
+    """The server says nothing of a missing end; no byte that could have come would have changed the body's meaning."""
+    [(answer, _)] = answers_in(send(port, head(CHUNKED) + chunk(GOOD), is_all=True))
+    assert answer == OK

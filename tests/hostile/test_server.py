@@ -1,5 +1,8 @@
 """The corpus, and games with HTTP itself, over a socket against the server that ships."""
 
+import socket
+from contextlib import ExitStack
+
 import pytest
 
 from tests.hostile.conversation import answers_in, send
@@ -60,3 +63,12 @@ def test_chunks_without_their_end_are_taken_where_the_body_is_whole(port: int) -
     """The server says nothing of a missing end; no byte that could have come would have changed the body's meaning."""
     [(answer, _)] = answers_in(send(port, head(CHUNKED) + chunk(GOOD), is_all=True))
     assert answer == OK
+
+
+def test_a_hundred_bodies_that_never_come_hold_up_nobody_without_credentials(port: int, good: bytes) -> None:
+    with ExitStack() as waiting:
+        for _ in range(100):
+            connection = waiting.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60))
+            connection.sendall(head(LENGTH, target=REVERSE, secret=False))
+            assert connection.recv(12) == b"HTTP/1.1 401"
+        assert [content for _, content in answers_in(send(port, GOODBYE))] == [good]

@@ -237,6 +237,13 @@ def test_two_secrets_of_a_client_are_live_at_once(world: World) -> None:
     assert world.reverse(redemption, 2, password=second).status_code == 200
 
 
+def test_another_pepper_voids_every_secret(world: World, settings: Any) -> None:
+    redemption = redeemed(world, 10)
+    assert world.reverse(redemption, 1).status_code == 200
+    settings.API_PEPPER = "p" * 32
+    assert world.reverse(redemption, 2).status_code == 401
+
+
 def test_a_revoked_client_is_401(world: World) -> None:
     ApiClient.objects.filter(org=world.org).update(is_active=False)
     response = world.reverse(redeemed(world), 1)

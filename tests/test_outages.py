@@ -5,6 +5,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -14,10 +15,11 @@ from django.db import OperationalError, connection, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.http import HttpResponse
 
-from loyalty.models import Customer
+from loyalty.models import Customer, Redemption
 from reversals.models import LedgerCheck, Reversal
 from reversals.verification import broken_laws
 from tests.builders import World, make_world, redeemed, staff_of
+from tests.test_races import at_once
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -113,7 +115,11 @@ def _terminate_who_waits(other: "psycopg.Connection[Any]") -> None:
     raise AssertionError("nobody waited for the lock")
 
 
-def lose_the_answer_to_commit(monkeypatch: pytest.MonkeyPatch, before: Callable[[BaseDatabaseWrapper], None]) -> None:
+def lose_the_answer_to_commit(
+    monkeypatch: pytest.MonkeyPatch,
+    before: Callable[[BaseDatabaseWrapper], None],
+    cause: Exception | None = None,
+) -> None:
     """Makes the next COMMIT fail for the client, after `before` has ended the transaction on the server."""
     wrapper_class = type(connections["default"])
     commit = wrapper_class._commit
@@ -125,7 +131,7 @@ def lose_the_answer_to_commit(monkeypatch: pytest.MonkeyPatch, before: Callable[
             return
         lost.append(True)
         before(wrapper)
-        raise OperationalError("the connection was lost")
+        raise OperationalError("the connection was lost") from cause
 
     monkeypatch.setattr(wrapper_class, "_commit", lose_once)
 
@@ -150,6 +156,20 @@ def test_a_commit_that_did_not_happen_is_886_and_the_key_stays_free(monkeypatch:
     lose_the_answer_to_commit(monkeypatch, before=lambda wrapper: wrapper.connection.rollback())
     response = world.reverse(redemption, 2, key="key-1")
     assert outcome(response) == (503, 886)
+    assert reversals(world) == 0
+    assert world.reverse(redemption, 2, key="key-1").status_code == 200
+
+
+def test_a_commit_that_did_not_happen_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world()
+    redemption = redeemed(world)
+    lose_the_answer_to_commit(
+        monkeypatch,
+        before=lambda wrapper: wrapper.connection.rollback(),
+        cause=psycopg.errors.SerializationFailure(),
+    )
+    response = world.reverse(redemption, 2, key="key-1")
+    assert outcome(response) == (503, 896)
     assert reversals(world) == 0
     assert world.reverse(redemption, 2, key="key-1").status_code == 200
 
@@ -225,6 +245,16 @@ def test_a_writer_that_keeps_sqlite_busy_is_896(monkeypatch: pytest.MonkeyPatch,
     connection.close()
     assert outcome(response) == (503, 896)
     assert world.reverse(redemption, 2, key="key-1").status_code == 200
+
+
+def test_writers_on_sqlite_wait_for_each_other(on_sqlite: None) -> None:
+    world = make_world()
+    redemptions = [redeemed(world, 10) for _ in range(4)]
+
+    def reverse_ten(redemption: Redemption) -> list[int]:
+        return [world.reverse(redemption, 1, key=f"{redemption.id}-{number}").status_code for number in range(10)]
+
+    assert at_once([partial(reverse_ten, redemption) for redemption in redemptions]) == [[200] * 10] * 4
 
 
 def test_a_full_disk_is_886_and_nothing_is_half_written(on_sqlite: None) -> None:

@@ -127,6 +127,13 @@ def test_only_a_large_reversal_by_hand_needs_a_second_person(
     assert raised.value.error is ErrorCode.NEEDS_APPROVAL
 
 
+def test_a_limit_of_nothing_lets_nobody_reverse_alone() -> None:
+    case = facts(draw(1, 9), asked=1, settings={"Reversal_approval_points": "0"})
+    with pytest.raises(Refused) as raised:
+        plan_reversal(replace(case, by_hand=True, is_approved=False))
+    assert raised.value.error is ErrorCode.NEEDS_APPROVAL
+
+
 @pytest.mark.parametrize(
     ("settings", "earlier", "is_refused"),
     [

@@ -1,0 +1,186 @@
+"""What is broken, one at a time: a text of the code, what takes its place, and the test that must then fail."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Sabotage:
+    """`edits` are pairs of a text that stands once in the file and its replacement."""
+
+    name: str
+    path: str
+    edits: tuple[tuple[str, str], ...]
+    test: str
+    needs_postgresql: bool = False
+
+
+def _edit(before: str, after: str) -> tuple[tuple[str, str], ...]:
+    return ((before, after),)
+
+
+SABOTAGES = (
+    Sabotage(
+        "the rows are read without a lock",
+        "loyalty/selectors.py",
+        _edit('REDEMPTION_LOCK = "FOR NO KEY UPDATE OF customer, redemption, draw"', 'REDEMPTION_LOCK = ""'),
+        "tests/test_races.py::test_with_the_lock_no_two_reversals_decide_on_the_same_facts",
+        needs_postgresql=True,
+    ),
+    Sabotage(
+        "a key that another request holds counts as taken",
+        "reversals/attempts.py",
+        _edit("return bool(cursor.rowcount == 1)", "return True"),
+        "tests/test_races.py::test_fifty_requests_with_one_key_are_one_reversal_and_one_reply",
+        needs_postgresql=True,
+    ),
+    Sabotage(
+        "the key is written in a transaction of its own",
+        "reversals/calls.py",
+        (
+            ("        if attempt.uses_key and not attempts.take_key(attempt):\n", "        if False:\n"),
+            (
+                "                with transaction.atomic():\n",
+                "                if self.attempt.uses_key and not attempts.take_key(self.attempt):\n"
+                "                    return Answer(attempts.answer_of_holder(self.attempt), is_replay=True)\n"
+                "                with transaction.atomic():\n",
+            ),
+        ),
+        "tests/test_outages.py::test_a_commit_that_did_not_happen_is_886_and_the_key_stays_free",
+    ),
+    Sabotage(
+        "a reversal is read without its org",
+        "reversals/reading/selectors.py",
+        _edit(
+            "named = _reversals(org_id).filter(public_id=public_id)",
+            "named = _reversals(Reversal.objects.values_list('org_id').get(public_id=public_id)[0])"
+            ".filter(public_id=public_id)",
+        ),
+        "tests/test_isolation.py::test_what_is_a_strangers_is_answered_as_what_is_nobodys",
+    ),
+    Sabotage(
+        "whose redemption it is, is not asked",
+        "loyalty/selectors.py",
+        _edit('customer_condition = f"WHERE {condition}"', 'customer_condition = f"WHERE ({condition}) OR TRUE"'),
+        "tests/test_ladder.py",
+    ),
+    Sabotage(
+        "points pass through a float",
+        "loyalty/points.py",
+        _edit("return from_thousandths(int(significant) * 10 ** (power + DECIMALS))", "return Decimal(float(literal))"),
+        "tests/test_points.py::test_an_amount_is_read_exactly",
+    ),
+    Sabotage(
+        "a limit of none and a limit of nothing are the same",
+        "reversals/rules.py",
+        _edit("return facts.by_hand and limit is not None and", "return facts.by_hand and bool(limit) and"),
+        "tests/test_rules.py::test_a_limit_of_nothing_lets_nobody_reverse_alone",
+    ),
+    Sabotage(
+        "transactions on SQLite begin as readers",
+        "config/settings.py",
+        _edit('"transaction_mode": "IMMEDIATE"', '"transaction_mode": "DEFERRED"'),
+        "tests/test_outages.py::test_writers_on_sqlite_wait_for_each_other",
+    ),
+    Sabotage(
+        "an outage before the service is a fault of the program",
+        "reversals/handlers.py",
+        _edit(
+            "case Error() if (outage := outages.refusal_for(error, during_movement=False)) is not None:",
+            "case Error() if (outage := None) is not None:",
+        ),
+        "tests/test_outages.py::test_a_database_that_cannot_be_reached_is_898",
+    ),
+    Sabotage(
+        "points go back in the order of drawing",
+        "reversals/rules.py",
+        _edit("for draw in reversed(facts.redemption.draws):", "for draw in facts.redemption.draws:"),
+        "tests/test_rules.py::test_the_draw_made_last_is_given_back_first",
+    ),
+    Sabotage(
+        "a lot has not expired at its very moment",
+        "loyalty/facts.py",
+        _edit("self.lot_expires_at <= now", "self.lot_expires_at < now"),
+        "tests/test_rules.py::test_a_lot_is_expired_at_its_very_moment_and_not_before",
+    ),
+    Sabotage(
+        "a transaction is tried again after its COMMIT was sent",
+        "reversals/calls.py",
+        _edit("if committing or not retries_left or", "if not retries_left or"),
+        "tests/test_outages.py::test_a_commit_that_did_not_happen_is_not_tried_again",
+    ),
+    Sabotage(
+        "a lost answer to COMMIT is not looked up",
+        "reversals/calls.py",
+        _edit("if committing and attempts.was_committed(self.attempt):", "if False:"),
+        "tests/test_outages.py::test_a_lost_answer_to_commit_is_looked_up_before_anything_is_said",
+    ),
+    Sabotage(
+        "refusals leave the key unused",
+        "reversals/calls.py",
+        _edit("attempt.holds_key = bool(attempt.fingerprint) and error.holds_key", "attempt.holds_key = False"),
+        "tests/test_idempotency.py::test_a_definitive_refusal_replays_for_31_days_even_after_its_cause_is_gone",
+    ),
+    Sabotage(
+        "requests are compared by how they were written",
+        "reversals/attempts.py",
+        _edit("keyed_digest(repr(request.meaning))", "keyed_digest(repr(request))"),
+        "tests/test_idempotency.py::test_a_request_is_compared_by_its_meaning_not_by_its_bytes",
+    ),
+    Sabotage(
+        "a key is looked for in every org",
+        "reversals/attempts.py",
+        _edit(
+            "org_id=attempt.org_id, idempotency_key=attempt.idempotency_key, holds_key=True",
+            "idempotency_key=attempt.idempotency_key, holds_key=True",
+        ),
+        "tests/test_isolation.py::test_a_strangers_key_repeats_nothing_of_theirs",
+    ),
+    Sabotage(
+        "who asked may approve",
+        "reversals/approving.py",
+        _edit("if decided_by in people_behind(locked):", "if False:"),
+        "tests/test_approving.py::test_who_asked_cannot_approve",
+    ),
+    Sabotage(
+        "parts of a redemption do not count together",
+        "reversals/rules.py",
+        _edit("facts.earlier.points_by_hand + points > limit", "points > limit"),
+        "tests/test_approving.py::test_parts_of_one_redemption_count_together",
+    ),
+    Sabotage(
+        "secrets are hashed without the pepper",
+        "loyalty/credentials.py",
+        _edit(
+            'hmac.digest(settings.API_PEPPER.encode(), text.encode(), "sha256").hex()',
+            "hashlib.sha256(text.encode()).hexdigest()",
+        ),
+        "tests/test_endpoint.py::test_another_pepper_voids_every_secret",
+    ),
+    Sabotage(
+        "what was given back before does not count against the limit",
+        "reversals/rules.py",
+        _edit(
+            "if points_limit is not None and used + points > points_limit:",
+            "if points_limit is not None and points > points_limit:",
+        ),
+        "tests/test_rules.py::test_a_limit_may_be_reached_and_not_passed",
+    ),
+    Sabotage(
+        "a row of a bulk run has another key each time",
+        "reversals/bulk/service.py",
+        _edit('key=f"{BulkRow.KEY_PREFIX}{row.id}"', 'key=f"{BulkRow.KEY_PREFIX}{time.time_ns()}"'),
+        "tests/test_bulk.py::test_a_crash_between_the_reversal_and_the_rows_status_is_healed",
+    ),
+    Sabotage(
+        "a preview gives points back",
+        "reversals/service.py",
+        _edit("        if attempt.is_dry_run:\n            attempts.record(attempt)\n            return\n", ""),
+        "tests/test_preview.py::test_a_dry_run_answers_the_same_body_without_a_reversal_id_and_writes_only_the_attempt",
+    ),
+    Sabotage(
+        "an export holds what a spreadsheet would run",
+        "reversals/admin/export.py",
+        _edit("return inert(str(value))", "return str(value)"),
+        "tests/test_export.py::test_formulas_in_rows_reach_the_file_inert",
+    ),
+)

@@ -234,6 +234,8 @@ def test_one_id_leads_from_the_answer_to_the_attempt_and_the_log(world: World, l
         "level": "INFO",
         "logger": "access",
         "request_id": response["X-CAP-REQUEST-ID"],
+        "method": "POST",
+        "path": "/v2/points/reverse",
         "operation": "ReversePoints",
         "status": 400,
         "code": 817,
@@ -250,6 +252,19 @@ def test_nobody_writes_a_line_of_his_own_and_no_question_is_kept(client: Client,
     assert len(line.splitlines()) == 1
     assert "919876543210" not in line
     assert json.loads(line)["message"].startswith("GET /v2/%0A%0D%E2%80%A8forged 404 ")
+
+
+def test_what_is_asked_every_second_leaves_no_line(client: Client, log: list[str]) -> None:
+    assert client.get("/health/live").status_code == 200
+    assert log == []
+
+
+@pytest.mark.django_db
+def test_a_line_asks_no_database_for_the_person_of_a_session(client: Client, log: list[str]) -> None:
+    client.cookies["sessionid"] = "s" * 32
+    with CaptureQueriesContext(connection) as queries:
+        assert client.get("/v2/nothing").status_code == 404
+    assert (len(log), len(queries)) == (1, 0)
 
 
 def test_a_page_that_is_refused_leaves_no_traceback(world: World, log: list[str]) -> None:

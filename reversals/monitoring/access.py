@@ -15,6 +15,9 @@ from reversals.monitoring import counted
 
 logger = logging.getLogger("access")
 
+# Asked every few seconds: their lines would hide the others.
+PROBES = {"live", "ready", "metrics"}
+
 
 class AccessMiddleware:
     """Times the call, logs it without what stands after the "?", and counts it."""
@@ -41,9 +44,10 @@ def _note(request: HttpRequest, response: HttpResponseBase, *, seconds: float) -
         counted.REPLAYS.labels(operation).inc()
     milliseconds = round(seconds * 1000, 1)
     path = escape_uri_path(request.path)  # so that nobody can write a second line
-    about = {"operation": operation, "status": response.status_code, "code": code, "duration_ms": milliseconds}
-    about |= _caller_of(request, response)
-    logger.info("%s %s %s %s ms", request.method, path, response.status_code, milliseconds, extra=about)
+    about = {"method": request.method, "path": path, "operation": operation, "status": response.status_code}
+    about |= {"code": code, "duration_ms": milliseconds} | _caller_of(request, response)
+    level = logging.DEBUG if operation in PROBES else logging.INFO
+    logger.log(level, "%s %s %s %s ms", request.method, path, response.status_code, milliseconds, extra=about)
 
 
 def _operation_of(request: HttpRequest) -> str:
@@ -61,7 +65,8 @@ def _caller_of(request: HttpRequest, response: HttpResponseBase) -> dict[str, An
     """Who called the API, and the row id of the attempt that tells more."""
     caller = getattr(request, "user", None)
     about: dict[str, Any] = {}
-    if isinstance(caller, Caller):
+    # Not isinstance: it would have Django look for the person of the session, in a database that may be away.
+    if type(caller) is Caller:
         about |= {"org_id": caller.org.id, "client": caller.username}
     if isinstance(response, Reply) and response.attempt is not None:
         about["attempt_id"] = response.attempt.id

@@ -6,7 +6,6 @@ from django.views.decorators.csrf import csrf_exempt
 
 from reversals.document.views import ReadDocument, ViewDocument
 from reversals.handlers import not_found
-from reversals.monitoring.views import live, metrics, ready
 from reversals.reading.views import ListReversals, ReadPoints, ReadRedemption, ReadReversal
 from reversals.redeeming.views import RedeemPoints
 from reversals.views import ReversePoints
@@ -19,9 +18,6 @@ urlpatterns = [
     re_path(r"^v2/points/reversals/(?P<reversal_id>(?s:.+?))/?$", ReadReversal.as_view()),
     re_path(r"^v2/points/redemptions/(?P<redemption_id>(?s:.+?))/?$", ReadRedemption.as_view()),
     re_path(r"^v2/customers/(?P<customer_id>(?s:.+?))/points/?$", ReadPoints.as_view()),
-    path("health/live", live),
-    path("health/ready", ready),
-    path("metrics", metrics),
     path("openapi.json", ReadDocument.as_view(), name="openapi"),
     path("docs/", ViewDocument.as_view()),
     path("admin/", admin.site.urls),

@@ -8,6 +8,7 @@ from django.core.cache import cache
 from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext, override_settings, setup_databases, teardown_databases
 
+from reversals.monitoring import health
 from tests.builders import World, make_world
 
 
@@ -17,6 +18,7 @@ def django_db_setup(django_test_environment: None, django_db_blocker: Any) -> It
     with django_db_blocker.unblock():
         databases = setup_databases(verbosity=0, interactive=False)
     yield
+    health.prober.submit(connections.close_all).result()
     with django_db_blocker.unblock():
         teardown_databases(databases, verbosity=0)
 

@@ -2,14 +2,18 @@
 
 import json
 import logging
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from http.client import HTTPConnection
+from threading import Event
 from typing import Any
 
 import pytest
 from django.core.exceptions import PermissionDenied
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, connections
+from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -61,46 +65,97 @@ def test_a_live_server_says_so_without_its_database(client: Client, method: str)
     assert response.content == (b'{"status":"live"}' if method == "GET" else b"")
 
 
-@pytest.mark.django_db
-def test_a_server_with_its_database_is_ready(client: Client) -> None:
-    client.get("/health/ready")
-    with CaptureQueriesContext(connection) as queries:
-        response = client.get("/health/ready")
-    assert (response.status_code, response.content) == (200, b'{"status":"ready"}')
-    assert len(queries) <= 2
-    assert not Attempt.objects.exists()
-    assert not response.cookies
+@pytest.fixture
+def prober(django_db_setup: None, django_db_blocker: Any) -> Iterator[Callable[..., Any]]:
+    """Runs a call in the thread that asks the database whether it is ready, and forgets what it learned."""
+    with django_db_blocker.unblock():
+        yield lambda call: health.prober.submit(call).result(timeout=60)
+        health.prober.submit(connections.close_all).result()
+    health.check_migrations.cache_clear()
 
 
-@pytest.mark.django_db
-def test_a_server_without_its_database_is_not_ready(client: Client) -> None:
+def readiness(client: Client) -> tuple[int, Any]:
+    response = client.get("/health/ready")
+    assert (response["Cache-Control"], dict(response.cookies)) == ("no-store", {})
+    assert response.get("Retry-After") == (None if response.status_code == 200 else "1")
+    return response.status_code, response.json()
+
+
+def not_ready(reason: str) -> tuple[int, Any]:
+    return 503, {"status": "not ready", "reason": reason}
+
+
+READY = (200, {"status": "ready"})
+
+
+def test_a_server_with_its_database_is_ready(client: Client, prober: Callable[..., Any]) -> None:
+    assert readiness(client) == READY
+    asked: list[str] = []
+
+    def listen(execute: Any, sql: str, *more: Any) -> Any:
+        asked.append(sql)
+        return execute(sql, *more)
+
+    prober(lambda: connection.execute_wrappers.append(listen))
+    assert readiness(client) == READY
+    prober(lambda: connection.execute_wrappers.clear())
+    assert len(asked) == 1
+    head = client.head("/health/ready")
+    assert (head.status_code, head.content) == (200, b"")
+
+
+def test_a_server_without_its_database_is_not_ready(client: Client, prober: Callable[..., Any]) -> None:
     def fail(*_: Any) -> None:
         raise OperationalError("password=secret")
 
-    with connection.execute_wrapper(fail):
-        response = client.get("/health/ready")
-    assert (response.status_code, response["Retry-After"]) == (503, "1")
-    assert response.json() == {"status": "not ready", "reason": "the database does not answer"}
+    prober(lambda: connection.execute_wrappers.append(fail))
+    assert readiness(client) == not_ready("the database does not answer")
+    prober(lambda: connection.execute_wrappers.clear())
+    assert readiness(client) == READY
 
 
-@pytest.mark.django_db
-def test_a_server_that_cannot_write_is_not_ready(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_whose_database_is_silent_is_not_ready_in_time(client: Client, prober: Callable[..., Any]) -> None:
+    answers = Event()
+    silence = health.prober.submit(answers.wait, 60)
+    started = time.monotonic()
+    assert readiness(client) == not_ready("the database did not answer within 2 s")
+    waited = time.monotonic() - started
+    assert not silence.done()
+    answers.set()
+    assert waited >= 2
+    assert readiness(client) == READY
+
+
+def test_a_server_that_cannot_write_is_not_ready(
+    client: Client, prober: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("SET TRANSACTION READ ONLY")
+        prober(lambda: connection.cursor().execute("SET default_transaction_read_only = on"))
     else:
         monkeypatch.setattr("os.access", lambda *_: False)
-        monkeypatch.setitem(health.settings.DATABASES["default"], "NAME", "a.sqlite3")
-    assert client.get("/health/ready").json()["reason"] == "the database is read-only"
+    assert readiness(client) == not_ready("the database is read-only")
 
 
-@pytest.mark.django_db
-def test_a_server_whose_database_is_behind_is_not_ready(client: Client) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM django_migrations WHERE app = 'reversals'")
+def test_a_server_whose_database_is_behind_is_not_ready(
+    client: Client, prober: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     health.check_migrations.cache_clear()
-    reason = client.get("/health/ready").json()["reason"]
-    assert reason.endswith("migrations are not applied; run manage.py migrate")
+    applied = prober(lambda: MigrationRecorder(connection).applied_migrations())
+    last = max(key for key in applied if key[0] == "reversals")
+    rest = {key: row for key, row in applied.items() if key != last}
+    monkeypatch.setattr(MigrationRecorder, "applied_migrations", lambda _: rest)
+    expected = not_ready("1 migrations are not applied; run manage.py migrate")
+    assert readiness(client) == readiness(client) == expected
+    monkeypatch.undo()
+    assert readiness(client) == READY
+
+
+@pytest.mark.parametrize("address", ["/health/live", "/health/ready", "/metrics"])
+def test_who_watches_may_ask_by_any_host_name(client: Client, prober: Callable[..., Any], address: str) -> None:
+    assert client.get(address, headers={"host": "10.1.2.3:8000"}).status_code == 200
+    assert client.get("/openapi.json", headers={"host": "10.1.2.3:8000"}).status_code == 400
+    assert client.post(address).status_code == 405
+    assert client.get(f"{address}/").status_code == 404
 
 
 # Metrics

@@ -12,11 +12,9 @@ from django.utils.encoding import escape_uri_path
 from loyalty.selectors import Caller
 from reversals.handlers import Reply
 from reversals.monitoring import counted
+from reversals.monitoring.views import VIEWS
 
 logger = logging.getLogger("access")
-
-# Asked every few seconds: their lines would hide the others.
-PROBES = {"live", "ready", "metrics"}
 
 
 class AccessMiddleware:
@@ -46,12 +44,15 @@ def _note(request: HttpRequest, response: HttpResponseBase, *, seconds: float) -
     path = escape_uri_path(request.path)  # so that nobody can write a second line
     about = {"method": request.method, "path": path, "operation": operation, "status": response.status_code}
     about |= {"code": code, "duration_ms": milliseconds} | _caller_of(request, response)
-    level = logging.DEBUG if operation in PROBES else logging.INFO
+    # Probes come every few seconds, and their lines would hide the others.
+    level = logging.DEBUG if request.path in VIEWS else logging.INFO
     logger.log(level, "%s %s %s %s ms", request.method, path, response.status_code, milliseconds, extra=about)
 
 
 def _operation_of(request: HttpRequest) -> str:
     """The name of the API's view, or where else the call led: few names, whatever is called."""
+    if request.path in VIEWS:
+        return VIEWS[request.path].__name__
     match = request.resolver_match
     if match is None:
         return "static" if request.path.startswith(settings.STATIC_URL) else "other"

@@ -1,10 +1,11 @@
 """The doors for the machines that watch this one: health and metrics. They ask for no API client and record nothing."""
 
 import json
+from collections.abc import Callable
 from hmac import compare_digest
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
 
@@ -50,3 +51,19 @@ def _may_read(request: HttpRequest) -> bool:
         return compare_digest(sent, f"Bearer {settings.METRICS_TOKEN}".encode())
     # What a proxy on this machine passes on comes from elsewhere.
     return request.META.get("REMOTE_ADDR") in _LOOPBACK and "X-Forwarded-For" not in request.headers
+
+
+VIEWS = {"/health/live": live, "/health/ready": ready, "/metrics": metrics}
+
+
+class MonitoringMiddleware:
+    """Answers these addresses before a session is looked for and the host is checked.
+
+    Who watches asks by the machine's address, which is no name of ALLOWED_HOSTS.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        return VIEWS.get(request.path, self.get_response)(request)

@@ -1,9 +1,14 @@
 """Starts the server that ships: `python -m config.serve`, with granian's own options or its environment variables."""
 
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
+
+FOLDER = "loyalty-counted"
+# The files are mapped into memory, and who writes to one that lies on a full disk is killed.
+MEMORY = Path("/dev/shm")  # noqa: S108
 
 DEFAULTS = {
     "GRANIAN_INTERFACE": "wsgi",
@@ -19,10 +24,28 @@ DEFAULTS = {
 
 def main() -> None:
     """Becomes granian. What its workers count is summed up in a folder that is new at each start."""
-    counted = tempfile.mkdtemp(prefix="loyalty-counted-")
+    counted = _new_folder(MEMORY if os.access(MEMORY, os.W_OK) else Path(tempfile.gettempdir()))
     environment = DEFAULTS | {"PROMETHEUS_MULTIPROC_DIR": counted} | os.environ
     granian = str(Path(sys.executable).parent / "granian")
     os.execve(granian, [granian, *sys.argv[1:], "config.wsgi:application"], environment)  # noqa: S606
+
+
+def _new_folder(parent: Path) -> str:
+    """A folder that names this server, which keeps its process id; those of servers that have ended are removed."""
+    for folder in parent.glob(f"{FOLDER}-*-*"):
+        if not _is_running(int(folder.name.split("-")[2])):
+            shutil.rmtree(folder, ignore_errors=True)
+    return tempfile.mkdtemp(prefix=f"{FOLDER}-{os.getpid()}-", dir=parent)
+
+
+def _is_running(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it runs, as another user
+        return True
+    return True
 
 
 if __name__ == "__main__":

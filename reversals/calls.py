@@ -71,7 +71,13 @@ def answer(attempt: Attempt, movement: Movement[Request]) -> Answer:
     `attempt` says who asks, through which channel and with which idempotency key; it must be new. Refusals are
     answers, in the order of the attempt's ladder; nothing is raised for one, nor for a database outage.
     """
-    call = _Call(attempt, movement, started=time.monotonic())
+    answered = _answer(_Call(attempt, movement, started=time.monotonic()))
+    rule, code = ("", "") if answered.error is None else (answered.error.name, answered.error.code)
+    counted.MOVEMENTS.labels(attempt.operation, attempt.channel, rule, code).inc()
+    return answered
+
+
+def _answer(call: "_Call[Request]") -> Answer:
     try:
         return call.answer()
     except Refused as refusal:
@@ -121,7 +127,7 @@ class _Call(Generic[Request]):
                 if committing or not retries_left or not outages.is_retryable(error):
                     raise
                 retries_left -= 1
-                counted.RETRIES.inc()
+                counted.RETRIES.labels(outages.sqlstate_of(error)).inc()
                 time.sleep(random.uniform(0.005, 0.05))
 
     def _move_in_transaction(self, request: Request) -> Answer:

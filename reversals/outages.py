@@ -26,10 +26,10 @@ class PublicIdTaken(IntegrityError):
 
 def is_lock_timeout(error: Error) -> bool:
     """Whether PostgreSQL gave up waiting for a lock, or for several whose waits together outlast a statement."""
-    if _sqlstate(error) == _QUERY_CANCELED:
+    if sqlstate_of(error) == _QUERY_CANCELED:
         context = getattr(getattr(error.__cause__, "diag", None), "context", None) or ""
         return "while locking tuple" in context
-    return _sqlstate(error) == _LOCK_TIMEOUT
+    return sqlstate_of(error) == _LOCK_TIMEOUT
 
 
 def is_retryable(error: Error) -> bool:
@@ -39,7 +39,7 @@ def is_retryable(error: Error) -> bool:
     if isinstance(error, IntegrityError):
         constraint = getattr(getattr(error.__cause__, "diag", None), "constraint_name", None) or str(error)
         return constraint.endswith(_CLASHES)
-    return _sqlstate(error) in _RETRIED
+    return sqlstate_of(error) in _RETRIED
 
 
 def refusal_for(error: Error, *, during_movement: bool) -> Refused | None:
@@ -48,7 +48,7 @@ def refusal_for(error: Error, *, during_movement: bool) -> Refused | None:
     898 where the database could not be reached or written, 896 where it was busy, 886 where it failed
     during the movement.
     """
-    sqlstate, sqlite = _sqlstate(error), getattr(error.__cause__, "sqlite_errorname", "")
+    sqlstate, sqlite = sqlstate_of(error), getattr(error.__cause__, "sqlite_errorname", "")
     if is_lock_timeout(error) or sqlstate in _RETRIED or sqlite.startswith(_SQLITE_BUSY):
         return Refused(ErrorCode.BUSY, "Other requests for this customer are running; try again at once.")
     if sqlstate in _CANNOT_BE_USED or sqlite.startswith(_SQLITE_CANNOT_BE_USED):
@@ -70,5 +70,6 @@ def _unavailable() -> Refused:
     return Refused(ErrorCode.UNAVAILABLE, "The database cannot be reached or written now; try again later.")
 
 
-def _sqlstate(error: Error) -> str:
+def sqlstate_of(error: Error) -> str:
+    """PostgreSQL's code for the error; empty where there is none."""
     return getattr(error.__cause__, "sqlstate", None) or ""

@@ -14,6 +14,7 @@ from reversals.calls import Answer, Reply
 from reversals.errors import ErrorCode, Refused
 from reversals.events import outbox
 from reversals.models import Attempt, Channel
+from reversals.monitoring import counted
 from reversals.requests import ReversalRequest
 from reversals.rules import Facts, Plan
 
@@ -85,7 +86,8 @@ class _Reversal:
     def _make(self, request: ReversalRequest, finish: Callable[[Reply], None]) -> None:
         attempt = self.attempt
         reversal_id = ledger.new_public_id()
-        redemption = self._lock(request, reversal_id)
+        with counted.LOCK_SECONDS.labels(attempt.operation).time():
+            redemption = self._lock(request, reversal_id)
         now = timezone.now()
         facts = Facts(
             request=request,

@@ -2,16 +2,26 @@
 
 import json
 import logging
+import os
+import platform
+import signal
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
-from datetime import timedelta
-from http.client import HTTPConnection
-from threading import Event
+from contextlib import closing, suppress
+from datetime import datetime, timedelta
+from http.client import HTTPConnection, HTTPException
+from io import StringIO
+from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from django.conf import settings as project
 from django.core.exceptions import PermissionDenied
+from django.core.management import call_command
 from django.db import OperationalError, connection, connections
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client, override_settings
@@ -21,10 +31,13 @@ from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 from pythonjsonlogger.json import JsonFormatter
 
+from config import serve
 from config.settings import is_unforeseen
-from reversals.models import Attempt, Delivery, LedgerCheck
+from reversals.models import Approval, Attempt, Channel, Delivery, Event, LedgerCheck
 from reversals.monitoring import health
-from tests.builders import World, make_webhook, redeemed, staff_of
+from tests.builders import World, in_days, make_webhook, redeemed, staff_of
+from tests.test_outages import FailingWrites
+from tests.test_server import ask as reverse_over
 from tests.test_server import environment, serving  # noqa: F401 (a fixture)
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -115,7 +128,7 @@ def test_a_server_without_its_database_is_not_ready(client: Client, prober: Call
 
 
 def test_a_server_whose_database_is_silent_is_not_ready_in_time(client: Client, prober: Callable[..., Any]) -> None:
-    answers = Event()
+    answers = threading.Event()
     silence = health.prober.submit(answers.wait, 60)
     started = time.monotonic()
     assert readiness(client) == not_ready("the database did not answer within 2 s")
@@ -181,6 +194,11 @@ def test_calls_are_counted_by_operation_status_code_and_rule(world: World, clien
     }
     assert grown(before, after, "loyalty_refusals_total") == {("ReversePoints", "MORE_THAN_LEFT"): 1}
     assert grown(before, after, "loyalty_replays_total") == {("ReversePoints",): 1}
+    assert grown(before, after, "loyalty_movements_total") == {
+        ("API", "", "REVERSE", ""): 2,
+        ("API", "817", "REVERSE", "MORE_THAN_LEFT"): 1,
+    }
+    assert grown(before, after, "loyalty_lock_seconds_count") == {("REVERSE",): 2}
     assert grown(before, after, "loyalty_call_seconds_count")["ReversePoints",] == 4
 
 
@@ -198,9 +216,58 @@ def test_what_waits_and_what_was_verified_is_told(world: World, client: Client) 
     assert told["loyalty_deliveries_waiting", ()] == 1
     due_at = Delivery.objects.get().due_at
     assert told["loyalty_deliveries_due_timestamp_seconds", ()] == pytest.approx(due_at.timestamp(), abs=0.001)
+    event = Event.objects.get()
+    oldest_at = told["loyalty_deliveries_oldest_timestamp_seconds", ()]
+    assert oldest_at == pytest.approx(event.created_at.timestamp(), abs=0.001)
     assert told["loyalty_approvals_waiting", ()] == 0
+    assert ("loyalty_approvals_lapse_timestamp_seconds", ()) not in told
     if connection.vendor == "postgresql":
         assert told["loyalty_sessions_waiting_for_locks", ()] == 0
+
+
+def test_approvals_are_told_until_they_lapse(world: World, client: Client) -> None:
+    lapsing = [ask_for_approval(world, lapses_at=in_days(days)) for days in (3, 2, -1)]
+    told = metrics(client)
+    assert told["loyalty_approvals_waiting", ()] == 2
+    first = told["loyalty_approvals_lapse_timestamp_seconds", ()]
+    assert first == pytest.approx(lapsing[1].lapses_at.timestamp(), abs=0.001)
+
+
+def ask_for_approval(world: World, *, lapses_at: datetime) -> Approval:
+    return Approval.objects.create(
+        org=world.org,
+        redemption=redeemed(world, 10),
+        points=10,
+        key=f"key {lapses_at}",
+        channel=Channel.ADMIN,
+        reason="a return",
+        asked_by="asha",
+        asked_at=timezone.now(),
+        lapses_at=lapses_at,
+    )
+
+
+def test_what_is_done_by_hand_is_counted_by_its_channel(world: World, client: Client) -> None:
+    redemption = redeemed(world, 10)
+    before = metrics(client)
+    words = (str(world.org.id), redemption.public_id, "--reason", "a return", "--by", "asha")
+    call_command("reverse_points", *words, stdout=StringIO())
+    assert grown(before, metrics(client), "loyalty_movements_total") == {("COMMAND", "", "REVERSE", ""): 1}
+
+
+def test_a_transaction_tried_again_is_counted_by_what_ended_it(world: World, client: Client) -> None:
+    redemption = redeemed(world, 10)
+    before = metrics(client)
+    with connection.execute_wrapper(FailingWrites(psycopg.errors.DeadlockDetected("deadlock detected"), times=2)):
+        assert world.reverse(redemption, 2).status_code == 200
+    assert grown(before, metrics(client), "loyalty_transaction_retries_total") == {("40P01",): 2}
+
+
+@pytest.mark.usefixtures("world")
+def test_what_is_running_is_told(client: Client) -> None:
+    version = project.SPECTACULAR_SETTINGS["VERSION"]
+    labels = (("python", platform.python_version()), ("version", version))
+    assert metrics(client)["loyalty_build_info", labels] == 1
 
 
 @pytest.mark.django_db
@@ -238,13 +305,55 @@ def test_nobody_makes_metrics_grow(client: Client) -> None:
     assert len(metrics(client)) - before <= 20  # one operation with its buckets
 
 
+def test_a_worker_that_is_killed_takes_no_count_with_it(environment: dict[str, str], tmp_path: Path) -> None:  # noqa: F811
+    """Nor does the one that is started in its place."""
+
+    def workers() -> set[int]:
+        return {int(file.stem.rpartition("_")[2]) for file in tmp_path.glob("counter_*.db")}
+
+    def ask_until(count: int) -> int:
+        answered, deadline = 0, time.monotonic() + 120
+        while len(workers()) < count or answered < 20:
+            assert time.monotonic() < deadline, f"{workers()} counted"
+            with suppress(OSError, HTTPException):
+                answered += ask(port, "/openapi.json")[0] == 200
+        return answered
+
+    with serving(environment | {"GRANIAN_WORKERS": "2", "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}) as port:
+        answered = ask_until(2)
+        killed = min(workers())
+        os.kill(killed, signal.SIGKILL)
+        answered += ask_until(3)
+        told = samples_of(ask(port, "/metrics")[1])
+    assert told["loyalty_calls_total", (("code", ""), ("operation", "ReadDocument"), ("status", "200"))] == answered
+    assert told["loyalty_call_seconds_count", (("operation", "ReadDocument"),)] == answered
+
+
+def test_the_counts_of_servers_that_ended_are_removed(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    left, kept = tmp_path / f"{serve.FOLDER}-{ended.pid}-a", tmp_path / f"{serve.FOLDER}-{os.getpid()}-b"
+    for folder in (left, kept):
+        folder.mkdir()
+    new = Path(serve._new_folder(tmp_path))
+    assert set(tmp_path.iterdir()) == {kept, new}
+    assert new.name.startswith(f"{serve.FOLDER}-{os.getpid()}-")
+
+
 def test_all_workers_are_summed_up(environment: dict[str, str]) -> None:  # noqa: F811
-    with serving(environment | {"GRANIAN_WORKERS": "2", "METRICS_TOKEN": ""}) as port:
+    with serving(environment | {"GRANIAN_WORKERS": "2"}) as port:
         before = samples_of(ask(port, "/metrics")[1])
         for _ in range(40):
             assert ask(port, "/openapi.json")[0] == 200
+        for number in range(10):
+            assert reverse_over(port, Idempotency_Key=f"summed {number // 2}")[0].status == 400
+            assert reverse_over(port, Idempotency_Key=f"summed-{number // 2}")[0].status == 200
         after = samples_of(ask(port, "/metrics")[1])
-    assert grown(before, after, "loyalty_calls_total")["", "ReadDocument", "200"] == 40
+    calls = grown(before, after, "loyalty_calls_total")
+    assert calls["", "ReadDocument", "200"] == 40
+    assert calls["", "ReversePoints", "200"] == calls["887", "ReversePoints", "400"] == 10
+    assert grown(before, after, "loyalty_replays_total") == {("ReversePoints",): 5}
+    assert grown(before, after, "loyalty_lock_seconds_count") == {("REVERSE",): 5}
 
 
 def ask(port: int, address: str) -> tuple[int, str]:

@@ -16,6 +16,7 @@ from reversals.correcting.requests import CorrectionRequest
 from reversals.correcting.rules import Facts, Plan, ReversalFacts
 from reversals.errors import CorrectionError, Refused
 from reversals.models import Attempt, Operation
+from reversals.monitoring import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,8 @@ class _Correction:
         reversal = selectors.find_reversal_facts(org_id=attempt.org_id, public_id=request.reversal_id)
         if reversal is None:
             raise Refused(CorrectionError.NOT_FOUND, "There is no such reversal; check the reversal id.")
-        facts = self._lock(reversal)
+        with counted.LOCK_SECONDS.labels(attempt.operation).time():
+            facts = self._lock(reversal)
         plan = rules.plan_correction(facts)
         finish(self.reply(Accepted(facts, plan)))
         if attempt.is_dry_run or self.approved is None:

@@ -1,27 +1,40 @@
 """What the database says of itself and of what waits in it, asked each time that Prometheus reads."""
 
+import platform
 from collections.abc import Iterator
 from datetime import datetime
 
+from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.models import Count, Min
-from prometheus_client.core import GaugeMetricFamily, Metric
+from django.utils import timezone
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from reversals.models import Approval, Delivery, LedgerCheck
+from reversals.models import Approval, Delivery, Event, LedgerCheck
+from reversals.monitoring import health
+
+_UP = "Whether the database answers, can be written and has all migrations."
 
 
 class Stored(Collector):
-    """Gauges that are the same whichever worker is asked. Without the database there is but the one that says so."""
+    """Gauges that are the same whichever worker is asked. Without the database there are but two."""
 
     def collect(self) -> Iterator[Metric]:
+        yield _build()
         try:
+            health.check()
             gauges = [*_last_check(), *_events(), *_approvals(), *_waits()]
-        except (DatabaseError, InterfaceError):
-            yield _gauge("loyalty_database_up", "Whether the database answers.", 0)
+        except (DatabaseError, InterfaceError, health.NotReady):
+            yield _gauge("loyalty_database_up", _UP, 0)
             return
-        yield _gauge("loyalty_database_up", "Whether the database answers.", 1)
+        yield _gauge("loyalty_database_up", _UP, 1)
         yield from gauges
+
+
+def _build() -> Metric:
+    versions = {"version": str(settings.SPECTACULAR_SETTINGS["VERSION"]), "python": platform.python_version()}
+    return InfoMetricFamily("loyalty_build", "What is running.", value=versions)
 
 
 def _last_check() -> Iterator[Metric]:
@@ -35,16 +48,21 @@ def _last_check() -> Iterator[Metric]:
 
 def _events() -> Iterator[Metric]:
     waiting = Delivery.objects.filter(status=Delivery.Status.PENDING)
-    counted = waiting.aggregate(count=Count("id"), due_at=Min("due_at"))
+    counted = waiting.aggregate(count=Count("id"), due_at=Min("due_at"), event_id=Min("event_id"))
     yield _gauge("loyalty_deliveries_waiting", "Events on their way to a webhook.", counted["count"])
     if counted["due_at"] is not None:
         name = "loyalty_deliveries_due_timestamp_seconds"
         yield _moment(name, "When the first of them is, or was, to be sent next.", counted["due_at"])
+    for event in Event.objects.filter(id=counted["event_id"]):
+        yield _moment("loyalty_deliveries_oldest_timestamp_seconds", "When the oldest happened.", event.created_at)
 
 
 def _approvals() -> Iterator[Metric]:
-    waiting = Approval.objects.filter(status=Approval.Status.WAITING)
-    yield _gauge("loyalty_approvals_waiting", "Requests that nobody decided, the lapsed ones too.", waiting.count())
+    waiting = Approval.objects.filter(status=Approval.Status.WAITING, lapses_at__gt=timezone.now())
+    counted = waiting.aggregate(count=Count("id"), lapses_at=Min("lapses_at"))
+    yield _gauge("loyalty_approvals_waiting", "Requests that wait for a second person.", counted["count"])
+    if counted["lapses_at"] is not None:
+        yield _moment("loyalty_approvals_lapse_timestamp_seconds", "When the first lapses.", counted["lapses_at"])
 
 
 def _waits() -> Iterator[Metric]:

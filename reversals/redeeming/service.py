@@ -20,6 +20,7 @@ from reversals.errors import RedemptionError, Refused
 from reversals.events import outbox
 from reversals.ledger import new_public_id
 from reversals.models import Attempt
+from reversals.monitoring import counted
 from reversals.redeeming import rules
 from reversals.redeeming.requests import RedemptionRequest
 from reversals.redeeming.rules import Facts, Plan
@@ -77,7 +78,8 @@ class _Redemption:
 
     def make(self, request: RedemptionRequest, finish: Callable[[Reply], None]) -> None:
         attempt = self.attempt
-        customer, owner_ids = self._lock_customers(request)
+        with counted.LOCK_SECONDS.labels(attempt.operation).time():
+            customer, owner_ids = self._lock_customers(request)
         now = timezone.now()
         earlier = self._earlier(request)
         if earlier is not None:

@@ -87,18 +87,22 @@ def postgresql_options(options: dict[str, Any]) -> dict[str, Any]:
         "statement_timeout": "5s",
         "idle_in_transaction_session_timeout": "10s",
     }
+    of_session = {
+        "options": " ".join(f"-c {name}={value}" for name, value in timeouts.items()),
+        "prepare_threshold": 3,
+    }
     return {
         "CONN_MAX_AGE": None,
+        "DISABLE_SERVER_SIDE_CURSORS": DATABASE_POOLER,
         "OPTIONS": options
         | {
             "connect_timeout": 3,
             # A server that fell silent is given up after 10 s, whatever TCP would do.
             "tcp_user_timeout": 10_000,
-            "options": " ".join(f"-c {name}={value}" for name, value in timeouts.items()),
             # Django's default binds on the client, and then nothing is ever prepared.
             "server_side_binding": True,
-            "prepare_threshold": 3,
-        },
+        }
+        | ({} if DATABASE_POOLER else of_session),
     }
 
 
@@ -142,6 +146,9 @@ METRICS_TOKEN = env.str("METRICS_TOKEN", "")
 # To which file seal_ledger appends the heads of its chain: best where who may write the database may not write.
 LEDGER_ANCHOR = BASE_DIR / (env.str("LEDGER_ANCHOR", "") or "var/ledger.anchor")
 
+# Whether a pooler hands each transaction another session: then nothing can be prepared, and the timeouts are those
+# that the database's role has (deploy/role.sql).
+DATABASE_POOLER = switch("DATABASE_POOLER")
 DATABASES = {"default": database("DATABASE_URL", "sqlite:///var/loyalty.sqlite3")}
 # What one worker remembers of limits. It is no place for what all workers must know.
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 10_000}}}

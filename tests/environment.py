@@ -13,4 +13,5 @@ os.environ.setdefault("DATABASE_URL", "sqlite:///var/loyalty.sqlite3")
 os.environ["API_FAILED_LOGINS_PER_MINUTE"] = "0"
 os.environ["TRUSTED_PROXIES"] = ""
 os.environ["METRICS_TOKEN"] = ""
+os.environ["DATABASE_POOLER"] = "off"
 os.environ["LOG_FORMAT"] = "json"

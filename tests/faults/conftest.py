@@ -35,16 +35,20 @@ class Stage:
         return environment_of(self.url)
 
     @contextmanager
-    def under_load(self, name: str, *servers: Server) -> Iterator["Fault"]:
-        """Clients at work; the block breaks something and mends it. Then they are served again, and all is checked."""
+    def under_load(self, name: str, *servers: Server, through: Callable[[], Any] | None = None) -> Iterator["Fault"]:
+        """Clients at work; the block breaks something and mends it. Then they are served again, and all is checked.
+
+        They ask any of the servers, or make their connections by `through`.
+        """
         fault = Fault(name, self)
-        with Load([server.port for server in servers], self.redemptions, name=f"fault-{time.time_ns()}") as load:
+        doors = [through] if through is not None else [server.connect for server in servers]
+        with Load(doors, self.redemptions, name=f"fault-{time.time_ns()}") as load:
             wait_until(lambda: load.answered() >= 30)
             yield fault
             mended, answered = time.monotonic(), load.answered()
             wait_until(lambda: load.answered() >= answered + 30)
             fault.recovery_seconds = round(time.monotonic() - mended, 2)
-        fault.judge(load, servers)
+        fault.judge(load)
 
 
 @dataclass
@@ -56,7 +60,7 @@ class Fault:
     injected: int = 0
     recovery_seconds: float = 0
 
-    def judge(self, load: Load, servers: tuple[Server, ...]) -> None:
+    def judge(self, load: Load) -> None:
         """Keeps the report, and fails unless nothing was lost, doubled, left open, or answered 500."""
         journal, stored = load.journal, _stored(self.stage, load.name)
         told = journal.accepted()

@@ -6,7 +6,7 @@ import threading
 import time
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
@@ -39,8 +39,14 @@ class Journal:
 class Load:
     """Clients at work from the beginning of the block until its end; then each key that was begun has its answer."""
 
-    def __init__(self, ports: Sequence[int], redemptions: Sequence[tuple[str, int]], *, name: str) -> None:
-        self.ports, self.redemptions, self.name = list(ports), list(redemptions), name
+    def __init__(
+        self,
+        connect: Sequence[Callable[[], HTTPConnection]],
+        redemptions: Sequence[tuple[str, int]],
+        *,
+        name: str,
+    ) -> None:
+        self.connect, self.redemptions, self.name = list(connect), list(redemptions), name
         self.journal = Journal()
         self.over = threading.Event()
         self.lock = threading.Lock()
@@ -89,9 +95,8 @@ class Load:
 
     def _ask(self, key: str, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
         """One try, at one of the servers: its answer, or None where there was none."""
-        port = random.choice(self.ports)
         try:
-            with closing(HTTPConnection("127.0.0.1", port, timeout=15)) as connection:
+            with closing(random.choice(self.connect)()) as connection:
                 connection.request("POST", path, json.dumps(body), HEADERS | {"Idempotency-Key": key})
                 response = connection.getresponse()
                 text = response.read()

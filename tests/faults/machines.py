@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,9 @@ class Server:
             children = psutil.Process(self.process.pid).children()
             return sorted((each for each in children if "resource_tracker" not in str(each.cmdline())), key=_started)
         return []
+
+    def connect(self) -> HTTPConnection:
+        return HTTPConnection("127.0.0.1", self.port, timeout=15)
 
     def is_ready(self) -> bool:
         address = f"http://127.0.0.1:{self.port}/health/ready"

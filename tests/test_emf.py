@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from loyalty import emf
-from loyalty.emf import EmfSettings, InvalidSetting, check_value, known_key
+from loyalty.emf import EmfSettings, InvalidSetting, ReversalState, check_value, in_words, known_key
 
 SWITCH = emf.ALLOW_REVERSAL.name
 
@@ -18,7 +18,10 @@ SWITCH = emf.ALLOW_REVERSAL.name
         (emf.ALLOW_REVERSAL, "on", True),
         (emf.ALLOW_REVERSAL, "1", True),
         (emf.ALLOW_REVERSAL, "0", False),
+        (emf.ALLOW_REVERSAL, "false", False),
+        (emf.ALLOW_REVERSAL, "Off", False),
         (emf.WINDOW_DAYS, "1", 1),
+        (emf.WINDOW_DAYS, "0000000001", 1),
         (emf.WINDOW_DAYS, "36500", 36_500),
         (emf.LIMIT_COUNT, "0", 0),
         (emf.LIMIT_COUNT, "1000000000", 1_000_000_000),
@@ -39,6 +42,7 @@ def test_a_value_is_read_by_its_kind(key: emf.EmfKey[object], text: str, value: 
         (emf.ALLOW_REVERSAL, "maybe"),
         (emf.WINDOW_DAYS, "0"),
         (emf.WINDOW_DAYS, "36501"),
+        (emf.WINDOW_DAYS, "00000000001"),
         (emf.WINDOW_DAYS, "1.5"),
         (emf.WINDOW_DAYS, "-1"),
         (emf.WINDOW_DAYS, "\u0663"),
@@ -94,3 +98,77 @@ def test_an_org_only_key_is_refused_for_a_program() -> None:
     with pytest.raises(InvalidSetting, match="for the org only"):
         check_value(emf.PAUSED, "yes", for_program=True)
     check_value(emf.PAUSED, "yes", for_program=False)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "expected"),
+    [
+        (emf.ALLOW_REVERSAL, "maybe", "expected yes or no"),
+        (emf.LIMIT_COUNT, "-1", "expected a whole number from 0 to 1000000000"),
+        (emf.LIMIT_POINTS, "-1", "expected points of 0 or more"),
+        (emf.LIMIT_POINTS, "1.0001", "expected points of 0 or more, at most 3 decimals"),
+        (
+            emf.BLOCKED_STATUSES,
+            "FRAUD,LOST",
+            "expected ACTIVE, FRAUD, DEACTIVATED or MERGED, with commas; not LOST",
+        ),
+        (emf.BLOCKED_STATUSES, " , ", "expected at least one status"),
+        (emf.ERROR_DIALECT, "Engine", "expected documented or engine"),
+    ],
+)
+def test_what_a_value_must_be_is_said(key: emf.EmfKey[object], text: str, expected: str) -> None:
+    with pytest.raises(InvalidSetting) as raised:
+        check_value(key, text, for_program=False)
+    assert str(raised.value) == f"{key.name} cannot be {text!r}: {expected}"
+
+
+def test_a_key_like_no_other_is_answered_with_the_list() -> None:
+    with pytest.raises(InvalidSetting) as raised:
+        known_key("colour")
+    assert str(raised.value) == "colour is no EMF setting; see the list of keys"
+
+
+def test_of_several_broken_values_the_first_of_the_registry_is_named() -> None:
+    broken = EmfSettings({(None, "Reversal_limit_days"): "soon", (None, "Reversal_window_days"): "soon"})
+    with pytest.raises(InvalidSetting, match="of Reversal_window_days is not valid"):
+        broken.check()
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, "not set"),
+        (True, "yes"),
+        (False, "no"),
+        (Decimal("2.500"), "2.5"),
+        (frozenset({"MERGED", "FRAUD"}), "FRAUD,MERGED"),
+        (30, "30"),
+        ("engine", "engine"),
+    ],
+)
+def test_a_value_is_told_as_it_would_be_stored(value: object, words: str) -> None:
+    assert in_words(value) == words
+
+
+def test_a_change_is_looked_at_before_it_is_made() -> None:
+    before = EmfSettings({(None, SWITCH): "yes", (7, SWITCH): "no"})
+    after = before.with_text(emf.ALLOW_REVERSAL, 7, "yes")
+    assert [each.get(emf.ALLOW_REVERSAL, 7) for each in (before, after)] == [False, True]
+    removed = after.with_text(emf.ALLOW_REVERSAL, None, "")
+    assert [removed.text(emf.ALLOW_REVERSAL, program) for program in (None, 7)] == [None, "yes"]
+
+
+@pytest.mark.parametrize(
+    ("stored", "state"),
+    [
+        ({}, ReversalState.OFF),
+        ({(None, SWITCH): "yes"}, ReversalState.ON),
+        ({(None, SWITCH): "yes", (7, SWITCH): "no"}, ReversalState.PARTLY),
+        ({(None, SWITCH): "yes", (None, "Reversal_paused"): "yes"}, ReversalState.PAUSED),
+        ({(None, "Reversal_paused"): "yes", (7, SWITCH): "maybe"}, ReversalState.BROKEN),
+    ],
+)
+def test_the_state_is_what_stands_in_the_way_first(
+    stored: dict[tuple[int | None, str], str], state: ReversalState
+) -> None:
+    assert EmfSettings(stored).state() is state

@@ -45,8 +45,17 @@ def test_a_mobile_is_compared_in_its_international_digits(country: str, value: s
 
 
 def test_only_an_e_mail_address_ignores_case() -> None:
-    assert identify(IdentifierType.EMAIL, "Asha@Example.COM", country="IN").value == "asha@example.com"
-    assert identify(IdentifierType.EXTERNAL_ID, "Hh-1", country="IN").value == "Hh-1"
+    as_stored = Identifier(IdentifierType.EMAIL, "asha@example.com")
+    assert identify(IdentifierType.EMAIL, "Asha@Example.COM", country="IN") == as_stored
+    as_sent = Identifier(IdentifierType.EXTERNAL_ID, "Hh-1")
+    assert identify(IdentifierType.EXTERNAL_ID, "Hh-1", country="IN") == as_sent
+
+
+def test_only_a_mobile_is_read_as_one_of_the_orgs_country() -> None:
+    as_stored = Identifier(IdentifierType.MOBILE, "919876500001")
+    assert identify(IdentifierType.MOBILE, "09876500001", country="IN") == as_stored
+    as_sent = Identifier(IdentifierType.CARD_NUMBER, "09876500001")
+    assert identify(IdentifierType.CARD_NUMBER, "09876500001", country="IN") == as_sent
 
 
 @pytest.mark.parametrize(

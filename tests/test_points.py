@@ -14,6 +14,7 @@ from loyalty.points import (
     PointsTooPrecise,
     from_thousandths,
     read_points,
+    read_written_points,
     to_thousandths,
     written,
 )
@@ -34,6 +35,8 @@ amounts = st.integers(min_value=1, max_value=10**15 - 1)
         ("999999999999.999", "999999999999.999"),
         ("0.1e12", "100000000000"),
         ("0001", "1"),
+        ("1e0000001", "10"),
+        pytest.param("0." + "0" * 100_000 + "1e100001", "1", id="a long fraction and its exponent"),
     ],
 )
 def test_an_amount_is_read_exactly(literal: str, amount: str) -> None:
@@ -54,7 +57,9 @@ def test_more_than_three_decimals_by_value_is_too_precise(literal: str) -> None:
         read_points(literal)
 
 
-@pytest.mark.parametrize("literal", ["1000000000000", "1e12", "1e400", "1e999999999999999999999", "9" * 5000, "1e12.0"])
+@pytest.mark.parametrize(
+    "literal", ["1000000000000", "1e12", "1e400", f"1e{10**21 - 1}", "1e" + "9" * 5000, "9" * 5000, "1e12.0"]
+)
 def test_more_than_twelve_integer_digits_is_no_amount(literal: str) -> None:
     with pytest.raises(InvalidPoints) as raised:
         read_points(literal)
@@ -66,6 +71,40 @@ def test_what_is_no_number_is_no_amount(literal: str) -> None:
     with pytest.raises(InvalidPoints) as raised:
         read_points(literal)
     assert type(raised.value) is InvalidPoints
+
+
+@pytest.mark.parametrize(
+    ("literal", "expected"),
+    [
+        ("two", "a number"),
+        ("0", "more than 0"),
+        ("1e12", "at most 12 digits before the decimal point"),
+        ("0.0001", "at most 3 decimals"),
+    ],
+)
+def test_what_was_expected_is_said(literal: str, expected: str) -> None:
+    with pytest.raises(InvalidPoints) as raised:
+        read_points(literal)
+    assert str(raised.value) == expected
+
+
+def test_a_finer_amount_than_the_database_keeps_is_refused() -> None:
+    with pytest.raises(PointsTooPrecise) as raised:
+        to_thousandths(Decimal("0.0001"))
+    assert str(raised.value) == "at most 3 decimals"
+
+
+def test_a_person_writes_plain_digits() -> None:
+    assert read_written_points("2.5") == Decimal("2.5")
+    for text in ("1e3", "1E3"):
+        with pytest.raises(InvalidPoints) as raised:
+            read_written_points(text)
+        assert str(raised.value) == "a number"
+
+
+@pytest.mark.parametrize(("amount", "text"), [("350", "350"), ("2.500", "2.5"), ("7.000", "7"), ("1E+2", "100")])
+def test_an_amount_is_written_without_idle_digits(amount: str, text: str) -> None:
+    assert written(Decimal(amount)) == text
 
 
 @given(amounts)

@@ -185,6 +185,13 @@ def test_a_programs_own_period_is_told_and_its_own_days_of_reissue_count() -> No
     assert (plan.reissued, plan.reissue_expires_at) == (5, NOW + timedelta(days=30))
 
 
+def test_a_line_holds_its_points_whether_they_can_be_used_or_not() -> None:
+    expired = draw(1, 4, expires_in=timedelta(0))
+    for settings in ({}, {"Reversal_reissue_days": "30"}):
+        plan = plan_reversal(facts(expired, draw(2, 5), settings=settings))
+        assert [line.points for line in plan.lines] == [5, 4]
+
+
 def test_points_without_a_lots_owner_go_to_the_customer() -> None:
     redemption = facts(draw(1, 5)).redemption
     zero = Decimal(0)

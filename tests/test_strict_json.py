@@ -47,6 +47,11 @@ def test_what_stands_side_by_side_does_not_count_as_nesting() -> None:
         parse_object(b'{"a":' + deep + b',"b":[' + deep + b"]}")
 
 
+def test_a_bracket_that_closes_takes_back_one_level_only() -> None:
+    with pytest.raises(Refused):
+        parse_object(b'{"a":[[],' + b"[" * 15 + b"]" * 15 + b"]}")
+
+
 def test_brackets_in_strings_do_not_count_as_nesting() -> None:
     assert parse_object(b'{"a":"' + b"[" * 100 + b'\\"{{{"}')
 
@@ -87,6 +92,27 @@ def test_anything_doubtful_is_887(body: bytes) -> None:
         parse_object(body)
     assert raised.value.error is ErrorCode.INVALID_REQUEST
     assert raised.value.reason.startswith("Send one JSON object in UTF-8: ")
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        (b'{"a":"\xff"}', "the body is not UTF-8 (byte 6)"),
+        (nested(17), "the body nests deeper than 16"),
+        (b'{"a":1}x', "the body is not JSON: Extra data at line 1 column 8"),
+        (b"[]", "the body is not a JSON object"),
+        (b'{"a":NaN}', "NaN is no JSON number"),
+        (b'{"b":1,"a":1,"a":1}', "the key 'a' appears twice"),
+        (b'{"' + b"a" * 70 + b'":1,"' + b"a" * 70 + b'":1}', f"the key '{'a' * 64}' appears twice"),
+        (b'{"a":"\\u0000"}', "a string holds a NUL character"),
+        (b'{"a":["\\ud800"]}', "a string holds half a surrogate pair"),
+    ],
+    ids=range(9),
+)
+def test_what_is_doubtful_is_said(body: bytes, what: str) -> None:
+    with pytest.raises(Refused) as raised:
+        parse_object(body)
+    assert raised.value.reason == f"Send one JSON object in UTF-8: {what}."
 
 
 @pytest.mark.parametrize(

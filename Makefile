@@ -4,7 +4,7 @@ PORT ?= 8000
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: install demo test deep bench lint audit format serve lock
+.PHONY: install demo test deep mutation bench lint audit format serve lock
 
 install: $(INSTALLED)
 
@@ -21,6 +21,10 @@ test: lint
 
 deep: install
 	$(BIN)/python -m tests.both --deep
+
+# Three minutes: the code in a thousand wrong ways, one at a time (docs/mutation.md).
+mutation: install
+	$(BIN)/python -m tests.mutation
 
 bench: install
 	$(BIN)/python -m benchmarks.back_office

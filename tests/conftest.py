@@ -10,6 +10,7 @@ from django.test.utils import CaptureQueriesContext, override_settings, setup_da
 
 from reversals.monitoring import health
 from tests.builders import World, make_world
+from tests.serving import serving, with_demo_ledger
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +35,19 @@ def _quick_passwords() -> Iterator[None]:
 def _nothing_remembered() -> None:
     """Each test is a worker that has just started."""
     cache.clear()
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Of the server that `port` leads to."""
+    return with_demo_ledger(tmp_path_factory.mktemp("server") / "server.sqlite3")
+
+
+@pytest.fixture(scope="session")
+def port(environment: dict[str, str]) -> Iterator[int]:
+    """Where the server that ships listens, with the demo ledger."""
+    with serving(environment) as port:
+        yield port
 
 
 @pytest.fixture

@@ -42,10 +42,13 @@ FOCUS_IS_SEEN = """() => {
 
 DeskFor = Callable[..., "Desk"]
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and os.environ.get("BROWSER_TESTS") != "required",
-    reason="no Chromium here; install it, or say where it is in CHROMIUM",
-)
+pytestmark = [
+    pytest.mark.skipif(
+        CHROMIUM is None and os.environ.get("BROWSER_TESTS") != "required",
+        reason="no Chromium here; install it, or say where it is in CHROMIUM",
+    ),
+    pytest.mark.skipif(connection.vendor != "sqlite", reason="run once, beside the tests on SQLite"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,7 @@ import tree_sitter_c_sharp
 import tree_sitter_kotlin
 from tree_sitter import Language, Node, Parser
 
-from tests.test_server import HEADERS, SECRET, environment, port
-
-__all__ = ["environment", "port"]  # the fixtures
+from tests.serving import HEADERS, SECRET
 
 CLIENTS = Path(__file__).parent.parent / "docs" / "clients"
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on PATH")

@@ -38,9 +38,9 @@ from config.settings import is_unforeseen
 from reversals.models import Approval, Attempt, Channel, Delivery, Event, LedgerCheck
 from reversals.monitoring import health
 from tests.builders import World, in_days, make_webhook, redeemed, staff_of
+from tests.serving import serving
 from tests.test_outages import FailingWrites
 from tests.test_server import ask as reverse_over
-from tests.test_server import environment, serving  # noqa: F401 (a fixture)
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -307,7 +307,7 @@ def test_nobody_makes_metrics_grow(client: Client) -> None:
     assert len(metrics(client)) - before <= 20  # one operation with its buckets
 
 
-def test_a_worker_that_is_killed_takes_no_count_with_it(environment: dict[str, str], tmp_path: Path) -> None:  # noqa: F811
+def test_a_worker_that_is_killed_takes_no_count_with_it(environment: dict[str, str], tmp_path: Path) -> None:
     """Nor does the one that is started in its place."""
 
     def workers() -> set[int]:
@@ -342,7 +342,7 @@ def test_the_counts_of_servers_that_ended_are_removed(tmp_path: Path) -> None:
     assert new.name.startswith(f"{serve.FOLDER}-{os.getpid()}-")
 
 
-def test_all_workers_are_summed_up(environment: dict[str, str]) -> None:  # noqa: F811
+def test_all_workers_are_summed_up(environment: dict[str, str]) -> None:
     with serving(environment | {"GRANIAN_WORKERS": "2"}) as port:
         before = samples_of(ask(port, "/metrics")[1])
         for _ in range(40):

@@ -1,84 +1,17 @@
 """The server that ships, started as an operator starts it: what only a real socket and a restart can show."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
 import time
 from base64 import b64encode
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
 from http.client import HTTPConnection, HTTPResponse
-from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.serving import HEADERS, serving
 
-ROOT = Path(__file__).parent.parent
-SECRET = "a-secret-of-more-than-32-characters"
 REVERSE = "/v2/points/reverse"
 
 
-@pytest.fixture(scope="session")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A migrated SQLite file with the demo ledger, and one till."""
-    path = tmp_path_factory.mktemp("server") / "server.sqlite3"
-    environment = os.environ | {"DATABASE_URL": f"sqlite:///{path}"}
-    why = ("--ticket", "T-1", "--reason", "test")
-    for command in (
-        ("migrate", "-v0"),
-        ("create_org", "100737", "Demo"),
-        ("create_program", "100737", "973", "Main"),
-        ("create_api_client", "100737", "till.1", "--secret", SECRET),
-        ("set_emf", "100737", "Allow_points_redemption_reversal", "yes", *why),
-        ("import_ledger", "reversals/demo_ledger"),
-    ):
-        subprocess.run([sys.executable, "manage.py", *command], cwd=ROOT, env=environment, check=True, stdout=-3)
-    return environment
-
-
-@contextmanager
-def serving(environment: dict[str, str], *options: str) -> Iterator[int]:
-    """Runs the server on a free port, with more options if they are given, and stops it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "config.serve", *options, "--port", str(port)],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        _wait_until_it_answers(port)
-        yield port
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
-
-
-def _wait_until_it_answers(port: int) -> None:
-    for _ in range(600):
-        with suppress(OSError), closing(HTTPConnection("127.0.0.1", port, timeout=1)) as connection:
-            connection.request("GET", "/health/live")
-            if connection.getresponse().status == 200:
-                return
-        time.sleep(0.05)
-    raise AssertionError("the server did not start")
-
-
-@pytest.fixture(scope="session")
-def port(environment: dict[str, str]) -> Iterator[int]:
-    with serving(environment) as port:
-        yield port
-
-
-HEADERS = {
-    "Authorization": "Basic " + b64encode(f"till.1:{SECRET}".encode()).decode(),
-    "Content-Type": "application/json",
-}
 REQUEST = json.dumps(
     {
         "redemptionId": "R41453239231",

@@ -15,19 +15,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from django.db import connection
 
-from tests.faults.conftest import Stage, serve, stage  # noqa: F401 (fixtures)
+from tests.faults.conftest import Stage, once, serve, stage  # noqa: F401 (fixtures)
 from tests.faults.machines import ROOT, Server, free_port, wait_until
 
 DEPLOY = ROOT / "deploy"
 PASSWORD = "a-password-for-this-test"
-
-
-@pytest.fixture(autouse=True)
-def _once() -> None:
-    if connection.vendor != "postgresql":
-        pytest.skip("run once, beside the tests on PostgreSQL")
 
 
 def needs(program: str) -> str:

@@ -11,8 +11,9 @@ import pytest
 from tests.deploy.conftest import DEPLOY
 from tests.faults.conftest import Stage
 from tests.faults.load import HEADERS, Load
-from tests.faults.machines import Server, environment_of, manage, wait_until
+from tests.faults.machines import Server, environment_of, wait_until
 from tests.postgresql import embedded_postgres
+from tests.serving import manage
 
 
 def _run(words: list[str]) -> None:
@@ -31,14 +32,14 @@ def test_a_backup_under_load_is_restored_and_repeats_its_answers(stage: Stage, t
         answered_before = dict(load.journal.answers)
         _run([str(DEPLOY / "backup"), stage.url, str(tmp_path / "backup")])
     server.stop()
-    manage(stage.environment, "seal_ledger", "--anchor", str(tmp_path / "anchor"))
+    manage(stage.environment, ("seal_ledger", "--anchor", str(tmp_path / "anchor")))
 
     with stage.database.connected() as connection:
         connection.execute("CREATE DATABASE restored")
     url = stage.url.replace("/postgres?", "/restored?")
     _run([str(DEPLOY / "restore"), str(tmp_path / "backup"), url])
     restored = environment_of(url)
-    assert json.loads(manage(restored, "verify_ledger", "--json"))["ok"]
+    assert json.loads(manage(restored, ("verify_ledger", "--json")))["ok"]
 
     server = Server(restored)
     try:
@@ -55,7 +56,7 @@ def test_a_backup_under_load_is_restored_and_repeats_its_answers(stage: Stage, t
         assert not any(code.startswith("5") for code in again.journal.codes)
     finally:
         server.stop()
-    assert json.loads(manage(restored, "verify_ledger", "--json"))["ok"]
+    assert json.loads(manage(restored, ("verify_ledger", "--json")))["ok"]
 
 
 def _send_again(server: Server, key: str, body: dict[str, object]) -> tuple[str | None, object]:

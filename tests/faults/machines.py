@@ -196,13 +196,5 @@ def small_disk(megabytes: int) -> Iterator[Path]:
         folder.rmdir()
 
 
-def manage(environment: dict[str, str], *words: str) -> str:
-    """What a command printed."""
-    command = [sys.executable, "manage.py", *words]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def environment_of(url: str) -> dict[str, str]:
     return os.environ | {"DATABASE_URL": url, "LOG_FORMAT": "json"}

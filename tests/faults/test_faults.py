@@ -10,19 +10,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from django.db import connection
 
 from tests.faults.conftest import Stage, make_stage
-from tests.faults.machines import Database, Server, Wire, manage, small_disk, wait_until
+from tests.faults.machines import Database, Server, Wire, small_disk, wait_until
+from tests.serving import manage
 
 Serve = Callable[..., Server]
-
-
-@pytest.fixture(autouse=True)
-def _once() -> None:
-    """Each fault brings its own database, so one of the two runs of `make test` is enough."""
-    if connection.vendor != "postgresql":
-        pytest.skip("run once, beside the tests on PostgreSQL")
 
 
 @pytest.fixture
@@ -165,7 +158,7 @@ def test_a_table_is_changed_under_load(stage: Stage, serve: Serve) -> None:
                 migration.execute(sql)
             fault.injected += 1
             time.sleep(1)
-        manage(stage.environment, "migrate", "-v0")
+        manage(stage.environment, ("migrate", "-v0"))
 
 
 @pytest.mark.deep
@@ -180,7 +173,7 @@ def test_the_clock_of_one_server_is_three_days_off(stage: Stage, serve: Serve, t
 
 
 @pytest.mark.deep
-def test_the_disk_is_full(serve: Serve, tmp_path: Path) -> None:
+def test_the_disk_is_full(once: None, serve: Serve, tmp_path: Path) -> None:
     try:
         with small_disk(400) as disk:
             database = Database(disk)
@@ -227,7 +220,7 @@ def test_a_worker_on_sqlite_is_killed(sqlite_stage: Stage, serve: Serve) -> None
 
 
 @pytest.mark.deep
-def test_the_disk_of_sqlite_is_full(serve: Serve, tmp_path: Path) -> None:
+def test_the_disk_of_sqlite_is_full(once: None, serve: Serve, tmp_path: Path) -> None:
     try:
         with small_disk(40) as disk:
             stage = make_stage(f"sqlite:///{disk / 'faults.sqlite3'}", None, tmp_path)

@@ -8,7 +8,6 @@ from contextlib import closing
 from http.client import HTTPException
 
 import pytest
-from django.db import connection
 
 from tests.faults.conftest import Stage
 from tests.faults.load import CLIENTS, HEADERS
@@ -17,8 +16,6 @@ from tests.faults.machines import Server, wait_until
 
 @pytest.mark.deep
 def test_every_call_that_was_taken_is_answered(stage: Stage, serve: Callable[..., Server]) -> None:
-    if connection.vendor != "postgresql":
-        pytest.skip("run once, beside the tests on PostgreSQL")
     assert stage.database is not None
     server = serve(stage)
     before = set(_reversals(stage))

@@ -1,5 +1,18 @@
-"""The server that ships, started once for all hostile requests."""
+"""The server that ships, started once for all hostile requests, with a ledger that nobody else uses up."""
 
-from tests.test_server import environment, port
+from collections.abc import Iterator
 
-__all__ = ["environment", "port"]
+import pytest
+
+from tests.serving import serving, with_demo_ledger
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return with_demo_ledger(tmp_path_factory.mktemp("hostile") / "server.sqlite3")
+
+
+@pytest.fixture(scope="session")
+def port(environment: dict[str, str]) -> Iterator[int]:
+    with serving(environment) as port:
+        yield port

@@ -1,26 +1,35 @@
 """The whole of `deploy/compose.yaml` without its containers: nginx, two servers, PgBouncer and PostgreSQL."""
 
+import copy
 import os
-import re
 import shutil
 import ssl
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPSConnection
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
-from tests.faults.conftest import Stage, once, serve, stage  # noqa: F401 (fixtures)
+from tests.faults.conftest import Stage, make_stage, once, serve, stage  # noqa: F401 (fixtures)
 from tests.faults.machines import ROOT, Server, free_port, wait_until
+from tests.postgresql import embedded_postgres
 
 DEPLOY = ROOT / "deploy"
 PASSWORD = "a-password-for-this-test"
+# The address of the machine is no name that is served, and few wrong passwords are too many.
+BEHIND_PROXY = {
+    "TRUSTED_PROXIES": "127.0.0.1",
+    "HTTPS_ONLY": "on",
+    "ALLOWED_HOSTS": "localhost",
+    "API_FAILED_LOGINS_PER_MINUTE": "5",
+}
 
 
 def needs(program: str) -> str:
@@ -43,47 +52,58 @@ class Stack:
 
 @pytest.fixture(scope="module")
 def stack(stage: Stage) -> Iterator[Stack]:  # noqa: F811
+    for program in ("pgbouncer", "nginx", "openssl"):
+        needs(program)
     folder = Path(tempfile.mkdtemp(prefix="stack-"))
     folder.chmod(0o755)  # PgBouncer runs as another user
-    with pgbouncer(stage, folder) as url:
-        through_pgbouncer = {"DATABASE_URL": url, "DATABASE_POOLER": "on"}
-        behind_proxy = {"TRUSTED_PROXIES": "127.0.0.1", "HTTPS_ONLY": "on"}
-        servers = [Server(stage.environment | through_pgbouncer | behind_proxy) for _ in range(2)]
-        with nginx(servers, folder) as through:
-            yield Stack(stage, servers, through)
-        for server in servers:
-            server.stop()
-    shutil.rmtree(folder)
+    with ExitStack() as parts:
+        parts.callback(shutil.rmtree, folder)
+        owned = of_role(stage, folder)
+        through_pgbouncer = {"DATABASE_URL": parts.enter_context(pgbouncer(owned, folder)), "DATABASE_POOLER": "on"}
+        servers = []
+        for _ in range(2):
+            servers.append(Server(owned.environment | BEHIND_PROXY | through_pgbouncer))
+            parts.callback(servers[-1].stop)
+        yield Stack(owned, servers, parts.enter_context(nginx(servers, folder)))
+
+
+def of_role(stage: Stage, folder: Path) -> Stage:  # noqa: F811
+    """A stage in the database of the role that `deploy/role.sql` makes, migrated by that role."""
+    assert stage.database is not None
+    run_sql(stage.url, DEPLOY / "role.sql", DATABASE_PASSWORD=PASSWORD)
+    database = copy.copy(stage.database)
+    database.url = stage.url.replace("/postgres?", "/loyalty?")
+    return make_stage(database.url.replace("//postgres:@", "//loyalty:@"), database, folder)
+
+
+def run_sql(url: str, file: Path, **environment: str) -> None:
+    """Runs the file with psql."""
+    words = [embedded_postgres._commands.POSTGRES_BIN_PATH / "psql", "--set=ON_ERROR_STOP=1", f"--file={file}", url]
+    subprocess.run(words, env=os.environ | environment, check=True, capture_output=True)
 
 
 @contextmanager
 def pgbouncer(stage: Stage, folder: Path) -> Iterator[str]:  # noqa: F811
-    """PgBouncer as it ships, before the stage's database, for a role as `deploy/role.sql` makes it."""
+    """PgBouncer as it ships, before the stage's database."""
     program, database = needs("pgbouncer"), stage.database
     assert database is not None
-    with database.connected() as owner:
-        owner.execute(f"CREATE ROLE loyalty LOGIN SUPERUSER PASSWORD '{PASSWORD}'")
-    with psycopg.connect(database.url, user="loyalty", autocommit=True) as role:
-        role.execute((DEPLOY / "role.sql").read_text())
     port, users = free_port(), folder / "userlist.txt"
     users.write_text(f'"loyalty" "{PASSWORD}"\n')
     configuration = _written(
         DEPLOY / "pgbouncer.ini",
         folder / "pgbouncer.ini",
         {
-            "host=postgres port=5432": f"host={Path(database.socket).parent} dbname=postgres",
+            "host=postgres port=5432": f"host={Path(database.socket).parent}",
             "listen_addr = *": "listen_addr = 127.0.0.1",
             "listen_port = 6432": f"listen_port = {port}\nunix_socket_dir =",
             "/tmp/userlist.txt": str(users),  # noqa: S108
         },
     )
     user = database.server.system_user if os.geteuid() == 0 else None
-    process = subprocess.Popen([program, "-q", str(configuration)], user=user, stderr=subprocess.DEVNULL)
     url = f"postgres://loyalty:{PASSWORD}@127.0.0.1:{port}/loyalty"
-    wait_until(partial(_answers, url))
-    yield url
-    process.terminate()
-    process.wait(20)
+    with running([program, "-q", str(configuration)], user=user):
+        wait_until(partial(_answers, url))
+        yield url
 
 
 @contextmanager
@@ -105,20 +125,29 @@ def nginx(servers: list[Server], folder: Path) -> Iterator[partial[HTTPSConnecti
         },
     )
     directives = f"daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;"
-    process = subprocess.Popen([program, "-c", str(configuration), "-g", directives], stderr=subprocess.DEVNULL)
     context = ssl.create_default_context(cafile=str(certificate))
     through = partial(HTTPSConnection, "localhost", port, timeout=15, context=context)
-    wait_until(partial(_serves, through))
-    yield through
-    process.terminate()
-    process.wait(20)
+    with running([program, "-c", str(configuration), "-g", directives]):
+        wait_until(partial(_serves, through))
+        yield through
+
+
+@contextmanager
+def running(words: list[str], **options: Any) -> Iterator[None]:
+    """The program runs during the block."""
+    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, **options)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)
 
 
 def _written(shipped: Path, path: Path, changes: dict[str, str]) -> Path:
-    """The shipped file with the addresses of this machine; whatever is changed must stand in it once."""
+    """The shipped file with the addresses of this machine; whatever is changed must stand in it."""
     text = shipped.read_text()
     for before, after in changes.items():
-        assert len(re.findall(re.escape(before), text)) >= 1, before
+        assert before in text, before
         text = text.replace(before, after)
     path.write_text(text)
     path.chmod(0o644)

@@ -18,7 +18,7 @@ import yaml
 
 from tests.deploy.conftest import DEPLOY, Stack
 from tests.faults.load import HEADERS
-from tests.faults.machines import ROOT, Server
+from tests.faults.machines import ROOT, Server, wait_until
 
 REVERSE = "/v2/points/reverse"
 
@@ -62,9 +62,14 @@ def test_a_reversal_passes_the_whole_stack_and_is_repeated_by_its_key(stack: Sta
 
 
 def test_what_is_too_large_is_413_here_or_there(stack: Stack) -> None:
-    status, body, _ = ask(stack, b" " * 70_000)
-    assert (status, json.loads(body)["errors"][0]["code"]) == (413, 413)
-    assert ask(stack, b" " * 2_200_000)[0] == 413
+    reasons = []
+    for size in (70_000, 2_200_000):
+        status, body, headers = ask(stack, b" " * size)
+        [error] = json.loads(body)["errors"]
+        assert (status, error["code"], error["message"]) == (413, 413, "Request body too large")
+        assert headers["X-CAP-REQUEST-ID"]
+        reasons.append(error["reason"])
+    assert reasons[1] == "A body may have 2 MB at most." != reasons[0]
 
 
 def test_an_address_that_is_too_long_is_refused_by_the_proxy(stack: Stack) -> None:
@@ -112,6 +117,18 @@ def test_the_role_of_the_application_is_no_superuser(stack: Stack) -> None:
     assert database is not None
     [role] = database.rows("SELECT rolsuper, rolcreatedb, rolcreaterole FROM pg_roles WHERE rolname = 'loyalty'")
     assert role == (False, False, False)
+
+
+def test_where_no_server_is_left_the_proxy_says_so_as_the_api_would(stack: Stack) -> None:
+    asked = spent(stack, 5)
+    with stopped(*stack.servers):
+        status, body, headers = ask(stack, asked, Idempotency_Key="stack-5")
+    assert (status, headers["Retry-After"], headers["Content-Type"]) == (503, "1", "application/json")
+    assert headers["X-CAP-REQUEST-ID"]
+    reason = "No server answered; send the request again with the same Idempotency-Key."
+    error = {"status": False, "code": 503, "message": "Service Unavailable", "reason": reason}
+    assert json.loads(body) == {"errors": [error], "warnings": []}
+    wait_until(lambda: ask(stack, asked, Idempotency_Key="stack-5")[0] == 200)
 
 
 @pytest.mark.deep

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import socket
 import ssl
 import subprocess
@@ -10,6 +11,7 @@ import time
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -200,3 +202,17 @@ def test_the_proxy_is_the_one_that_is_believed() -> None:
     services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
     address = services["proxy"]["networks"]["default"]["ipv4_address"]
     assert {services[name]["environment"]["TRUSTED_PROXIES"] for name in ("app1", "app2")} == {address}
+
+
+@pytest.mark.parametrize("unit", ["loyalty", "loyalty-events", "loyalty-proof"])
+def test_units_are_what_systemd_takes_and_start_what_there_is(unit: str, tmp_path: Path) -> None:
+    text = (DEPLOY / f"{unit}.service").read_text()
+    for name in re.findall(r"(?:-m |manage\.py |/bin/sh )(\S+)", text):
+        files = (f"{name.replace('.', '/')}.py", f"*/management/commands/{name}.py", name)
+        assert name == "migrate" or any(found for file in files for found in ROOT.glob(file)), name
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    here = tmp_path / f"{unit}.service"
+    here.write_text(text.replace("/srv/loyalty/.venv/bin/python ", f"{sys.executable} "))
+    checked = subprocess.run(["systemd-analyze", "verify", here], capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")

@@ -153,6 +153,7 @@ def test_a_lost_answer_to_commit_is_looked_up_before_anything_is_said(
 def test_a_commit_that_did_not_happen_is_886_and_the_key_stays_free(monkeypatch: pytest.MonkeyPatch) -> None:
     world = make_world()
     redemption = redeemed(world)
+    world.reverse(redemption, 0)  # another attempt of the org stands
     lose_the_answer_to_commit(monkeypatch, before=lambda wrapper: wrapper.connection.rollback())
     response = world.reverse(redemption, 2, key="key-1")
     assert outcome(response) == (503, 886)

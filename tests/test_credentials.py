@@ -1,5 +1,6 @@
 """Secrets and their hashes, to the last digit: a change of any would void every secret that is in use."""
 
+import hashlib
 import re
 from typing import Any
 
@@ -22,6 +23,16 @@ def test_a_new_secret_is_256_random_bits_as_43_characters() -> None:
 
 
 def test_the_md5_form_is_lower_case_hex() -> None:
+    assert md5_form("secret") == "5ebe2294ecd0e0f08eab7690d2a6ee69"
+
+
+def test_md5_is_no_protection_here_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def md5_where_it_may_protect_nothing(data: bytes, *, usedforsecurity: bool = True) -> Any:
+        assert usedforsecurity is False
+        return md5(data, usedforsecurity=False)
+
+    md5 = hashlib.md5
+    monkeypatch.setattr(hashlib, "md5", md5_where_it_may_protect_nothing)
     assert md5_form("secret") == "5ebe2294ecd0e0f08eab7690d2a6ee69"
 
 

@@ -348,6 +348,7 @@ def test_wrong_credentials_are_one_and_the_same_401(world: World) -> None:
         world.ask(body, headers={"Authorization": "Basic " + b64encode(b"no colon").decode()}),
         world.ask(body, user="till\0", password=world.secret),
         world.ask(b"{", password="wrong"),
+        Client().post(ADDRESS, body, content_type="application/json"),
     ]
     Org.objects.filter(id=world.org.id).update(is_active=False)
     answers.append(world.ask(body))

@@ -22,7 +22,7 @@ test: lint
 deep: install
 	$(BIN)/python -m tests.both --deep
 
-# Three minutes: the code in a thousand wrong ways, one at a time (docs/mutation.md).
+# A quarter of an hour: the code in over a thousand wrong ways, one at a time (docs/mutation.md).
 mutation: install
 	$(BIN)/python -m tests.mutation
 

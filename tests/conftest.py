@@ -1,5 +1,8 @@
 """What every test file shares."""
 
+import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,14 +15,20 @@ from reversals.monitoring import health
 from tests.builders import World, make_world
 from tests.serving import serving, with_demo_ledger
 
+# A migrated SQLite file, of which the run takes a copy: hundreds of runs need not migrate (tests/mutation.py).
+MADE = os.environ.get("TEST_DATABASE_MADE")
+
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_test_environment: None, django_db_blocker: Any) -> Iterator[None]:
     """The test database, made even where only tests that commit are run: pytest-django does not count those."""
+    if MADE:
+        connection.settings_dict["TEST"]["NAME"] = shutil.copy(MADE, tempfile.mkdtemp(prefix=f"{MADE}."))
     with django_db_blocker.unblock():
-        databases = setup_databases(verbosity=0, interactive=False)
+        databases = setup_databases(verbosity=0, interactive=False, keepdb=bool(MADE))
     yield
-    health.prober.submit(connections.close_all).result()
+    if not MADE:  # else in a fork, which has no thread that would answer
+        health.prober.submit(connections.close_all).result()
     with django_db_blocker.unblock():
         teardown_databases(databases, verbosity=0)
 

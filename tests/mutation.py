@@ -1,29 +1,51 @@
-"""Changes the code in a thousand small ways, one at a time, and holds that the fast tests notice (`make mutation`)."""
+"""Changes the code in over a thousand small ways, one at a time, and holds that tests notice (`make mutation`)."""
 
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 LIST = Path("docs/mutation.md")
+FOLDER = Path("var/mutation")
+PARTS = ("pure", "database")
+COPIED = ("config", "loyalty", "reversals", "templates", "tests", "manage.py")
 LOWEST_PERCENT_KILLED = 90
 KILLED = {"killed", "timeout"}
 
 
 def main() -> None:
-    """Runs all mutants. Ends with what is wrong: too few killed, or the survivors are not those of the list."""
+    """Runs all mutants. Ends with what is wrong: too few of a file killed, or the survivors are not those listed."""
     os.environ |= {"SECRET_KEY": "mutation", "DATABASE_URL": "sqlite://:memory:"}
-    shutil.rmtree("mutants", ignore_errors=True)
+    outcomes = {name: outcome for part in PARTS for name, outcome in outcomes_of(part).items()}
+    print("\n".join(f"{killed}/{total} killed in {file}" for file, (killed, total) in by_file(outcomes).items()))
+    sys.exit("\n".join(faults(outcomes, listed(LIST.read_text()))) or None)
+
+
+def outcomes_of(part: str) -> dict[str, str]:
+    """Runs the mutants of one part in a folder of its own, and returns what became of each, by its name."""
+    folder = FOLDER / part
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name in COPIED:
+        (folder / name).symlink_to(Path(name).resolve())
+    settings = Path("pyproject.toml").read_text().replace(f"[tool.mutation.{part}]", "[tool.mutmut]")
+    (folder / "pyproject.toml").write_text(settings)
+    environment = os.environ | {"TEST_DATABASE_MADE": str(made_database(folder))}
     mutmut = (sys.executable, "-m", "mutmut")
-    subprocess.run([*mutmut, "run", "--max-children", "1"], check=True)
-    said = subprocess.run([*mutmut, "results", "--all", "true"], check=True, capture_output=True, text=True).stdout
-    outcomes = dict(re.findall(r"^\s*(\S+__mutmut_\d+): (.+)$", said, re.MULTILINE))
-    survivors = {name for name, outcome in outcomes.items() if outcome not in KILLED}
-    percent = 100 * (len(outcomes) - len(survivors)) / max(len(outcomes), 1)
-    print(f"{len(outcomes)} mutants, {len(survivors)} survive, {percent:.1f} % killed")
-    sys.exit("\n".join(faults(survivors, listed(LIST.read_text()), percent)) or None)
+    subprocess.run([*mutmut, "run", "--max-children", "1"], check=True, cwd=folder, env=environment)
+    said = subprocess.run([*mutmut, "results", "--all", "true"], check=True, capture_output=True, text=True, cwd=folder)
+    return dict(re.findall(r"^\s*(\S+__mutmut_\d+): (.+)$", said.stdout, re.MULTILINE))
+
+
+def made_database(folder: Path) -> Path:
+    """A migrated database for every run of the tests to copy."""
+    made = folder.resolve() / "made.sqlite3"
+    environment = os.environ | {"DATABASE_URL": f"sqlite:///{made}"}
+    subprocess.run([sys.executable, "manage.py", "migrate", "--verbosity", "0"], check=True, env=environment)
+    return made
 
 
 def listed(text: str) -> set[str]:
@@ -31,9 +53,23 @@ def listed(text: str) -> set[str]:
     return set(re.findall(r"^\| `(\S+__mutmut_\d+)` \| [^|\s]", text, re.MULTILINE))
 
 
-def faults(survivors: set[str], known: set[str], percent: float) -> list[str]:
+def by_file(outcomes: dict[str, str]) -> dict[str, tuple[int, int]]:
+    """How many mutants of each file were killed, and how many there are."""
+    killed: dict[str, list[bool]] = defaultdict(list)
+    for name, outcome in sorted(outcomes.items()):
+        module, _, _ = name.rpartition(".")
+        killed[module.replace(".", "/") + ".py"].append(outcome in KILLED)
+    return {file: (sum(each), len(each)) for file, each in killed.items()}
+
+
+def faults(outcomes: dict[str, str], known: set[str]) -> list[str]:
     """What is wrong with a run, in sentences."""
-    too_few = [f"Fewer than {LOWEST_PERCENT_KILLED} % were killed."] if percent < LOWEST_PERCENT_KILLED else []
+    too_few = [
+        f"Fewer than {LOWEST_PERCENT_KILLED} % of {file} were killed."
+        for file, (killed, total) in by_file(outcomes).items()
+        if 100 * killed < LOWEST_PERCENT_KILLED * total
+    ]
+    survivors = {name for name, outcome in outcomes.items() if outcome not in KILLED}
     unknown = [f"{name} survives and is not on the list." for name in sorted(survivors - known)]
     dead = [f"{name} is on the list and does not survive." for name in sorted(known - survivors)]
     return too_few + unknown + dead

@@ -1,6 +1,6 @@
 """The judgement on a run of mutants."""
 
-from tests.mutation import faults, listed
+from tests.mutation import by_file, faults, listed
 
 
 def test_a_survivor_is_listed_with_a_reason_or_not_at_all() -> None:
@@ -8,10 +8,17 @@ def test_a_survivor_is_listed_with_a_reason_or_not_at_all() -> None:
     assert listed(text) == {"a.x_b__mutmut_1"}
 
 
-def test_too_few_killed_and_a_survivor_off_the_list_are_faults() -> None:
-    assert faults({"a"}, {"a"}, 90.0) == []
-    assert faults(set(), set(), 89.9) == ["Fewer than 90 % were killed."]
-    assert faults({"a"}, {"b"}, 95.0) == [
-        "a survives and is not on the list.",
-        "b is on the list and does not survive.",
+def test_mutants_are_counted_by_file() -> None:
+    outcomes = {"a.b.x_c__mutmut_1": "killed", "a.b.xǁCǁd__mutmut_1": "no tests", "a.c.x_c__mutmut_1": "timeout"}
+    assert by_file(outcomes) == {"a/b.py": (1, 2), "a/c.py": (1, 1)}
+
+
+def test_too_few_killed_of_a_file_and_a_survivor_off_the_list_are_faults() -> None:
+    tenth = {f"a.x_b__mutmut_{number}": "killed" for number in range(1, 10)} | {"a.x_b__mutmut_10": "survived"}
+    assert faults(tenth, {"a.x_b__mutmut_10"}) == []
+    assert faults({"b.x_b__mutmut_1": "no tests"} | tenth, {"a.x_b__mutmut_9"}) == [
+        "Fewer than 90 % of b.py were killed.",
+        "a.x_b__mutmut_10 survives and is not on the list.",
+        "b.x_b__mutmut_1 survives and is not on the list.",
+        "a.x_b__mutmut_9 is on the list and does not survive.",
     ]

@@ -34,11 +34,11 @@ def test_a_worker_is_killed(stage: Stage, serve: Serve) -> None:
         wait_until(lambda: len(server.workers) == 2)
 
 
-@pytest.mark.parametrize("cut", ["before", "after"])
-def test_the_answer_to_a_commit_is_cut_off(stage: Stage, serve: Serve, wire: Wire, cut: str) -> None:
+@pytest.mark.parametrize(("cut", "felt"), [("before", "503 886"), ("after", "")])
+def test_the_answer_to_a_commit_is_cut_off(stage: Stage, serve: Serve, wire: Wire, cut: str, felt: str) -> None:
     through_wire = {"DATABASE_URL": f"postgres://postgres:@127.0.0.1:{wire.port}/postgres"}
     server = serve(stage, environment=through_wire)
-    with stage.under_load(f"cut {cut} the COMMIT", server) as fault:
+    with stage.under_load(f"cut {cut} the COMMIT", server, felt=felt) as fault:
         wire.cut = cut
         wait_until(lambda: wire.cuts >= 20)
         wire.cut = ""
@@ -47,7 +47,7 @@ def test_the_answer_to_a_commit_is_cut_off(stage: Stage, serve: Serve, wire: Wir
 
 def test_sessions_of_the_database_are_ended(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
-    with stage.under_load("backends terminated", server) as fault:
+    with stage.under_load("backends terminated", server, felt="503 886") as fault:
         for _ in range(10):
             fault.injected += stage.database.terminate_backends()
             time.sleep(0.2)
@@ -56,7 +56,7 @@ def test_sessions_of_the_database_are_ended(stage: Stage, serve: Serve) -> None:
 @pytest.mark.deep
 def test_the_server_is_killed_whole(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
-    with stage.under_load("kill -9 of the master", server) as fault:
+    with stage.under_load("kill -9 of the master", server, felt="no answer") as fault:
         server.kill()
         fault.injected += 1
         server.start()
@@ -65,7 +65,7 @@ def test_the_server_is_killed_whole(stage: Stage, serve: Serve) -> None:
 @pytest.mark.deep
 def test_the_master_alone_is_killed(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
-    with stage.under_load("kill -9 of the master, its workers left", server) as fault:
+    with stage.under_load("kill -9 of the master, its workers left", server, felt="no answer") as fault:
         left = server.workers
         server.process.kill()
         server.process.wait(10)
@@ -79,7 +79,7 @@ def test_the_master_alone_is_killed(stage: Stage, serve: Serve) -> None:
 @pytest.mark.deep
 def test_the_database_crashes(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
-    with stage.under_load("pg_ctl stop -m immediate", server) as fault:
+    with stage.under_load("pg_ctl stop -m immediate", server, felt="503 898") as fault:
         for _ in range(2):
             stage.database.crash()
             fault.injected += 1
@@ -100,7 +100,7 @@ def test_a_worker_stands_still(stage: Stage, serve: Serve) -> None:
 @pytest.mark.deep
 def test_the_database_is_read_only(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
-    with stage.under_load("read-only database", server) as fault:
+    with stage.under_load("read-only database", server, felt="503 898") as fault:
         _set(stage, "default_transaction_read_only", "on")
         time.sleep(4)
         assert not server.is_ready()
@@ -111,7 +111,7 @@ def test_the_database_is_read_only(stage: Stage, serve: Serve) -> None:
 @pytest.mark.deep
 def test_no_connection_is_left(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
-    with stage.under_load("connections exhausted", server) as fault:
+    with stage.under_load("connections exhausted", server, felt="503 898") as fault:
         taken = []
         with suppress(psycopg.OperationalError):
             while True:
@@ -129,7 +129,7 @@ def test_no_connection_is_left(stage: Stage, serve: Serve) -> None:
 @pytest.mark.deep
 def test_a_person_holds_a_row_for_30_seconds(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
-    with stage.under_load("row locked for 30 s", server) as fault, psycopg.connect(stage.url) as person:
+    with stage.under_load("row locked for 30 s", server, felt="503 896") as fault, psycopg.connect(stage.url) as person:
         locked = person.execute("SELECT id FROM loyalty_customer WHERE public_id < 4 FOR UPDATE").fetchall()
         fault.injected = len(locked)
         time.sleep(30)
@@ -138,7 +138,7 @@ def test_a_person_holds_a_row_for_30_seconds(stage: Stage, serve: Serve) -> None
 @pytest.mark.deep
 def test_two_servers_are_restarted_one_after_the_other(stage: Stage, serve: Serve) -> None:
     servers = [serve(stage), serve(stage)]
-    with stage.under_load("rolling restart", *servers) as fault:
+    with stage.under_load("rolling restart", *servers, felt="no answer") as fault:
         for server in servers:
             server.stop()
             fault.injected += 1
@@ -179,7 +179,7 @@ def test_the_disk_is_full(once: None, serve: Serve, tmp_path: Path) -> None:
             database = Database(disk)
             stage = make_stage(database.url, database, tmp_path)
             server = serve(stage)
-            with stage.under_load("disk full", server) as fault:
+            with stage.under_load("disk full", server, felt="503 886") as fault:
                 ballast = disk / "ballast"
                 subprocess.run(["dd", "if=/dev/zero", f"of={ballast}", "bs=64k"], capture_output=True, check=False)
                 wait_until(lambda: not _can_write(database))
@@ -212,7 +212,7 @@ def test_a_hundred_clients_never_finish_their_headers(stage: Stage, serve: Serve
 @pytest.mark.deep
 def test_a_worker_on_sqlite_is_killed(sqlite_stage: Stage, serve: Serve) -> None:
     server = serve(sqlite_stage)
-    with sqlite_stage.under_load("kill -9 of a worker", server) as fault:
+    with sqlite_stage.under_load("kill -9 of a worker", server, felt="no answer") as fault:
         for _ in range(3):
             server.workers[0].kill()
             fault.injected += 1
@@ -225,7 +225,7 @@ def test_the_disk_of_sqlite_is_full(once: None, serve: Serve, tmp_path: Path) ->
         with small_disk(40) as disk:
             stage = make_stage(f"sqlite:///{disk / 'faults.sqlite3'}", None, tmp_path)
             server = serve(stage)
-            with stage.under_load("disk full", server) as fault:
+            with stage.under_load("disk full", server, felt="503 886") as fault:
                 ballast = disk / "ballast"
                 subprocess.run(["dd", "if=/dev/zero", f"of={ballast}", "bs=4k"], capture_output=True, check=False)
                 wait_until(lambda: shutil.disk_usage(disk).free == 0)

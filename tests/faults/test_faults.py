@@ -87,13 +87,13 @@ def test_the_database_crashes(stage: Stage, serve: Serve) -> None:
 
 
 @pytest.mark.deep
-def test_a_worker_stands_still(stage: Stage, serve: Serve) -> None:
+def test_a_worker_stands_still_until_its_clients_have_gone_elsewhere(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
-    with stage.under_load("SIGSTOP of a worker", server) as fault:
+    with stage.under_load("SIGSTOP of a worker", server, felt="no answer") as fault:
         worker = server.workers[0]
         worker.send_signal(signal.SIGSTOP)
         fault.injected += 1
-        time.sleep(8)
+        time.sleep(18)  # longer than they wait: it wakes with requests in hand that others have answered
         worker.send_signal(signal.SIGCONT)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 import psycopg
+import pytest
 
 from tests.postgresql import embedded_postgres
 
@@ -194,6 +195,19 @@ def small_disk(megabytes: int) -> Iterator[Path]:
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
         folder.rmdir()
+
+
+@contextmanager
+def read_only(path: Path) -> Iterator[None]:
+    """Nobody may write to the file meanwhile, not even root, whom a file's mode does not hold."""
+    forbid, allow = (["chattr", "+i"], ["chattr", "-i"]) if os.geteuid() == 0 else (["chmod", "u-w"], ["chmod", "u+w"])
+    done = subprocess.run([*forbid, str(path)], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip("no file can be made read-only here")
+    try:
+        yield
+    finally:
+        subprocess.run([*allow, str(path)], check=True)
 
 
 def environment_of(url: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from tests.faults.conftest import Stage, make_stage
-from tests.faults.machines import Database, Server, Wire, small_disk, wait_until
+from tests.faults.machines import Database, Server, Wire, read_only, small_disk, wait_until
 from tests.serving import manage
 
 Serve = Callable[..., Server]
@@ -217,6 +217,18 @@ def test_a_worker_on_sqlite_is_killed(sqlite_stage: Stage, serve: Serve) -> None
             server.workers[0].kill()
             fault.injected += 1
             wait_until(lambda: len(server.workers) == 2)
+
+
+@pytest.mark.deep
+def test_the_file_of_sqlite_is_read_only(sqlite_stage: Stage, serve: Serve) -> None:
+    server = serve(sqlite_stage)
+    with (
+        sqlite_stage.under_load("read-only file", server, felt="503 898") as fault,
+        read_only(Path(sqlite_stage.url.removeprefix("sqlite:///"))),
+    ):
+        wait_until(lambda: not server.is_ready())
+        fault.injected += 1
+        time.sleep(4)
 
 
 @pytest.mark.deep

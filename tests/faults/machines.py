@@ -81,7 +81,11 @@ class Server:
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 (read when the server has ended)
         words = [sys.executable, "-m", "config.serve", "--port", str(self.port)]
         self.process = subprocess.Popen(words, cwd=ROOT, env=self.environment, stdout=self.log, stderr=self.log)
-        wait_until(lambda: len(self.workers) == int(self.environment["GRANIAN_WORKERS"]) and self.is_ready())
+        try:
+            wait_until(lambda: len(self.workers) == int(self.environment["GRANIAN_WORKERS"]) and self.is_ready())
+        except AssertionError:
+            self.kill()  # nobody else knows of it yet
+            raise
 
     @property
     def workers(self) -> list[psutil.Process]:

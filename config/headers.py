@@ -3,25 +3,32 @@
 from collections.abc import Callable
 
 from csp.middleware import CSPMiddleware, PolicyParts
+from csp.utils import build_policy
 from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
 
 
 class HeadersMiddleware:
-    """Sets `Permissions-Policy`, and `Cache-Control: no-store` where nothing else is said."""
+    """Sets, where nothing else is said, the strictest: no page, nothing runs in it, nobody keeps it."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
+        self.headers = {
+            "Cache-Control": "no-store",
+            "Content-Security-Policy": build_policy(),
+            "Permissions-Policy": settings.PERMISSIONS_POLICY,
+            "X-Frame-Options": settings.X_FRAME_OPTIONS,
+        }
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         response = self.get_response(request)
-        response.headers.setdefault("Permissions-Policy", settings.PERMISSIONS_POLICY)
-        response.headers.setdefault("Cache-Control", "no-store")
+        for name, value in self.headers.items():
+            response.headers.setdefault(name, value)
         return response
 
 
-class ContentSecurityPolicyMiddleware(CSPMiddleware):
-    """Gives the back office its own policy; everything else has the strict one."""
+class BackOfficePolicyMiddleware(CSPMiddleware):
+    """Gives the back office its own policy, and a page the one that its view asks for."""
 
     def get_policy_parts(
         self, request: HttpRequest, response: HttpResponseBase, report_only: bool = False

@@ -179,10 +179,12 @@ MIDDLEWARE = [
     "loyalty.request_id.RequestIdMiddleware",
     "reversals.monitoring.access.AccessMiddleware",
     "config.headers.HeadersMiddleware",
-    "config.headers.ContentSecurityPolicyMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "reversals.monitoring.views.MonitoringMiddleware",
+    "config.api.ApiMiddleware",
+    # From here on for pages.
+    "config.headers.BackOfficePolicyMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -274,7 +276,6 @@ OTP_TOTP_ISSUER = "Loyalty back office"
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["reversals.authentication.ApiClientAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": [],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "reversals.exchange.JsonOnly",
     "EXCEPTION_HANDLER": "reversals.handlers.answer_exception",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "UNAUTHENTICATED_USER": None,

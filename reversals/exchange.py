@@ -1,14 +1,12 @@
 """One HTTP call that moves points: its attempt, the reading of its body, and the sending of its answer."""
 
-from collections.abc import Iterable
 from typing import Any, cast
 
 from django.core.exceptions import TooManyFieldsSent
 from django.http import HttpResponse, QueryDict
 from django.utils import timezone
-from rest_framework.negotiation import BaseContentNegotiation
-from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
+from rest_framework.views import APIView
 
 from loyalty.request_id import current_request_id
 from loyalty.selectors import Caller
@@ -21,14 +19,13 @@ from reversals.strict_json import parse_object
 LARGEST_BODY = 64 * 1024
 
 
-class JsonOnly(BaseContentNegotiation):
-    """Every reply is JSON, whatever a client says that it accepts."""
+class ApiView(APIView):
+    """A view for API clients. It speaks JSON alone, so that nothing is negotiated, and who it knows may call it."""
 
-    def select_renderer(
-        self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
-    ) -> tuple[BaseRenderer, str]:
-        renderer = next(iter(renderers))
-        return renderer, str(renderer.media_type)
+    default_response_headers: dict[str, str] = {}
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        self.perform_authentication(request)
 
 
 def check_v2(caller: Caller) -> None:

@@ -26,9 +26,9 @@ class Reply(HttpResponse):
 
 
 def answer(status: int, body: str, *, headers: dict[str, str] | None = None) -> Reply:
-    """A JSON reply that no cache keeps."""
+    """A JSON reply, whole."""
     response = Reply(body, status=status, content_type="application/json")
-    response["Cache-Control"] = "no-store"
+    response["Content-Length"] = str(len(response.content))
     for name, value in (headers or {}).items():
         response[name] = value
     return response

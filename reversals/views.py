@@ -2,18 +2,17 @@
 
 from django.http import HttpResponse
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from reversals.document import operations
 from reversals.errors import ErrorCode
-from reversals.exchange import Exchange, parameters_of
+from reversals.exchange import ApiView, Exchange, parameters_of
 from reversals.models import Operation
 from reversals.requests import ReversalRequest
 from reversals.serializers import ReversalReplies
 from reversals.service import reverse_points
 
 
-class ReversePoints(APIView):
+class ReversePoints(ApiView):
     """`POST /v2/points/reverse`."""
 
     http_method_names = ("post",)

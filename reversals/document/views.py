@@ -7,11 +7,11 @@ from django.utils.decorators import method_decorator
 from drf_spectacular.utils import extend_schema_view
 from drf_spectacular.views import SpectacularSwaggerSplitView
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from reversals.document import operations
 from reversals.document.generation import written_document
 from reversals.errors import ReadError
+from reversals.exchange import ApiView
 
 METHODS = ("get", "head")
 
@@ -24,7 +24,7 @@ _POLICY = {
 }
 
 
-class ReadDocument(APIView):
+class ReadDocument(ApiView):
     """`GET /openapi.json`."""
 
     authentication_classes = ()

@@ -5,21 +5,20 @@ from typing import cast
 from django.http import HttpResponse
 from django.utils import timezone
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from loyalty import reading
 from loyalty.identifiers import Identifier, IdentifierType
 from loyalty.selectors import Caller, find_customer_id
 from reversals.document import operations
 from reversals.errors import ReadError, Refused
-from reversals.exchange import check_v2, parameters_of
+from reversals.exchange import ApiView, check_v2, parameters_of
 from reversals.handlers import answer
 from reversals.reading import selectors, serializers
 
 METHODS = ("get", "head")
 
 
-class ReadRedemption(APIView):
+class ReadRedemption(ApiView):
     """`GET /v2/points/redemptions/{redemptionId}`."""
 
     http_method_names = METHODS
@@ -36,7 +35,7 @@ class ReadRedemption(APIView):
         return answer(200, serializers.redemption_body(org_id, redemption, reversals))
 
 
-class ReadReversal(APIView):
+class ReadReversal(ApiView):
     """`GET /v2/points/reversals/{reversalId}`."""
 
     http_method_names = METHODS
@@ -52,7 +51,7 @@ class ReadReversal(APIView):
         return answer(200, serializers.reversal_body(org_id, reversal, lines))
 
 
-class ListReversals(APIView):
+class ListReversals(ApiView):
     """`GET /v2/points/reversals`."""
 
     http_method_names = METHODS
@@ -66,7 +65,7 @@ class ListReversals(APIView):
         return answer(200, serializers.page_body(org_id, page))
 
 
-class ReadPoints(APIView):
+class ReadPoints(ApiView):
     """`GET /v2/customers/{customerId}/points`."""
 
     http_method_names = METHODS

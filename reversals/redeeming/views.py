@@ -4,18 +4,17 @@ from functools import partial
 
 from django.http import HttpResponse
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from reversals.document import operations
 from reversals.errors import RedemptionError
-from reversals.exchange import Exchange, parameters_of
+from reversals.exchange import ApiView, Exchange, parameters_of
 from reversals.models import Operation
 from reversals.redeeming import serializers
 from reversals.redeeming.requests import RedemptionRequest
 from reversals.redeeming.service import redeem_points
 
 
-class RedeemPoints(APIView):
+class RedeemPoints(ApiView):
     """`POST /v2/customers/{customerId}/redemptions`."""
 
     http_method_names = ("post",)

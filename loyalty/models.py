@@ -18,9 +18,18 @@ def parent_of_org(model: str, **options: Any) -> Any:
     return models.ForeignKey(model, on_delete=models.PROTECT, db_constraint=False, db_index=False, **options)
 
 
-def owning_org() -> Any:
+def owning_org(**options: Any) -> Any:
     """The org of a row. Every index and unique key of a table begins with it, so it needs none of its own."""
-    return models.ForeignKey("loyalty.Org", on_delete=models.PROTECT, db_index=False)
+    return models.ForeignKey("loyalty.Org", on_delete=models.PROTECT, db_index=False, **options)
+
+
+def owning_org_of_movement() -> Any:
+    """The org of a row that each movement of points adds; no foreign key, and none to the API client either.
+
+    To check such a key PostgreSQL locks the parent, and each call of an org would lock the same two rows. The keys over
+    (org, id) to the rows that moved hold the org, and `verify_ledger` looks at the clients.
+    """
+    return owning_org(db_constraint=False)
 
 
 class Org(models.Model):

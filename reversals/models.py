@@ -5,7 +5,7 @@ from django.db.models import F, Q
 
 from loyalty.constraints import AppendOnly, SameOrg
 from loyalty.fields import PointsField, RowIdField
-from loyalty.models import EventName, owning_org, parent_of_org
+from loyalty.models import EventName, owning_org, owning_org_of_movement, parent_of_org
 from reversals.errors import CorrectionError, ErrorCode, Ladder, RedemptionError
 
 
@@ -32,7 +32,7 @@ class Reversal(models.Model):
     """Points given back for one redemption. Only ever added."""
 
     id = RowIdField()
-    org = owning_org()
+    org = owning_org_of_movement()
     redemption = parent_of_org("loyalty.Redemption", related_name="reversals")
     customer = parent_of_org("loyalty.Customer", related_name="reversals")
     public_id = models.CharField("reversal id", max_length=6, help_text="The reversalId that API clients see.")
@@ -66,7 +66,6 @@ class Reversal(models.Model):
             ),
             SameOrg(field="redemption", name="reversal_redemption_of_org"),
             SameOrg(field="customer", name="reversal_customer_of_org"),
-            SameOrg(field="client", name="reversal_client_of_org"),
             AppendOnly(name="reversal_append_only", erasable=("reason",)),
         ]
         permissions = [("export_ledger", "Can export reversals and attempts")]
@@ -79,7 +78,7 @@ class ReversalLine(models.Model):
     """The points that one reversal gave back to one draw. Only ever added."""
 
     id = RowIdField()
-    org = owning_org()
+    org = owning_org_of_movement()
     reversal = parent_of_org("reversals.Reversal", related_name="lines")
     draw = parent_of_org("loyalty.Draw", related_name="reversal_lines")
     points = PointsField()
@@ -123,7 +122,7 @@ class Attempt(models.Model):
     """One call that asked to move points, accepted or refused: who, what, when, and the answer."""
 
     id = RowIdField()
-    org = owning_org()
+    org = owning_org_of_movement()
     created_at = models.DateTimeField()
     operation = models.CharField(max_length=16, choices=Operation, default=Operation.REVERSE)
     is_dry_run = models.BooleanField("dry run", default=False, help_text="It asked what would happen; nothing moved.")
@@ -163,7 +162,6 @@ class Attempt(models.Model):
             models.UniqueConstraint(
                 fields=["org", "idempotency_key"], condition=Q(holds_key=True), name="idempotency_key_held_once"
             ),
-            SameOrg(field="client", name="attempt_client_of_org"),
             SameOrg(field="reversal", name="attempt_reversal_of_org"),
             SameOrg(field="redemption", name="attempt_redemption_of_org"),
         ]

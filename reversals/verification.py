@@ -248,6 +248,8 @@ LAWS = (
     _parent_of_org("reversals_reversalline", "id", "reissued_lot_id", "loyalty_lot"),
     _parent_of_org("reversals_attempt", "id", "reversal_id", "reversals_reversal"),
     _parent_of_org("reversals_attempt", "id", "redemption_id", "loyalty_redemption"),
+    _parent_of_org("reversals_reversal", "public_id", "client_id", "loyalty_apiclient"),
+    _parent_of_org("reversals_attempt", "id", "client_id", "loyalty_apiclient"),
     _parent_of_org("reversals_approval", "id", "redemption_id", "loyalty_redemption"),
     _parent_of_org("reversals_approval", "id", "corrects_id", "reversals_reversal"),
     _parent_of_org("reversals_approval", "id", "reversal_id", "reversals_reversal"),

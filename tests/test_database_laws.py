@@ -199,11 +199,9 @@ SAME_ORG: list[tuple[str, Model, str, Model]] = [
     ("draw_lot_of_org", Draw, "lot_id", Lot),
     ("reversal_redemption_of_org", Reversal, "redemption_id", Redemption),
     ("reversal_customer_of_org", Reversal, "customer_id", Customer),
-    ("reversal_client_of_org", Reversal, "client_id", ApiClient),
     ("line_reversal_of_org", ReversalLine, "reversal_id", Reversal),
     ("line_draw_of_org", ReversalLine, "draw_id", Draw),
     ("line_reissued_lot_of_org", ReversalLine, "reissued_lot_id", Lot),
-    ("attempt_client_of_org", Attempt, "client_id", ApiClient),
     ("attempt_reversal_of_org", Attempt, "reversal_id", Reversal),
     ("attempt_redemption_of_org", Attempt, "redemption_id", Redemption),
     ("event_customer_of_org", Event, "customer_id", Customer),
@@ -219,6 +217,8 @@ SAME_ORG: list[tuple[str, Model, str, Model]] = [
     ("bulk_row_reversal_of_org", BulkRow, "reversal_id", Reversal),
     ("bulk_row_approval_of_org", BulkRow, "approval_id", Approval),
 ]
+# No call may lock its client's row: every other call of the client would queue behind it. verify_ledger looks at them.
+CLIENT_OF_MOVEMENT = {(Reversal, "client_id"), (Attempt, "client_id")}
 APPEND_ONLY: dict[Model, str] = {
     EmfChange: "emf_change_append_only",
     Reversal: "reversal_append_only",
@@ -242,7 +242,7 @@ def test_every_reference_to_a_row_of_an_org_has_a_constraint_that_keeps_it_in_th
         for field in model._meta.concrete_fields
         if isinstance(field, models.ForeignKey) and field.remote_field.model not in {Org, User, Seal}
     }
-    assert {(model, column) for _, model, column, _ in SAME_ORG} == references
+    assert {(model, column) for _, model, column, _ in SAME_ORG} == references - CLIENT_OF_MOVEMENT
 
 
 # The rows to write past

@@ -4,12 +4,13 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from django.db import connection
-from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Sum
+from django.db.models import Count, Exists, OuterRef, QuerySet, Sum
 
 from loyalty import emf
 from loyalty.emf import EmfSettings
 from loyalty.facts import RedemptionFacts
 from loyalty.identifiers import Identifier
+from loyalty.points import to_thousandths
 from loyalty.selectors import find_customer_id
 from reversals.correcting.rules import LineFacts, ReversalFacts
 from reversals.models import Approval, Attempt, BulkRow, Channel, Correction, Reversal, ReversalLine, Seal
@@ -37,12 +38,8 @@ def earlier_reversals(
             last = of_redemption.order_by("-created_at").values_list("public_id", flat=True).first()
         seconds = settings.get(emf.DUPLICATE_WINDOW_SECONDS, redemption.program.id)
         if seconds and not attempt.idempotency_key:
-            duplicate = (
-                of_redemption.filter(
-                    _same_amount(request), has_key=False, created_at__gt=now - timedelta(seconds=seconds)
-                )
-                .values_list("public_id", flat=True)
-                .first()
+            duplicate = _find_duplicate(
+                attempt.org_id, redemption.id, request.points_asked, since=now - timedelta(seconds=seconds)
             )
         if attempt.channel != Channel.API and settings.get(emf.APPROVAL_POINTS, redemption.program.id) is not None:
             by_hand = _points_on_one_word(of_redemption)
@@ -108,10 +105,27 @@ def names_a_reversal(*, org_id: int, public_id: str) -> bool:
     return Reversal.objects.filter(org_id=org_id, public_id=public_id).exists()
 
 
-def _same_amount(request: ReversalRequest) -> Q:
-    if request.points_asked is None:
-        return Q(points_asked__isnull=True)
-    return Q(points_asked=request.points_asked)
+def _find_duplicate(org_id: int, redemption_id: int, points_asked: Decimal | None, *, since: datetime) -> str | None:
+    """The public id of a reversal of the same amount, made since then without a key.
+
+    Written out, because every part of a redemption but the first asks it, and an ORM query costs as much as all else.
+    """
+    amount, params = ("IS NULL", []) if points_asked is None else ("= %s", [to_thousandths(points_asked)])
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT reversal.public_id
+              FROM reversals_reversal reversal
+             WHERE reversal.org_id = %s AND reversal.redemption_id = %s AND reversal.created_at > %s
+               AND NOT reversal.has_key AND reversal.points_asked {amount}
+               AND NOT EXISTS (SELECT 1 FROM reversals_correction correction
+                                WHERE correction.org_id = reversal.org_id AND correction.reversal_id = reversal.id)
+             LIMIT 1
+            """,
+            [org_id, redemption_id, connection.ops.adapt_datetimefield_value(since), *params],
+        )
+        row = cursor.fetchone()
+    return row[0] if row else None
 
 
 def lock_approval(*, org_id: int, approval_id: int) -> Approval:

@@ -1,5 +1,6 @@
 """Tells where a request comes from, for whoever counts failures by address."""
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 from django.conf import settings
@@ -27,6 +28,7 @@ def address_of(request: HttpRequest) -> str | None:
     return None if believed is None else _counted_as(believed)
 
 
+@lru_cache(1024)
 def _parsed(text: str) -> IPv4Address | IPv6Address | None:
     try:
         address = ip_address(text.strip())

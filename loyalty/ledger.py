@@ -7,7 +7,6 @@ from decimal import Decimal
 
 from loyalty.drawing import PlannedDraw
 from loyalty.fields import new_row_id
-from loyalty.points import to_thousandths
 from loyalty.statements import Statement, add_points, insert_all_into, insert_into
 
 
@@ -37,7 +36,7 @@ def redemption_statements(redemption: NewRedemption, draws: Sequence[PlannedDraw
                 "program_id": redemption.program_id,
                 "customer_id": redemption.customer_id,
                 "public_id": redemption.public_id,
-                "points": to_thousandths(redemption.points),
+                "points": redemption.points,
                 "points_reversed": 0,
                 "redeemed_at": redemption.redeemed_at,
                 "transaction_number": redemption.transaction_number,
@@ -53,7 +52,7 @@ def redemption_statements(redemption: NewRedemption, draws: Sequence[PlannedDraw
                     "redemption_id": redemption.id,
                     "lot_id": draw.lot_id,
                     "position": position,
-                    "points": to_thousandths(draw.points),
+                    "points": draw.points,
                     "points_reversed": 0,
                 }
                 for position, draw in enumerate(draws, start=1)

@@ -18,7 +18,7 @@ PARAMETERS_AT_ONCE = 60_000
 
 
 def insert_into(table: str, *rows: Mapping[str, object]) -> Statement:
-    """An INSERT of the rows, each a mapping of the same columns to values."""
+    """An INSERT of the rows, each a mapping of the same columns to values; a Decimal is an amount of points."""
     columns = list(rows[0])
     row_places = f"({places(columns)})"
     params = [_adapted(row[column]) for row in rows for column in columns]
@@ -28,6 +28,13 @@ def insert_into(table: str, *rows: Mapping[str, object]) -> Statement:
 def insert_all_into(table: str, rows: Sequence[Mapping[str, object]]) -> list[Statement]:
     """As many INSERTs of the rows as the databases' limits of parameters ask for."""
     return [insert_into(table, *rows[start : start + ROWS_AT_ONCE]) for start in range(0, len(rows), ROWS_AT_ONCE)]
+
+
+def update(table: str, changes: Mapping[str, object], *, org_id: int, row_id: int) -> Statement:
+    """An UPDATE of one row: the columns to change, with their new values."""
+    columns = ", ".join(f"{column} = %s" for column in changes)
+    values = [_adapted(value) for value in changes.values()]
+    return f"UPDATE {table} SET {columns} WHERE org_id = %s AND id = %s", [*values, org_id, row_id]
 
 
 def add_points(table: str, column: str, *, org_id: int, points: Mapping[int, Decimal]) -> list[Statement]:
@@ -41,7 +48,7 @@ def add_points(table: str, column: str, *, org_id: int, points: Mapping[int, Dec
 
 def _add_points(table: str, column: str, org_id: int, points: Mapping[int, Decimal]) -> Statement:
     values = ", ".join(["(CAST(%s AS bigint), CAST(%s AS bigint))"] * len(points))
-    params = [param for row_id, amount in points.items() for param in (row_id, to_thousandths(amount))]
+    params = [_adapted(value) for row in points.items() for value in row]
     # Both databases name the columns of VALUES column1 and column2. The sum keeps PostgreSQL from looking the rows
     # up by an index that begins with the org, which it does where it has no statistics of that org yet.
     return (
@@ -68,7 +75,23 @@ def execute_together(statements: Sequence[Statement]) -> None:
             return
         for batch in _batches(statements):
             steps = ", ".join(f"step_{number} AS ({sql})" for number, (sql, _) in enumerate(batch))
-            cursor.execute(f"WITH {steps} SELECT", [param for _, params in batch for param in params])
+            cursor.execute(*_sent_once(f"WITH {steps} SELECT", [param for _, params in batch for param in params]))
+
+
+def _sent_once(sql: str, params: Sequence[Any]) -> tuple[str, dict[str, Any]]:
+    """The statement with a name for each number and time that differs, and for each text.
+
+    psycopg keeps what it made of a statement if that has no more than 50 parameters; a reversal of one lot has 70
+    places for 35 values, and to make it anew cost more than all the rules.
+    """
+    names: dict[tuple[object, ...], str] = {}
+    *parts, end = sql.split("%s")
+    text: list[str] = []
+    for place, (part, value) in enumerate(zip(parts, params, strict=True)):
+        # PostgreSQL learns the type of a text from its column, and two columns may have two types.
+        key = (place, value) if isinstance(value, str) else (type(value), value)
+        text += part, "NULL" if value is None else f"%({names.setdefault(key, f'p{len(names)}')})s"
+    return "".join([*text, end]), {name: value for (_, value), name in names.items()}
 
 
 def _batches(statements: Sequence[Statement]) -> list[list[Statement]]:
@@ -85,5 +108,7 @@ def _batches(statements: Sequence[Statement]) -> list[list[Statement]]:
 
 
 def _adapted(value: object) -> object:
-    # SQLite keeps times as text in UTC; Django knows the form.
+    """As the database keeps it: points as whole thousandths, and on SQLite times as text in UTC."""
+    if isinstance(value, Decimal):
+        return to_thousandths(value)
     return connection.ops.adapt_datetimefield_value(value) if isinstance(value, datetime) else value

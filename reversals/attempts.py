@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from loyalty.credentials import keyed_digest
 from loyalty.identifiers import masked
-from loyalty.statements import Statement, insert_into
+from loyalty.statements import Statement, insert_into, update
 from reversals.errors import ErrorCode, Refused
 from reversals.models import Attempt
 from reversals.outages import is_lock_timeout
@@ -16,6 +16,8 @@ from reversals.requests import MovementRequest
 
 REFUSALS_REPLAY_FOR = timedelta(days=31)
 PURGED_AT_ONCE = 1_000
+
+_COLUMNS = [(str(field.column), field.attname) for field in Attempt._meta.concrete_fields]
 
 
 def describe(attempt: Attempt, request: MovementRequest) -> None:
@@ -90,7 +92,7 @@ def record(attempt: Attempt) -> bool:
 def complete_attempt(attempt: Attempt) -> Statement:
     """What writes an accepted attempt: its row is there already where it took a key."""
     if attempt.holds_key:
-        return _update(attempt)
+        return update("reversals_attempt", _columns(attempt), org_id=attempt.org_id, row_id=attempt.id)
     return insert_into("reversals_attempt", _columns(attempt))
 
 
@@ -122,17 +124,5 @@ def _has_lapsed(holder: Attempt) -> bool:
     return holder.code is not None and holder.created_at <= timezone.now() - REFUSALS_REPLAY_FOR
 
 
-def _update(attempt: Attempt) -> Statement:
-    columns = _columns(attempt)
-    changes = ", ".join(f"{column} = %s" for column in columns)
-    return (
-        f"UPDATE reversals_attempt SET {changes} WHERE org_id = %s AND id = %s",
-        [*columns.values(), attempt.org_id, attempt.id],
-    )
-
-
 def _columns(attempt: Attempt) -> dict[str, Any]:
-    return {
-        str(field.column): field.get_db_prep_save(getattr(attempt, field.attname), connection)
-        for field in Attempt._meta.concrete_fields
-    }
+    return {column: getattr(attempt, name) for column, name in _COLUMNS}

@@ -1,6 +1,6 @@
 """One HTTP call that moves points: its attempt, the reading of its body, and the sending of its answer."""
 
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from django.core.exceptions import TooManyFieldsSent
 from django.http import HttpResponse, QueryDict
@@ -22,7 +22,7 @@ LARGEST_BODY = 64 * 1024
 class ApiView(APIView):
     """A view for API clients. It speaks JSON alone, so that nothing is negotiated, and who it knows may call it."""
 
-    default_response_headers: dict[str, str] = {}
+    default_response_headers: ClassVar[dict[str, str]] = {}
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         self.perform_authentication(request)
@@ -63,7 +63,7 @@ class Exchange:
         check_v2(self.caller)
         if self.request.content_type.partition(";")[0].strip().lower() != "application/json":
             raise Refused(ErrorCode.NOT_JSON, "Send Content-Type: application/json.")
-        self.attempt.idempotency_key = wire.read_idempotency_key(self.request.headers.get("Idempotency-Key"))
+        self.attempt.idempotency_key = wire.read_idempotency_key(self.request.META.get("HTTP_IDEMPOTENCY_KEY"))
         return parse_object(self._body())
 
     def _body(self) -> bytes:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from loyalty.fields import new_row_id
-from loyalty.points import to_thousandths
 from loyalty.statements import Statement, add_points, execute_together, insert_all_into, insert_into
 from reversals.attempts import complete_attempt
 from reversals.correcting import rules as correcting
@@ -16,6 +15,7 @@ from reversals.rules import Facts, Plan
 
 PUBLIC_ID_LENGTH = 6
 _PUBLIC_ID_CHARACTERS = string.ascii_letters + string.digits
+_RANDOM = secrets.SystemRandom()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class ReissuedLot:
 
 def new_public_id() -> str:
     """Six random letters and digits: 57 billion of them, so that a clash is rare and a retry ends it."""
-    return "".join(secrets.choice(_PUBLIC_ID_CHARACTERS) for _ in range(PUBLIC_ID_LENGTH))
+    return "".join(_RANDOM.choices(_PUBLIC_ID_CHARACTERS, k=PUBLIC_ID_LENGTH))
 
 
 def write_reversal(*, facts: Facts, plan: Plan, attempt: Attempt, public_id: str) -> None:
@@ -76,7 +76,7 @@ def write_correction(
         "org_id": org_id,
         "reversal_id": reversal.id,
         "approval_id": approval_id,
-        "points": to_thousandths(plan.points),
+        "points": plan.points,
         "made_by": attempt.made_by,
         "approved_by": approved_by,
         "reason": attempt.reason,
@@ -121,8 +121,8 @@ def _insert_reissued_lots(lots: Sequence[ReissuedLot], facts: Facts, plan: Plan,
                 "program_id": facts.redemption.program.id,
                 "customer_id": lot.customer_id,
                 "lot_ref": lot.lot_ref,
-                "points_awarded": to_thousandths(lot.points),
-                "points_remaining": to_thousandths(lot.points),
+                "points_awarded": lot.points,
+                "points_remaining": lot.points,
                 "awarded_at": facts.now,
                 "expires_at": plan.reissue_expires_at,
             }
@@ -132,7 +132,6 @@ def _insert_reissued_lots(lots: Sequence[ReissuedLot], facts: Facts, plan: Plan,
 
 
 def _insert_reversal(reversal_id: int, facts: Facts, plan: Plan, attempt: Attempt, public_id: str) -> Statement:
-    asked = facts.request.points_asked
     return insert_into(
         "reversals_reversal",
         {
@@ -141,10 +140,10 @@ def _insert_reversal(reversal_id: int, facts: Facts, plan: Plan, attempt: Attemp
             "redemption_id": facts.redemption.id,
             "customer_id": facts.redemption.customer.id,
             "public_id": public_id,
-            "points_asked": None if asked is None else to_thousandths(asked),
-            "points": to_thousandths(plan.points),
-            "points_available": to_thousandths(plan.available),
-            "points_expired": to_thousandths(plan.expired),
+            "points_asked": facts.request.points_asked,
+            "points": plan.points,
+            "points_available": plan.available,
+            "points_expired": plan.expired,
             "has_key": bool(attempt.idempotency_key),
             "channel": attempt.channel,
             "client_id": attempt.client_id,
@@ -167,9 +166,9 @@ def _insert_lines(
                 "org_id": attempt.org_id,
                 "reversal_id": reversal_id,
                 "draw_id": line.draw.id,
-                "points": to_thousandths(line.points),
-                "points_available": to_thousandths(line.available),
-                "points_expired": to_thousandths(line.expired),
+                "points": line.points,
+                "points_available": line.available,
+                "points_expired": line.expired,
                 "reissued_lot_id": reissued_lot_ids[line.owner_id(facts.redemption)] if line.reissued else None,
             }
             for line in plan.lines

@@ -11,6 +11,7 @@ from loyalty.points import InvalidPoints, PointsNotPositive, PointsTooPrecise, r
 from reversals.errors import ErrorCode, Refused
 from reversals.strict_json import NumberLiteral
 
+_JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 _PLAIN_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
 
 KEY_CHARACTERS = "A-Za-z0-9._:+/=~-"
@@ -109,7 +110,7 @@ def by_member_and_expiry(member_id: int | None, expiry: str | None) -> tuple[int
 
 
 def written_json(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return _JSON.encode(value)
 
 
 def failure_body(code: int, message: str, reason: str) -> str:

@@ -373,10 +373,10 @@ def test_other_methods_and_addresses_answer_in_the_envelope(world: World) -> Non
 def test_the_unforeseen_is_answered_without_a_traceback(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(length: int) -> str:
+    def broken(*_: object, **__: object) -> str:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("secrets.choice", broken)
+    monkeypatch.setattr("random.SystemRandom.choices", broken)
     response = world.reverse(redeemed(world), 1)
     assert (response.status_code, response.json()["errors"][0]["code"]) == (500, 804)
     assert "ZeroDivisionError" not in response.content.decode()

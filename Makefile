@@ -27,7 +27,7 @@ mutation: install
 	$(BIN)/python -m tests.mutation
 
 bench: install
-	$(BIN)/python -m benchmarks.back_office
+	$(BIN)/python -m benchmarks
 
 lint: install
 	$(BIN)/ruff check .

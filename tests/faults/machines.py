@@ -35,9 +35,20 @@ class Database:
             connection.execute("ALTER SYSTEM SET fsync = off")
             connection.execute("SELECT pg_reload_conf()")
 
+    def configure(self, settings: dict[str, str]) -> None:
+        """Sets what only a new start brings into force."""
+        with self.connected() as connection:
+            for name, value in settings.items():
+                connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")
+        self._control("-m", "fast", "-l", str(self.folder / "data" / "log"), "restart")
+
     @property
     def socket(self) -> str:
         return f"{self.server.get_postmaster_info().socket_dir}/.s.PGSQL.{self.server.get_postmaster_info().port}"
+
+    @property
+    def process_id(self) -> int:
+        return int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
 
     def connected(self, **options: Any) -> psycopg.Connection:
         return psycopg.connect(self.url, autocommit=True, **options)

@@ -1,0 +1,134 @@
+"""Measures how fast the project is, and that it is as fast on a large ledger as on a small one; run by `make bench`."""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from benchmarks import ledgers
+from benchmarks.machines import POSTGRESQL, Ledger, Measured
+from benchmarks.results import Results
+from tests import environment  # noqa: F401  sets the environment before Django reads it
+from tests.faults.machines import Database
+
+SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
+# What else is asked on the ledger of MAIN redemptions: the kind of call, and how many clients ask at once.
+MAIN = 100_000
+KINDS = (
+    ("constant", 8),
+    ("plain", 8),
+    ("reverse", 16),
+    ("keyed", 8),
+    ("refused", 8),
+    ("redeem", 8),
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="redemptions of each ledger")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--seconds", type=int, default=4, help="of each run")
+    options = parser.parse_args()
+    results = Results()
+    with ExitStack() as stack:
+        postgresql = Database()
+        stack.callback(postgresql.remove)
+        postgresql.configure(POSTGRESQL)
+        made = [_build(postgresql, rows, results) for rows in sorted(options.sizes)]
+        _use(made[-1].url)
+        with _scripts(made) as scripts:
+            for ledger in made:
+                ledger.serve()
+                stack.callback(ledger.server.stop)
+            for number in range(options.rounds):
+                print(f"round {number + 1} of {options.rounds}", flush=True)
+                for name, run in _runs(made, scripts, options.seconds):
+                    results.measured[name].append(run())
+        from benchmarks import back_office, importing
+
+        results.pages = back_office.measure(made[-1].rows)
+        results.took["verify_ledger of the largest"] = _time_of(made[-1].url, "verify_ledger")
+        results.imported = importing.measure(postgresql)
+    results.write(made)
+    return 0
+
+
+def _build(postgresql: Database, rows: int, results: Results) -> Ledger:
+    ledger = Ledger(postgresql, rows)
+    with postgresql.connected() as connection:
+        connection.execute(f"CREATE DATABASE {ledger.name}")
+    started = time.monotonic()
+    ledgers.build(ledger.url, rows)
+    results.took[f"building {rows:,}"] = time.monotonic() - started
+    print(f"{rows:,} redemptions in {time.monotonic() - started:.0f} s", flush=True)
+    return ledger
+
+
+def _use(url: str) -> None:
+    """This process works on that ledger, too."""
+    os.environ |= {"DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "benchmarks.settings"}
+    import logging
+
+    import django
+
+    django.setup()
+    logging.disable(logging.INFO)
+
+
+@contextmanager
+def _scripts(made: list[Ledger]) -> Iterator[dict[int, Path]]:
+    """What pgbench runs on each ledger; the ids of program and client differ."""
+    with tempfile.TemporaryDirectory() as folder:
+        scripts = {}
+        for ledger in made:
+            scripts[ledger.rows] = Path(folder) / f"{ledger.name}.sql"
+            words = [sys.executable, "-m", "benchmarks.statements", str(ledger.rows)]
+            text = subprocess.run(
+                words, env=os.environ | {"DATABASE_URL": ledger.url}, capture_output=True, text=True, check=True
+            ).stdout
+            scripts[ledger.rows].write_text(text)
+        yield scripts
+
+
+def _runs(
+    made: list[Ledger], scripts: dict[int, Path], seconds: int
+) -> Iterator[tuple[tuple[str, int, int], Callable[[], Measured]]]:
+    """Each run of a round, with its name: what is asked, by how many clients, of how large a ledger."""
+    for ledger in made:
+        for clients in (8, 32):
+            yield (
+                ("pgbench", clients, ledger.rows),
+                lambda ledger=ledger, clients=clients: ledger.pgbench(
+                    scripts[ledger.rows], clients=clients, seconds=seconds
+                ),
+            )
+            yield (
+                ("reverse", clients, ledger.rows),
+                lambda ledger=ledger, clients=clients: ledger.ask("reverse", clients=clients, seconds=seconds),
+            )
+    for ledger in made:
+        if ledger.rows != MAIN:
+            continue
+        for kind, clients in KINDS:
+            yield (
+                (kind, clients, ledger.rows),
+                lambda ledger=ledger, kind=kind, clients=clients: ledger.ask(kind, clients=clients, seconds=seconds),
+            )
+
+
+def _time_of(url: str, *words: str) -> float:
+    """Seconds that a management command takes, Python's start included."""
+    started = time.monotonic()
+    command = [sys.executable, "manage.py", *words]
+    subprocess.run(command, env=ledgers.environment_of(url), stdout=subprocess.DEVNULL, check=True)
+    return time.monotonic() - started
+
+
+if __name__ == "__main__":
+    sys.exit(main())

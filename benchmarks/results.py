@@ -1,0 +1,128 @@
+"""Writes what was measured into RESULTS.md: ratios first, with the machine and the commit."""
+
+import os
+import platform
+import statistics
+import subprocess
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.machines import Ledger, Measured
+
+FILE = Path(__file__).parent / "RESULTS.md"
+WORDS = {
+    "pgbench": "pgbench with the statements of a reversal (a)",
+    "constant": "a DRF view that answers a constant (b)",
+    "plain": "a reversal in plain ORM and DRF",
+    "reverse": "reversal (c)",
+    "keyed": "reversal with a key (d)",
+    "refused": "refusal (e)",
+    "redeem": "redemption (f)",
+}
+
+
+@dataclass
+class Page:
+    """A page of the back office: the median of its times, its queries, and its limit."""
+
+    name: str
+    milliseconds: float
+    queries: int
+    limit: int
+
+
+@dataclass
+class Results:
+    """All that one run of the bench has measured; `measured` by kind, clients and redemptions."""
+
+    measured: dict[tuple[str, int, int], list[Measured]] = field(default_factory=lambda: defaultdict(list))
+    pages: list[Page] = field(default_factory=list)
+    took: dict[str, float] = field(default_factory=dict)
+    imported: dict[str, float] = field(default_factory=dict)
+
+    def write(self, made: Sequence[Ledger]) -> None:
+        parts = [self._head(), self._sizes(made), self._kinds(made), self._others(made)]
+        FILE.write_text("\n\n".join(parts) + "\n")
+        print(f"written: {FILE}")
+
+    def median(self, name: tuple[str, int, int], of: Callable[[Measured], float]) -> float:
+        return statistics.median(of(measured) for measured in self.measured[name])
+
+    def rate(self, *name: object) -> float:
+        return self.median(name, lambda measured: measured.per_second)  # type: ignore[arg-type]
+
+    def cpu(self, name: tuple[str, int, int], who: str) -> float:
+        return self.median(name, lambda measured: measured.cpu[who])
+
+    def ratio(self, one: tuple[str, int, int], other: tuple[str, int, int]) -> str:
+        """The median of the ratios of the rounds, with the lowest and the highest."""
+        ratios = [
+            first.per_second / second.per_second
+            for first, second in zip(self.measured[one], self.measured[other], strict=True)
+        ]
+        return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+    def _head(self) -> str:
+        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+        rounds = max(len(runs) for runs in self.measured.values())
+        return (
+            f"# Results\n\n`make bench`, medians of {rounds} interleaved rounds; a ratio is the median of the rounds'"
+            " ratios, with the lowest and the highest."
+            f"\nCommit {commit.stdout.strip()}, {datetime.now(UTC):%Y-%m-%d}. {os.cpu_count()} cores"
+            f" ({platform.machine()}), Python {platform.python_version()}, PostgreSQL 18 with commits that wait for the"
+            " disk; PostgreSQL, the server that ships and the load share the cores."
+        )
+
+    def _sizes(self, made: Sequence[Ledger]) -> str:
+        lines = [
+            "## Flat as the ledger grows\n",
+            "| redemptions | (a) 8 clients | (c) 8 clients | (c)/(a) | (a) 32 | (c) 32 | (c)/(a) | built in |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
+        for ledger in made:
+            cells = [f"{ledger.rows:,}"]
+            for clients in (8, 32):
+                a, c = ("pgbench", clients, ledger.rows), ("reverse", clients, ledger.rows)
+                cells += [f"{self.rate(*a):.0f}/s", f"{self.rate(*c):.0f}/s", self.ratio(c, a)]
+            cells.append(f"{self.took[f'building {ledger.rows:,}']:.0f} s")
+            lines.append(f"| {' | '.join(cells)} |")
+        return "\n".join(lines)
+
+    def _kinds(self, made: Sequence[Ledger]) -> str:
+        lines = [
+            "## What one call costs\n",
+            "CPU per call in milliseconds: PostgreSQL, server, load.\n",
+            "| call | clients | per second | to (a) | to (b) | p50 ms | p99 ms | p99/p50 | CPU |",
+            "|---|---|---|---|---|---|---|---|---|",
+        ]
+        for name in sorted(self.measured, key=lambda name: (list(WORDS).index(name[0]), name[1:])):
+            kind, clients, rows = name
+            if ("constant", 8, rows) not in self.measured:
+                continue
+            tail = self.median(name, lambda measured: measured.p99 / measured.p50)
+            cpu = [
+                self.median(name, lambda measured, who=who: measured.cpu[who])
+                for who in ("PostgreSQL", "server", "load")
+            ]
+            lines.append(
+                f"| {WORDS[kind]} | {clients} | {self.rate(*name):.0f} | {self.ratio(name, ('pgbench', 8, rows))} |"
+                f" {self.ratio(name, ('constant', 8, rows))} | {self.median(name, lambda measured: measured.p50):.1f} |"
+                f" {self.median(name, lambda measured: measured.p99):.1f} | {tail:.2f} |"
+                f" {cpu} |"
+            )
+        return "\n".join(lines)
+
+    def _others(self, made: Sequence[Ledger]) -> str:
+        lines = [
+            f"## Back office on {made[-1].rows:,} redemptions\n",
+            "| page | ms | queries | limit, ms |",
+            "|---|---|---|---|",
+        ]
+        lines += [f"| {page.name} | {page.milliseconds:.0f} | {page.queries} | {page.limit} |" for page in self.pages]
+        lines += ["\n## Commands\n", "| what | took |", "|---|---|"]
+        lines += [f"| {name} | {seconds:.1f} s |" for name, seconds in self.took.items()]
+        lines += [f"| {name} | {rate:,.0f} rows a minute |" for name, rate in self.imported.items()]
+        return "\n".join(lines)

@@ -1,0 +1,79 @@
+"""Writes down what one reversal sends to PostgreSQL as a script for pgbench: the limit of what any server could do."""
+
+import json
+import logging
+import re
+import sys
+
+import django
+
+from tests import environment  # noqa: F401  sets the environment before Django reads it
+
+django.setup()
+
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from benchmarks.ledgers import SEQUENCE, authorization, customers_of
+from loyalty.models import ApiClient, ApiSecret, Program
+
+# Each run of the script moves another even redemption, which the servers under test leave alone.
+VARIABLES = """\
+\\set n 2 * random(1, {rows} / 2)
+\\set customer :n % {customers}
+"""
+NEW_ID = "\\set {name} random(1000000000000000, 9000000000000000000)\n"
+# The public id that the server considers, and the one that is kept, of which no two are the same.
+CONSIDERED = "substr(encode(int8send(:new_1), 'base64'), 1, 6)"
+KEPT = f"substr(encode(int8send(nextval('{SEQUENCE}') << 28), 'base64'), 1, 6)"
+
+
+def reversal_script(rows: int) -> str:
+    """The statements of a reversal that this process makes of the last odd redemption, its ids as variables."""
+    redemption = rows - 1
+    customer = redemption % customers_of(rows)
+    text, public_id = _captured(redemption, customers_of(rows))
+    kept = {
+        row_id for model in (Program, ApiClient, ApiSecret) for row_id in model.objects.values_list("id", flat=True)
+    }
+    new_ids = [row_id for row_id in dict.fromkeys(re.findall(r"\b\d{16,19}\b", text)) if int(row_id) not in kept]
+    variables = {row_id: f"new_{number}" for number, row_id in enumerate(new_ids, start=1)}
+    replaced = {
+        f"'R{redemption}'": "('R' || :n)",
+        str(1_000_000_001 + customer): "(1000000001 + :customer)",
+        f"customer.public_id = {customer + 1}": "customer.public_id = :customer + 1",
+        str(2_000_000_000 + redemption): "(2000000000 + :n)",
+        str(3_000_000_000 + redemption): "(3000000000 + :n)",
+        str(4_000_000_000 + redemption): "(4000000000 + :n)",
+        **{row_id: f":{name}" for row_id, name in variables.items()},
+    }
+    for literal, variable in replaced.items():
+        if literal not in text:
+            raise RuntimeError(f"the statements do not name {literal}")
+        text = text.replace(literal, variable)
+    text = text.replace(f"'{public_id}'", CONSIDERED, 1).replace(f"'{public_id}'", KEPT)
+    new = "".join(NEW_ID.format(name=name) for name in variables.values())
+    return VARIABLES.format(rows=rows, customers=customers_of(rows)) + new + text
+
+
+def _captured(redemption: int, customers: int) -> tuple[str, str]:
+    """The statements with their values, a line for each, and the public id of the reversal that they made."""
+    client = Client(headers={"Authorization": authorization("till.1")})
+    # The first call of the hour also keeps that it came.
+    for asked in (redemption - 2, redemption):
+        identifier = {"type": "ID", "value": str(asked % customers + 1)}
+        body = {"redemptionId": f"R{asked}", "identifier": identifier, "pointsToBeReversed": 0.001}
+        with CaptureQueriesContext(connection) as captured:
+            reply = client.post("/v2/points/reverse", json.dumps(body), content_type="application/json")
+        if reply.status_code != 200:
+            raise RuntimeError(reply.content)
+    text = "".join(" ".join(query["sql"].split()) + ";\n" for query in captured)
+    # What pgbench would take for variables: times, and the colons of the reply that is kept.
+    text = re.sub(r"'[^']*'::timestamptz", "now()", text)
+    return re.sub(r"'\{[^']*\}'", lambda kept: kept[0].replace(":", "="), text), reply.json()["reversalId"]
+
+
+if __name__ == "__main__":
+    logging.disable(logging.INFO)
+    print(reversal_script(int(sys.argv[1])))

@@ -1,0 +1,13 @@
+"""The addresses that ship, and the two that they are compared with."""
+
+from django.urls import path
+
+from benchmarks.compared import Constant, PlainReversal
+from config.urls import *
+from config.urls import urlpatterns as shipped
+
+urlpatterns = [
+    path("bench/constant", Constant.as_view()),
+    path("bench/plain", PlainReversal.as_view()),
+    *shipped,
+]

@@ -151,6 +151,12 @@ LEDGER_ANCHOR = BASE_DIR / (env.str("LEDGER_ANCHOR", "") or "var/ledger.anchor")
 # that the database's role has (deploy/role.sql).
 DATABASE_POOLER = switch("DATABASE_POOLER")
 DATABASES = {"default": database("DATABASE_URL", "sqlite:///var/loyalty.sqlite3")}
+# A streaming replica, from which pages are read while it is up to date.
+if env.str("DATABASE_REPLICA_URL", ""):
+    DATABASES["replica"] = database("DATABASE_REPLICA_URL")
+    if {each["ENGINE"] for each in DATABASES.values()} != {"django.db.backends.postgresql"}:
+        raise ImproperlyConfigured("DATABASE_REPLICA_URL needs PostgreSQL there and in DATABASE_URL")
+    DATABASE_ROUTERS = ["config.replica.ReplicaRouter"]
 # What one worker remembers of limits. It is no place for what all workers must know.
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 10_000}}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -194,6 +200,9 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
+if "replica" in DATABASES:
+    before = MIDDLEWARE.index("django.contrib.sessions.middleware.SessionMiddleware")
+    MIDDLEWARE.insert(before, "config.replica.ReplicaMiddleware")
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
 TEMPLATES = [

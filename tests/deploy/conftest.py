@@ -19,7 +19,7 @@ import pytest
 
 from tests.faults.conftest import Stage, make_stage, once, serve, stage  # noqa: F401 (fixtures)
 from tests.faults.machines import ROOT, Server, free_port, wait_until
-from tests.postgresql import embedded_postgres
+from tests.postgresql import run_script
 
 DEPLOY = ROOT / "deploy"
 PASSWORD = "a-password-for-this-test"
@@ -70,16 +70,10 @@ def stack(stage: Stage) -> Iterator[Stack]:  # noqa: F811
 def of_role(stage: Stage, folder: Path) -> Stage:  # noqa: F811
     """A stage in the database of the role that `deploy/role.sql` makes, migrated by that role."""
     assert stage.database is not None
-    run_sql(stage.url, DEPLOY / "role.sql", DATABASE_PASSWORD=PASSWORD)
+    run_script(stage.url, DEPLOY / "role.sql", DATABASE_PASSWORD=PASSWORD)
     database = copy.copy(stage.database)
     database.url = stage.url.replace("/postgres?", "/loyalty?")
     return make_stage(database.url.replace("//postgres:@", "//loyalty:@"), database, folder)
-
-
-def run_sql(url: str, file: Path, **environment: str) -> None:
-    """Runs the file with psql."""
-    words = [embedded_postgres._commands.POSTGRES_BIN_PATH / "psql", "--set=ON_ERROR_STOP=1", f"--file={file}", url]
-    subprocess.run(words, env=os.environ | environment, check=True, capture_output=True)
 
 
 @contextmanager

@@ -12,13 +12,12 @@ from tests.deploy.conftest import DEPLOY
 from tests.faults.conftest import Stage
 from tests.faults.load import HEADERS, Load
 from tests.faults.machines import Server, environment_of, wait_until
-from tests.postgresql import embedded_postgres
+from tests.postgresql import PROGRAMS
 from tests.serving import manage
 
 
 def _run(words: list[str]) -> None:
-    programs = embedded_postgres._commands.POSTGRES_BIN_PATH
-    environment = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}"}
+    environment = os.environ | {"PATH": f"{PROGRAMS}:{os.environ['PATH']}"}
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -9,7 +9,7 @@ from tests.serving import serving, with_demo_ledger
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return with_demo_ledger(tmp_path_factory.mktemp("hostile") / "server.sqlite3")
+    return with_demo_ledger(f"sqlite:///{tmp_path_factory.mktemp('hostile')}/server.sqlite3")
 
 
 @pytest.fixture(scope="session")

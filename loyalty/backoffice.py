@@ -7,7 +7,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth import logout
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.template.response import TemplateResponse
@@ -18,6 +18,7 @@ from unfold.sites import UnfoldAdminSite
 from loyalty.access import orgs_of
 from loyalty.changes import record_change
 from loyalty.models import Org
+from loyalty.moves import is_of_closed_org
 from loyalty.signin import lockout, second_factor, sessions, views
 from loyalty.signin.forms import LOCKED_OUT
 
@@ -27,7 +28,7 @@ Page = Callable[..., HttpResponseBase]
 
 
 def through_outages(page: Page) -> Page:
-    """The page on a connection that is alive, and in an outage of the database a page that says so, with 503."""
+    """The page on a connection that is alive; 503 and a page that says so in an outage, or where the org is closed."""
 
     @wraps(page)
     def answered(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -37,9 +38,12 @@ def through_outages(page: Page) -> Page:
             response = page(request, *args, **kwargs)
             # What a template asks of the database, it asks here.
             return response.render() if isinstance(response, TemplateResponse) else response
-        except (OperationalError, InterfaceError):
+        except (OperationalError, InterfaceError, IntegrityError) as error:
+            is_closed = is_of_closed_org(error)
+            if isinstance(error, IntegrityError) and not is_closed:
+                raise
             logger.warning("a page of the back office met an outage", exc_info=True)
-            return render(request, "admin/outage.html", status=503)
+            return render(request, "admin/outage.html", {"org_is_closed": is_closed}, status=503)
 
     return answered
 

@@ -9,6 +9,8 @@ from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
+from loyalty.moves import is_of_closed_org
+
 
 class LoyaltyCommand(BaseCommand):
     """A command whose `run` returns what it did: printed as text, or with --json as one JSON object.
@@ -43,6 +45,8 @@ class LoyaltyCommand(BaseCommand):
         except ValueError as error:
             raise CommandError(str(error)) from error
         except DatabaseError as error:
+            if is_of_closed_org(error):
+                raise CommandError("the org is closed: it is being moved, or was moved, to another cell") from error
             raise CommandError(f"the database failed ({error}); is it reachable, and has migrate been run?") from error
         self.stdout.write(json.dumps(result) if options["json"] else self.as_text(result))
         self.report(result)

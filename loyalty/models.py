@@ -150,6 +150,29 @@ class OrgAccess(models.Model):
         return f"{self.user_id} on {self.org_id}"
 
 
+class OrgMove(models.Model):
+    """One step of an org's way between cells, as this one saw it: the last says where the org is. Only ever added."""
+
+    class Step(models.TextChoices):
+        CLOSED = "CLOSED", "closed to leave"
+        REOPENED = "REOPENED", "opened again"
+        ARRIVED = "ARRIVED", "arrived"
+
+    id = RowIdField()
+    org = owning_org()
+    step = models.CharField(max_length=16, choices=Step)
+    host = models.CharField(max_length=253, blank=True, help_text="The host of the cell to which it leaves.")
+    manifest = models.CharField(max_length=64, blank=True, help_text="SHA-256 of the manifest with which it arrived.")
+    made_by = models.CharField(max_length=150)
+    made_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [AppendOnly(name="org_move_append_only")]
+
+    def __str__(self) -> str:
+        return f"{self.get_step_display()} {self.made_at:%Y-%m-%d %H:%M}"
+
+
 class ReasonCode(models.Model):
     """Why points are given back by hand, as the org wants it counted."""
 

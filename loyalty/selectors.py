@@ -251,6 +251,13 @@ def lock_api_client(client_id: int) -> ApiClient:
     return ApiClient.objects.select_for_update(no_key=True).get(pk=client_id)
 
 
+def lock_moves() -> None:
+    """Keeps others from closing, opening or taking in an org until the transaction ends; who reads does not wait."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("LOCK TABLE loyalty_orgmove IN SHARE ROW EXCLUSIVE MODE")
+
+
 def group_of(*, org_id: int, customer_id: int) -> set[int]:
     """The row ids of the members of the customer's active group, the customer included; without a group only that."""
     mine = GroupMember.objects.filter(

@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from loyalty.credentials import keyed_digest
 from loyalty.identifiers import masked
+from loyalty.moves import closed_orgs
 from loyalty.statements import Statement, insert_into, update
 from reversals.errors import ErrorCode, Refused
 from reversals.models import Attempt
@@ -105,11 +106,12 @@ def was_committed(attempt: Attempt) -> bool:
 def purge(*, before: datetime) -> int:
     """Removes attempts older than `before`, a batch at a time, and returns how many.
 
-    Those stay that moved points, and those that hold a key which would still be replayed.
+    Those stay that moved points, those that hold a key which would still be replayed, and all of a closed org.
     """
     old = Attempt.objects.filter(created_at__lt=before, reversal__isnull=True, redemption__isnull=True).exclude(
         holds_key=True, created_at__gt=timezone.now() - REFUSALS_REPLAY_FOR
     )
+    old = old.exclude(org_id__in=closed_orgs())
     removed = 0
     while batch := list(old.values_list("id", flat=True)[:PURGED_AT_ONCE]):
         removed += Attempt.objects.filter(id__in=batch).delete()[0]

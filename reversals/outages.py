@@ -2,6 +2,7 @@
 
 from django.db import Error, IntegrityError, InterfaceError, OperationalError
 
+from loyalty.moves import is_of_closed_org
 from reversals.errors import ErrorCode, Refused
 
 # PostgreSQL's SQLSTATE: lock timeout, statement timeout; deadlock, serialization failure.
@@ -45,9 +46,13 @@ def is_retryable(error: Error) -> bool:
 def refusal_for(error: Error, *, during_movement: bool) -> Refused | None:
     """The refusal that answers the error; None if it is no outage but a fault of this program.
 
-    898 where the database could not be reached or written, 896 where it was busy, 886 where it failed
-    during the movement.
+    898 where the database could not be reached or written, or the org is closed; 896 where it was busy, 886 where
+    it failed during the movement.
     """
+    if is_of_closed_org(error):
+        return Refused(
+            ErrorCode.UNAVAILABLE, "The org is being moved; try again with the same Idempotency-Key, at the same host."
+        )
     sqlstate, sqlite = sqlstate_of(error), getattr(error.__cause__, "sqlite_errorname", "")
     if is_lock_timeout(error) or sqlstate in _RETRIED or sqlite.startswith(_SQLITE_BUSY):
         return Refused(ErrorCode.BUSY, "Other requests for this customer are running; try again at once.")

@@ -35,6 +35,7 @@ from loyalty.models import (
     Lot,
     Org,
     OrgAccess,
+    OrgMove,
     Program,
     ReasonCode,
     Redemption,
@@ -78,6 +79,7 @@ FRESH: dict[Model, Changes] = {
     Program: {"public_id": 1},
     EmfSetting: {"key": "Reversal_limit_days"},
     EmfChange: {},
+    OrgMove: {},
     ReasonCode: {"code": "ANOTHER"},
     StaffChange: {},
     ApiClient: {"username": "till.2"},
@@ -221,6 +223,7 @@ SAME_ORG: list[tuple[str, Model, str, Model]] = [
 CLIENT_OF_MOVEMENT = {(Reversal, "client_id"), (Attempt, "client_id")}
 APPEND_ONLY: dict[Model, str] = {
     EmfChange: "emf_change_append_only",
+    OrgMove: "org_move_append_only",
     Reversal: "reversal_append_only",
     ReversalLine: "line_append_only",
     Correction: "correction_append_only",
@@ -304,7 +307,10 @@ def kept_by_staff(world: World) -> list[models.Model]:
     """Who may work on the org, and what they keep for it."""
     code = ReasonCode.objects.create(org=world.org, code="GOODS_RETURNED", meaning="The goods came back.")
     change = record_change(code, org=world.org, action="added", made_by="ravi", reason="asked", before={}, after={})
-    return [OrgAccess.objects.create(user=make_user(), org=world.org), code, change]
+    move = OrgMove.objects.create(
+        org=world.org, step=OrgMove.Step.ARRIVED, manifest="0" * 64, made_by="ravi", made_at=days_ago(1)
+    )
+    return [OrgAccess.objects.create(user=make_user(), org=world.org), code, change, move]
 
 
 def work_on(reversal: Reversal) -> list[models.Model]:

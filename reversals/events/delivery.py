@@ -15,6 +15,7 @@ from django.utils.http import parse_http_date_safe
 
 from loyalty.credentials import webhook_secret
 from loyalty.models import Webhook
+from loyalty.moves import closed_orgs, passing_over_closed_orgs
 from reversals.events import network, signing
 from reversals.events.network import Answer
 from reversals.events.outbox import RETRIED_FOR, body_of
@@ -84,7 +85,9 @@ class Worker:
             return True
         ended, _ = wait(self._sending, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
         for future in ended:
-            outcome = record(self._sending.pop(future), future.result())
+            outcome, delivery = None, self._sending.pop(future)
+            with passing_over_closed_orgs():  # its new cell sends it again
+                outcome = record(delivery, future.result())
             if outcome is not None:
                 self.outcomes["failed" if outcome == Status.PENDING else outcome.value.lower()] += 1
         return False
@@ -99,18 +102,20 @@ class Worker:
             most = 1 if webhook.unreachable_count else AT_ONCE_TO_ONE_WEBHOOK
             room = min(free - len(claimed), most - sending_to[webhook.id])
             if room > 0:
-                claimed += claim(webhook, at_most=room)
+                with passing_over_closed_orgs():
+                    claimed += claim(webhook, at_most=room)
         return claimed
 
 
 def webhooks_with_something_due() -> QuerySet[Webhook]:
-    """The webhooks to deliver to now, in random order, so that none is always the last."""
+    """The webhooks to deliver to now, in random order, so that none is always the last; none of a closed org."""
     now = timezone.now()
     due = Delivery.objects.filter(
         org_id=OuterRef("org_id"), webhook_id=OuterRef("id"), status=Status.PENDING, due_at__lte=now
     )
     rested = Q(rests_until__isnull=True) | Q(rests_until__lte=now)
-    return Webhook.objects.filter(rested, Exists(due), is_active=True).order_by("?")
+    webhooks = Webhook.objects.filter(rested, Exists(due), is_active=True)
+    return webhooks.exclude(org_id__in=closed_orgs()).order_by("?")
 
 
 @transaction.atomic

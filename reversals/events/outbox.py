@@ -13,6 +13,7 @@ from loyalty import selectors
 from loyalty.identifiers import Identifier
 from loyalty.ledger import NewRedemption
 from loyalty.models import EventName, Program, Webhook
+from loyalty.moves import closed_orgs
 from reversals.events import payloads
 from reversals.events.payloads import Occasion, ProgramPoints
 from reversals.models import Attempt, Channel, Delivery, Event
@@ -125,9 +126,12 @@ def body_of(event: Event) -> bytes:
 
 
 def purge(*, before: datetime) -> int:
-    """Removes events older than `before` that no webhook waits for, a batch at a time, and returns how many."""
+    """Removes events older than `before` that no webhook waits for, a batch at a time, and returns how many.
+
+    Those of a closed org stay.
+    """
     waiting = Delivery.objects.filter(event_id=OuterRef("id"), status=Delivery.Status.PENDING)
-    old = Event.objects.filter(~Exists(waiting), created_at__lt=before).order_by("id")
+    old = Event.objects.filter(~Exists(waiting), created_at__lt=before).exclude(org_id__in=closed_orgs()).order_by("id")
     removed = 0
     while batch := list(old.values_list("id", flat=True)[:PURGED_AT_ONCE]):
         Delivery.objects.filter(event_id__in=batch).delete()

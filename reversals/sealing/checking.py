@@ -1,8 +1,8 @@
 """Checks the chain of seals against the history and the anchor, and names in sentences what was tampered with."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,9 @@ from typing import Any
 from django.db import connection
 
 from loyalty import reading
+from loyalty.moves import arrivals
 from loyalty.selectors import as_datetime
+from loyalty.statements import places
 from reversals.models import Seal, SealedRow
 from reversals.sealing import anchor
 from reversals.sealing.entries import (
@@ -56,17 +58,20 @@ def check_seals(anchor_file: Path | None = None) -> Checked:
 
 def _broken_chain() -> Iterator[str]:
     previous = complete = None
+    arrived = arrivals()
     for seal in Seal.objects.order_by("id"):
         if seal.id != (previous.id if previous else 0) + 1:
             yield f"seal {seal.id}: the seal before it is gone"
         rows = list(SealedRow.objects.filter(seal=seal).order_by("position"))
-        yield from _broken_rows(seal, rows, complete)
+        yield from _broken_rows(seal, rows, complete, arrived)
         if seal.hash != _hash_of(seal, rows, previous) or seal.count != len(rows):
             yield f"seal {seal.id}: its hash is not that of its rows and of the seal before it"
         previous, complete = seal, seal if seal.is_complete else complete
 
 
-def _broken_rows(seal: Seal, rows: list[SealedRow], complete: Seal | None) -> Iterator[str]:
+def _broken_rows(
+    seal: Seal, rows: list[SealedRow], complete: Seal | None, arrived: Mapping[int, datetime]
+) -> Iterator[str]:
     """The rows that are not as they were sealed; `complete` is the last seal before that left nothing unsealed."""
     entries = _entries_of(seal)
     for row in rows:
@@ -75,8 +80,17 @@ def _broken_rows(seal: Seal, rows: list[SealedRow], complete: Seal | None) -> It
             yield f"seal {seal.id}: {row} is gone"
         elif entry.digest != row.digest:
             yield f"seal {seal.id}: {row} is not as it was sealed"
-        elif complete is not None and entry.created_at < complete.sealed_at - LATEST:
+        elif complete is not None and _could_see(complete, row.org_id, arrived) and _is_before(entry, complete):
             yield f"seal {seal.id}: {row} is dated back, to before seal {complete.id}"
+
+
+def _could_see(seal: Seal, org_id: int, arrived: Mapping[int, datetime]) -> bool:
+    """Whether the org was in this cell by then: what it brought along is older than seals that never saw it."""
+    return org_id not in arrived or arrived[org_id] <= seal.sealed_at
+
+
+def _is_before(entry: Entry, seal: Seal) -> bool:
+    return entry.created_at < seal.sealed_at - LATEST
 
 
 def _hash_of(seal: Seal, rows: list[SealedRow], previous: Seal | None) -> str:
@@ -122,11 +136,14 @@ def _dated_back() -> Iterator[str]:
 
 
 def _unsealed_before(seal: Seal, kind: str, table: str) -> list[tuple[int, int, Any]]:
+    arrived = arrivals()
+    unseen = [org_id for org_id in arrived if not _could_see(seal, org_id, arrived)]
+    seen = f"AND org_id NOT IN ({places(unseen)})" if unseen else ""
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT org_id, id, created_at FROM {table} WHERE created_at < %s AND NOT EXISTS (SELECT 1"
-            f" FROM reversals_sealedrow sealed WHERE sealed.kind = %s AND sealed.row_id = {table}.id)",
-            [connection.ops.adapt_datetimefield_value(seal.sealed_at - LATEST), kind],
+            f" FROM reversals_sealedrow sealed WHERE sealed.kind = %s AND sealed.row_id = {table}.id) {seen}",
+            [connection.ops.adapt_datetimefield_value(seal.sealed_at - LATEST), kind, *unseen],
         )
         rows: list[tuple[int, int, Any]] = cursor.fetchmany(PROBLEMS_NAMED)
         return rows

@@ -241,7 +241,9 @@ COMMANDS: dict[str, Words | None] = {
         *(str(world.org.id), names.customer, "--ticket", "T-1", "--reason", "why", "--by", "meera")
     ],
     "export_customer": lambda world, names, folder: [str(world.org.id), names.customer],
+    "export_org": None,
     "import_ledger": importing,
+    "import_org": None,
     "limit_api_client": lambda world, names, folder: [str(world.org.id), names.client, "5", "--reason", "why"],
     "purge_attempts": None,
     "purge_events": None,

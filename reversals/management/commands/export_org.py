@@ -1,0 +1,43 @@
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from loyalty.commands import LoyaltyCommand, operator
+from loyalty.service import NotPossible, find_org
+from reversals.moving.closing import reopen
+from reversals.moving.leaving import check_unchanged, export_org
+
+
+class Command(LoyaltyCommand):
+    help = (
+        "Closes an org and writes all that it owns to a new folder, for import_org in another cell; with --check proves"
+        " that nothing of it changed since, and with --cancel takes writes for it again."
+    )
+
+    def add_own_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("org_id", type=int, metavar="ORG_ID")
+        parser.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="of the export")
+        what = parser.add_mutually_exclusive_group(required=True)
+        what.add_argument(
+            "--to", metavar="HOST", help="close and export: the host of the cell for which the org leaves"
+        )
+        what.add_argument("--check", action="store_true", help="compare the closed org with its export in DIR")
+        what.add_argument(
+            "--cancel",
+            action="store_true",
+            help="open the org again; never once import_org has taken it in: both cells would write for it",
+        )
+
+    def run(self, **options: Any) -> dict[str, Any]:
+        org, folder = find_org(options["org_id"]), options["folder"]
+        if options["cancel"]:
+            reopen(org, made_by=operator())
+            return {"org": org.id, "closed": False}
+        if folder is None:
+            raise NotPossible("name the folder of the export")
+        if options["check"]:
+            manifest = check_unchanged(org, folder)
+        else:
+            manifest = export_org(org, folder, host=options["to"], made_by=operator())
+        return {"org": org.id, "closed": True, "host": manifest.host, "rows": manifest.rows, "ledger": "all laws hold"}

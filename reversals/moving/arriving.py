@@ -1,0 +1,89 @@
+"""An org arrives in this cell: all of its rows or none, each as it was exported, and its ledger proven."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.db import IntegrityError, connection, transaction
+
+from loyalty.importing.bulk import analyze
+from loyalty.models import Org, OrgMove
+from loyalty.service import NotPossible
+from reversals.moving import files
+from reversals.moving.closing import record_step
+from reversals.moving.files import Manifest
+from reversals.moving.proving import check_laws, one_long_moment
+from reversals.moving.rows import Ids, lines_of, load
+from reversals.moving.tables import moved_models
+from reversals.selectors import lock_chain
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """The export that was taken in, now or by an earlier run."""
+
+    manifest: Manifest
+    is_new: bool
+
+
+def import_org(folder: Path, *, made_by: str) -> Arrived:
+    """Takes the exported org in and opens it, in one transaction; the same export again changes nothing.
+
+    Refuses another schema or API_PEPPER than the export's, files that are not as they were written, and an org or
+    a row that is here already.
+    """
+    manifest, sha256 = files.read_manifest(folder)
+    _check_fits(manifest)
+    if OrgMove.objects.filter(org_id=manifest.org_id, step=OrgMove.Step.ARRIVED, manifest=sha256).exists():
+        return Arrived(manifest, is_new=False)
+    if Org.objects.filter(id=manifest.org_id).exists():
+        raise NotPossible(f"org {manifest.org_id} is in this cell already")
+    _check_files(folder, manifest)
+    try:
+        with transaction.atomic(), one_long_moment():
+            _load(folder, manifest)
+            _prove(manifest)
+            lock_chain()  # so that no seal of this cell falls between the arrival and its commit
+            record_step(manifest.org_id, OrgMove.Step.ARRIVED, made_by=made_by, manifest=sha256)
+    except IntegrityError as error:
+        raise NotPossible(
+            f"a row of the org is in this cell already, or breaks a law of the database: {error}"
+        ) from error
+    return Arrived(manifest, is_new=True)
+
+
+def _check_fits(manifest: Manifest) -> None:
+    here = files.current_schema()
+    if manifest.schema != here:
+        raise NotPossible(
+            f"the export is of schema {dict(manifest.schema)} and this cell has {here}; migrate the older"
+        )
+    if manifest.pepper != files.pepper_mark(manifest.org_id):
+        raise NotPossible(
+            "this cell has another API_PEPPER than the one that the org leaves: no secret and no idempotency key of"
+            " the org would work here; set it to the same"
+        )
+    if set(manifest.tables) != {model._meta.label_lower for model in moved_models()}:
+        raise NotPossible("the export does not hold the tables of this version")
+
+
+def _check_files(folder: Path, manifest: Manifest) -> None:
+    for model in moved_models():
+        if files.digest_of(files.read_table(folder, model)) != manifest.tables[model._meta.label_lower]:
+            raise NotPossible(f"the file of {model._meta.label_lower} is not as it was written")
+
+
+def _load(folder: Path, manifest: Manifest) -> None:
+    new_ids: Ids = {}
+    for model in moved_models():
+        load(model, files.read_table(folder, model), manifest.tables[model._meta.label_lower].rows, new_ids)
+    with connection.cursor() as cursor:
+        analyze(cursor, *(model._meta.db_table for model in moved_models()))
+
+
+def _prove(manifest: Manifest) -> None:
+    """What was loaded is what was written, row by row, and its ledger is sound."""
+    places: Ids = {}
+    for model in moved_models():
+        if files.digest_of(lines_of(model, manifest.org_id, places)) != manifest.tables[model._meta.label_lower]:
+            raise NotPossible(f"the rows of {model._meta.label_lower} are not as they were exported")
+    check_laws(manifest.org_id)

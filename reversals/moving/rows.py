@@ -1,0 +1,92 @@
+"""An org's rows as lines of JSON, the same for the same row on either database, and back.
+
+A line is the array of a row's columns in the model's order: points as text with decimals, times as ISO 8601 in UTC. Ids
+are kept, since row ids are unique over databases. Only an id from a sequence stands as the row's place among the org's,
+and so does each reference to it: another database gives another id.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+from django.db import connection, models
+
+from loyalty.importing.bulk import Bulk
+from reversals.moving.tables import Model, rows_of
+
+ROWS_AT_ONCE = 2_000
+
+# By model, what stands for each id of its rows.
+Ids = dict[Any, dict[int, int]]
+
+
+def lines_of(model: Model, org_id: int, places: Ids) -> Iterator[bytes]:
+    """A line for each of the org's rows by rising id; parents first, which leave in `places` what they number."""
+    if _is_numbered(model):
+        row_ids: Any = rows_of(model, org_id).values_list("pk", flat=True)
+        places[model] = {row_id: place for place, row_id in enumerate(row_ids, start=1)}
+    translations = _translations(model, places)
+    rows: Any = rows_of(model, org_id).values_list(*(field.attname for field in model._meta.concrete_fields))
+    for row in rows.iterator(chunk_size=ROWS_AT_ONCE):
+        translated = [_translated(value, ids) for value, ids in zip(row, translations, strict=True)]
+        text = json.dumps(translated, default=_as_text, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        yield f"{text}\n".encode()
+
+
+def load(model: Model, lines: Iterable[bytes], count: int, new_ids: Ids) -> None:
+    """Adds a row for each of the `count` lines; parents first, which leave in `new_ids` what they number."""
+    fields: Any = model._meta.concrete_fields
+    if _is_numbered(model):
+        new_ids[model] = dict(enumerate(_ids_of_sequence(model, count), start=1))
+    translations = _translations(model, new_ids)
+    with connection.cursor() as cursor:
+        table = Bulk(cursor, model._meta.db_table, ", ".join(field.column for field in fields))
+        for line in lines:
+            values = zip(fields, json.loads(line), translations, strict=True)
+            table.add(tuple(_as_stored(field, _translated(value, ids)) for field, value, ids in values))
+        table.flush()
+
+
+def _is_numbered(model: Model) -> bool:
+    return isinstance(model._meta.pk, models.AutoField)
+
+
+def _translations(model: Model, ids: Ids) -> list[dict[int, int] | None]:
+    """For each column what stands for its ids; None where they stand for themselves."""
+    return [ids.get(model if field.primary_key else field.related_model) for field in model._meta.concrete_fields]
+
+
+def _translated(value: Any, ids: dict[int, int] | None) -> Any:
+    return value if ids is None or value is None else ids[value]
+
+
+def _as_text(value: Any) -> str:
+    match value:
+        case Decimal():
+            return str(value)
+        case datetime():
+            return value.astimezone(UTC).isoformat()
+        case date():
+            return value.isoformat()
+        case _:
+            raise TypeError(f"{value!r} has no text for another cell")
+
+
+def _as_stored(field: Any, value: Any) -> Any:
+    return field.get_db_prep_save(field.to_python(value), connection)
+
+
+def _ids_of_sequence(model: Model, count: int) -> list[int]:
+    """So many new ids, rising."""
+    table = model._meta.db_table
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(
+                "SELECT nextval(pg_get_serial_sequence(%s, 'id')) FROM generate_series(1, %s)", [table, count]
+            )
+            return sorted(row[0] for row in cursor.fetchall())
+        cursor.execute("SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = %s", [table])
+        [last] = cursor.fetchone()
+        return list(range(last + 1, last + count + 1))

@@ -1,0 +1,62 @@
+"""Other cells for tests: databases of their own, migrated, which a block makes the one that everything asks."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import psycopg
+from django.core.management import call_command
+from django.db import connections
+from django.db.utils import load_backend
+
+from config.settings import database
+
+
+@contextmanager
+def sqlite_cell(folder: Path) -> Iterator[Any]:
+    """A cell on a SQLite file."""
+    yield _migrated(f"sqlite:///{folder / 'cell.sqlite3'}")
+
+
+@contextmanager
+def postgresql_cell(name: str) -> Iterator[Any]:
+    """A cell in a new database on the tests' PostgreSQL."""
+    main = connections.settings["default"]
+    server = os.environ["DATABASE_URL"]
+    with psycopg.connect(server, autocommit=True) as session:
+        session.execute(f"DROP DATABASE IF EXISTS {name}")
+        session.execute(f"CREATE DATABASE {name}")
+    cell = _cell(main | {"NAME": name})
+    with asked(cell):
+        call_command("migrate", verbosity=0)
+    yield cell
+    cell.close()
+    with psycopg.connect(server, autocommit=True) as session:
+        session.execute(f"DROP DATABASE {name}")
+
+
+@contextmanager
+def asked(cell: Any) -> Iterator[None]:
+    """Inside, the cell is the default database."""
+    mine = connections["default"]
+    connections["default"] = cell
+    try:
+        yield
+    finally:
+        connections["default"] = mine
+
+
+def _migrated(url: str) -> Any:
+    with patch.dict(os.environ, DATABASE_URL=url):
+        settings = database("DATABASE_URL")
+    cell = _cell(connections.settings["default"] | {"TEST": {}} | settings)
+    with asked(cell):
+        call_command("migrate", verbosity=0)
+    return cell
+
+
+def _cell(settings: dict[str, Any]) -> Any:
+    return load_backend(settings["ENGINE"]).DatabaseWrapper(settings, "default")

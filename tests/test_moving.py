@@ -2,7 +2,9 @@
 
 import io
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,6 +43,8 @@ from tests.builders import (
     staff_of,
 )
 from tests.cells import asked, postgresql_cell, sqlite_cell
+from tests.faults.machines import wait_until
+from tests.test_races import at_once
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -314,6 +318,77 @@ def triggers(cell: Any) -> str:
     with cell.cursor() as cursor:
         cursor.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")
         return " ".join(name for [name] in cursor.fetchall())
+
+
+@contextmanager
+def writing(world: World) -> Iterator[Callable[[], None]]:
+    """Another session, in a transaction that has written to the org; call to commit it."""
+    ready, over = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with transaction.atomic():
+            Customer.objects.filter(id=world.asha.id).update(status="FRAUD")
+            ready.set()
+            assert over.wait(60)
+        connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        session = pool.submit(write)
+
+        def commit() -> None:
+            over.set()
+            session.result(60)
+
+        try:
+            assert ready.wait(60)
+            yield commit
+        finally:
+            over.set()
+
+
+def someone_waits_for_a_table() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'relation')")
+        [waits] = cursor.fetchone()
+    return bool(waits)
+
+
+@pytest.mark.usefixtures("on_postgresql")
+def test_closing_waits_for_what_was_written_before_and_exports_it(tmp_path: Path) -> None:
+    world = make_world()
+    with writing(world) as commit, ThreadPoolExecutor(1) as pool:
+        exporting = pool.submit(lambda: (export(world, tmp_path), connections.close_all())[0])
+        wait_until(someone_waits_for_a_table)
+        commit()
+        exported = exporting.result(60)
+    assert '"FRAUD"' in (exported / "loyalty.customer.jsonl").read_text()
+    assert run("export_org", world.org.id, exported, "--check")["closed"]
+
+
+@pytest.mark.usefixtures("on_postgresql")
+def test_closing_gives_up_on_a_long_write_and_goes_on_later(tmp_path: Path) -> None:
+    world = make_world()
+    with writing(world) as commit:
+        said = refusal("export_org", world.org.id, tmp_path / "export", "--to", "two.example")
+        assert said == "a long write holds a table; run the same command again once it is over"
+        commit()
+    assert run("export_org", world.org.id, tmp_path / "export", "--to", "two.example")["closed"]
+    assert OrgMove.objects.filter(org=world.org).count() == 1
+
+
+@pytest.mark.usefixtures("on_postgresql")
+def test_a_call_under_way_while_the_org_is_closed_is_whole_or_898(tmp_path: Path) -> None:
+    world = make_world()
+    redemptions = [redeemed(world) for _ in range(40)]
+    calls = [lambda each=each: world.reverse(each, 1, key=each.public_id) for each in redemptions]
+    *answers, folder = at_once([*calls, lambda: export(world, tmp_path)])
+    accepted = {answer.json()["reversalId"] for answer in answers if answer.status_code == 200}
+    refused = {answer.json()["errors"][0]["code"] for answer in answers if answer.status_code != 200}
+    lines = (folder / "reversals.reversal.jsonl").read_text().splitlines()
+    public_id = [field.name for field in Reversal._meta.concrete_fields].index("public_id")
+    assert {json.loads(line)[public_id] for line in lines} == accepted
+    assert refused <= {896, 898}  # 896: it waited too long for who closes
+    assert run("export_org", world.org.id, folder, "--check")["closed"]
 
 
 # What is refused

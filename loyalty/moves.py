@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
-from django.db import Error
+from django.db import DEFAULT_DB_ALIAS, Error
 
 from loyalty.models import OrgMove
 
@@ -32,7 +32,8 @@ def passing_over_closed_orgs() -> Iterator[None]:
 
 def closed_orgs() -> set[int]:
     """The ids of the orgs that are closed here, to leave for another cell or since they have."""
-    last = dict(OrgMove.objects.order_by("made_at", "id").values_list("org_id", "step"))
+    # From the database that is written: a copy may be late.
+    last = dict(OrgMove.objects.using(DEFAULT_DB_ALIAS).order_by("made_at", "id").values_list("org_id", "step"))
     return {org_id for org_id, step in last.items() if step == OrgMove.Step.CLOSED}
 
 

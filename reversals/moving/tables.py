@@ -5,7 +5,7 @@ from graphlib import TopologicalSorter
 from typing import Any
 
 from django.apps import apps
-from django.db import models
+from django.db import DEFAULT_DB_ALIAS, models
 
 from loyalty.models import Org, OrgAccess, OrgMove
 from reversals.models import DayTotals, LedgerCheck, SealedRow
@@ -37,8 +37,8 @@ def column_of_org(model: Model) -> str:
 
 
 def rows_of(model: Model, org_id: int) -> models.QuerySet[models.Model]:
-    """The org's rows by rising id."""
-    return model._base_manager.filter(**{column_of_org(model): org_id}).order_by("pk")
+    """The org's rows by rising id, of the database that is written and not of a copy that may be late."""
+    return model._base_manager.using(DEFAULT_DB_ALIAS).filter(**{column_of_org(model): org_id}).order_by("pk")
 
 
 def _parents(model: Model) -> set[Model]:

@@ -14,7 +14,7 @@ from reversals.models import Attempt, DayTotals, Operation, Reversal
 # A row's time is taken before its commit; no call lasts as long as this.
 CLOSES_AFTER = timedelta(minutes=10)
 # So that no statement runs into the timeout, and what was counted before one that does is kept.
-COUNTED_AT_ONCE = timedelta(days=7)
+COUNTED_AT_ONCE = timedelta(days=1)
 ACCEPTED = ""
 
 

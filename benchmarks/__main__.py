@@ -50,12 +50,13 @@ def main() -> int:
                 print(f"round {number + 1} of {options.rounds}", flush=True)
                 for name, run in _runs(made, scripts, options.seconds):
                     results.measured[name].append(run())
+        results.write(made)
         from benchmarks import back_office, importing
 
         results.pages = back_office.measure(made[-1].rows)
         results.took["verify_ledger of the largest"] = _time_of(made[-1].url, "verify_ledger")
         results.imported = importing.measure(postgresql)
-    results.write(made)
+        results.write(made)
     return 0
 
 

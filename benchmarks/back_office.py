@@ -53,10 +53,9 @@ def _ask(client: Client, name: str, address: str, limit: int) -> Page:
             started = time.perf_counter()
             response = client.get(address, follow=True)
             times.append((time.perf_counter() - started) * 1000)
-        if response.status_code != 200:
-            raise RuntimeError(f"{address}: {response.status_code}")
         queries = len(captured)
-    page = Page(name, statistics.median(times), queries, limit)
+    failed = "" if response.status_code == 200 else f": FAILED, {response.status_code}"
+    page = Page(f"{name}{failed}", statistics.median(times), queries, limit)
     late = f"  OVER {limit} ms" if limit and page.milliseconds > limit else ""
-    print(f"{page.milliseconds:8.0f} ms  {queries:3} queries  {name}{late}", flush=True)
+    print(f"{page.milliseconds:8.0f} ms  {queries:3} queries  {page.name}{late}", flush=True)
     return page

@@ -7,13 +7,18 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from loyalty.points import InvalidPoints, read_points
+from django.db import connection
+
+from loyalty.points import InvalidPoints, read_points, to_thousandths
 
 LARGEST_BIGINT = 2**63 - 1
+
+# Customers, amounts and times of expiry come again and again, and to read one costs more than to remember it.
+TEXTS_REMEMBERED = 10_000
 
 Reader = Callable[[str], Any]
 
@@ -24,7 +29,7 @@ class LedgerFileError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row in order: its line in the file and its values by column."""
+    """A row in order: its line in the file and its values by column, as the database keeps them."""
 
     line: int
     values: Mapping[str, Any]
@@ -43,6 +48,7 @@ class BadRow:
         return f"{self.file} line {self.line}, column {self.column}: expected {self.expected}"
 
 
+@lru_cache(TEXTS_REMEMBERED)
 def _number(text: str) -> int:
     if text.isascii() and text.isdigit() and len(text) <= 19 and 1 <= int(text) <= LARGEST_BIGINT:
         return int(text)
@@ -67,26 +73,28 @@ def _status(text: str) -> str:
     return text
 
 
-def _points(text: str) -> Decimal:
+@lru_cache(TEXTS_REMEMBERED)
+def _points(text: str) -> int:
     if not (text.isascii() and text.replace(".", "", 1).isdigit()):
         raise ValueError("points, such as 12.5")
     try:
-        return read_points(text)
+        return to_thousandths(read_points(text))
     except InvalidPoints as error:
         raise ValueError(f"points, {error}") from error
 
 
-def _time(text: str) -> datetime:
+@lru_cache(TEXTS_REMEMBERED)
+def _time(text: str) -> Any:
     try:
         time = datetime.fromisoformat(text)
         if time.tzinfo is None:
             raise ValueError
-        return time.astimezone(UTC)
+        return connection.ops.adapt_datetimefield_value(time.astimezone(UTC))
     except (ValueError, OverflowError):
         raise ValueError("a time in ISO 8601 with offset, such as 2026-03-21T00:00:00Z") from None
 
 
-def _time_or_never(text: str) -> datetime | None:
+def _time_or_never(text: str) -> Any:
     return _time(text) if text else None
 
 

@@ -6,8 +6,7 @@ transaction: without `skip_bad` a single bad row leaves nothing behind.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from decimal import Decimal
+from operator import itemgetter
 from pathlib import Path
 
 from django.db import connection, transaction
@@ -29,7 +28,6 @@ from loyalty.importing.stages import (
     Check,
 )
 from loyalty.models import Org, Program
-from loyalty.points import to_thousandths
 
 BAD_ROWS_NAMED = 20
 
@@ -173,18 +171,10 @@ class _Import:
         return None
 
     def _staged(self, name: str, row: Row) -> tuple[object, ...]:
-        values = (self._stored(column, row) for column in STAGED_COLUMNS[name])
-        return (row.line, new_row_id(), *values, NEW)
-
-    def _stored(self, column: str, row: Row) -> object:
-        value = row.values[column]
-        if column == "program_id":
-            return self.programs[row.values["org_id"], value]
-        if isinstance(value, Decimal):
-            return to_thousandths(value)
-        if isinstance(value, datetime):
-            return connection.ops.adapt_datetimefield_value(value)
-        return value
+        values = row.values
+        if "program_id" in values:
+            values = {**values, "program_id": self.programs[values["org_id"], values["program_id"]]}
+        return (row.line, new_row_id(), *itemgetter(*STAGED_COLUMNS[name])(values), NEW)
 
     def _stage_identifiers(self, row: Row, identifiers: Bulk) -> None:
         org_id, customer_id = row.values["org_id"], row.values["customer_id"]
@@ -211,7 +201,10 @@ class _Import:
             counts.already_there += self.cursor.rowcount
             return
         self.cursor.execute(f"SELECT line FROM {table} AS staged WHERE {where} ORDER BY line LIMIT {BAD_ROWS_NAMED}")
-        for (line,) in self.cursor.fetchall():
+        lines = self.cursor.fetchall()
+        if not lines:
+            return
+        for (line,) in lines:
             self.summary.name_bad_row(BadRow(self.files[check.file].path.name, line, check.column, check.expected))
         self.cursor.execute(f"UPDATE {table} AS staged SET verdict = {BAD} WHERE {where}")
         counts.bad += self.cursor.rowcount

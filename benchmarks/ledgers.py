@@ -37,7 +37,7 @@ INSERT INTO reversals_reversal
        (id, org_id, redemption_id, customer_id, public_id, points, points_available, points_expired, has_key, channel,
         made_by, reason, created_at)
 SELECT 5000000000 + n, 1, 3000000000 + n, 1000000001 + n % {customers}, lpad(to_hex(n), 6, '0'), 1000, 1000, 0, false,
-       'API', 'till.1', '', now() - (n % 30) * interval '1 day' - n % 80000 * interval '1 second'
+       'API', 'till.1', '', now() - interval '30 days' * (1 - n::float8 / {rows})
   FROM generate_series(2, {rows}, 2) n;
 INSERT INTO reversals_reversalline
        (id, org_id, reversal_id, draw_id, points, points_available, points_expired)
@@ -46,7 +46,7 @@ INSERT INTO reversals_attempt
        (id, org_id, created_at, operation, is_dry_run, request_id, channel, made_by, reason, redemption_id_asked,
         external_reference_asked, identifier_type, identifier_masked, points_asked, idempotency_key, holds_key,
         fingerprint, http_status, code, rule, refusal_reason, reversal_id, reply)
-SELECT 6000000000 + n, 1, now() - (n % 30) * interval '1 day' - n % 80000 * interval '1 second', 'REVERSE', false,
+SELECT 6000000000 + n, 1, now() - interval '30 days' * (1 - n::float8 / {rows}), 'REVERSE', false,
        md5(n::text), 'API', 'till.1', '', 'R' || n, '', 'ID', '***', 1000, '', false, '',
        CASE WHEN n % 2 = 0 THEN 200 ELSE 400 END, CASE WHEN n % 2 = 1 THEN 817 END,
        CASE WHEN n % 2 = 1 THEN 'MORE_THAN_LEFT' ELSE '' END, '',

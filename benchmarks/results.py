@@ -103,10 +103,7 @@ class Results:
             if ("constant", 8, rows) not in self.measured:
                 continue
             tail = self.median(name, lambda measured: measured.p99 / measured.p50)
-            cpu = [
-                self.median(name, lambda measured, who=who: measured.cpu[who])
-                for who in ("PostgreSQL", "server", "load")
-            ]
+            cpu = ", ".join(f"{self.cpu(name, who):.2f}" for who in ("PostgreSQL", "server", "load"))
             lines.append(
                 f"| {WORDS[kind]} | {clients} | {self.rate(*name):.0f} | {self.ratio(name, ('pgbench', 8, rows))} |"
                 f" {self.ratio(name, ('constant', 8, rows))} | {self.median(name, lambda measured: measured.p50):.1f} |"

@@ -51,8 +51,8 @@ class Results:
     def median(self, name: tuple[str, int, int], of: Callable[[Measured], float]) -> float:
         return statistics.median(of(measured) for measured in self.measured[name])
 
-    def rate(self, *name: object) -> float:
-        return self.median(name, lambda measured: measured.per_second)  # type: ignore[arg-type]
+    def rate(self, name: tuple[str, int, int]) -> float:
+        return self.median(name, lambda measured: measured.per_second)
 
     def cpu(self, name: tuple[str, int, int], who: str) -> float:
         return self.median(name, lambda measured: measured.cpu[who])
@@ -86,7 +86,7 @@ class Results:
             cells = [f"{ledger.rows:,}"]
             for clients in (8, 32):
                 a, c = ("pgbench", clients, ledger.rows), ("reverse", clients, ledger.rows)
-                cells += [f"{self.rate(*a):.0f}/s", f"{self.rate(*c):.0f}/s", self.ratio(c, a)]
+                cells += [f"{self.rate(a):.0f}/s", f"{self.rate(c):.0f}/s", self.ratio(c, a)]
             cells.append(f"{self.took[f'building {ledger.rows:,}']:.0f} s")
             lines.append(f"| {' | '.join(cells)} |")
         return "\n".join(lines)
@@ -105,7 +105,7 @@ class Results:
             tail = self.median(name, lambda measured: measured.p99 / measured.p50)
             cpu = ", ".join(f"{self.cpu(name, who):.2f}" for who in ("PostgreSQL", "server", "load"))
             lines.append(
-                f"| {WORDS[kind]} | {clients} | {self.rate(*name):.0f} | {self.ratio(name, ('pgbench', 8, rows))} |"
+                f"| {WORDS[kind]} | {clients} | {self.rate(name):.0f} | {self.ratio(name, ('pgbench', 8, rows))} |"
                 f" {self.ratio(name, ('constant', 8, rows))} | {self.median(name, lambda measured: measured.p50):.1f} |"
                 f" {self.median(name, lambda measured: measured.p99):.1f} | {tail:.2f} |"
                 f" {cpu} |"

@@ -1,8 +1,10 @@
 """Hand-written SQL in portions that both databases take, run in as few round trips as each allows."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from django.db import connection
@@ -16,13 +18,21 @@ Statement = tuple[str, list[Any]]
 ROWS_AT_ONCE = 2_000
 PARAMETERS_AT_ONCE = 60_000
 
+# A few shapes of statements make up nearly all calls; to write one out costs more than all the rules.
+_kept = lru_cache(maxsize=128)
+PLACES_OF_KEPT = 150
+
 
 def insert_into(table: str, *rows: Mapping[str, object]) -> Statement:
     """An INSERT of the rows, each a mapping of the same columns to values; a Decimal is an amount of points."""
-    columns = list(rows[0])
+    params = _adapted(value for row in rows for value in row.values())
+    return _insert(table, tuple(rows[0]), len(rows)), params
+
+
+@_kept
+def _insert(table: str, columns: Collection[str], rows: int) -> str:
     row_places = f"({places(columns)})"
-    params = [_adapted(row[column]) for row in rows for column in columns]
-    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row_places] * len(rows))}", params
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row_places] * rows)}"
 
 
 def insert_all_into(table: str, rows: Sequence[Mapping[str, object]]) -> list[Statement]:
@@ -33,7 +43,7 @@ def insert_all_into(table: str, rows: Sequence[Mapping[str, object]]) -> list[St
 def update(table: str, changes: Mapping[str, object], *, org_id: int, row_id: int) -> Statement:
     """An UPDATE of one row: the columns to change, with their new values."""
     columns = ", ".join(f"{column} = %s" for column in changes)
-    values = [_adapted(value) for value in changes.values()]
+    values = _adapted(changes.values())
     return f"UPDATE {table} SET {columns} WHERE org_id = %s AND id = %s", [*values, org_id, row_id]
 
 
@@ -47,14 +57,18 @@ def add_points(table: str, column: str, *, org_id: int, points: Mapping[int, Dec
 
 
 def _add_points(table: str, column: str, org_id: int, points: Mapping[int, Decimal]) -> Statement:
-    values = ", ".join(["(CAST(%s AS bigint), CAST(%s AS bigint))"] * len(points))
-    params = [_adapted(value) for row in points.items() for value in row]
+    params: list[Any] = [value for row_id, amount in points.items() for value in (row_id, to_thousandths(amount))]
+    return _addition(table, column, len(points)), [*params, org_id]
+
+
+@_kept
+def _addition(table: str, column: str, rows: int) -> str:
+    values = ", ".join(["(CAST(%s AS bigint), CAST(%s AS bigint))"] * rows)
     # Both databases name the columns of VALUES column1 and column2. The sum keeps PostgreSQL from looking the rows
     # up by an index that begins with the org, which it does where it has no statistics of that org yet.
     return (
         f"UPDATE {table} SET {column} = {column} + moved.column2 FROM (VALUES {values}) AS moved"
-        f" WHERE {table}.org_id + 0 = %s AND {table}.id = moved.column1",
-        [*params, org_id],
+        f" WHERE {table}.org_id + 0 = %s AND {table}.id = moved.column1"
     )
 
 
@@ -74,24 +88,39 @@ def execute_together(statements: Sequence[Statement]) -> None:
                 cursor.execute(sql, params)
             return
         for batch in _batches(statements):
-            steps = ", ".join(f"step_{number} AS ({sql})" for number, (sql, _) in enumerate(batch))
-            cursor.execute(*_sent_once(f"WITH {steps} SELECT", [param for _, params in batch for param in params]))
+            sql = _one_of(tuple(sql for sql, _ in batch))
+            cursor.execute(*_sent_once(sql, [param for _, params in batch for param in params]))
 
 
-def _sent_once(sql: str, params: Sequence[Any]) -> tuple[str, dict[str, Any]]:
-    """The statement with a name for each number and time that differs, and for each text.
+@_kept
+def _one_of(sqls: tuple[str, ...]) -> str:
+    steps = ", ".join(f"step_{number} AS ({sql})" for number, sql in enumerate(sqls))
+    return f"WITH {steps} SELECT"
+
+
+def _sent_once(sql: str, params: Sequence[Any]) -> tuple[str, Sequence[Any] | dict[str, Any]]:
+    """The statement with a name for each value, where equal numbers and equal times share one.
 
     psycopg keeps what it made of a statement if that has no more than 50 parameters; a reversal of one lot has 70
-    places for 35 values, and to make it anew cost more than all the rules.
+    places for 35 values, and to make it anew cost more than all the rules. A long statement stays as it is.
     """
-    names: dict[tuple[object, ...], str] = {}
+    if len(params) > PLACES_OF_KEPT:
+        return sql, params
+    named: dict[object, int] = {}
+    pattern: list[int | None] = []
+    for place, value in enumerate(params):
+        # PostgreSQL learns the type of a text from its column, and two columns may have two types. To Python True is 1.
+        shared = type(value) is int or type(value) is datetime
+        pattern.append(None if value is None else named.setdefault(value if shared else (place, value), place))
+    return _named(sql, tuple(pattern)), {f"p{place}": params[place] for place in named.values()}
+
+
+@_kept
+def _named(sql: str, pattern: tuple[int | None, ...]) -> str:
+    """The statement with the name of the first place that has the value at each place; None is NULL."""
     *parts, end = sql.split("%s")
-    text: list[str] = []
-    for place, (part, value) in enumerate(zip(parts, params, strict=True)):
-        # PostgreSQL learns the type of a text from its column, and two columns may have two types.
-        key = (place, value) if isinstance(value, str) else (type(value), value)
-        text += part, "NULL" if value is None else f"%({names.setdefault(key, f'p{len(names)}')})s"
-    return "".join([*text, end]), {name: value for (_, value), name in names.items()}
+    names = ("NULL" if first is None else f"%(p{first})s" for first in pattern)
+    return "".join([*chain(*zip(parts, names, strict=True)), end])
 
 
 def _batches(statements: Sequence[Statement]) -> list[list[Statement]]:
@@ -107,8 +136,14 @@ def _batches(statements: Sequence[Statement]) -> list[list[Statement]]:
     return batches
 
 
-def _adapted(value: object) -> object:
-    """As the database keeps it: points as whole thousandths, and on SQLite times as text in UTC."""
-    if isinstance(value, Decimal):
-        return to_thousandths(value)
-    return connection.ops.adapt_datetimefield_value(value) if isinstance(value, datetime) else value
+def _adapted(values: Iterable[object]) -> list[Any]:
+    """As the database keeps them: points as whole thousandths, and on SQLite times as text in UTC."""
+    on_sqlite = connection.vendor == "sqlite"
+    adapted: list[Any] = []
+    for value in values:
+        if isinstance(value, Decimal):
+            value = to_thousandths(value)
+        elif on_sqlite and isinstance(value, datetime):
+            value = connection.ops.adapt_datetimefield_value(value)
+        adapted.append(value)
+    return adapted

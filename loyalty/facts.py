@@ -89,6 +89,7 @@ class RedemptionFacts:
     `members` are the customers whose lots a cross-member redemption drew on, locked as well, and its own.
     `candidate_is_taken`: whether the public id considered for a new row names a redemption.
     `has_webhooks`: whether the org has an active webhook, so that events are worth making.
+    `caller_state`: what the database says of who calls, where it was asked.
     """
 
     id: int
@@ -101,6 +102,7 @@ class RedemptionFacts:
     draws: tuple[DrawFacts, ...]
     candidate_is_taken: bool
     has_webhooks: bool
+    caller_state: str | None = None
     members: tuple[CustomerFacts, ...] = ()
 
     @property

@@ -6,6 +6,7 @@ indexes that begin with the org PostgreSQL takes the wrong one where it has no s
 Whoever moves points takes locks in one order: idempotency key, customers by id, redemption, lots by id.
 """
 
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from django.db.models import Q, Sum
 
 from loyalty.emf import EmfSettings
 from loyalty.facts import CustomerFacts, DrawFacts, LotFacts, OrgFacts, ProgramFacts, RedemptionFacts, WalletLot
+from loyalty.failed_logins import Login
 from loyalty.identifiers import Identifier, IdentifierType
 from loyalty.models import ApiClient, EmfSetting, GroupMember, Lot, Program
 from loyalty.points import from_thousandths
@@ -30,7 +32,10 @@ REDEMPTION_LOCK = "FOR NO KEY UPDATE OF customer, redemption, draw"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An API client whose credentials were right, with its org and the org's settings."""
+    """An API client whose credentials were right, with its org and the org's settings.
+
+    `state` is all of this as the database wrote it: equal as long as nothing of it changes.
+    """
 
     client_id: int
     username: str
@@ -39,6 +44,7 @@ class Caller:
     settings: EmfSettings
     secret_id: int
     secret_last_used_at: datetime | None
+    state: str
     is_authenticated: bool = True  # what DRF asks of a user
 
 
@@ -55,45 +61,62 @@ def as_datetime_or_none(value: Any) -> datetime | None:
 def find_caller(*, username: str, digest: str) -> Caller | None:
     """The live client of an active org with this username and this keyed digest of its password."""
     try:
-        rows = _caller_rows(username, digest)
+        row = _caller_row(username, digest)
     except (OperationalError, InterfaceError):
         # A kept connection does not outlive a restart of the database. It is the request's first statement
         # and only reads, so it is asked once more on a new connection.
         if connection.in_atomic_block:
             raise
         connection.close()
-        rows = _caller_rows(username, digest)
-    if not rows:
-        return None
-    client_id, calls_per_minute, org_id, country, v2_enabled, secret_id, last_used_at = rows[0][:7]
-    stored = {(program_id, key): value for *_, program_id, key, value in rows if key is not None}
+        row = _caller_row(username, digest)
+    return None if row is None else _caller(username, *row)
+
+
+def _caller_row(username: str, digest: str) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT {_caller_state()}, secret.last_used_at {_LIVE_CLIENT}", _live_client_params(username, digest)
+        )
+        return cursor.fetchone()
+
+
+_LIVE_CLIENT = """
+      FROM loyalty_apiclient client
+      JOIN loyalty_org org ON org.id = client.org_id AND org.is_active
+      JOIN loyalty_apisecret secret ON secret.org_id = client.org_id AND secret.client_id = client.id
+     WHERE client.username = %s AND client.is_active AND (secret.digest = %s OR secret.md5_digest = %s)
+"""
+
+
+def _live_client_params(username: str, digest: str) -> list[str]:
+    return [username, digest, digest]
+
+
+def _caller_state() -> str:
+    """All that makes a caller, as one text in JSON, so that it can be compared as a whole."""
+    array, all_rows = ("json_build_array", "json_agg")
+    if connection.vendor == "sqlite":
+        array, all_rows = ("json_array", "json_group_array")
+    return f"""
+        CAST({array}(client.id, client.calls_per_minute, org.id, org.country, org.v2_enabled, secret.id,
+             (SELECT {all_rows}({array}(setting.program_id, setting.key, setting.value))
+                FROM (SELECT * FROM loyalty_emfsetting WHERE org_id = client.org_id ORDER BY id) setting)) AS text)
+    """
+
+
+def _caller(username: str, state: str, last_used_at: Any) -> Caller:
+    client_id, calls_per_minute, org_id, country, v2_enabled, secret_id, stored = json.loads(state)
+    rows = json.loads(stored) if isinstance(stored, str) else stored  # SQLite writes an inner array as text
     return Caller(
         client_id=client_id,
         username=username,
         calls_per_minute=calls_per_minute,
         org=OrgFacts(org_id, country, bool(v2_enabled)),
-        settings=EmfSettings(stored),
+        settings=EmfSettings({(program_id, key): value for program_id, key, value in rows or ()}),
         secret_id=secret_id,
         secret_last_used_at=as_datetime_or_none(last_used_at),
+        state=state,
     )
-
-
-def _caller_rows(username: str, digest: str) -> Sequence[Sequence[Any]]:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT client.id, client.calls_per_minute, org.id, org.country, org.v2_enabled,
-                   secret.id, secret.last_used_at, setting.program_id, setting.key, setting.value
-              FROM loyalty_apiclient client
-              JOIN loyalty_org org ON org.id = client.org_id AND org.is_active
-              JOIN loyalty_apisecret secret ON secret.org_id = client.org_id AND secret.client_id = client.id
-              LEFT JOIN loyalty_emfsetting setting ON setting.org_id = client.org_id
-             WHERE client.username = %s AND client.is_active
-               AND (secret.digest = %s OR secret.md5_digest = %s)
-            """,
-            [username, digest, digest],
-        )
-        return cursor.fetchall()
 
 
 def settings_of(org_id: int) -> EmfSettings:
@@ -118,12 +141,13 @@ def lock_redemption(
     public_id: str | None,
     external_reference_number: str | None,
     candidate_public_id: str,
+    login: Login | None = None,
 ) -> RedemptionFacts | None:
     """Locks the customer, their redemption and its draws, and returns them as they are once locked.
 
     The customer is the one that `identifier` names, or without one the redemption's own. None: there is no
     such customer, or no such redemption of that customer. `candidate_public_id` is an id for a new row, of
-    which the facts say whether a redemption has it already.
+    which the facts say whether a redemption has it already. With a `login` they hold the caller's state, too.
 
     One statement, so that one round trip locks and reads. After waiting for a lock PostgreSQL reads the
     locked rows anew but not the other tables of the join; so nothing is taken from those that could have
@@ -135,6 +159,10 @@ def lock_redemption(
     if identifier is not None:
         condition, customer_params = _customer_condition(org_id, identifier)
         customer_condition = f"WHERE {condition}"
+    state, state_params = "NULL", []
+    if login is not None:
+        state = f"(SELECT {_caller_state()} {_LIVE_CLIENT})"
+        state_params = _live_client_params(login.username, login.digest)
     with connection.cursor() as cursor:
         # The LIMIT keeps PostgreSQL from carrying the org's id to the other tables: of an org that came after its
         # last ANALYZE it expects hardly a row, and was seen to read all draws of the org for those of one redemption.
@@ -148,7 +176,7 @@ def lock_redemption(
                    EXISTS (SELECT 1 FROM loyalty_redemption taken WHERE taken.org_id = %s AND taken.public_id = %s),
                    EXISTS (SELECT 1 FROM loyalty_webhook webhook WHERE webhook.org_id = %s AND webhook.is_active),
                    draw.id, draw.position, draw.points, draw.points_reversed,
-                   draw.lot_id, lot.lot_ref, lot.expires_at, lot.customer_id
+                   draw.lot_id, lot.lot_ref, lot.expires_at, lot.customer_id, {state}
               FROM (SELECT asked.org_id, asked.id FROM loyalty_redemption asked WHERE {named} LIMIT 1) found
               JOIN loyalty_redemption redemption ON redemption.id = found.id
               JOIN loyalty_customer customer ON customer.id = redemption.customer_id
@@ -159,7 +187,7 @@ def lock_redemption(
              ORDER BY draw.position
              {REDEMPTION_LOCK if connection.vendor == "postgresql" else ""}
             """,
-            [org_id, candidate_public_id, org_id, *params, *customer_params],
+            [org_id, candidate_public_id, org_id, *state_params, *params, *customer_params],
         )
         rows = cursor.fetchall()
     return _redemption_facts(rows) if rows else None
@@ -355,6 +383,7 @@ def _redemption_facts(rows: Sequence[Sequence[Any]]) -> RedemptionFacts:
         redeemed_at=as_datetime(first[12]),
         candidate_is_taken=bool(first[13]),
         has_webhooks=bool(first[14]),
+        caller_state=first[23],
         draws=tuple(
             DrawFacts(
                 id=row[15],

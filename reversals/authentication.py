@@ -7,8 +7,9 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed, Throttled
 from rest_framework.request import Request
 
-from loyalty import call_rate, failed_logins
+from loyalty import call_rate, callers, failed_logins
 from loyalty.addresses import address_of
+from loyalty.callers import Belief
 from loyalty.credentials import keyed_digest
 from loyalty.failed_logins import Login
 from loyalty.last_used import note_use
@@ -16,15 +17,18 @@ from loyalty.selectors import Caller, find_caller
 
 
 class ApiClientAuthentication(BaseAuthentication):
-    """`request.user` is the Caller. Anything but right credentials of a live client is one and the same 401.
+    """`request.user` is the Caller, `request.auth` the belief in it, which is proven.
+
+    Anything but right credentials of a live client is one and the same 401.
 
     Throttled (429) where they were wrong too often, or the client has called too often in this minute.
     """
 
     CHALLENGE = 'Basic realm="loyalty", charset="UTF-8"'
 
-    def authenticate(self, request: Request) -> tuple[Caller, None]:
-        credentials = _basic_credentials(request.META.get("HTTP_AUTHORIZATION", ""))
+    def authenticate(self, request: Request) -> tuple[Caller, Belief]:
+        authorization = request.META.get("HTTP_AUTHORIZATION", "")
+        credentials = _basic_credentials(authorization)
         if credentials is None:
             raise AuthenticationFailed
         username, password = credentials
@@ -38,10 +42,31 @@ class ApiClientAuthentication(BaseAuthentication):
         failed_logins.note_right(login)
         _must_wait(call_rate.note_call(caller, digest=login.digest))
         note_use(caller.secret_id, last_used_at=caller.secret_last_used_at)
-        return caller, None
+        return caller, callers.remember(authorization, login, caller)
 
     def authenticate_header(self, request: Request) -> str:
         return self.CHALLENGE
+
+
+class RememberedAuthentication(ApiClientAuthentication):
+    """As above, but a call that can begin anew is believed to come from whom its header named lately.
+
+    Its view has `request.auth` proven before it answers, and begins anew on Unproven.
+    """
+
+    def authenticate(self, request: Request) -> tuple[Caller, Belief]:
+        belief = _recall(request)
+        if belief is None:
+            return super().authenticate(request)
+        _must_wait(call_rate.note_call(belief.caller, digest=belief.login.digest))
+        return belief.caller, belief
+
+
+def _recall(request: Request) -> Belief | None:
+    """The belief in the caller of a request that can be read twice; a body without a length cannot."""
+    if request.method != "POST" or not request.META.get("CONTENT_LENGTH"):
+        return None
+    return callers.recall(request.META.get("HTTP_AUTHORIZATION", ""), address_of(request))
 
 
 def _must_wait(seconds: int) -> None:

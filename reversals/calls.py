@@ -9,6 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 from django.db import Error, transaction
 
+from loyalty.callers import Belief, Unproven
 from reversals import attempts, outages
 from reversals.errors import ErrorCode, Ladder, Refused
 from reversals.models import Attempt
@@ -65,13 +66,14 @@ class Movement(Protocol[Request]):
         """The reply to a refusal."""
 
 
-def answer(attempt: Attempt, movement: Movement[Request]) -> Answer:
+def answer(attempt: Attempt, movement: Movement[Request], belief: Belief | None = None) -> Answer:
     """Makes the movement once, and records the attempt, accepted or refused.
 
     `attempt` says who asks, through which channel and with which idempotency key; it must be new. Refusals are
     answers, in the order of the attempt's ladder; nothing is raised for one, nor for a database outage.
+    `belief` is in who calls; a movement that writes must have proven it. Raises Unproven, with nothing kept.
     """
-    answered = _answer(_Call(attempt, movement, started=time.monotonic()))
+    answered = _answer(_Call(attempt, movement, belief, started=time.monotonic()))
     rule, code = ("", "") if answered.error is None else (answered.error.name, answered.error.code)
     counted.MOVEMENTS.labels(attempt.operation, attempt.channel, rule, code).inc()
     return answered
@@ -80,10 +82,14 @@ def answer(attempt: Attempt, movement: Movement[Request]) -> Answer:
 def _answer(call: "_Call[Request]") -> Answer:
     try:
         return call.answer()
+    except Unproven:
+        raise
     except Refused as refusal:
         return call.refuse(refusal)
     except Error as error:
         outage = outages.refusal_for(error, during_movement=call.in_transaction)
+        if call.belief is not None and not (outage and outage.error is ErrorCode.BUSY):
+            call.belief.give_up()  # a kept connection does not outlive a restart of the database
         return call.refuse(outage or _unforeseen(error))
     except Exception as error:  # the ladder's last row: nothing unforeseen reaches the client as a traceback
         return call.refuse(_unforeseen(error))
@@ -95,6 +101,7 @@ class _Call(Generic[Request]):
 
     attempt: Attempt
     movement: Movement[Request]
+    belief: Belief | None
     started: float
     in_transaction: bool = False
 
@@ -104,7 +111,7 @@ class _Call(Generic[Request]):
         if self.attempt.uses_key:
             earlier = attempts.find_answer(self.attempt)
             if earlier is not None:
-                return Answer(earlier, is_replay=True)
+                return self._repeat(earlier)
         self.movement.check()
         self.in_transaction = True
         return self._move(request)
@@ -134,12 +141,13 @@ class _Call(Generic[Request]):
         attempt = self.attempt
         attempt.reversal_id = attempt.redemption_id = None  # of a try that was rolled back
         if attempt.uses_key and not attempts.take_key(attempt):
-            return Answer(attempts.answer_of_holder(attempt), is_replay=True)
+            return self._repeat(attempts.answer_of_holder(attempt))
         self.movement.make(request, self._finish)
         return Answer(attempt)
 
     def refuse(self, refusal: Refused) -> Answer:
         """Records the refusal, after the rollback, and returns it; or what the key's holder was answered."""
+        self._prove()
         attempt = self.attempt
         # The shared rooms refuse in the words of a reversal; the call has words of its own.
         error = attempt.ladder[refusal.error.name]
@@ -152,11 +160,19 @@ class _Call(Generic[Request]):
         try:
             if attempts.record(attempt):
                 return Answer(attempt)
-            return Answer(attempts.answer_of_holder(attempt), is_replay=True)
+            return self._repeat(attempts.answer_of_holder(attempt))
         except Refused as refused_by_key:
             return self.refuse(refused_by_key)
         except Error as outage:
             return self._unrecorded(error, outage)
+
+    def _repeat(self, earlier: Attempt) -> Answer:
+        self._prove()
+        return Answer(earlier, is_replay=True)
+
+    def _prove(self) -> None:
+        if self.belief is not None:
+            self.belief.prove()
 
     def _unrecorded(self, refused_as: Ladder, error: Error) -> Answer:
         """The answer where no attempt can be written: the ladder's UNAVAILABLE, unless an earlier row applies."""

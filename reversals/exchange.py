@@ -3,11 +3,12 @@
 from typing import Any, ClassVar, cast
 
 from django.core.exceptions import TooManyFieldsSent
-from django.http import HttpResponse, QueryDict
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, QueryDict
 from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from loyalty.callers import Belief, Unproven
 from loyalty.request_id import current_request_id
 from loyalty.selectors import Caller
 from reversals import handlers, wire
@@ -23,6 +24,12 @@ class ApiView(APIView):
     """A view for API clients. It speaks JSON alone, so that nothing is negotiated, and who it knows may call it."""
 
     default_response_headers: ClassVar[dict[str, str]] = {}
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        try:
+            return super().dispatch(request, *args, **kwargs)
+        except Unproven:  # the caller is looked up now
+            return super().dispatch(request, *args, **kwargs)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         self.perform_authentication(request)
@@ -48,6 +55,7 @@ class Exchange:
     def __init__(self, request: Request, operation: Operation) -> None:
         self.request = request
         self.caller = cast(Caller, request.user)
+        self.belief = cast(Belief, request.auth)
         self.attempt = Attempt(
             org_id=self.caller.org.id,
             created_at=timezone.now(),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from django.utils import timezone
 
 from loyalty import selectors as loyalty_selectors
+from loyalty.callers import Belief
 from loyalty.emf import EmfSettings
 from loyalty.facts import RedemptionFacts
 from reversals import attempts, calls, ledger, outages, rules, selectors
@@ -43,6 +44,7 @@ def reverse_points(
     read: Callable[[], ReversalRequest],
     reply: Callable[[Accepted | Refused], Reply] = _no_reply,
     approving: Callable[[], AbstractContextManager[None]] | None = None,
+    belief: Belief | None = None,
 ) -> Answer:
     """Makes the reversal that `read` returns, once, and records the attempt, accepted or refused.
 
@@ -50,9 +52,10 @@ def reverse_points(
     raises Refused on a malformed request. `reply` gives the body that a repeat of the key receives.
     `approving` is entered in the transaction, before any lock but the key's, and left once all is written: it
     keeps the approval of a second person. None: nobody approved, and a dry run shows what somebody would have to.
+    `belief` is in who calls, and is proven before anything is answered; else Unproven is raised and nothing is kept.
     Refusals are answers, in the order of `ErrorCode`; nothing is raised for one, nor for a database outage.
     """
-    return calls.answer(attempt, _Reversal(attempt, settings, read, reply, approving))
+    return calls.answer(attempt, _Reversal(attempt, settings, read, reply, approving, belief), belief)
 
 
 class _Reversal:
@@ -65,12 +68,14 @@ class _Reversal:
         read: Callable[[], ReversalRequest],
         reply: Callable[[Accepted | Refused], Reply],
         approving: Callable[[], AbstractContextManager[None]] | None,
+        belief: Belief | None,
     ) -> None:
         self.attempt = attempt
         self.settings = settings
         self.read = read
         self.reply = reply
         self.approving = approving
+        self.belief = belief
         self.customer_ids: frozenset[int] = frozenset()
 
     def check(self) -> None:
@@ -112,6 +117,7 @@ class _Reversal:
     def _lock(self, request: ReversalRequest, candidate: str) -> RedemptionFacts:
         """The redemption, locked. Whose lots it drew is known only then: other members are locked in a new try."""
         org_id = self.attempt.org_id
+        unproven = None if self.belief is None or self.belief.proven else self.belief
         members = loyalty_selectors.lock_customers(org_id=org_id, ids=self.customer_ids)
         redemption = loyalty_selectors.lock_redemption(
             org_id=org_id,
@@ -119,9 +125,12 @@ class _Reversal:
             public_id=request.redemption_id,
             external_reference_number=request.external_reference_number,
             candidate_public_id=candidate,
+            login=None if unproven is None else unproven.login,
         )
         if redemption is None:
             raise self._not_found(request)
+        if unproven is not None:
+            unproven.compare(redemption.caller_state)
         if redemption.candidate_is_taken:
             raise outages.PublicIdTaken
         if redemption.is_cross_member and not self.customer_ids:

@@ -3,6 +3,7 @@
 from django.http import HttpResponse
 from rest_framework.request import Request
 
+from reversals.authentication import RememberedAuthentication
 from reversals.document import operations
 from reversals.errors import ErrorCode
 from reversals.exchange import ApiView, Exchange, parameters_of
@@ -16,6 +17,7 @@ class ReversePoints(ApiView):
     """`POST /v2/points/reverse`."""
 
     http_method_names = ("post",)
+    authentication_classes = (RememberedAuthentication,)
     ladder = ErrorCode
 
     @operations.reverse_points
@@ -29,5 +31,7 @@ class ReversePoints(ApiView):
             exchange.attempt.is_dry_run = replies.read_options(parameters_of(request))
             return replies.read(members)
 
-        answered = reverse_points(exchange.attempt, settings=caller.settings, read=read, reply=replies.reply)
+        answered = reverse_points(
+            exchange.attempt, settings=caller.settings, read=read, reply=replies.reply, belief=exchange.belief
+        )
         return exchange.send(answered, replies.echoing(answered.attempt.reply))

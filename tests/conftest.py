@@ -12,6 +12,7 @@ from django.core.cache import cache
 from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext, override_settings, setup_databases, teardown_databases
 
+from loyalty import callers
 from reversals.monitoring import health
 from tests.builders import World, make_world
 from tests.postgresql import run_script
@@ -53,6 +54,7 @@ def _quick_passwords() -> Iterator[None]:
 def _nothing_remembered() -> None:
     """Each test is a worker that has just started."""
     cache.clear()
+    callers._remembered.clear()
 
 
 @pytest.fixture(scope="session")

@@ -64,15 +64,19 @@ def test_a_database_that_cannot_be_written_is_898_and_the_key_stays_free() -> No
     assert reversals(world) == 1
 
 
-def test_a_restart_between_two_requests_is_not_noticed(on_postgresql: None) -> None:
+@pytest.mark.parametrize("key", [None, "key-1"])
+@pytest.mark.parametrize("is_remembered", [False, True])
+def test_a_restart_between_two_requests_is_not_noticed(on_postgresql: None, is_remembered: bool, key: str) -> None:
     world = make_world()
     redemption = redeemed(world)
+    if is_remembered:
+        assert world.reverse(redemption, 1).status_code == 200
     with psycopg.connect(**_parameters(), autocommit=True) as other:
         other.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
             " AND datname = current_database()"
         )
-    assert world.reverse(redemption, 2).status_code == 200
+    assert world.reverse(redemption, 2, key=key).status_code == 200
 
 
 def _parameters() -> dict[str, Any]:

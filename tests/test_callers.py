@@ -1,0 +1,192 @@
+"""What a worker remembers of who called lately, and that it never counts for more than the database says now."""
+
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import time_machine
+from django.db import connection, connections, transaction
+from django.http import HttpResponse
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from loyalty import callers
+from loyalty.models import ApiClient, ApiSecret, Customer, EmfSetting, Org, Program
+from loyalty.service import add_secret
+from tests.builders import ADDRESS, ON, World, make_world, redeemed, request_for
+from tests.test_hot_path import statements
+
+pytestmark = pytest.mark.usefixtures("committed")
+
+
+def outcome(response: HttpResponse) -> tuple[int, int | None]:
+    """The HTTP status, and the code of the refusal."""
+    errors = response.json()["errors"]
+    return response.status_code, errors[0]["code"] if errors else None
+
+
+def known(world: World) -> Any:
+    """A redemption of a world whose till this worker remembers."""
+    redemption = redeemed(world, 100)
+    assert world.reverse(redemption, 1).status_code == 200
+    return redemption
+
+
+def set_emf(world: World, key: str, value: str, program: Program | None = None) -> None:
+    EmfSetting.objects.update_or_create(org=world.org, program=program, key=key, defaults={"value": value})
+
+
+CHANGES = {
+    "the secret is revoked": (lambda world: ApiSecret.objects.filter(org=world.org).delete(), (401, 401)),
+    "the client is revoked": (
+        lambda world: ApiClient.objects.filter(org=world.org).update(is_active=False),
+        (401, 401),
+    ),
+    "the client is renamed": (
+        lambda world: ApiClient.objects.filter(org=world.org).update(username="till.2"),
+        (401, 401),
+    ),
+    "the org is not active": (lambda world: Org.objects.filter(pk=world.org.pk).update(is_active=False), (401, 401)),
+    "the org has no V2 API": (lambda world: Org.objects.filter(pk=world.org.pk).update(v2_enabled=False), (403, 403)),
+    "the switch is off": (lambda world: set_emf(world, ON, "no"), (400, 818)),
+    "the program's switch is off": (lambda world: set_emf(world, ON, "no", world.program), (400, 818)),
+    "reversals are paused": (lambda world: set_emf(world, "Reversal_paused", "yes"), (503, 898)),
+    "a setting is broken": (lambda world: set_emf(world, "Reversal_limit_days", "many"), (500, 888)),
+    "a setting is removed": (lambda world: EmfSetting.objects.filter(org=world.org).delete(), (400, 818)),
+    "the limit is spent": (lambda world: set_emf(world, "Reversal_limit_count", "1"), (400, 903)),
+    "the dialect changes": (
+        lambda world: (set_emf(world, "Reversal_error_dialect", "engine"), set_emf(world, ON, "no")),
+        (200, 4101),
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_counts_at_once(change: str) -> None:
+    world = make_world()
+    redemption = known(world)
+    make, expected = CHANGES[change]
+    make(world)
+    assert outcome(world.reverse(redemption, 2)) == expected
+
+
+def test_a_change_that_allows_counts_at_once() -> None:
+    world = make_world()
+    redemption = known(world)
+    set_emf(world, ON, "no")
+    assert outcome(world.reverse(redemption, 2)) == (400, 818)
+    set_emf(world, ON, "yes")
+    assert outcome(world.reverse(redemption, 2)) == (200, None)
+
+
+def test_the_call_after_a_change_is_remembered_again(on_postgresql: None) -> None:
+    world = make_world()
+    redemption = known(world)
+    set_emf(world, "Reversal_window_days", "90")
+    for amount, sent in ((2, ["BEGIN", "SELECT", "ROLLBACK", "SELECT"]), (3, [])):
+        with CaptureQueriesContext(connection) as captured:
+            assert world.reverse(redemption, amount).status_code == 200
+        assert statements(captured) == [*sent, "BEGIN", "SELECT", "SELECT", "WITH", "COMMIT"]
+
+
+UNPROVEN = {
+    "a malformed body": {"body": b"{"},
+    "a body that lacks something": {"body": {}},
+    "no JSON": {"body": b"x", "content_type": "text/plain"},
+    "a redemption that is none": {"body": {"redemptionId": "none", "identifier": {"type": "ID", "value": "1"}}},
+    "a dry run": {"address": f"{ADDRESS}?dryRun=true"},
+    "another method": {"method": "put"},
+}
+
+
+@pytest.mark.parametrize("asked", UNPROVEN)
+def test_whatever_a_revoked_client_asks_is_401_and_leaves_no_attempt(asked: str) -> None:
+    world = make_world()
+    options = {"body": request_for(known(world), 2)} | UNPROVEN[asked]
+    ApiSecret.objects.filter(org=world.org).delete()
+    before = len(world.attempts())
+    if options.pop("method", None):
+        assert world.till().put(ADDRESS).status_code == 401
+    else:
+        assert world.ask(**options).status_code == 401
+    assert len(world.attempts()) == before
+
+
+def test_a_repeated_key_tells_a_revoked_client_nothing() -> None:
+    world = make_world()
+    redemption = known(world)
+    assert world.reverse(redemption, 2, key="key-1").status_code == 200
+    ApiSecret.objects.filter(org=world.org).delete()
+    response = world.reverse(redemption, 2, key="key-1")
+    assert response.status_code == 401
+    assert "Idempotent-Replayed" not in response.headers
+
+
+def test_a_refusal_is_proven_before_it_is_recorded(on_postgresql: None) -> None:
+    world = make_world()
+    known(world)
+    with CaptureQueriesContext(connection) as captured:
+        assert outcome(world.ask({})) == (400, 887)
+    assert statements(captured) == ["SELECT", "INSERT"]
+
+
+def test_a_secret_is_remembered_by_itself() -> None:
+    world = make_world()
+    redemption = known(world)
+    second = add_secret(ApiClient.objects.get(org=world.org))
+    assert world.reverse(redemption, 2, password=second).status_code == 200
+    ApiSecret.objects.filter(org=world.org).order_by("id").first().delete()
+    assert world.reverse(redemption, 3).status_code == 401
+    assert world.reverse(redemption, 3, password=second).status_code == 200
+
+
+def test_two_orgs_are_not_taken_for_each_other() -> None:
+    here, there = make_world(), make_world()
+    known(here)
+    theirs = known(there)
+    assert outcome(here.reverse(theirs, 2)) == (400, 804)
+    assert there.reverse(theirs, 2).status_code == 200
+
+
+def test_it_is_remembered_for_a_minute(on_postgresql: None) -> None:
+    world = make_world()
+    redemption = known(world)
+    with time_machine.travel(timezone.now() + timedelta(seconds=61)), CaptureQueriesContext(connection) as captured:
+        assert world.reverse(redemption, 2).status_code == 200
+    assert statements(captured)[:2] == ["SELECT", "BEGIN"]
+
+
+def test_as_many_are_remembered_as_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callers, "MOST_REMEMBERED", 1)
+    for world in (make_world(), make_world(), make_world()):
+        known(world)
+    assert len(callers._remembered) == 1
+
+
+def test_what_is_remembered_holds_no_secret() -> None:
+    world = make_world()
+    known(world)
+    held = repr(callers._remembered)
+    assert world.username in held
+    assert world.secret not in held
+    assert world.till().defaults["HTTP_AUTHORIZATION"].partition(" ")[2] not in held
+
+
+def test_who_waits_in_vain_for_a_lock_waits_once(on_postgresql: None) -> None:
+    world = make_world()
+    redemption = known(world)
+    captured = []
+
+    def ask() -> None:
+        with CaptureQueriesContext(connection) as queries:
+            assert outcome(world.reverse(redemption, 2)) == (503, 896)
+        captured.append(statements(queries))
+        connections.close_all()
+
+    with transaction.atomic():
+        Customer.objects.select_for_update().get(id=world.asha.id)
+        asking = threading.Thread(target=ask)
+        asking.start()
+        asking.join(timeout=60)
+    assert captured[0] == ["BEGIN", "SELECT", "ROLLBACK", "SELECT", "INSERT"]

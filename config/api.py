@@ -1,9 +1,12 @@
 """Leads calls of the API past what only pages need."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from django.http import HttpRequest, HttpResponseBase
 from django.urls import resolve
+
+_resolved = lru_cache(1_000)(resolve)
 
 
 class ApiMiddleware:
@@ -19,6 +22,6 @@ class ApiMiddleware:
         if not request.path_info.startswith("/v2/"):
             return self.get_response(request)
         request.get_host()  # refuses a host that is not served here
-        match = request.resolver_match = resolve(request.path_info)
+        match = request.resolver_match = _resolved(request.path_info)
         response: HttpResponseBase = match.func(request, *match.args, **match.kwargs)
         return response

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from difflib import get_close_matches
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from loyalty.points import InvalidPoints, PointsNotPositive, read_points, written
 
@@ -219,9 +219,17 @@ class EmfSettings:
 
     def __init__(self, stored: Mapping[tuple[int | None, str], str]) -> None:
         self._stored = stored
+        self._in_force: dict[tuple[int | None, str], Any] = {}
 
     def get(self, key: EmfKey[T], program_id: int | None = None) -> T:
         """The value in force: the program's, else the org's, else the default. Raises InvalidSetting."""
+        place = (program_id, key.name)
+        if place not in self._in_force:
+            self._in_force[place] = self._read(key, program_id)
+        value: T = self._in_force[place]
+        return value
+
+    def _read(self, key: EmfKey[T], program_id: int | None) -> T:
         text = self._stored.get((program_id, key.name)) if program_id is not None else None
         if text is None:
             text = self._stored.get((None, key.name))

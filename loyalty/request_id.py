@@ -1,9 +1,9 @@
 """Gives every request an id that its reply, its log lines and its attempt record share."""
 
 import logging
+import secrets
 from collections.abc import Callable
 from contextvars import ContextVar
-from uuid import uuid4
 
 from django.http import HttpRequest, HttpResponseBase
 
@@ -22,7 +22,7 @@ class RequestIdMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        request_id = uuid4().hex
+        request_id = secrets.token_hex(16)
         token = _request_id.set(request_id)
         try:
             response = self.get_response(request)

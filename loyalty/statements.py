@@ -22,6 +22,9 @@ PARAMETERS_AT_ONCE = 60_000
 _kept = lru_cache(maxsize=128)
 PLACES_OF_KEPT = 150
 
+# What most columns of an attempt hold. To Python 1 is True, too: numbers are no keys here.
+_LITERALS: dict[object, str] = {None: "NULL", "": "''", True: "TRUE", False: "FALSE"}
+
 
 def insert_into(table: str, *rows: Mapping[str, object]) -> Statement:
     """An INSERT of the rows, each a mapping of the same columns to values; a Decimal is an amount of points."""
@@ -102,24 +105,29 @@ def _sent_once(sql: str, params: Sequence[Any]) -> tuple[str, Sequence[Any] | di
     """The statement with a name for each value, where equal numbers and equal times share one.
 
     psycopg keeps what it made of a statement if that has no more than 50 parameters; a reversal of one lot has 70
-    places for 35 values, and to make it anew cost more than all the rules. A long statement stays as it is.
+    places for 25 values, and to make it anew cost more than all the rules. A long statement stays as it is.
     """
     if len(params) > PLACES_OF_KEPT:
         return sql, params
     named: dict[object, int] = {}
-    pattern: list[int | None] = []
+    pattern: list[int | str] = []
     for place, value in enumerate(params):
-        # PostgreSQL learns the type of a text from its column, and two columns may have two types. To Python True is 1.
-        shared = type(value) is int or type(value) is datetime
-        pattern.append(None if value is None else named.setdefault(value if shared else (place, value), place))
+        kind = type(value)
+        if kind is int or kind is datetime:
+            pattern.append(named.setdefault(value, place))
+        elif value in _LITERALS:
+            pattern.append(_LITERALS[value])
+        else:
+            # PostgreSQL learns the type of a text from its column, and two columns may have two types.
+            pattern.append(named.setdefault((place, value), place))
     return _named(sql, tuple(pattern)), {f"p{place}": params[place] for place in named.values()}
 
 
 @_kept
-def _named(sql: str, pattern: tuple[int | None, ...]) -> str:
-    """The statement with the name of the first place that has the value at each place; None is NULL."""
+def _named(sql: str, pattern: tuple[int | str, ...]) -> str:
+    """The statement with, at each place, a literal or the name of the first place that has the value."""
     *parts, end = sql.split("%s")
-    names = ("NULL" if first is None else f"%(p{first})s" for first in pattern)
+    names = (first if isinstance(first, str) else f"%(p{first})s" for first in pattern)
     return "".join([*chain(*zip(parts, names, strict=True)), end])
 
 

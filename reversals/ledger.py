@@ -15,7 +15,7 @@ from reversals.rules import Facts, Plan
 
 PUBLIC_ID_LENGTH = 6
 _PUBLIC_ID_CHARACTERS = string.ascii_letters + string.digits
-_RANDOM = secrets.SystemRandom()
+_PUBLIC_IDS = len(_PUBLIC_ID_CHARACTERS) ** PUBLIC_ID_LENGTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,12 @@ class ReissuedLot:
 
 def new_public_id() -> str:
     """Six random letters and digits: 57 billion of them, so that a clash is rare and a retry ends it."""
-    return "".join(_RANDOM.choices(_PUBLIC_ID_CHARACTERS, k=PUBLIC_ID_LENGTH))
+    number = secrets.randbelow(_PUBLIC_IDS)
+    characters = []
+    for _ in range(PUBLIC_ID_LENGTH):
+        number, character = divmod(number, len(_PUBLIC_ID_CHARACTERS))
+        characters.append(_PUBLIC_ID_CHARACTERS[character])
+    return "".join(characters)
 
 
 def write_reversal(*, facts: Facts, plan: Plan, attempt: Attempt, public_id: str) -> None:

@@ -441,7 +441,7 @@ def test_a_page_that_is_refused_leaves_no_traceback(world: World, log: list[str]
 
 def test_a_fault_is_told_without_the_question(client: Client, log: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     client.raise_request_exception = False
-    monkeypatch.setattr("loyalty.request_id.uuid4", lambda: UUID(int=7))
+    monkeypatch.setattr("secrets.token_hex", lambda _: UUID(int=7).hex)
     monkeypatch.setattr("django.http.HttpRequest.get_host", lambda _: 1 // 0)
     assert client.get("/openapi.json?mobile=919876543210").status_code == 500
     fault, access = [json.loads(line) for line in log]

@@ -12,12 +12,18 @@ SET LOCAL lock_timeout = '10s';
 
 ALTER TABLE reversals_attempt RENAME TO reversals_attempt_whole;
 ALTER TABLE reversals_attempt_whole DROP CONSTRAINT reversals_attempt_pkey;
-DROP INDEX attempts_by_time, attempts_by_redemption, idempotency_key_held_once;
+DROP INDEX attempts_by_time, attempts_by_redemption, attempts_refused, attempts_by_rule, attempts_unusual,
+    idempotency_key_held_once;
 
 CREATE TABLE reversals_attempt (LIKE reversals_attempt_whole INCLUDING DEFAULTS INCLUDING CONSTRAINTS)
     PARTITION BY LIST (holds_key);
 CREATE INDEX attempts_by_time ON reversals_attempt (org_id, created_at);
 CREATE INDEX attempts_by_redemption ON reversals_attempt (org_id, redemption_id_asked);
+CREATE INDEX attempts_refused ON reversals_attempt (org_id, created_at, rule, operation, is_dry_run)
+    WHERE NOT (rule = '');
+CREATE INDEX attempts_by_rule ON reversals_attempt (org_id, rule, created_at) WHERE NOT (rule = '');
+CREATE INDEX attempts_unusual ON reversals_attempt (org_id, created_at)
+    WHERE NOT (channel = 'API') OR is_dry_run OR operation = 'CORRECT';
 CREATE INDEX attempts_by_id ON reversals_attempt (id);
 ALTER TABLE reversals_attempt
     ADD CONSTRAINT attempt_reversal_of_org FOREIGN KEY (org_id, reversal_id) REFERENCES reversals_reversal (org_id, id),

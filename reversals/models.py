@@ -52,6 +52,7 @@ class Reversal(models.Model):
             models.Index(fields=["org", "redemption", "created_at", "id"], name="reversals_of_redemption"),
             models.Index(fields=["org", "customer", "created_at", "id"], name="reversals_of_customer"),
             models.Index(fields=["org", "created_at", "id"], name="reversals_by_time"),
+            models.Index(fields=["org", "created_at"], condition=~Q(channel=Channel.API), name="reversals_by_hand"),
         ]
         constraints = [
             models.UniqueConstraint(fields=["org", "public_id"], name="reversal_public_id_unique"),
@@ -157,6 +158,18 @@ class Attempt(models.Model):
         indexes = [
             models.Index(fields=["org", "created_at"], name="attempts_by_time"),
             models.Index(fields=["org", "redemption_id_asked"], name="attempts_by_redemption"),
+            # For the home page and the filters of the list. What the API accepted is in none of them.
+            models.Index(
+                fields=["org", "created_at", "rule", "operation", "is_dry_run"],
+                condition=~Q(rule=""),
+                name="attempts_refused",
+            ),
+            models.Index(fields=["org", "rule", "created_at"], condition=~Q(rule=""), name="attempts_by_rule"),
+            models.Index(
+                fields=["org", "created_at"],
+                condition=~Q(channel=Channel.API) | Q(is_dry_run=True) | Q(operation=Operation.CORRECT),
+                name="attempts_unusual",
+            ),
         ]
         constraints = [
             models.UniqueConstraint(

@@ -155,5 +155,5 @@ def _refusals(wanted: Q) -> Iterable[tuple[int, date, str, int]]:
         .exclude(rule=ACCEPTED)
         .order_by()
         .values_list("org_id", UtcDay("created_at"), "rule")
-        .annotate(Count("id"))
+        .annotate(calls=Count("*"))  # with ids, the index alone would not do
     )

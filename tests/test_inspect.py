@@ -9,9 +9,11 @@ from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.http import HttpResponse
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+from loyalty.importing.bulk import analyze
 from loyalty.models import ApiClient, Lot, OrgAccess
 from reversals.admin.events import data_of
 from reversals.admin.filters import ByRule
@@ -26,6 +28,7 @@ from tests.builders import (
     make_program,
     make_webhook,
     make_world,
+    points,
     redeem,
     redeemed,
     request_for,
@@ -310,6 +313,41 @@ def test_by_program_a_bounded_number_of_attempts_is_looked_through(
 
 
 # Queries
+
+
+RARE = [
+    ("reversals_attempt", {"rule": "BUSY"}, "attempts_by_rule"),
+    ("reversals_attempt", {"rule": "refused"}, "attempts_by_rule"),
+    ("reversals_attempt", {"channel__exact": "BULK"}, "attempts_unusual"),
+    ("reversals_attempt", {"is_dry_run__exact": "1"}, "attempts_unusual"),
+    ("reversals_attempt", {"operation__exact": "CORRECT"}, "attempts_unusual"),
+    ("reversals_reversal", {"channel__exact": "BULK"}, "reversals_by_hand"),
+]
+
+
+@pytest.mark.parametrize(("name", "filters", "index"), RARE)
+def test_what_is_rare_is_found_by_an_index_of_rare_rows(
+    on_postgresql: None, world: World, auditor: Client, name: str, filters: dict[str, str], index: str
+) -> None:
+    redemption = redeemed(world, 1000)
+    many = [Attempt(**accepted_by_api(world), operation="REVERSE", rule="", http_status=200) for _ in range(2_000)]
+    Attempt.objects.bulk_create(many)
+    named = [f"{number:06}" for number in range(2_000)]
+    amounts = {"points": points(1), "points_available": points(1), "points_expired": points(0)}
+    parents = {"redemption": redemption, "customer": world.asha, "has_key": False}
+    Reversal.objects.bulk_create(
+        [Reversal(**accepted_by_api(world), **amounts, **parents, public_id=name) for name in named]
+    )
+    with CaptureQueriesContext(connection) as captured, connection.cursor() as cursor:
+        analyze(cursor, "reversals_attempt", "reversals_reversal")
+        assert listed(auditor, name, **filters) == []
+        [asked] = [query["sql"] for query in captured.captured_queries if f'FROM "{name}"' in query["sql"]]
+        cursor.execute(f"EXPLAIN {asked}")
+        assert f"Index Scan using {index}" in str(cursor.fetchall())
+
+
+def accepted_by_api(world: World) -> dict[str, Any]:
+    return {"org": world.org, "created_at": days_ago(1), "channel": "API", "made_by": "till.1"}
 
 
 @pytest.mark.parametrize("name", [*LISTS, "reversals_correction", "reversals_event", "reversals_delivery"])

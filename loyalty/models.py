@@ -27,7 +27,7 @@ def owning_org_of_movement() -> Any:
     """The org of a row that each movement of points adds; no foreign key, and none to the API client either.
 
     To check such a key PostgreSQL locks the parent, and each call of an org would lock the same two rows. The keys over
-    (org, id) to the rows that moved hold the org, and `verify_ledger` looks at the clients.
+    (org, id) to a row's customer, or to what it moves, hold the org, and `verify_ledger` looks at the clients.
     """
     return owning_org(db_constraint=False)
 
@@ -441,7 +441,7 @@ class Lot(models.Model):
     """Points awarded at once, with one expiry."""
 
     id = RowIdField()
-    org = owning_org()
+    org = owning_org_of_movement()
     program = parent_of_org("loyalty.Program")
     customer = parent_of_org("loyalty.Customer", related_name="lots")
     lot_ref = models.CharField(max_length=64, help_text="The lot's name in the system it came from.")
@@ -472,7 +472,7 @@ class Redemption(models.Model):
     """Points spent in one transaction."""
 
     id = RowIdField()
-    org = owning_org()
+    org = owning_org_of_movement()
     program = parent_of_org("loyalty.Program")
     customer = parent_of_org("loyalty.Customer", related_name="redemptions")
     public_id = models.CharField("redemption id", max_length=64, help_text="The redemptionId that API clients see.")
@@ -510,7 +510,7 @@ class Draw(models.Model):
     """The points that one redemption took from one lot, with their place in the drawing order."""
 
     id = RowIdField()
-    org = owning_org()
+    org = owning_org_of_movement()
     redemption = parent_of_org("loyalty.Redemption", related_name="draws")
     lot = parent_of_org(
         "loyalty.Lot", null=True, blank=True, related_name="draws", help_text="Empty: points that no lot covered."

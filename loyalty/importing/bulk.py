@@ -1,5 +1,7 @@
 """Many rows into a table at once: by COPY where the database has it."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.db import connection
@@ -9,33 +11,29 @@ from loyalty.statements import places
 ROWS_AT_ONCE = 5_000
 
 
-class Bulk:
-    """Collects rows for a table and writes them a batch at a time; call `flush` at the end."""
+@contextmanager
+def rows_into(cursor: Any, table: str, columns: str = "") -> Iterator[Callable[[tuple[object, ...]], object]]:
+    """Gives what takes a row for the table; all are written once it is left. Until then the connection is busy."""
+    named = f"({columns})" if columns else ""
+    if connection.vendor == "postgresql":
+        # What the driver has sent is written while the next rows are made.
+        with connection.wrap_database_errors, cursor.copy(f"COPY {table} {named} FROM STDIN") as copy:
+            yield copy.write_row
+        return
+    rows: list[tuple[object, ...]] = []
 
-    def __init__(self, cursor: Any, table: str, columns: str = "") -> None:
-        self.cursor = cursor
-        self.table = table
-        self.columns = f"({columns})" if columns else ""
-        self.rows: list[tuple[object, ...]] = []
+    def write() -> None:
+        cursor.executemany(f"INSERT INTO {table} {named} VALUES ({places(rows[0])})", rows)
+        rows.clear()
 
-    def add(self, row: tuple[object, ...]) -> None:
-        self.rows.append(row)
-        if len(self.rows) >= ROWS_AT_ONCE:
-            self.flush()
+    def add(row: tuple[object, ...]) -> None:
+        rows.append(row)
+        if len(rows) == ROWS_AT_ONCE:
+            write()
 
-    def flush(self) -> None:
-        if not self.rows:
-            return
-        if connection.vendor == "postgresql":
-            copying = self.cursor.copy(f"COPY {self.table} {self.columns} FROM STDIN")
-            with connection.wrap_database_errors, copying as copy:
-                for row in self.rows:
-                    copy.write_row(row)
-        else:
-            self.cursor.executemany(
-                f"INSERT INTO {self.table} {self.columns} VALUES ({places(self.rows[0])})", self.rows
-            )
-        self.rows.clear()
+    yield add
+    if rows:
+        write()
 
 
 def analyze(cursor: Any, *tables: str) -> None:

@@ -4,8 +4,9 @@ Rows pass through temporary tables, so that memory does not grow with the files.
 transaction: without `skip_bad` a single bad row leaves nothing behind.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from django.db import connection, transaction
 
 from loyalty.fields import new_row_id
 from loyalty.identifiers import IdentifierType, identify
-from loyalty.importing.bulk import ROWS_AT_ONCE, Bulk, analyze
+from loyalty.importing.bulk import ROWS_AT_ONCE, analyze, rows_into
 from loyalty.importing.files import CUSTOMERS, POINTS, REDEMPTIONS, BadRow, LedgerFile, Row, find_file
 from loyalty.importing.replay import Uncovered, replay
 from loyalty.importing.stages import (
@@ -141,24 +142,28 @@ class _Import:
             self.cursor.execute(f"DROP TABLE IF EXISTS {name}")
 
     def _stage(self, name: str, file: LedgerFile) -> None:
-        table = Bulk(self.cursor, f"stage_{name}")
-        identifiers = Bulk(self.cursor, "stage_identifiers")
-        counts = self.summary.files[name]
-        for row in file.rows():
-            counts.read += 1
-            bad = row if isinstance(row, BadRow) else self._bad_parent(file, row)
-            if bad is not None:
-                counts.bad += 1
-                self.summary.name_bad_row(bad)
-            elif isinstance(row, Row):
-                table.add(self._staged(name, row))
-                if name == "customers":
-                    self._stage_identifiers(row, identifiers)
-            if counts.read % ROWS_AT_ONCE == 0:
+        rows = file.rows()
+        while portion := list(islice(rows, ROWS_AT_ONCE)):
+            self._stage_portion(name, file, portion)
+            if len(portion) == ROWS_AT_ONCE:
                 self.progress(file.path.name, file.bytes_read, file.size)
-        table.flush()
-        identifiers.flush()
         self.progress(file.path.name, file.size, file.size)
+
+    def _stage_portion(self, name: str, file: LedgerFile, portion: Sequence[Row | BadRow]) -> None:
+        counts = self.summary.files[name]
+        good: list[Row] = []
+        with rows_into(self.cursor, f"stage_{name}") as add:
+            for row in portion:
+                counts.read += 1
+                bad = row if isinstance(row, BadRow) else self._bad_parent(file, row)
+                if bad is not None:
+                    counts.bad += 1
+                    self.summary.name_bad_row(bad)
+                elif isinstance(row, Row):
+                    add(self._staged(name, row))
+                    good.append(row)
+        if name == "customers":
+            self._stage_identifiers(good)
 
     def _bad_parent(self, file: LedgerFile, row: Row) -> BadRow | None:
         org_id = row.values["org_id"]
@@ -176,12 +181,14 @@ class _Import:
             values = {**values, "program_id": self.programs[values["org_id"], values["program_id"]]}
         return (row.line, new_row_id(), *itemgetter(*STAGED_COLUMNS[name])(values), NEW)
 
-    def _stage_identifiers(self, row: Row, identifiers: Bulk) -> None:
-        org_id, customer_id = row.values["org_id"], row.values["customer_id"]
-        for column, kind in _IDENTIFIERS.items():
-            if row.values[column] is not None:
-                named = identify(kind, row.values[column], country=self.countries[org_id])
-                identifiers.add((row.line, new_row_id(), org_id, customer_id, column, kind.value, named.value))
+    def _stage_identifiers(self, rows: Iterable[Row]) -> None:
+        with rows_into(self.cursor, "stage_identifiers") as add:
+            for row in rows:
+                org_id, customer_id = row.values["org_id"], row.values["customer_id"]
+                for column, kind in _IDENTIFIERS.items():
+                    if row.values[column] is not None:
+                        named = identify(kind, row.values[column], country=self.countries[org_id])
+                        add((row.line, new_row_id(), org_id, customer_id, column, kind.value, named.value))
 
     # Judging: which staged rows are there already, and which are bad
 

@@ -1,5 +1,6 @@
 """Redeems imported redemptions again: draws each from its customer's lots, in order of time."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -10,7 +11,7 @@ from django.db import connection
 from loyalty.drawing import in_drawing_order, plan_draws_in_order
 from loyalty.facts import LotFacts
 from loyalty.fields import new_row_id
-from loyalty.importing.bulk import Bulk, analyze
+from loyalty.importing.bulk import analyze, rows_into
 from loyalty.importing.stages import DRAW_COLUMNS, STAGE_REPLAY, TAKE_DRAWN
 from loyalty.points import from_thousandths, to_thousandths
 from loyalty.selectors import as_datetime, as_datetime_or_none
@@ -35,8 +36,6 @@ def replay(cursor: Any, *, progress: Callable[[int, int], None]) -> Uncovered:
 class _Replay:
     def __init__(self, cursor: Any) -> None:
         self.cursor = cursor
-        self.draws = Bulk(cursor, "loyalty_draw", DRAW_COLUMNS)
-        self.drawn = Bulk(cursor, "stage_drawn")
         self.uncovered = Uncovered()
 
     def run(self, progress: Callable[[int, int], None]) -> Uncovered:
@@ -52,8 +51,6 @@ class _Replay:
                 last_customer = customers[-1]
                 done += self._redeem(org_id, customers)
                 progress(done, total)
-        self.draws.flush()
-        self.drawn.flush()
         self.cursor.execute(TAKE_DRAWN)
         return self.uncovered
 
@@ -82,20 +79,25 @@ class _Replay:
             [org_id, *customers],
         )
         redemptions = self.cursor.fetchall()
-        for customer, redemption, points, redeemed_at in redemptions:
-            own_lots = lots[customer]
-            planned = plan_draws_in_order(own_lots.values(), from_thousandths(points), at=as_datetime(redeemed_at))
-            for position, draw in enumerate(planned, start=1):
-                taken = to_thousandths(draw.points)
-                self.draws.add((new_row_id(), org_id, redemption, draw.lot_id, position, taken, 0))
-                if draw.lot_id is None:
-                    self.uncovered.points += draw.points
-                    self.uncovered.redemptions += 1
-                else:
-                    self.drawn.add((org_id, draw.lot_id, taken))
-                    own_lots[draw.lot_id] = own_lots[draw.lot_id].less(draw.points)
-                    if not own_lots[draw.lot_id].points_remaining:
-                        del own_lots[draw.lot_id]
+        drawn: dict[int, int] = defaultdict(int)
+        with rows_into(self.cursor, "loyalty_draw", DRAW_COLUMNS) as add:
+            for customer, redemption, points, redeemed_at in redemptions:
+                own_lots = lots[customer]
+                planned = plan_draws_in_order(own_lots.values(), from_thousandths(points), at=as_datetime(redeemed_at))
+                for position, draw in enumerate(planned, start=1):
+                    taken = to_thousandths(draw.points)
+                    add((new_row_id(), org_id, redemption, draw.lot_id, position, taken, 0))
+                    if draw.lot_id is None:
+                        self.uncovered.points += draw.points
+                        self.uncovered.redemptions += 1
+                    else:
+                        drawn[draw.lot_id] += taken
+                        own_lots[draw.lot_id] = own_lots[draw.lot_id].less(draw.points)
+                        if not own_lots[draw.lot_id].points_remaining:
+                            del own_lots[draw.lot_id]
+        with rows_into(self.cursor, "stage_drawn") as add:
+            for lot_id, taken in drawn.items():
+                add((org_id, lot_id, taken))
         return len(redemptions)
 
     def _lots_of(self, org_id: int, customers: list[int]) -> dict[int, dict[int, LotFacts]]:

@@ -234,6 +234,6 @@ STAGE_REPLAY = (
 )
 TAKE_DRAWN = (
     "UPDATE loyalty_lot SET points_remaining = points_remaining - taken.points"
-    " FROM (SELECT org_id, lot, SUM(points) AS points FROM stage_drawn GROUP BY org_id, lot) AS taken"
+    " FROM stage_drawn AS taken"
     " WHERE loyalty_lot.org_id = taken.org_id AND loyalty_lot.id = taken.lot"
 )

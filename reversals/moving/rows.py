@@ -13,7 +13,7 @@ from typing import Any
 
 from django.db import connection, models
 
-from loyalty.importing.bulk import Bulk
+from loyalty.importing.bulk import rows_into
 from reversals.moving.tables import Model, rows_of
 
 ROWS_AT_ONCE = 2_000
@@ -41,12 +41,11 @@ def load(model: Model, lines: Iterable[bytes], count: int, new_ids: Ids) -> None
     if _is_numbered(model):
         new_ids[model] = dict(enumerate(_ids_of_sequence(model, count), start=1))
     translations = _translations(model, new_ids)
-    with connection.cursor() as cursor:
-        table = Bulk(cursor, model._meta.db_table, ", ".join(field.column for field in fields))
+    columns = ", ".join(field.column for field in fields)
+    with connection.cursor() as cursor, rows_into(cursor, model._meta.db_table, columns) as add:
         for line in lines:
             values = zip(fields, json.loads(line), translations, strict=True)
-            table.add(tuple(_as_stored(field, _translated(value, ids)) for field, value, ids in values))
-        table.flush()
+            add(tuple(_as_stored(field, _translated(value, ids)) for field, value, ids in values))
 
 
 def _is_numbered(model: Model) -> bool:

@@ -1,6 +1,7 @@
 """Measures how fast the project is, and that it is as fast on a large ledger as on a small one; run by `make bench`."""
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -41,6 +42,9 @@ def main() -> int:
         stack.callback(postgresql.remove)
         postgresql.configure(POSTGRESQL)
         made = [_build(postgresql, rows, results) for rows in sorted(options.sizes)]
+        for ledger in made:
+            if ledger.rows == MAIN:
+                results.measured |= _on_sqlite(ledger, options.rounds, options.seconds)
         _use(made[-1].url)
         with _scripts(made) as scripts:
             for ledger in made:
@@ -61,9 +65,11 @@ def main() -> int:
 
 
 def _build(postgresql: Database, rows: int, results: Results) -> Ledger:
-    ledger = Ledger(postgresql, rows)
+    name = f"ledger_{rows}"
     with postgresql.connected() as connection:
-        connection.execute(f"CREATE DATABASE {ledger.name}")
+        connection.execute(f"CREATE DATABASE {name}")
+    ledger = Ledger(postgresql.url.replace("/postgres?", f"/{name}?"), rows)
+    ledger.processes["PostgreSQL"] = postgresql.process_id
     started = time.monotonic()
     ledgers.build(ledger.url, rows)
     results.took[f"building {rows:,}"] = time.monotonic() - started
@@ -88,7 +94,7 @@ def _scripts(made: list[Ledger]) -> Iterator[dict[int, Path]]:
     with tempfile.TemporaryDirectory() as folder:
         scripts = {}
         for ledger in made:
-            scripts[ledger.rows] = Path(folder) / f"{ledger.name}.sql"
+            scripts[ledger.rows] = Path(folder) / f"{ledger.rows}.sql"
             words = [sys.executable, "-m", "benchmarks.statements", str(ledger.rows)]
             text = subprocess.run(
                 words, env=os.environ | {"DATABASE_URL": ledger.url}, capture_output=True, text=True, check=True
@@ -121,6 +127,18 @@ def _runs(
                 (kind, clients, ledger.rows),
                 lambda ledger=ledger, kind=kind, clients=clients: ledger.ask(kind, clients=clients, seconds=seconds),
             )
+
+
+def _on_sqlite(ledger: Ledger, rounds: int, seconds: int) -> dict[tuple[str, int, int], list[Measured]]:
+    """The runs on a copy of the ledger, which nobody has asked yet, in a process that works on SQLite."""
+    with tempfile.TemporaryDirectory() as folder:
+        url = ledgers.copy_to_sqlite(ledger.url, Path(folder) / "ledger.sqlite3")
+        words = [sys.executable, "-m", "benchmarks.on_sqlite", url, *map(str, (ledger.rows, rounds, seconds))]
+        done = subprocess.run(words, env=ledgers.environment_of(url), stdout=subprocess.PIPE, check=True)
+    return {
+        (kind, clients, ledger.rows): [Measured(**run) for run in runs]
+        for kind, clients, runs in json.loads(done.stdout)
+    }
 
 
 def _time_of(url: str, *words: str) -> float:

@@ -1,7 +1,11 @@
 """Builds ledgers of any size by plain SQL: lawful ones, which `verify_ledger` finds nothing wrong with."""
 
 import os
+import sqlite3
 from base64 import b64encode
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
 
 import psycopg
 
@@ -93,3 +97,30 @@ def build(url: str, rows: int) -> None:
         connection.execute(f"CREATE SEQUENCE {SEQUENCE}")
         connection.execute("VACUUM ANALYZE")
         connection.execute("CHECKPOINT")
+
+
+def copy_to_sqlite(url: str, path: Path) -> str:
+    """Migrates a new SQLite file, copies the ledger of that PostgreSQL into it, table by table, and returns its URL."""
+    copied = f"sqlite:///{path}"
+    manage(environment_of(copied), ("migrate", "-v0"))
+    with psycopg.connect(url) as postgresql, closing(sqlite3.connect(path)) as file:
+        # Without triggers, as above.
+        triggers = file.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        file.executescript("".join(f"DROP TRIGGER {name};" for name, _ in triggers))
+        tables = postgresql.execute("SELECT tablename FROM pg_tables WHERE tablename ~ '^(loyalty|reversals)_'")
+        for (table,) in tables.fetchall():
+            rows = postgresql.execute(f"SELECT * FROM {table}")
+            columns = [column.name for column in rows.description or ()]
+            places = ", ".join("?" * len(columns))
+            file.executemany(
+                f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})", map(_as_sqlite_keeps, rows)
+            )
+        for _, sql in triggers:
+            file.execute(sql)
+        file.commit()
+    return copied
+
+
+def _as_sqlite_keeps(row: tuple[object, ...]) -> list[object]:
+    """The row with its times as text in UTC, as Django writes them."""
+    return [str(value.astimezone(UTC).replace(tzinfo=None)) if isinstance(value, datetime) else value for value in row]

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.ledgers import TILLS, authorization, customers_of, environment_of
-from tests.faults.machines import Database, Server
+from tests.faults.machines import Server
 from tests.postgresql import PROGRAMS
 
 LOAD = Path(__file__).parent / "load.lua"
@@ -41,18 +41,17 @@ class Measured:
 
 
 class Ledger:
-    """A ledger of so many redemptions in a database of its own, and a server on it."""
+    """A ledger of so many redemptions, and a server on it."""
 
-    def __init__(self, postgresql: Database, rows: int) -> None:
-        self.postgresql = postgresql
-        self.rows = rows
-        self.name = f"ledger_{rows}"
-        self.url = postgresql.url.replace("/postgres?", f"/{self.name}?")
+    def __init__(self, url: str, rows: int) -> None:
+        self.url, self.rows = url, rows
         self.next_call = 0
+        self.processes: dict[str, int] = {}
 
     def serve(self) -> None:
         settings = {"DJANGO_SETTINGS_MODULE": "benchmarks.settings", "GRANIAN_LOG_ENABLED": "false"}
         self.server = Server(environment_of(self.url) | settings)
+        self.processes["server"] = self.server.process.pid
 
     def ask(self, kind: str, *, clients: int, seconds: float) -> Measured:
         """Has wrk send calls of one kind, each of another redemption."""
@@ -77,7 +76,7 @@ class Ledger:
         answered = told["requests"]
         wrong = answered - told["not_2xx"] if kind == "refused" else told["not_2xx"]
         if not answered or wrong or told["broken"]:
-            raise RuntimeError(f"{kind} on {self.name}: {told}")
+            raise RuntimeError(f"{kind} on {self.url}: {told}")
         return _per_call(answered, told["seconds"], told["p50"], told["p99"], cpu)
 
     def pgbench(self, script: Path, *, clients: int, seconds: int) -> Measured:
@@ -87,24 +86,26 @@ class Ledger:
         with tempfile.TemporaryDirectory() as folder:
             words[1:1] = ["--log", "--log-prefix", f"{folder}/log"]
             _, cpu = self._measured(words)
-            times = sorted(
-                int(line.split()[2]) / 1000 for log in Path(folder).iterdir() for line in log.read_text().splitlines()
-            )
-        made = len(times)
-        return _per_call(made, seconds, times[made // 2], times[made * 99 // 100], cpu)
+            lines = [line for log in Path(folder).iterdir() for line in log.read_text().splitlines()]
+        return per_call([int(line.split()[2]) / 1e6 for line in lines], seconds, cpu)
 
     def _measured(self, words: list[str]) -> tuple[str, dict[str, float]]:
-        """What the load said, and the seconds of CPU that it, the server and PostgreSQL used meanwhile."""
-        watched: dict[str, Callable[[], float]] = {
-            "PostgreSQL": lambda: _used_by(psutil.Process(self.postgresql.process_id)),
-            "server": lambda: _used_by(psutil.Process(self.server.process.pid)),
-            "load": lambda: sum(psutil.Process().cpu_times()[2:4]),
-        }
-        before = {who: used() for who, used in watched.items()}
+        """What the load said, and the seconds of CPU that it and each of the processes used meanwhile."""
+        before = self._used()
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(done.stdout + done.stderr)
-        return done.stdout, {who: used() - before[who] for who, used in watched.items()}
+        return done.stdout, {who: seconds - before[who] for who, seconds in self._used().items()}
+
+    def _used(self) -> dict[str, float]:
+        used = {who: _used_by(psutil.Process(process_id)) for who, process_id in self.processes.items()}
+        return used | {"load": sum(psutil.Process().cpu_times()[2:4])}
+
+
+def per_call(times: Sequence[float], seconds: float, cpu: dict[str, float]) -> Measured:
+    """A run of so many seconds, of which each call took one of `times`; `cpu` is seconds, of all calls together."""
+    times, calls = sorted(times), len(times)
+    return _per_call(calls, seconds, 1000 * times[calls // 2], 1000 * times[calls * 99 // 100], cpu)
 
 
 def _per_call(calls: int, seconds: float, p50: float, p99: float, cpu: dict[str, float]) -> Measured:

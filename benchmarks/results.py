@@ -5,7 +5,7 @@ import platform
 import statistics
 import subprocess
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,11 @@ WORDS = {
     "keyed": "reversal with a key (d)",
     "refused": "refusal (e)",
     "redeem": "redemption (f)",
+}
+ON_SQLITE = {
+    "sqlite3": "the `sqlite3` module with the statements of a reversal",
+    "application on SQLite": "the WSGI application, called in one thread",
+    "server on SQLite": "the server that ships",
 }
 
 
@@ -44,7 +49,7 @@ class Results:
     imported: dict[str, float] = field(default_factory=dict)
 
     def write(self, made: Sequence[Ledger]) -> None:
-        parts = [self._head(), self._sizes(made), self._kinds(made), self._others(made)]
+        parts = [self._head(), self._sizes(made), self._kinds(made), self._on_sqlite(), self._others(made)]
         FILE.write_text("\n\n".join(parts) + "\n")
         print(f"written: {FILE}")
 
@@ -98,7 +103,7 @@ class Results:
             "| call | clients | per second | to (a) | to (b) | p50 ms | p99 ms | p99/p50 | CPU |",
             "|---|---|---|---|---|---|---|---|---|",
         ]
-        for name in sorted(self.measured, key=lambda name: (list(WORDS).index(name[0]), name[1:])):
+        for name in self._names(WORDS):
             kind, clients, rows = name
             if ("constant", 8, rows) not in self.measured:
                 continue
@@ -111,6 +116,27 @@ class Results:
                 f" {cpu} |"
             )
         return "\n".join(lines)
+
+    def _on_sqlite(self) -> str:
+        lines = [
+            "## SQLite\n",
+            "CPU per call in milliseconds, without the load.\n",
+            "| reversal by | clients | per second | to the module | p50 ms | p99 ms | CPU |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for name in self._names(ON_SQLITE):
+            kind, clients, rows = name
+            lines.append(
+                f"| {ON_SQLITE[kind]} | {clients} | {self.rate(name):.0f} | {self.ratio(name, ('sqlite3', 1, rows))} |"
+                f" {self.median(name, lambda measured: measured.p50):.1f} |"
+                f" {self.median(name, lambda measured: measured.p99):.1f} | {self.cpu(name, 'server'):.2f} |"
+            )
+        return "\n".join(lines)
+
+    def _names(self, words: Mapping[str, str]) -> list[tuple[str, int, int]]:
+        """What was measured of these kinds, in their order."""
+        measured = (name for name in self.measured if name[0] in words)
+        return sorted(measured, key=lambda name: (list(words).index(name[0]), name[1:]))
 
     def _others(self, made: Sequence[Ledger]) -> str:
         lines = [

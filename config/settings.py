@@ -71,6 +71,8 @@ def sqlite_options(name: str) -> dict[str, Any]:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
     return {
         "NAME": name,
+        # To open the file anew costs more than a whole reversal: all tables and triggers are read first.
+        "CONN_MAX_AGE": None,
         # A transaction that reads first and writes later can fail on SQLite whatever the timeout: take the
         # write lock at once. legacy_alter_table lets a later migration remake a table that triggers name.
         "OPTIONS": {

@@ -46,6 +46,9 @@ def main() -> int:
             if ledger.rows == MAIN:
                 results.measured |= _on_sqlite(ledger, options.rounds, options.seconds)
         _use(made[-1].url)
+        from benchmarks import back_office, importing, round_trips
+
+        results.sent = round_trips.measure(made[-1].rows)
         with _scripts(made) as scripts:
             for ledger in made:
                 ledger.serve()
@@ -55,8 +58,6 @@ def main() -> int:
                 for name, run in _runs(made, scripts, options.seconds):
                     results.measured[name].append(run())
         results.write(made)
-        from benchmarks import back_office, importing
-
         results.pages = back_office.measure(made[-1].rows)
         results.took["verify_ledger of the largest"] = _time_of(made[-1].url, "verify_ledger")
         results.imported = importing.measure(postgresql)

@@ -39,11 +39,20 @@ class Page:
     limit: int
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a call sends to PostgreSQL, BEGIN and COMMIT included."""
+
+    statements: float
+    round_trips: float
+
+
 @dataclass
 class Results:
     """All that one run of the bench has measured; `measured` by kind, clients and redemptions."""
 
     measured: dict[tuple[str, int, int], list[Measured]] = field(default_factory=lambda: defaultdict(list))
+    sent: dict[str, Sent] = field(default_factory=dict)
     pages: list[Page] = field(default_factory=list)
     took: dict[str, float] = field(default_factory=dict)
     imported: dict[str, float] = field(default_factory=dict)
@@ -99,9 +108,10 @@ class Results:
     def _kinds(self, made: Sequence[Ledger]) -> str:
         lines = [
             "## What one call costs\n",
-            "CPU per call in milliseconds: PostgreSQL, server, load.\n",
-            "| call | clients | per second | to (a) | to (b) | p50 ms | p99 ms | p99/p50 | CPU |",
-            "|---|---|---|---|---|---|---|---|---|",
+            "CPU per call in milliseconds: PostgreSQL, server, load. What is sent to PostgreSQL is statements and round"
+            " trips of a call, BEGIN and COMMIT included.\n",
+            "| call | clients | per second | to (a) | to (b) | p50 ms | p99 ms | p99/p50 | CPU | sent |",
+            "|---|---|---|---|---|---|---|---|---|---|",
         ]
         for name in self._names(WORDS):
             kind, clients, rows = name
@@ -113,9 +123,13 @@ class Results:
                 f"| {WORDS[kind]} | {clients} | {self.rate(name):.0f} | {self.ratio(name, ('pgbench', 8, rows))} |"
                 f" {self.ratio(name, ('constant', 8, rows))} | {self.median(name, lambda measured: measured.p50):.1f} |"
                 f" {self.median(name, lambda measured: measured.p99):.1f} | {tail:.2f} |"
-                f" {cpu} |"
+                f" {cpu} | {self._sent(kind)} |"
             )
         return "\n".join(lines)
+
+    def _sent(self, kind: str) -> str:
+        sent = self.sent.get(kind)
+        return f"{sent.statements:.2f} in {sent.round_trips:.2f}" if sent else ""
 
     def _on_sqlite(self) -> str:
         lines = [

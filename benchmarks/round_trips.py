@@ -1,0 +1,57 @@
+"""Counts what calls really send to PostgreSQL, in the record that libpq keeps of its own messages."""
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator
+
+from django.db import connection
+from django.test import Client
+from psycopg.pq import Trace
+
+from benchmarks.ledgers import authorization, customers_of
+from benchmarks.results import Sent
+
+REVERSE = "/v2/points/reverse"
+CALLS = 100
+STATEMENT = re.compile(r"^F\t\d+\t(?:Query|Execute)\b", re.MULTILINE)
+ANSWER = re.compile(r"^B\t\d+\tReadyForQuery\b", re.MULTILINE)
+
+
+def measure(rows: int) -> dict[str, Sent]:
+    """What one call of each kind sends on average, on the ledger that this process works on and nobody has asked."""
+    redemptions = iter(range(rows - 5, 0, -2))  # of which nobody has reversed any; benchmarks.statements has the last
+    kinds = ("plain", "reverse", "keyed", "refused", "redeem")
+    return {kind: _sent_by(kind, redemptions, customers_of(rows)) for kind in kinds}
+
+
+def _sent_by(kind: str, redemptions: Iterator[int], customers: int) -> Sent:
+    for _ in range(10):  # the first ones have their statements prepared
+        _call(kind, next(redemptions), customers)
+    with tempfile.TemporaryFile() as file:
+        session = connection.connection.pgconn
+        session.trace(file.fileno())
+        session.set_trace_flags(Trace.SUPPRESS_TIMESTAMPS)
+        for _ in range(CALLS):
+            _call(kind, next(redemptions), customers)
+        session.untrace()
+        file.seek(0)
+        record = file.read().decode()
+    return Sent(len(STATEMENT.findall(record)) / CALLS, len(ANSWER.findall(record)) / CALLS)
+
+
+def _call(kind: str, redemption: int, customers: int) -> None:
+    """One call as load.lua has wrk send it."""
+    customer = redemption % customers + 1
+    asked = {"redemptionId": f"R{redemption}", "identifier": {"type": "ID", "value": str(customer)}}
+    path, body, headers = {
+        "plain": ("/bench/plain", asked | {"pointsToBeReversed": 0.5}, {}),
+        "reverse": (REVERSE, asked | {"pointsToBeReversed": 0.5}, {}),
+        "keyed": (REVERSE, asked | {"pointsToBeReversed": 0.5}, {"Idempotency-Key": f"sent-{redemption}"}),
+        "refused": (REVERSE, asked | {"pointsToBeReversed": 999_999}, {}),
+        "redeem": (f"/v2/customers/{customer}/redemptions", {"points": 0.001, "programId": "973"}, {}),
+    }[kind]
+    headers = headers | {"Authorization": authorization("till.1")}
+    reply = Client(headers=headers).post(path, json.dumps(body), content_type="application/json")
+    if reply.status_code != (400 if kind == "refused" else 200):
+        raise RuntimeError(f"{kind}: {reply.content!r}")

@@ -42,7 +42,7 @@ class Replica:
     """A streaming replica of the private PostgreSQL that `url` leads to. `host` is the folder of its socket."""
 
     def __init__(self, url: str) -> None:
-        primary = Path(str(conninfo_to_dict(url)["host"]))
+        primary = self.primary = Path(str(conninfo_to_dict(url)["host"]))
         folder = Path(tempfile.mkdtemp(prefix="pg-replica-"))
         folder.chmod(0o755)
         self.data, self.host = folder / "data", folder / "socket"
@@ -54,6 +54,10 @@ class Replica:
             for path in (self.host, self.data, *self.data.rglob("*")):
                 shutil.chown(path, self.user)
         self.start()
+
+    def url_of(self, url: str) -> str:
+        """Leads to the same database, here."""
+        return url.replace(str(self.primary), str(self.host))
 
     def start(self) -> None:
         self._control("-o", f"-h '' -k {self.host}", "-l", str(self.data / "log"), "start")

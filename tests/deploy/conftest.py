@@ -2,43 +2,23 @@
 
 import copy
 import os
-import shutil
-import ssl
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPSConnection
 from pathlib import Path
-from typing import Any
 
-import psycopg
 import pytest
 
+from tests.deploy.machines import make_role, place_of, stacked
 from tests.faults.conftest import Stage, make_stage, once, serve, stage  # noqa: F401 (fixtures)
-from tests.faults.machines import ROOT, Server, free_port, wait_until
-from tests.postgresql import run_script
-
-DEPLOY = ROOT / "deploy"
-PASSWORD = "a-password-for-this-test"
-# The address of the machine is no name that is served, and few wrong passwords are too many.
-BEHIND_PROXY = {
-    "TRUSTED_PROXIES": "127.0.0.1",
-    "HTTPS_ONLY": "on",
-    "ALLOWED_HOSTS": "localhost",
-    "API_FAILED_LOGINS_PER_MINUTE": "5",
-}
+from tests.faults.machines import Server
 
 
-def needs(program: str) -> str:
-    """Where the program is. Skips where it is not, unless DEPLOY_TESTS says that it is required."""
-    found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin")
-    if found is None and os.environ.get("DEPLOY_TESTS") != "required":
+def needs(program: str) -> None:
+    """Skips where the program is not installed, unless DEPLOY_TESTS says that it is required."""
+    if place_of(program) is None and os.environ.get("DEPLOY_TESTS") != "required":
         pytest.skip(f"{program} is not installed")
-    assert found is not None, f"{program} is not installed"
-    return found
 
 
 @dataclass
@@ -50,112 +30,19 @@ class Stack:
     through: partial[HTTPSConnection]
 
 
-@pytest.fixture(scope="module")
-def stack(stage: Stage) -> Iterator[Stack]:  # noqa: F811
+@pytest.fixture(scope="package")
+def stack(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:  # noqa: F811
     for program in ("pgbouncer", "nginx", "openssl"):
         needs(program)
-    folder = Path(tempfile.mkdtemp(prefix="stack-"))
-    folder.chmod(0o755)  # PgBouncer runs as another user
-    with ExitStack() as parts:
-        parts.callback(shutil.rmtree, folder)
-        owned = of_role(stage, folder)
-        through_pgbouncer = {"DATABASE_URL": parts.enter_context(pgbouncer(owned, folder)), "DATABASE_POOLER": "on"}
-        servers = []
-        for _ in range(2):
-            servers.append(Server(owned.environment | BEHIND_PROXY | through_pgbouncer))
-            parts.callback(servers[-1].stop)
-        yield Stack(owned, servers, parts.enter_context(nginx(servers, folder)))
+    owned = of_role(stage, tmp_path_factory.mktemp("ledger"))
+    with stacked(owned.database, owned.environment) as (servers, through):
+        yield Stack(owned, servers, through)
 
 
 def of_role(stage: Stage, folder: Path) -> Stage:  # noqa: F811
     """A stage in the database of the role that `deploy/role.sql` makes, migrated by that role."""
     assert stage.database is not None
-    run_script(stage.url, DEPLOY / "role.sql", DATABASE_PASSWORD=PASSWORD)
+    make_role(stage.url)
     database = copy.copy(stage.database)
     database.url = stage.url.replace("/postgres?", "/loyalty?")
     return make_stage(database.url.replace("//postgres:@", "//loyalty:@"), database, folder)
-
-
-@contextmanager
-def pgbouncer(stage: Stage, folder: Path) -> Iterator[str]:  # noqa: F811
-    """PgBouncer as it ships, before the stage's database."""
-    program, database = needs("pgbouncer"), stage.database
-    assert database is not None
-    port, users = free_port(), folder / "userlist.txt"
-    users.write_text(f'"loyalty" "{PASSWORD}"\n')
-    configuration = _written(
-        DEPLOY / "pgbouncer.ini",
-        folder / "pgbouncer.ini",
-        {
-            "host=postgres port=5432": f"host={Path(database.socket).parent}",
-            "listen_addr = *": "listen_addr = 127.0.0.1",
-            "listen_port = 6432": f"listen_port = {port}\nunix_socket_dir =",
-            "/tmp/userlist.txt": str(users),  # noqa: S108
-        },
-    )
-    user = database.server.system_user if os.geteuid() == 0 else None
-    url = f"postgres://loyalty:{PASSWORD}@127.0.0.1:{port}/loyalty"
-    with running([program, "-q", str(configuration)], user=user):
-        wait_until(partial(_answers, url))
-        yield url
-
-
-@contextmanager
-def nginx(servers: list[Server], folder: Path) -> Iterator[partial[HTTPSConnection]]:
-    """nginx as it ships, before the servers, with a certificate of its own."""
-    program, port = needs("nginx"), free_port()
-    certificate, key = folder / "server.crt", folder / "server.key"
-    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    words += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(words, check=True, capture_output=True)
-    configuration = _written(
-        DEPLOY / "nginx.conf",
-        folder / "nginx.conf",
-        {
-            "app1:8000": f"127.0.0.1:{servers[0].port}",
-            "app2:8000": f"127.0.0.1:{servers[1].port}",
-            "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
-            "/certificates/": f"{folder}/",
-        },
-    )
-    directives = f"daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;"
-    context = ssl.create_default_context(cafile=str(certificate))
-    through = partial(HTTPSConnection, "localhost", port, timeout=15, context=context)
-    with running([program, "-c", str(configuration), "-g", directives]):
-        wait_until(partial(_serves, through))
-        yield through
-
-
-@contextmanager
-def running(words: list[str], **options: Any) -> Iterator[None]:
-    """The program runs during the block."""
-    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, **options)
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def _written(shipped: Path, path: Path, changes: dict[str, str]) -> Path:
-    """The shipped file with the addresses of this machine; whatever is changed must stand in it."""
-    text = shipped.read_text()
-    for before, after in changes.items():
-        assert before in text, before
-        text = text.replace(before, after)
-    path.write_text(text)
-    path.chmod(0o644)
-    return path
-
-
-def _answers(url: str) -> bool:
-    with suppress(psycopg.Error), psycopg.connect(url, prepare_threshold=None) as session:
-        return session.execute("SELECT 1").fetchone() == (1,)
-    return False
-
-
-def _serves(through: partial[HTTPSConnection]) -> bool:
-    with suppress(OSError), closing(through()) as proxy:
-        proxy.request("GET", "/health/ready")
-        return proxy.getresponse().status == 200
-    return False

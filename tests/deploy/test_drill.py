@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.conftest import DEPLOY
+from tests.deploy.machines import DEPLOY
 from tests.faults.conftest import Stage
 from tests.faults.load import HEADERS, Load
 from tests.faults.machines import Server, environment_of, wait_until

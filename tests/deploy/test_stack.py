@@ -18,7 +18,8 @@ import psycopg
 import pytest
 import yaml
 
-from tests.deploy.conftest import DEPLOY, Stack
+from tests.deploy.conftest import Stack
+from tests.deploy.machines import DEPLOY
 from tests.faults.load import HEADERS
 from tests.faults.machines import ROOT, Server, wait_until
 

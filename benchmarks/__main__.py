@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from benchmarks import ledgers
+from benchmarks import ledgers, past_one_machine
 from benchmarks.machines import POSTGRESQL, Ledger, Measured
 from benchmarks.results import Results
 from tests import environment  # noqa: F401  sets the environment before Django reads it
@@ -37,6 +37,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=4, help="of each run")
     options = parser.parse_args()
     results = Results()
+    together, results.looks = past_one_machine.measure(options.rounds, options.seconds)
+    results.measured |= together
     with ExitStack() as stack:
         postgresql = Database()
         stack.callback(postgresql.remove)

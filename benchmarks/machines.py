@@ -41,16 +41,17 @@ class Measured:
 
 
 class Ledger:
-    """A ledger of so many redemptions, and a server on it."""
+    """A ledger of so many redemptions, and a server on it, or what answers for it at the address."""
 
-    def __init__(self, url: str, rows: int) -> None:
-        self.url, self.rows = url, rows
+    def __init__(self, url: str, rows: int, *, address: str = "") -> None:
+        self.url, self.rows, self.address = url, rows, address
         self.next_call = 0
         self.processes: dict[str, int] = {}
 
     def serve(self) -> None:
         settings = {"DJANGO_SETTINGS_MODULE": "benchmarks.settings", "GRANIAN_LOG_ENABLED": "false"}
         self.server = Server(environment_of(self.url) | settings)
+        self.address = f"http://127.0.0.1:{self.server.port}"
         self.processes["server"] = self.server.process.pid
 
     def ask(self, kind: str, *, clients: int, seconds: float) -> Measured:
@@ -66,7 +67,7 @@ class Ledger:
             "--timeout",
             "10s",
         ]
-        words += ["--script", str(LOAD), f"http://127.0.0.1:{self.server.port}", "--", kind, str(self.next_call)]
+        words += ["--script", str(LOAD), self.address, "--", kind, str(self.next_call)]
         words += [str(self.rows), str(customers_of(self.rows))]
         words += [authorization(f"till.{number}") for number in range(1, TILLS + 1)]
         said, cpu = self._measured(words)

@@ -27,6 +27,11 @@ ON_SQLITE = {
     "application on SQLite": "the WSGI application, called in one thread",
     "server on SQLite": "the server that ships",
 }
+TOGETHER = {
+    "one server": "one server, straight at PostgreSQL",
+    "two servers": "two servers behind nginx with TLS, through PgBouncer",
+    "two servers and pages": "the same, while pages are read from the replica",
+}
 
 
 @dataclass
@@ -47,18 +52,34 @@ class Sent:
     round_trips: float
 
 
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """Looks into the back office for what was done just before: how long each took, and how many the replica served."""
+
+    seconds: list[float]
+    from_replica: int
+
+
 @dataclass
 class Results:
     """All that one run of the bench has measured; `measured` by kind, clients and redemptions."""
 
     measured: dict[tuple[str, int, int], list[Measured]] = field(default_factory=lambda: defaultdict(list))
     sent: dict[str, Sent] = field(default_factory=dict)
+    looks: Looks | None = None
     pages: list[Page] = field(default_factory=list)
     took: dict[str, float] = field(default_factory=dict)
     imported: dict[str, float] = field(default_factory=dict)
 
     def write(self, made: Sequence[Ledger]) -> None:
-        parts = [self._head(), self._sizes(made), self._kinds(made), self._on_sqlite(), self._others(made)]
+        parts = [
+            self._head(),
+            self._sizes(made),
+            self._kinds(made),
+            self._on_sqlite(),
+            self._together(),
+            self._others(made),
+        ]
         FILE.write_text("\n\n".join(parts) + "\n")
         print(f"written: {FILE}")
 
@@ -144,6 +165,29 @@ class Results:
                 f"| {ON_SQLITE[kind]} | {clients} | {self.rate(name):.0f} | {self.ratio(name, ('sqlite3', 1, rows))} |"
                 f" {self.median(name, lambda measured: measured.p50):.1f} |"
                 f" {self.median(name, lambda measured: measured.p99):.1f} | {self.cpu(name, 'server'):.2f} |"
+            )
+        return "\n".join(lines)
+
+    def _together(self) -> str:
+        lines = [
+            "## Past one machine, on this machine\n",
+            "| reversal by | clients | per second | to one server | p50 ms | p99 ms |",
+            "|---|---|---|---|---|---|",
+        ]
+        for name in self._names(TOGETHER):
+            kind, clients, rows = name
+            lines.append(
+                f"| {TOGETHER[kind]} | {clients} | {self.rate(name):.0f} |"
+                f" {self.ratio(name, ('one server', clients, rows))} |"
+                f" {self.median(name, lambda measured: measured.p50):.1f} |"
+                f" {self.median(name, lambda measured: measured.p99):.1f} |"
+            )
+        if self.looks:
+            times = sorted(self.looks.seconds)
+            lines.append(
+                f"\nMeanwhile somebody spent points and was led to the page of that redemption: {len(times)} times,"
+                f" of which the replica served {self.looks.from_replica}, each with what was done just before, in"
+                f" {1000 * statistics.median(times):.0f} ms (the slowest in {1000 * times[-1]:.0f} ms)."
             )
         return "\n".join(lines)
 

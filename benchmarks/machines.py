@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.ledgers import TILLS, authorization, customers_of, environment_of
+from loyalty.fields import new_row_id
 from tests.faults.machines import Server
 from tests.postgresql import PROGRAMS
 
@@ -45,7 +46,7 @@ class Ledger:
 
     def __init__(self, url: str, rows: int, *, address: str = "") -> None:
         self.url, self.rows, self.address = url, rows, address
-        self.next_call = 0
+        self.next_call = self.next_run = 0
         self.processes: dict[str, int] = {}
 
     def serve(self) -> None:
@@ -83,11 +84,15 @@ class Ledger:
     def pgbench(self, script: Path, *, clients: int, seconds: int) -> Measured:
         """Has pgbench run the script, its statements prepared."""
         words = [str(PROGRAMS / "pgbench"), "--no-vacuum", "--protocol", "prepared", "--client", str(clients)]
-        words += ["--time", str(seconds), "--file", str(script), self.url]
+        words += ["--time", str(seconds), "--file", str(script)]
+        for name, value in {"run": 0, "clients": clients, "first": self.next_run, "new_id": new_row_id()}.items():
+            words += ["--define", f"{name}={value}"]
+        words.append(self.url)
         with tempfile.TemporaryDirectory() as folder:
             words[1:1] = ["--log", "--log-prefix", f"{folder}/log"]
             _, cpu = self._measured(words)
             lines = [line for log in Path(folder).iterdir() for line in log.read_text().splitlines()]
+        self.next_run += len(lines) + clients
         return per_call([int(line.split()[2]) / 1e6 for line in lines], seconds, cpu)
 
     def _measured(self, words: list[str]) -> tuple[str, dict[str, float]]:

@@ -18,12 +18,15 @@ from django.test.utils import CaptureQueriesContext
 from benchmarks.ledgers import SEQUENCE, authorization, customers_of
 from loyalty.models import ApiClient, ApiSecret, Program
 
-# Each run of the script moves another even redemption, which the servers under test leave alone.
+# Each run of the script moves the next even redemption, as the calls of a server move the next odd one: `first`,
+# `new_id`, `clients` and `run`, which counts the runs of each client, come from the command line.
 VARIABLES = """\
-\\set n 2 * random(1, {rows} / 2)
+\\set run :run + 1
+\\set call :run * :clients + :client_id
+\\set n 2 * ((:first + :call) % ({rows} / 2)) + 2
 \\set customer :n % {customers}
 """
-NEW_ID = "\\set {name} random(1000000000000000, 9000000000000000000)\n"
+NEW_ID = "\\set {name} :new_id + :call * 10 + {number}\n"
 # The public id that the server considers, and the one that is kept, of which no two are the same.
 CONSIDERED = "substr(encode(int8send(:new_1), 'base64'), 1, 6)"
 KEPT = f"substr(encode(int8send(nextval('{SEQUENCE}') << 28), 'base64'), 1, 6)"
@@ -53,7 +56,7 @@ def reversal_script(rows: int) -> str:
             raise RuntimeError(f"the statements do not name {literal}")
         text = text.replace(literal, variable)
     text = text.replace(f"'{public_id}'", CONSIDERED, 1).replace(f"'{public_id}'", KEPT)
-    new = "".join(NEW_ID.format(name=name) for name in variables.values())
+    new = "".join(NEW_ID.format(name=name, number=number) for number, name in enumerate(variables.values()))
     return VARIABLES.format(rows=rows, customers=customers_of(rows)) + new + text
 
 

@@ -183,4 +183,22 @@ SABOTAGES = (
         _edit("return inert(str(value))", "return str(value)"),
         "tests/test_export.py::test_formulas_in_rows_reach_the_file_inert",
     ),
+    Sabotage(
+        "a remembered caller is believed",
+        "loyalty/callers.py",
+        _edit("if state != self.caller.state:", "if False:"),
+        "tests/test_callers.py::test_a_change_counts_at_once",
+    ),
+    Sabotage(
+        "a refusal rests on what was remembered",
+        "reversals/calls.py",
+        _edit("        self._prove()\n        attempt = self.attempt\n", "        attempt = self.attempt\n"),
+        "tests/test_callers.py::test_whatever_a_revoked_client_asks_is_401_and_leaves_no_attempt",
+    ),
+    Sabotage(
+        "a repeat rests on what was remembered",
+        "reversals/calls.py",
+        _edit("        self._prove()\n        return Answer(earlier", "        return Answer(earlier"),
+        "tests/test_callers.py::test_a_repeated_key_tells_a_revoked_client_nothing",
+    ),
 )

@@ -62,6 +62,22 @@ class WalletLot:
 
 
 @dataclass(frozen=True, slots=True)
+class Wallet:
+    """What a redemption may rest on, once the customers are locked: the org's programs, and the locked lots.
+
+    `candidate_is_taken`: whether the public id considered for a new row names another row.
+    `has_webhooks`: whether the org has an active webhook, so that events are worth making.
+    `caller_state`: what the database says of who calls, where it was asked.
+    """
+
+    programs: tuple[ProgramFacts, ...] = ()
+    lots: tuple[WalletLot, ...] = ()
+    candidate_is_taken: bool = False
+    has_webhooks: bool = False
+    caller_state: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DrawFacts:
     """One draw. What is said of the lot is None where no lot was drawn; `lot_customer_id` is the lot's owner."""
 

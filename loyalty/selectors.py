@@ -18,12 +18,21 @@ from django.db import InterfaceError, OperationalError, connection
 from django.db.models import Q, Sum
 
 from loyalty.emf import EmfSettings
-from loyalty.facts import CustomerFacts, DrawFacts, LotFacts, OrgFacts, ProgramFacts, RedemptionFacts, WalletLot
+from loyalty.facts import (
+    CustomerFacts,
+    DrawFacts,
+    LotFacts,
+    OrgFacts,
+    ProgramFacts,
+    RedemptionFacts,
+    Wallet,
+    WalletLot,
+)
 from loyalty.failed_logins import Login
 from loyalty.identifiers import Identifier, IdentifierType
 from loyalty.models import ApiClient, EmfSetting, GroupMember, Lot, Program
 from loyalty.points import from_thousandths
-from loyalty.statements import ROWS_AT_ONCE, places
+from loyalty.statements import ROWS_AT_ONCE, Statement, places
 
 # The order of the names is the order of the locks. The joined program and lot are not locked: what is read
 # of them never changes, and a joined lock on the program would queue a whole org behind one row.
@@ -104,6 +113,13 @@ def _caller_state() -> str:
     """
 
 
+def _state_of(login: Login | None) -> Statement:
+    """The state of the caller with this login, as a value within another statement."""
+    if login is None:
+        return "NULL", []
+    return f"(SELECT {_caller_state()} {_LIVE_CLIENT})", _live_client_params(login.username, login.digest)
+
+
 def _caller(username: str, state: str, last_used_at: Any) -> Caller:
     client_id, calls_per_minute, org_id, country, v2_enabled, secret_id, stored = json.loads(state)
     rows = json.loads(stored) if isinstance(stored, str) else stored  # SQLite writes an inner array as text
@@ -159,10 +175,7 @@ def lock_redemption(
     if identifier is not None:
         condition, customer_params = _customer_condition(org_id, identifier)
         customer_condition = f"WHERE {condition}"
-    state, state_params = "NULL", []
-    if login is not None:
-        state = f"(SELECT {_caller_state()} {_LIVE_CLIENT})"
-        state_params = _live_client_params(login.username, login.digest)
+    state, state_params = _state_of(login)
     with connection.cursor() as cursor:
         # The LIMIT keeps PostgreSQL from carrying the org's id to the other tables: of an org that came after its
         # last ANALYZE it expects hardly a row, and was seen to read all draws of the org for those of one redemption.
@@ -222,16 +235,45 @@ def _lock_customers(condition: str, org_id: int, params: list[Any]) -> list[Cust
         return [_customer_facts(row) for row in cursor.fetchall()]
 
 
-def lock_lots(*, org_id: int, customer_ids: Collection[int], at: datetime) -> list[WalletLot]:
+def lock_wallet(
+    *,
+    org_id: int,
+    customer_ids: Collection[int],
+    at: datetime,
+    candidate_is_taken: Statement,
+    login: Login | None = None,
+) -> Wallet:
     """Locks the lots of the customers that can be drawn on at `at`, in the order of their ids.
 
-    The caller holds the customers' locks, so that no other lot can appear meanwhile.
+    The caller holds the customers' locks, so that no other lot can appear meanwhile. `candidate_is_taken` is a
+    condition in SQL, of which the wallet says whether it holds. With a `login` it holds the caller's state, too.
+    An org without programs has an empty wallet, in which neither is said.
+
+    The locks stand in the WITH: of what is only perhaps there PostgreSQL locks nothing.
     """
-    return _lock_lots(
+    condition = (
         f"lot.org_id = %s AND lot.customer_id IN ({places(customer_ids)})"
-        " AND lot.points_remaining > 0 AND lot.awarded_at < %s AND (lot.expires_at IS NULL OR lot.expires_at > %s)",
-        [org_id, *customer_ids, *[connection.ops.adapt_datetimefield_value(at)] * 2],
+        " AND lot.points_remaining > 0 AND lot.awarded_at < %s AND (lot.expires_at IS NULL OR lot.expires_at > %s)"
     )
+    moment = connection.ops.adapt_datetimefield_value(at)
+    taken, taken_params = candidate_is_taken
+    state, state_params = _state_of(login)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            WITH lot AS ({_locking_lots(condition)})
+            SELECT program.id, program.public_id, program.is_active, {taken},
+                   EXISTS (SELECT 1 FROM loyalty_webhook webhook WHERE webhook.org_id = %s AND webhook.is_active),
+                   {state}, lot.*
+              FROM loyalty_program program
+              LEFT JOIN lot ON lot.program_id = program.id
+             WHERE program.org_id = %s
+             ORDER BY program.id, lot.id
+            """,
+            [org_id, *customer_ids, moment, moment, *taken_params, org_id, *state_params, org_id],
+        )
+        rows = cursor.fetchall()
+    return _wallet(rows) if rows else Wallet()
 
 
 def lock_lots_named(*, org_id: int, ids: Collection[int]) -> list[WalletLot]:
@@ -248,20 +290,21 @@ def lock_lots_named(*, org_id: int, ids: Collection[int]) -> list[WalletLot]:
 
 def _lock_lots(condition: str, params: list[Any]) -> list[WalletLot]:
     with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            SELECT lot.id, customer.public_id, lot.points_remaining, lot.awarded_at, lot.expires_at,
-                   lot.lot_ref, lot.customer_id, program.id, program.public_id
-              FROM loyalty_lot lot
-              JOIN loyalty_customer customer ON customer.id = lot.customer_id
-              JOIN loyalty_program program ON program.id = lot.program_id
-             WHERE {condition}
-             ORDER BY lot.id
-             {"FOR NO KEY UPDATE OF lot" if connection.vendor == "postgresql" else ""}
-            """,
-            params,
-        )
+        cursor.execute(_locking_lots(condition), params)
         return [_wallet_lot(row) for row in cursor.fetchall()]
+
+
+def _locking_lots(condition: str) -> str:
+    return f"""
+        SELECT lot.id, customer.public_id AS customer_public_id, lot.points_remaining, lot.awarded_at, lot.expires_at,
+               lot.lot_ref, lot.customer_id, program.id AS program_id, program.public_id AS program_public_id
+          FROM loyalty_lot lot
+          JOIN loyalty_customer customer ON customer.id = lot.customer_id
+          JOIN loyalty_program program ON program.id = lot.program_id
+         WHERE {condition}
+         ORDER BY lot.id
+         {"FOR NO KEY UPDATE OF lot" if connection.vendor == "postgresql" else ""}
+    """
 
 
 def lock_person(person_id: int) -> User:
@@ -369,6 +412,18 @@ def _customer_facts(row: Sequence[Any]) -> CustomerFacts:
 def _wallet_lot(row: Sequence[Any]) -> WalletLot:
     facts = LotFacts(row[0], row[1], from_thousandths(row[2]), as_datetime(row[3]), as_datetime_or_none(row[4]))
     return WalletLot(facts, *row[5:])
+
+
+def _wallet(rows: Sequence[Sequence[Any]]) -> Wallet:
+    _, _, _, is_taken, has_webhooks, state, *_ = rows[0]
+    programs = {row[0]: ProgramFacts(row[0], row[1], bool(row[2])) for row in rows}
+    return Wallet(
+        programs=tuple(programs.values()),
+        lots=tuple(_wallet_lot(row[6:]) for row in rows if row[6] is not None),
+        candidate_is_taken=bool(is_taken),
+        has_webhooks=bool(has_webhooks),
+        caller_state=state,
+    )
 
 
 def _redemption_facts(rows: Sequence[Sequence[Any]]) -> RedemptionFacts:

@@ -12,6 +12,7 @@ from loyalty.facts import RedemptionFacts
 from loyalty.identifiers import Identifier
 from loyalty.points import to_thousandths
 from loyalty.selectors import find_customer_id
+from loyalty.statements import Statement
 from reversals.correcting.rules import LineFacts, ReversalFacts
 from reversals.models import Approval, Attempt, BulkRow, Channel, Correction, Reversal, ReversalLine, Seal
 from reversals.requests import ReversalRequest
@@ -93,16 +94,17 @@ def corrected_at(*, org_id: int, reversal_id: int) -> datetime | None:
 
 def is_reversal(*, org_id: int, public_id: str, identifier: Identifier | None) -> bool:
     """Whether the public id names a reversal of the customer that `identifier` names; of any without one."""
-    if identifier is None:
-        return names_a_reversal(org_id=org_id, public_id=public_id)
     named = Reversal.objects.filter(org_id=org_id, public_id=public_id)
+    if identifier is None:
+        return named.exists()
     customer_id = find_customer_id(org_id=org_id, identifier=identifier)
     return customer_id is not None and named.filter(customer_id=customer_id).exists()
 
 
-def names_a_reversal(*, org_id: int, public_id: str) -> bool:
-    """Whether the public id is a reversal's already."""
-    return Reversal.objects.filter(org_id=org_id, public_id=public_id).exists()
+def names_a_reversal(*, org_id: int, public_id: str) -> Statement:
+    """The condition that the public id is a reversal's already, for a statement that locks."""
+    named = "EXISTS (SELECT 1 FROM reversals_reversal named WHERE named.org_id = %s AND named.public_id = %s)"
+    return named, [org_id, public_id]
 
 
 def _find_duplicate(org_id: int, redemption_id: int, points_asked: Decimal | None, *, since: datetime) -> str | None:

@@ -12,9 +12,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from loyalty import callers
-from loyalty.models import ApiClient, ApiSecret, Customer, EmfSetting, Org, Program
+from loyalty.groups import set_group
+from loyalty.models import ApiClient, ApiSecret, Customer, EmfSetting, Lot, Org, Program
 from loyalty.service import add_secret
-from tests.builders import ADDRESS, ON, World, make_world, redeemed, request_for
+from tests.builders import ADDRESS, ON, World, make_customer, make_lot, make_world, redeemed, request_for
 from tests.test_hot_path import statements
 
 pytestmark = pytest.mark.usefixtures("committed")
@@ -71,6 +72,38 @@ def test_a_change_counts_at_once(change: str) -> None:
     assert outcome(world.reverse(redemption, 2)) == expected
 
 
+REDEMPTION_CHANGES = {
+    **{change: CHANGES[change] for change in CHANGES if CHANGES[change][1][0] in {401, 403}},
+    "a setting is broken": (lambda world: set_emf(world, "Enable_cross_member_redemption", "perhaps"), (500, 888)),
+    "a program is not active": (
+        lambda world: Program.objects.filter(org=world.org).update(is_active=False),
+        (400, 885),
+    ),
+    "there is no program": (lambda world: Program.objects.filter(org=world.org).delete(), (400, 885)),
+}
+
+
+@pytest.mark.parametrize("change", REDEMPTION_CHANGES)
+def test_a_change_counts_at_once_for_a_redemption(change: str) -> None:
+    world = make_world()
+    assert world.redeem(world.asha, 1).status_code == 400  # it has no points, and is remembered all the same
+    make, expected = REDEMPTION_CHANGES[change]
+    make(world)
+    assert outcome(world.redeem(world.asha, 2)) == expected
+
+
+def test_a_group_is_drawn_on_from_the_first_redemption_after_the_switch() -> None:
+    world = make_world()
+    ravi = make_customer(world.org)
+    set_group(org=world.org, public_id=1, add=[world.asha.public_id, ravi.public_id])
+    make_lot(ravi, 10, program=world.program)
+    assert outcome(world.redeem(world.asha, 2)) == (400, 818)
+    set_emf(world, "Enable_cross_member_redemption", "yes")
+    assert outcome(world.redeem(world.asha, 2)) == (200, None)
+    set_emf(world, "Enable_cross_member_redemption", "no")
+    assert outcome(world.redeem(world.asha, 2)) == (400, 818)
+
+
 def test_a_change_that_allows_counts_at_once() -> None:
     world = make_world()
     redemption = known(world)
@@ -88,6 +121,17 @@ def test_the_call_after_a_change_is_remembered_again(on_postgresql: None) -> Non
         with CaptureQueriesContext(connection) as captured:
             assert world.reverse(redemption, amount).status_code == 200
         assert statements(captured) == [*sent, "BEGIN", "SELECT", "SELECT", "WITH", "COMMIT"]
+
+
+def test_a_redemption_after_a_change_begins_anew(on_postgresql: None) -> None:
+    world = make_world()
+    make_lot(world.asha, 100, program=world.program)
+    assert world.redeem(world.asha, 1).status_code == 200
+    set_emf(world, "Reversal_window_days", "90")
+    for sent in (["BEGIN", "SELECT", "WITH", "ROLLBACK", "SELECT"], []):
+        with CaptureQueriesContext(connection) as captured:
+            assert world.redeem(world.asha, 2).status_code == 200
+        assert statements(captured) == [*sent, "BEGIN", "SELECT", "WITH", "WITH", "COMMIT"]
 
 
 UNPROVEN = {
@@ -121,6 +165,28 @@ def test_a_repeated_key_tells_a_revoked_client_nothing() -> None:
     response = world.reverse(redemption, 2, key="key-1")
     assert response.status_code == 401
     assert "Idempotent-Replayed" not in response.headers
+
+
+REDEMPTIONS = {
+    "points to redeem": {},
+    "a dry run": {"commit": False},
+    "no points": {"points": "none"},
+    "more points than there are": {"points": 1_000},
+    "a reference number that is known": {"externalReferenceNumber": "bill-1"},
+    "a reference number that is known, for other points": {"externalReferenceNumber": "bill-1", "points": 3},
+}
+
+
+@pytest.mark.parametrize("asked", REDEMPTIONS)
+def test_whatever_a_revoked_client_redeems_is_401_and_writes_nothing(asked: str) -> None:
+    world = make_world()
+    lot = make_lot(world.asha, 100, program=world.program)
+    assert world.redeem(world.asha, 2, externalReferenceNumber="bill-1").status_code == 200
+    ApiSecret.objects.filter(org=world.org).delete()
+    response = world.redeem(world.asha, 2, **REDEMPTIONS[asked])
+    assert response.status_code == 401
+    assert len(world.attempts()) == 1
+    assert Lot.objects.get(id=lot.id).points_remaining == 98
 
 
 def test_a_refusal_is_proven_before_it_is_recorded(on_postgresql: None) -> None:

@@ -391,7 +391,7 @@ def test_each_refusal_by_its_cause_says_its_code_and_writes_nothing(world: World
     ("error", "statement"),
     [
         (RedemptionError.UNAVAILABLE, "reversals.attempts.find_answer"),
-        (RedemptionError.DATABASE_FAILED, "loyalty.selectors.lock_lots"),
+        (RedemptionError.DATABASE_FAILED, "loyalty.selectors.lock_wallet"),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 
 from django.utils import timezone
 
 from loyalty import reading
 from loyalty import selectors as loyalty_selectors
+from loyalty.callers import Belief
 from loyalty.emf import EmfSettings
-from loyalty.facts import CustomerFacts, ProgramFacts, WalletLot
+from loyalty.facts import CustomerFacts, Wallet, WalletLot
 from loyalty.fields import new_row_id
 from loyalty.ledger import NewRedemption, redemption_statements
 from loyalty.records import DrawRecord, RedemptionRecord
@@ -44,14 +46,16 @@ def redeem_points(
     settings: EmfSettings,
     read: Callable[[], RedemptionRequest],
     reply: Callable[[Redeemed | Refused], Reply],
+    belief: Belief | None = None,
 ) -> Answer:
     """Makes the redemption that `read` returns, once, and records the attempt, accepted or refused.
 
     `attempt` says who asks, through which channel and with which idempotency key; it must be new. A repeat of
-    an external reference number with the same content is answered with the first redemption. Refusals are
-    answers, in the order of `RedemptionError`; nothing is raised for one, nor for a database outage.
+    an external reference number with the same content is answered with the first redemption.
+    `belief` is in who calls, and is proven before anything is answered; else Unproven is raised and nothing is kept.
+    Refusals are answers, in the order of `RedemptionError`; nothing is raised for one, nor for a database outage.
     """
-    return calls.answer(attempt, _Redemption(attempt, settings, read, reply))
+    return calls.answer(attempt, _Redemption(attempt, settings, read, reply, belief), belief)
 
 
 class _Redemption:
@@ -63,11 +67,13 @@ class _Redemption:
         settings: EmfSettings,
         read: Callable[[], RedemptionRequest],
         reply: Callable[[Redeemed | Refused], Reply],
+        belief: Belief | None,
     ) -> None:
         self.attempt = attempt
         self.settings = settings
         self.read = read
         self.reply = reply
+        self.belief = belief
         self.for_group = False
 
     def check(self) -> None:
@@ -84,22 +90,22 @@ class _Redemption:
         earlier = self._earlier(request)
         if earlier is not None:
             rules.check_same(request, earlier)
-            own = reading.points_of(org_id=attempt.org_id, customer_id=customer.id, at=now)
-            attempt.redemption_id = earlier.row_id
-            finish(self.reply(Redeemed(earlier, own.available, attempt.is_dry_run)))
-            execute_together([attempts.complete_attempt(attempt)])
+            self._repeat(earlier, customer, now, finish)
             return
-        facts = Facts(
-            request=request,
-            customer=customer,
-            programs=[
-                ProgramFacts(program.id, program.public_id, program.is_active)
-                for program in loyalty_selectors.programs_of(attempt.org_id).values()
-            ],
-            lots=loyalty_selectors.lock_lots(org_id=attempt.org_id, customer_ids=owner_ids, at=now),
-            now=now,
-        )
-        self._write(facts, rules.plan_redemption(facts), finish)
+        public_id = new_public_id()
+        wallet = self._lock_wallet(owner_ids, now, public_id)
+        facts = Facts(request=request, customer=customer, programs=wallet.programs, lots=wallet.lots, now=now)
+        plan = rules.plan_redemption(facts)
+        new = self._new_redemption(facts, plan, public_id)
+        record = _record(new, facts, plan)
+        finish(self.reply(Redeemed(record, _balance(facts, plan), attempt.is_dry_run)))
+        if attempt.is_dry_run:
+            attempts.record(attempt)
+            return
+        attempt.redemption_id = new.id
+        execute_together([*redemption_statements(new, plan.draws), attempts.complete_attempt(attempt)])
+        if wallet.has_webhooks:
+            self._add_event(new, record, facts, plan)
 
     def _lock_customers(self, request: RedemptionRequest) -> tuple[CustomerFacts, Sequence[int]]:
         """The customer, and the row ids of those whose lots may be drawn, all locked in the order of their ids."""
@@ -120,6 +126,22 @@ class _Redemption:
         active = {row_id for row_id in still_in & set(locked) if locked[row_id].status == "ACTIVE"}
         return locked[customer_id], sorted(active | {customer_id})
 
+    def _lock_wallet(self, owner_ids: Sequence[int], now: datetime, candidate: str) -> Wallet:
+        org_id = self.attempt.org_id
+        unproven = None if self.belief is None or self.belief.proven else self.belief
+        wallet = loyalty_selectors.lock_wallet(
+            org_id=org_id,
+            customer_ids=owner_ids,
+            at=now,
+            candidate_is_taken=selectors.names_a_reversal(org_id=org_id, public_id=candidate),
+            login=None if unproven is None else unproven.login,
+        )
+        if unproven is not None:
+            unproven.compare(wallet.caller_state)
+        if wallet.candidate_is_taken:
+            raise outages.PublicIdTaken
+        return wallet
+
     def _earlier(self, request: RedemptionRequest) -> RedemptionRecord | None:
         if request.external_reference_number is None:
             return None
@@ -127,40 +149,40 @@ class _Redemption:
             org_id=self.attempt.org_id, external_reference_number=request.external_reference_number
         )
 
-    def _write(self, facts: Facts, plan: Plan, finish: Callable[[Reply], None]) -> None:
-        attempt, request = self.attempt, facts.request
-        public_id = "" if attempt.is_dry_run else self._new_public_id()
-        new = NewRedemption(
+    def _repeat(
+        self, earlier: RedemptionRecord, customer: CustomerFacts, now: datetime, finish: Callable[[Reply], None]
+    ) -> None:
+        """Answers with the redemption that was made under the reference number."""
+        attempt = self.attempt
+        if self.belief is not None:
+            self.belief.prove()
+        own = reading.points_of(org_id=attempt.org_id, customer_id=customer.id, at=now)
+        attempt.redemption_id = earlier.row_id
+        finish(self.reply(Redeemed(earlier, own.available, attempt.is_dry_run)))
+        execute_together([attempts.complete_attempt(attempt)])
+
+    def _new_redemption(self, facts: Facts, plan: Plan, public_id: str) -> NewRedemption:
+        request = facts.request
+        return NewRedemption(
             id=new_row_id(),
-            org_id=attempt.org_id,
+            org_id=self.attempt.org_id,
             program_id=plan.program.id,
             customer_id=facts.customer.id,
-            public_id=public_id,
+            public_id="" if self.attempt.is_dry_run else public_id,
             points=request.points_asked,
             redeemed_at=facts.now,
             transaction_number=request.transaction_number,
             external_reference_number=request.external_reference_number,
         )
-        record = _record(new, facts, plan)
-        finish(self.reply(Redeemed(record, _balance(facts, plan), attempt.is_dry_run)))
-        if attempt.is_dry_run:
-            attempts.record(attempt)
-            return
-        attempt.redemption_id = new.id
-        execute_together([*redemption_statements(new, plan.draws), attempts.complete_attempt(attempt)])
+
+    def _add_event(self, new: NewRedemption, record: RedemptionRecord, facts: Facts, plan: Plan) -> None:
         outbox.add_redemption(
             new,
             customer_public_id=facts.customer.public_id,
             points_by_program=_drawn_by_program(facts, plan),
             is_group_redemption=record.is_cross_member,
-            attempt=attempt,
+            attempt=self.attempt,
         )
-
-    def _new_public_id(self) -> str:
-        public_id = new_public_id()
-        if selectors.names_a_reversal(org_id=self.attempt.org_id, public_id=public_id):
-            raise outages.PublicIdTaken
-        return public_id
 
 
 def _record(new: NewRedemption, facts: Facts, plan: Plan) -> RedemptionRecord:

@@ -5,6 +5,7 @@ from functools import partial
 from django.http import HttpResponse
 from rest_framework.request import Request
 
+from reversals.authentication import RememberedAuthentication
 from reversals.document import operations
 from reversals.errors import RedemptionError
 from reversals.exchange import ApiView, Exchange, parameters_of
@@ -18,6 +19,7 @@ class RedeemPoints(ApiView):
     """`POST /v2/customers/{customerId}/redemptions`."""
 
     http_method_names = ("post",)
+    authentication_classes = (RememberedAuthentication,)
     ladder = RedemptionError
 
     @operations.redeem_points
@@ -31,6 +33,10 @@ class RedeemPoints(ApiView):
             return serializers.read_request(members, customer_id=customer_id)
 
         answered = redeem_points(
-            exchange.attempt, settings=caller.settings, read=read, reply=partial(serializers.reply, caller.org.id)
+            exchange.attempt,
+            settings=caller.settings,
+            read=read,
+            reply=partial(serializers.reply, caller.org.id),
+            belief=exchange.belief,
         )
         return exchange.send(answered)

@@ -130,8 +130,8 @@ SABOTAGES = (
         "a key is looked for in every org",
         "reversals/attempts.py",
         _edit(
-            "org_id=attempt.org_id, idempotency_key=attempt.idempotency_key, holds_key=True",
-            "idempotency_key=attempt.idempotency_key, holds_key=True",
+            "WHERE org_id = %s AND idempotency_key = %s AND holds_key",
+            "WHERE %s > 0 AND idempotency_key = %s AND holds_key",
         ),
         "tests/test_isolation.py::test_a_strangers_key_repeats_nothing_of_theirs",
     ),

@@ -14,6 +14,7 @@ from django.utils import timezone
 from loyalty import callers
 from loyalty.groups import set_group
 from loyalty.models import ApiClient, ApiSecret, Customer, EmfSetting, Lot, Org, Program
+from loyalty.selectors import find_caller
 from loyalty.service import add_secret
 from tests.builders import ADDRESS, ON, World, make_customer, make_lot, make_world, redeemed, request_for
 from tests.test_hot_path import statements
@@ -215,19 +216,108 @@ def test_two_orgs_are_not_taken_for_each_other() -> None:
     assert there.reverse(theirs, 2).status_code == 200
 
 
-def test_it_is_remembered_for_a_minute(on_postgresql: None) -> None:
+@pytest.fixture
+def looked_up(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The username of each look-up of a caller."""
+    names: list[str] = []
+
+    def find(*, username: str, digest: str) -> Any:
+        names.append(username)
+        return find_caller(username=username, digest=digest)
+
+    for room in ("loyalty.callers", "reversals.authentication"):
+        monkeypatch.setattr(f"{room}.find_caller", find)
+    return names
+
+
+def test_who_is_remembered_is_not_looked_up(looked_up: list[str]) -> None:
     world = make_world()
     redemption = known(world)
-    with time_machine.travel(timezone.now() + timedelta(seconds=61)), CaptureQueriesContext(connection) as captured:
-        assert world.reverse(redemption, 2).status_code == 200
-    assert statements(captured)[:2] == ["SELECT", "BEGIN"]
+    assert looked_up == ["till.1"]
+    assert world.reverse(redemption, 2).status_code == 200
+    assert world.reverse(redemption, 3, key="key-1").status_code == 200
+    assert looked_up == ["till.1"]
+
+
+def test_a_refusal_and_a_repeat_look_once_who_asks(looked_up: list[str]) -> None:
+    world = make_world()
+    redemption = known(world)
+    assert world.reverse(redemption, 2, key="key-1").status_code == 200
+    looked_up.clear()
+    assert outcome(world.ask({})) == (400, 887)
+    assert world.reverse(redemption, 2, key="key-1")["Idempotent-Replayed"] == "true"
+    assert looked_up == ["till.1", "till.1"]
+    assert world.reverse(redemption, 3).status_code == 200
+    assert looked_up == ["till.1", "till.1"]
+
+
+def test_a_change_costs_one_look_up(looked_up: list[str]) -> None:
+    world = make_world()
+    redemption = known(world)
+    set_emf(world, "Reversal_window_days", "90")
+    looked_up.clear()
+    for amount in (2, 3):
+        assert world.reverse(redemption, amount).status_code == 200
+    assert looked_up == ["till.1"]
+
+
+def test_who_comes_from_elsewhere_is_looked_up(looked_up: list[str]) -> None:
+    world = make_world()
+    redemption = known(world)
+    assert world.reverse(redemption, 2, REMOTE_ADDR="192.0.2.7").status_code == 200
+    assert looked_up == ["till.1", "till.1"]
+
+
+@pytest.mark.parametrize("call", ["GET", "POST without a length"])
+def test_a_call_that_cannot_begin_anew_is_looked_up(looked_up: list[str], call: str) -> None:
+    world = make_world()
+    known(world)
+    looked_up.clear()
+    if call == "GET":
+        assert world.till().get(ADDRESS).status_code == 405
+    else:
+        assert world.ask(request_for(redeemed(world), 2), CONTENT_LENGTH="").status_code == 400
+    assert looked_up[0] == "till.1"
+
+
+@pytest.mark.parametrize(("seconds", "look_ups"), [(59, 1), (60, 1), (61, 2)])
+def test_it_is_remembered_for_a_minute(looked_up: list[str], seconds: int, look_ups: int) -> None:
+    world = make_world()
+    redemption = redeemed(world, 100)
+    start = timezone.now()
+    for after, amount in ((0, 1), (seconds, 2)):
+        with time_machine.travel(start + timedelta(seconds=after), tick=False):
+            assert world.reverse(redemption, amount).status_code == 200
+    assert len(looked_up) == look_ups
+
+
+def test_who_is_remembered_gets_its_limit_and_not_one_call_more() -> None:
+    world = make_world()
+    ApiClient.objects.filter(org=world.org).update(calls_per_minute=2)
+    redemption = redeemed(world, 100)
+    with time_machine.travel(timezone.now().replace(second=10), tick=False):
+        assert [world.reverse(redemption, amount).status_code for amount in (1, 2, 3, 4)] == [200, 200, 429, 429]
+        callers._remembered.clear()  # these credentials are refused unseen, wherever they are asked for
+        assert world.reverse(redemption, 5).status_code == 429
+
+
+def test_two_who_learn_of_one_change_are_both_told() -> None:
+    world = make_world()
+    known(world)
+    [(name, memory)] = callers._remembered.items()
+    for _ in range(2):
+        with pytest.raises(callers.Unproven):
+            callers.Belief(memory.login, memory.caller, name, proven=False).compare("another state")
+    assert callers._remembered == {}
 
 
 def test_as_many_are_remembered_as_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(callers, "MOST_REMEMBERED", 1)
+    monkeypatch.setattr(callers, "MOST_REMEMBERED", 2)
+    counts = []
     for world in (make_world(), make_world(), make_world()):
         known(world)
-    assert len(callers._remembered) == 1
+        counts.append(len(callers._remembered))
+    assert counts == [1, 2, 1]
 
 
 def test_what_is_remembered_holds_no_secret() -> None:

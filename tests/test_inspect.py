@@ -1,6 +1,7 @@
 """The lists and pages of reversals, corrections, attempts and events: what they show, to whom, and how they filter."""
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -317,7 +318,7 @@ def test_by_program_a_bounded_number_of_attempts_is_looked_through(
 
 RARE = [
     ("reversals_attempt", {"rule": "BUSY"}, "attempts_by_rule"),
-    ("reversals_attempt", {"rule": "refused"}, "attempts_by_rule"),
+    ("reversals_attempt", {"rule": "refused"}, "attempts_refused|attempts_by_rule"),
     ("reversals_attempt", {"channel__exact": "BULK"}, "attempts_unusual"),
     ("reversals_attempt", {"is_dry_run__exact": "1"}, "attempts_unusual"),
     ("reversals_attempt", {"operation__exact": "CORRECT"}, "attempts_unusual"),
@@ -343,7 +344,7 @@ def test_what_is_rare_is_found_by_an_index_of_rare_rows(
         assert listed(auditor, name, **filters) == []
         [asked] = [query["sql"] for query in captured.captured_queries if f'FROM "{name}"' in query["sql"]]
         cursor.execute(f"EXPLAIN {asked}")
-        assert f"Index Scan using {index}" in str(cursor.fetchall())
+        assert re.search(f"Index Scan using ({index}) ", str(cursor.fetchall()))
 
 
 def accepted_by_api(world: World) -> dict[str, Any]:

@@ -268,13 +268,13 @@ def test_who_comes_from_elsewhere_is_looked_up(looked_up: list[str]) -> None:
     assert looked_up == ["till.1", "till.1"]
 
 
-@pytest.mark.parametrize("call", ["GET", "POST without a length"])
+@pytest.mark.parametrize("call", ["PUT", "POST without a length"])
 def test_a_call_that_cannot_begin_anew_is_looked_up(looked_up: list[str], call: str) -> None:
     world = make_world()
     known(world)
     looked_up.clear()
-    if call == "GET":
-        assert world.till().get(ADDRESS).status_code == 405
+    if call == "PUT":
+        assert world.till().put(ADDRESS, "{}", content_type="application/json").status_code == 405
     else:
         assert world.ask(request_for(redeemed(world), 2), CONTENT_LENGTH="").status_code == 400
     assert looked_up[0] == "till.1"
@@ -291,14 +291,15 @@ def test_it_is_remembered_for_a_minute(looked_up: list[str], seconds: int, look_
     assert len(looked_up) == look_ups
 
 
-def test_who_is_remembered_gets_its_limit_and_not_one_call_more() -> None:
+def test_who_is_remembered_gets_its_limit_and_not_one_call_more(looked_up: list[str]) -> None:
     world = make_world()
     ApiClient.objects.filter(org=world.org).update(calls_per_minute=2)
     redemption = redeemed(world, 100)
     with time_machine.travel(timezone.now().replace(second=10), tick=False):
         assert [world.reverse(redemption, amount).status_code for amount in (1, 2, 3, 4)] == [200, 200, 429, 429]
-        callers._remembered.clear()  # these credentials are refused unseen, wherever they are asked for
+        callers._remembered.clear()
         assert world.reverse(redemption, 5).status_code == 429
+    assert looked_up == ["till.1"]  # once the limit is spent, the credentials are refused unseen
 
 
 def test_two_who_learn_of_one_change_are_both_told() -> None:

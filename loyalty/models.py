@@ -446,9 +446,17 @@ class Lot(models.Model):
     customer = parent_of_org("loyalty.Customer", related_name="lots")
     lot_ref = models.CharField(max_length=64, help_text="The lot's name in the system it came from.")
     points_awarded = PointsField()
-    points_remaining = PointsField(help_text="What can still be drawn, or has expired undrawn.")
+    points_remaining = PointsField(help_text="Points that can be drawn, or that expired before they were.")
+    points_reissued = PointsField(
+        default=0,
+        db_default=0,
+        help_text="Points that left this lot for good: they live in another lot, to which a re-issue moved them.",
+    )
     awarded_at = models.DateTimeField()
     expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: never.")
+    is_reissue = models.BooleanField(
+        default=False, db_default=False, help_text="Awarded by a reversal. Points are re-issued once, so those of this lot are not again."
+    )
 
     class Meta:
         indexes = [models.Index(fields=["org", "customer", "expires_at"], name="lots_of_customer")]
@@ -459,6 +467,11 @@ class Lot(models.Model):
             models.CheckConstraint(
                 condition=Q(points_remaining__gte=0) & Q(points_remaining__lte=F("points_awarded")),
                 name="lot_remaining_within_awarded",
+            ),
+            models.CheckConstraint(
+                condition=Q(points_reissued__gte=0)
+                & Q(points_reissued__lte=F("points_awarded") - F("points_remaining")),
+                name="lot_reissued_within_awarded",
             ),
             SameOrg(field="program", name="lot_program_of_org"),
             SameOrg(field="customer", name="lot_customer_of_org"),

@@ -65,11 +65,13 @@ class WalletLot:
 class Wallet:
     """What a redemption may rest on, once the customers are locked: the org's programs, and the locked lots.
 
+    `now`: the database's time, at which the lots can be drawn on.
     `candidate_is_taken`: whether the public id considered for a new row names another row.
     `has_webhooks`: whether the org has an active webhook, so that events are worth making.
     `caller_state`: what the database says of who calls, where it was asked.
     """
 
+    now: datetime
     programs: tuple[ProgramFacts, ...] = ()
     lots: tuple[WalletLot, ...] = ()
     candidate_is_taken: bool = False
@@ -89,6 +91,7 @@ class DrawFacts:
     lot_ref: str | None
     lot_expires_at: datetime | None
     lot_customer_id: int | None
+    lot_is_reissue: bool
 
     @property
     def points_left(self) -> Decimal:
@@ -103,6 +106,7 @@ class RedemptionFacts:
     """A locked redemption with its customer, its program, and its draws in the order of drawing.
 
     `members` are the customers whose lots a cross-member redemption drew on, locked as well, and its own.
+    `locked_at`: the database's time once it was locked.
     `candidate_is_taken`: whether the public id considered for a new row names a redemption.
     `has_webhooks`: whether the org has an active webhook, so that events are worth making.
     `caller_state`: what the database says of who calls, where it was asked.
@@ -116,6 +120,7 @@ class RedemptionFacts:
     customer: CustomerFacts
     program: ProgramFacts
     draws: tuple[DrawFacts, ...]
+    locked_at: datetime
     candidate_is_taken: bool
     has_webhooks: bool
     caller_state: str | None = None
@@ -127,9 +132,12 @@ class RedemptionFacts:
         owners = {draw.lot_customer_id for draw in self.draws if draw.lot_customer_id is not None}
         return frozenset(owners | {self.customer.id})
 
+    def member(self, customer_id: int) -> CustomerFacts:
+        """Its customer, or the member, with that row id."""
+        return next(member for member in (self.customer, *self.members) if member.id == customer_id)
+
     def public_id_of(self, customer_id: int) -> int:
-        """The public id of its customer, or of the member, with that row id."""
-        return {member.id: member.public_id for member in (self.customer, *self.members)}[customer_id]
+        return self.member(customer_id).public_id
 
     @property
     def is_cross_member(self) -> bool:

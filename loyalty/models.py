@@ -455,7 +455,9 @@ class Lot(models.Model):
     awarded_at = models.DateTimeField()
     expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: never.")
     is_reissue = models.BooleanField(
-        default=False, db_default=False, help_text="Awarded by a reversal. Points are re-issued once, so those of this lot are not again."
+        default=False,
+        db_default=False,
+        help_text="Awarded by a reversal. Points are re-issued once, so those of this lot are not again.",
     )
 
     class Meta:

@@ -9,7 +9,7 @@ Whoever moves points takes locks in one order: idempotency key, customers by id,
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -17,6 +17,7 @@ from django.contrib.auth.models import User
 from django.db import InterfaceError, OperationalError, connection
 from django.db.models import Q, Sum
 
+from loyalty.clock import as_datetime, as_datetime_or_none, clock
 from loyalty.emf import EmfSettings
 from loyalty.facts import (
     CustomerFacts,
@@ -55,16 +56,6 @@ class Caller:
     secret_last_used_at: datetime | None
     state: str
     is_authenticated: bool = True  # what DRF asks of a user
-
-
-def as_datetime(value: Any) -> datetime:
-    """A time of a hand-written statement: PostgreSQL gives datetimes, SQLite naive ones or text, in UTC."""
-    time: datetime = datetime.fromisoformat(value) if isinstance(value, str) else value
-    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
-
-
-def as_datetime_or_none(value: Any) -> datetime | None:
-    return None if value is None else as_datetime(value)
 
 
 def find_caller(*, username: str, digest: str) -> Caller | None:
@@ -168,6 +159,7 @@ def lock_redemption(
     One statement, so that one round trip locks and reads. After waiting for a lock PostgreSQL reads the
     locked rows anew but not the other tables of the join; so nothing is taken from those that could have
     changed meanwhile, and no aggregate is joined in. (A webhook made meanwhile may miss the event.)
+    The clock stands outside of the query that locks, because inside PostgreSQL would read it before it waits.
     """
     named, params = _redemption_condition(org_id, public_id, external_reference_number)
     customer_condition = ""
@@ -176,11 +168,13 @@ def lock_redemption(
         condition, customer_params = _customer_condition(org_id, identifier)
         customer_condition = f"WHERE {condition}"
     state, state_params = _state_of(login)
+    now, now_params = clock()
     with connection.cursor() as cursor:
         # The LIMIT keeps PostgreSQL from carrying the org's id to the other tables: of an org that came after its
         # last ANALYZE it expects hardly a row, and was seen to read all draws of the org for those of one redemption.
         cursor.execute(
             f"""
+            SELECT {now}, locked.* FROM (
             SELECT customer.id, customer.public_id, customer.status,
                    customer.reversals_locked, customer.reversals_locked_until,
                    program.id, program.public_id, program.is_active,
@@ -188,8 +182,9 @@ def lock_redemption(
                    redemption.redeemed_at,
                    EXISTS (SELECT 1 FROM loyalty_redemption taken WHERE taken.org_id = %s AND taken.public_id = %s),
                    EXISTS (SELECT 1 FROM loyalty_webhook webhook WHERE webhook.org_id = %s AND webhook.is_active),
+                   {state},
                    draw.id, draw.position, draw.points, draw.points_reversed,
-                   draw.lot_id, lot.lot_ref, lot.expires_at, lot.customer_id, {state}
+                   draw.lot_id, lot.lot_ref, lot.expires_at, lot.customer_id, lot.is_reissue
               FROM (SELECT asked.org_id, asked.id FROM loyalty_redemption asked WHERE {named} LIMIT 1) found
               JOIN loyalty_redemption redemption ON redemption.id = found.id
               JOIN loyalty_customer customer ON customer.id = redemption.customer_id
@@ -199,8 +194,9 @@ def lock_redemption(
              {customer_condition}
              ORDER BY draw.position
              {REDEMPTION_LOCK if connection.vendor == "postgresql" else ""}
+            ) locked
             """,
-            [org_id, candidate_public_id, org_id, *state_params, *params, *customer_params],
+            [*now_params, org_id, candidate_public_id, org_id, *state_params, *params, *customer_params],
         )
         rows = cursor.fetchall()
     return _redemption_facts(rows) if rows else None
@@ -239,41 +235,40 @@ def lock_wallet(
     *,
     org_id: int,
     customer_ids: Collection[int],
-    at: datetime,
     candidate_is_taken: Statement,
     login: Login | None = None,
 ) -> Wallet:
-    """Locks the lots of the customers that can be drawn on at `at`, in the order of their ids.
+    """Locks the lots of the customers that can be drawn on now, in the order of their ids.
 
     The caller holds the customers' locks, so that no other lot can appear meanwhile. `candidate_is_taken` is a
     condition in SQL, of which the wallet says whether it holds. With a `login` it holds the caller's state, too.
-    An org without programs has an empty wallet, in which neither is said.
 
     The locks stand in the WITH: of what is only perhaps there PostgreSQL locks nothing.
     """
     condition = (
-        f"lot.org_id = %s AND lot.customer_id IN ({places(customer_ids)})"
-        " AND lot.points_remaining > 0 AND lot.awarded_at < %s AND (lot.expires_at IS NULL OR lot.expires_at > %s)"
+        f"lot.org_id = %s AND lot.customer_id IN ({places(customer_ids)}) AND lot.points_remaining > 0"
+        " AND lot.awarded_at < (SELECT now FROM moment)"
+        " AND (lot.expires_at IS NULL OR lot.expires_at > (SELECT now FROM moment))"
     )
-    moment = connection.ops.adapt_datetimefield_value(at)
+    now, now_params = clock()
     taken, taken_params = candidate_is_taken
     state, state_params = _state_of(login)
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
-            WITH lot AS ({_locking_lots(condition)})
-            SELECT program.id, program.public_id, program.is_active, {taken},
+            WITH moment AS MATERIALIZED (SELECT {now} AS now),
+                 lot AS ({_locking_lots(condition)})
+            SELECT moment.now, {taken},
                    EXISTS (SELECT 1 FROM loyalty_webhook webhook WHERE webhook.org_id = %s AND webhook.is_active),
-                   {state}, lot.*
-              FROM loyalty_program program
+                   {state}, program.id, program.public_id, program.is_active, lot.*
+              FROM moment
+              LEFT JOIN loyalty_program program ON program.org_id = %s
               LEFT JOIN lot ON lot.program_id = program.id
-             WHERE program.org_id = %s
              ORDER BY program.id, lot.id
             """,
-            [org_id, *customer_ids, moment, moment, *taken_params, org_id, *state_params, org_id],
+            [*now_params, org_id, *customer_ids, *taken_params, org_id, *state_params, org_id],
         )
-        rows = cursor.fetchall()
-    return _wallet(rows) if rows else Wallet()
+        return _wallet(cursor.fetchall())
 
 
 def lock_lots_named(*, org_id: int, ids: Collection[int]) -> list[WalletLot]:
@@ -415,11 +410,12 @@ def _wallet_lot(row: Sequence[Any]) -> WalletLot:
 
 
 def _wallet(rows: Sequence[Sequence[Any]]) -> Wallet:
-    _, _, _, is_taken, has_webhooks, state, *_ = rows[0]
-    programs = {row[0]: ProgramFacts(row[0], row[1], bool(row[2])) for row in rows}
+    now, is_taken, has_webhooks, state, *_ = rows[0]
+    programs = {row[4]: ProgramFacts(row[4], row[5], bool(row[6])) for row in rows if row[4] is not None}
     return Wallet(
+        now=as_datetime(now),
         programs=tuple(programs.values()),
-        lots=tuple(_wallet_lot(row[6:]) for row in rows if row[6] is not None),
+        lots=tuple(_wallet_lot(row[7:]) for row in rows if row[7] is not None),
         candidate_is_taken=bool(is_taken),
         has_webhooks=bool(has_webhooks),
         caller_state=state,
@@ -427,7 +423,8 @@ def _wallet(rows: Sequence[Sequence[Any]]) -> Wallet:
 
 
 def _redemption_facts(rows: Sequence[Sequence[Any]]) -> RedemptionFacts:
-    first = rows[0]
+    # Once the last row is read, all rows are locked.
+    locked_at, *first = rows[-1][:17]
     return RedemptionFacts(
         customer=_customer_facts(first),
         program=ProgramFacts(first[5], first[6], bool(first[7])),
@@ -438,18 +435,21 @@ def _redemption_facts(rows: Sequence[Sequence[Any]]) -> RedemptionFacts:
         redeemed_at=as_datetime(first[12]),
         candidate_is_taken=bool(first[13]),
         has_webhooks=bool(first[14]),
-        caller_state=first[23],
-        draws=tuple(
-            DrawFacts(
-                id=row[15],
-                position=row[16],
-                points=from_thousandths(row[17]),
-                points_reversed=from_thousandths(row[18]),
-                lot_id=row[19],
-                lot_ref=row[20],
-                lot_expires_at=as_datetime_or_none(row[21]),
-                lot_customer_id=row[22],
-            )
-            for row in rows
-        ),
+        caller_state=first[15],
+        locked_at=as_datetime(locked_at),
+        draws=tuple(_draw_facts(row[17:]) for row in rows),
+    )
+
+
+def _draw_facts(row: Sequence[Any]) -> DrawFacts:
+    return DrawFacts(
+        id=row[0],
+        position=row[1],
+        points=from_thousandths(row[2]),
+        points_reversed=from_thousandths(row[3]),
+        lot_id=row[4],
+        lot_ref=row[5],
+        lot_expires_at=as_datetime_or_none(row[6]),
+        lot_customer_id=row[7],
+        lot_is_reissue=bool(row[8]),
     )

@@ -50,27 +50,32 @@ def update(table: str, changes: Mapping[str, object], *, org_id: int, row_id: in
     return f"UPDATE {table} SET {columns} WHERE org_id = %s AND id = %s", [*values, org_id, row_id]
 
 
-def add_points(table: str, column: str, *, org_id: int, points: Mapping[int, Decimal]) -> list[Statement]:
-    """UPDATEs that add points, negative to take them, to a column of the rows with these ids, in their order."""
+def add_points(
+    table: str, column: str, *, org_id: int, points: Mapping[int, Decimal], out_of: str | None = None
+) -> list[Statement]:
+    """UPDATEs that add points, negative to take them, to a column of the rows with these ids, in their order.
+
+    With `out_of` the points are moved: that column of the same row loses them.
+    """
     ids = sorted(points)
+    batches = [ids[start : start + ROWS_AT_ONCE] for start in range(0, len(ids), ROWS_AT_ONCE)]
     return [
-        _add_points(table, column, org_id, {row_id: points[row_id] for row_id in ids[start : start + ROWS_AT_ONCE]})
-        for start in range(0, len(ids), ROWS_AT_ONCE)
+        (
+            _addition(table, column, out_of, len(batch)),
+            [*(value for row_id in batch for value in (row_id, to_thousandths(points[row_id]))), org_id],
+        )
+        for batch in batches
     ]
 
 
-def _add_points(table: str, column: str, org_id: int, points: Mapping[int, Decimal]) -> Statement:
-    params: list[Any] = [value for row_id, amount in points.items() for value in (row_id, to_thousandths(amount))]
-    return _addition(table, column, len(points)), [*params, org_id]
-
-
 @_kept
-def _addition(table: str, column: str, rows: int) -> str:
+def _addition(table: str, column: str, out_of: str | None, rows: int) -> str:
+    taken = f", {out_of} = {out_of} - moved.column2" if out_of is not None else ""
     values = ", ".join(["(CAST(%s AS bigint), CAST(%s AS bigint))"] * rows)
     # Both databases name the columns of VALUES column1 and column2. The sum keeps PostgreSQL from looking the rows
     # up by an index that begins with the org, which it does where it has no statistics of that org yet.
     return (
-        f"UPDATE {table} SET {column} = {column} + moved.column2 FROM (VALUES {values}) AS moved"
+        f"UPDATE {table} SET {column} = {column} + moved.column2{taken} FROM (VALUES {values}) AS moved"
         f" WHERE {table}.org_id + 0 = %s AND {table}.id = moved.column1"
     )
 

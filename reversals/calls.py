@@ -56,9 +56,10 @@ class Movement(Protocol[Request]):
     def check(self) -> None:
         """What needs no look-up."""
 
-    def make(self, request: Request, finish: Callable[[Reply], None]) -> None:
+    def make(self, request: Request, finish: Callable[[Reply], None]) -> bool:
         """Locks, decides and writes, in the caller's transaction, the attempt included.
 
+        Returns whether it moved nothing because an earlier movement is the same one, and answered with that.
         `finish` puts the reply on the attempt and must be called before the attempt is written.
         """
 
@@ -142,8 +143,8 @@ class _Call(Generic[Request]):
         attempt.reversal_id = attempt.redemption_id = None  # of a try that was rolled back
         if attempt.uses_key and not attempts.take_key(attempt):
             return self._repeat(attempts.answer_of_holder(attempt))
-        self.movement.make(request, self._finish)
-        return Answer(attempt)
+        is_replay = self.movement.make(request, self._finish)
+        return Answer(attempt, is_replay)
 
     def refuse(self, refusal: Refused) -> Answer:
         """Records the refusal, after the rollback, and returns it; or what the key's holder was answered."""

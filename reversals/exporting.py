@@ -30,7 +30,8 @@ def export_customer(customer: Customer) -> dict[str, Any]:
         ),
         "lots": _rows(
             Lot.objects.filter(org=org_id, customer=customer),
-            *("lot_ref", "program__public_id", "points_awarded", "points_remaining", "awarded_at", "expires_at"),
+            *("lot_ref", "program__public_id", "points_awarded", "points_remaining", "points_reissued"),
+            *("awarded_at", "expires_at"),
         ),
         "redemptions": _rows(
             redemption_ids,

@@ -47,14 +47,19 @@ def write_reversal(*, facts: Facts, plan: Plan, attempt: Attempt, public_id: str
     org_id, redemption = attempt.org_id, facts.redemption
     reversal_id = new_row_id()
     reissued_lots = _reissued_lots(facts, plan, public_id)
-    lots = {line.draw.lot_id: line.points for line in plan.lines if line.draw.lot_id is not None}
+    refilled: dict[int, Decimal] = {}
+    replaced: dict[int, Decimal] = {}
+    for line in plan.lines:
+        if line.draw.lot_id is not None:
+            (replaced if line.reissued else refilled)[line.draw.lot_id] = line.points
     # Parents first: SQLite's triggers look for the parent when the child is written.
     statements = [
         *add_points("loyalty_redemption", "points_reversed", org_id=org_id, points={redemption.id: plan.points}),
         *add_points(
             "loyalty_draw", "points_reversed", org_id=org_id, points={line.draw.id: line.points for line in plan.lines}
         ),
-        *add_points("loyalty_lot", "points_remaining", org_id=org_id, points=lots),
+        *add_points("loyalty_lot", "points_remaining", org_id=org_id, points=refilled),
+        *add_points("loyalty_lot", "points_reissued", org_id=org_id, points=replaced),
     ]
     if reissued_lots:
         statements.append(_insert_reissued_lots(reissued_lots, facts, plan, attempt))
@@ -75,7 +80,10 @@ def write_correction(
     """
     org_id, reversal = attempt.org_id, facts.reversal
     draws = {line.draw_id: -line.points for line in reversal.lines}
-    lots = {taking.lot.facts.id: -taking.points for taking in plan.takings}
+    # PostgreSQL changes a row once in a statement, so each lot is in one of the three.
+    emptied = {taking.lot.facts.id: -taking.points for taking in plan.takings if not taking.lot_was_reissued}
+    taken_back = {taking.lot.facts.id: taking.points for taking in plan.takings if taking.lot_was_reissued}
+    given_up = {lot_id: -points for lot_id, points in plan.replaced.items()}
     correction = {
         "id": new_row_id(),
         "org_id": org_id,
@@ -94,7 +102,9 @@ def write_correction(
                 "loyalty_redemption", "points_reversed", org_id=org_id, points={reversal.redemption_id: -plan.points}
             ),
             *add_points("loyalty_draw", "points_reversed", org_id=org_id, points=draws),
-            *add_points("loyalty_lot", "points_remaining", org_id=org_id, points=lots),
+            *add_points("loyalty_lot", "points_remaining", org_id=org_id, points=emptied),
+            *add_points("loyalty_lot", "points_reissued", org_id=org_id, points=taken_back, out_of="points_remaining"),
+            *add_points("loyalty_lot", "points_reissued", org_id=org_id, points=given_up),
             insert_into("reversals_correction", correction),
             complete_attempt(attempt),
         ]
@@ -130,6 +140,7 @@ def _insert_reissued_lots(lots: Sequence[ReissuedLot], facts: Facts, plan: Plan,
                 "points_remaining": lot.points,
                 "awarded_at": facts.now,
                 "expires_at": plan.reissue_expires_at,
+                "is_reissue": True,
             }
             for lot in lots
         ),

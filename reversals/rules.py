@@ -1,6 +1,7 @@
 """Decides on one reversal: facts in, a plan out, or a refusal. No clock, no database and no Django here."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -15,16 +16,24 @@ ZERO = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
-class EarlierReversals:
-    """What earlier reversals matter: all None or zero where the settings do not ask for them.
+class LimitUse:
+    """How much of the limits a customer has used in the period: by redemptions of theirs, and by points of theirs."""
 
-    `points_by_hand` were given back by hand of the same redemption on one person's word.
+    count: int = 0
+    points: Decimal = ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierReversals:
+    """What earlier reversals matter: all None, zero or empty where the settings do not ask for them.
+
+    `limit_use` is by the customer's row id. `points_by_hand` were given back by hand of the same redemption on one
+    person's word.
     """
 
     last_of_redemption: str | None = None
     duplicate: str | None = None
-    count_in_period: int = 0
-    points_in_period: Decimal = ZERO
+    limit_use: Mapping[int, LimitUse] = field(default_factory=dict)
     points_by_hand: Decimal = ZERO
 
 
@@ -43,7 +52,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class PlannedLine:
-    """Points to give back to one draw. `reissued` of them, counted as available, are awarded anew."""
+    """Points to give back to one draw. `reissued` of them, counted as available, leave their lot for a new one."""
 
     draw: DrawFacts
     points: Decimal
@@ -77,6 +86,23 @@ class Plan:
     def reissued(self) -> Decimal:
         return sum((line.reissued for line in self.lines), ZERO)
 
+    @property
+    def expired_again(self) -> Decimal:
+        """Expired points that would be re-issued, were their lot not a re-issue itself."""
+        return sum((line.expired for line in self.lines if self._reissues and line.draw.lot_is_reissue), ZERO)
+
+    @property
+    def _reissues(self) -> bool:
+        return self.reissue_expires_at is not None
+
+    def points_by_owner(self, redemption: RedemptionFacts, *, available: bool = False) -> dict[int, Decimal]:
+        """The points, or only the available ones, that go to each customer, by row id, in the order of the lines."""
+        points: dict[int, Decimal] = {}
+        for line in self.lines:
+            owner = line.owner_id(redemption)
+            points[owner] = points.get(owner, ZERO) + (line.available if available else line.points)
+        return points
+
 
 def check_org(settings: EmfSettings) -> None:
     """The checks that need no look-up. Refuses 898, 888, 818 (rows 3 to 5 of the ladder)."""
@@ -101,15 +127,15 @@ def plan_reversal(facts: Facts) -> Plan:
     _check_repeat(facts)
     _check_window(facts)
     points = _points_to_reverse(facts)
-    lines = _plan_lines(facts, points)
-    _check_limits(facts, points)
-    _check_approval(facts, points)
     reissue_days = facts.settings.get(emf.REISSUE_DAYS, facts.redemption.program.id)
-    return Plan(
+    plan = Plan(
         points=points,
-        lines=lines,
+        lines=_plan_lines(facts, points),
         reissue_expires_at=None if reissue_days is None else facts.now + timedelta(days=reissue_days),
     )
+    _check_limits(facts, plan)
+    _check_approval(facts, points)
+    return plan
 
 
 def _check_program(facts: Facts) -> None:
@@ -197,8 +223,8 @@ def _plan_lines(facts: Facts, points: Decimal) -> tuple[PlannedLine, ...]:
 
 
 def _plan_line(draw: DrawFacts, points: Decimal, *, reissues: bool, now: datetime) -> PlannedLine:
-    gone = draw.lot_id is None or draw.has_expired(now)
-    if gone and reissues:
+    has_expired = draw.has_expired(now)
+    if reissues and (draw.lot_id is None or (has_expired and not draw.lot_is_reissue)):
         return PlannedLine(draw, points, available=points, expired=ZERO, reissued=points)
     if draw.lot_id is None:
         raise Refused(
@@ -206,28 +232,35 @@ def _plan_line(draw: DrawFacts, points: Decimal, *, reissues: bool, now: datetim
             f"{written(points)} of the points came from no lot that could take them back;"
             f" staff must set {emf.REISSUE_DAYS.name}, or ask for fewer points.",
         )
-    if gone:
+    if has_expired:
         return PlannedLine(draw, points, available=ZERO, expired=points, reissued=ZERO)
     return PlannedLine(draw, points, available=points, expired=ZERO, reissued=ZERO)
 
 
-def _check_limits(facts: Facts, points: Decimal) -> None:
+def _check_limits(facts: Facts, plan: Plan) -> None:
+    """The limits hold for the customer who redeemed, and for each customer who is given points back."""
+    customer_id = facts.redemption.customer.id
+    points = plan.points_by_owner(facts.redemption) | {customer_id: plan.points}
+    for owner_id in (customer_id, *(owner for owner in points if owner != customer_id)):
+        whose = "" if owner_id == customer_id else ", by the member of the group whose points these are"
+        _check_limits_of(facts, facts.earlier.limit_use.get(owner_id, LimitUse()), points[owner_id], whose)
+
+
+def _check_limits_of(facts: Facts, used: LimitUse, points: Decimal, whose: str) -> None:
     program_id = facts.redemption.program.id
     days = facts.settings.get(emf.LIMIT_DAYS, program_id)
     count_limit = facts.settings.get(emf.LIMIT_COUNT, program_id)
-    count = facts.earlier.count_in_period
-    if count_limit is not None and count + 1 > count_limit:
+    if count_limit is not None and used.count + 1 > count_limit:
         raise Refused(
             ErrorCode.LIMIT_EXCEEDED,
-            f"{emf.LIMIT_COUNT.name}: {count} of {count_limit} reversals within {days} days are used.",
+            f"{emf.LIMIT_COUNT.name}: {used.count} of {count_limit} reversals within {days} days are used{whose}.",
         )
     points_limit = facts.settings.get(emf.LIMIT_POINTS, program_id)
-    used = facts.earlier.points_in_period
-    if points_limit is not None and used + points > points_limit:
+    if points_limit is not None and used.points + points > points_limit:
         raise Refused(
             ErrorCode.LIMIT_EXCEEDED,
-            f"{emf.LIMIT_POINTS.name}: {written(used)} of {written(points_limit)} points within {days} days are used,"
-            f" and {written(points)} more were asked.",
+            f"{emf.LIMIT_POINTS.name}: {written(used.points)} of {written(points_limit)} points within {days} days are"
+            f" used{whose}, and {written(points)} more were asked.",
         )
 
 

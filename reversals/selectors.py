@@ -1,10 +1,11 @@
 """Reads of earlier reversals and of requests for approval. Only `lock_approval` and `lock_chain` lock."""
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 from django.db import connection
-from django.db.models import Count, Exists, OuterRef, QuerySet, Sum
+from django.db.models import Count, Exists, F, OuterRef, QuerySet, Sum
 
 from loyalty import emf
 from loyalty.emf import EmfSettings
@@ -16,7 +17,7 @@ from loyalty.statements import Statement
 from reversals.correcting.rules import LineFacts, ReversalFacts
 from reversals.models import Approval, Attempt, BulkRow, Channel, Correction, Reversal, ReversalLine, Seal
 from reversals.requests import ReversalRequest
-from reversals.rules import ZERO, EarlierReversals
+from reversals.rules import ZERO, EarlierReversals, LimitUse
 
 
 def earlier_reversals(
@@ -36,7 +37,7 @@ def earlier_reversals(
     if redemption.points_reversed:
         of_redemption = _standing(attempt.org_id).filter(redemption_id=redemption.id)
         if not redemption.points_left:
-            last = of_redemption.order_by("-created_at").values_list("public_id", flat=True).first()
+            last = last_reversal_of(org_id=attempt.org_id, redemption_id=redemption.id)
         seconds = settings.get(emf.DUPLICATE_WINDOW_SECONDS, redemption.program.id)
         if seconds and not attempt.idempotency_key:
             duplicate = _find_duplicate(
@@ -44,16 +45,53 @@ def earlier_reversals(
             )
         if attempt.channel != Channel.API and settings.get(emf.APPROVAL_POINTS, redemption.program.id) is not None:
             by_hand = _points_on_one_word(of_redemption)
-    count, points = 0, ZERO
+    limit_use: dict[int, LimitUse] = {}
     limits = (emf.LIMIT_COUNT, emf.LIMIT_POINTS)
     if any(settings.get(limit, redemption.program.id) is not None for limit in limits):
         days = settings.get(emf.LIMIT_DAYS, redemption.program.id)
-        in_period = _standing(attempt.org_id).filter(
-            customer_id=redemption.customer.id, created_at__gt=now - timedelta(days=days)
+        limit_use = _limit_use(attempt.org_id, redemption.customer_ids, since=now - timedelta(days=days))
+    return EarlierReversals(last, duplicate, limit_use, by_hand)
+
+
+def _limit_use(org_id: int, customer_ids: Collection[int], *, since: datetime) -> dict[int, LimitUse]:
+    """By customer, what counts against their limits since then: reversals of redemptions of theirs count whole.
+
+    Of reversals of other members' redemptions count the points that went to the customer's own lots.
+    """
+    own = (
+        _standing(org_id)
+        .filter(customer_id__in=customer_ids, created_at__gt=since)
+        .order_by()
+        .values_list("customer_id")
+        .annotate(Count("id"), Sum("points"))
+    )
+    # The org of each table leads to its indexes.
+    of_others = (
+        ReversalLine.objects.filter(
+            ~Exists(Correction.objects.filter(org_id=org_id, reversal_id=OuterRef("reversal_id"))),
+            org_id=org_id,
+            draw__org_id=org_id,
+            draw__points_reversed__gt=0,
+            draw__lot__org_id=org_id,
+            draw__lot__customer_id__in=customer_ids,
+            reversal__created_at__gt=since,
         )
-        totals = in_period.aggregate(count=Count("id"), points=Sum("points"))
-        count, points = totals["count"], totals["points"] or ZERO
-    return EarlierReversals(last, duplicate, count, points, by_hand)
+        .exclude(reversal__customer_id=F("draw__lot__customer_id"))
+        .order_by()
+        .values_list("draw__lot__customer_id")
+        .annotate(Count("reversal_id", distinct=True), Sum("points"))
+    )
+    uses: dict[int, LimitUse] = {}
+    for customer_id, count, points in [*own, *of_others]:
+        use = uses.get(customer_id, LimitUse())
+        uses[customer_id] = LimitUse(use.count + count, use.points + points)
+    return uses
+
+
+def last_reversal_of(*, org_id: int, redemption_id: int) -> str | None:
+    """The public id of the redemption's last reversal that was not corrected; None if there is none."""
+    reversals = _standing(org_id).filter(redemption_id=redemption_id).order_by("-created_at", "-id")
+    return reversals.values_list("public_id", flat=True).first()
 
 
 def _points_on_one_word(reversals: QuerySet[Reversal]) -> Decimal:
@@ -74,7 +112,7 @@ def find_reversal_facts(*, org_id: int, public_id: str) -> ReversalFacts | None:
     if reversal is None:
         return None
     lines = ReversalLine.objects.filter(org_id=org_id, reversal_id=reversal.id).order_by("-draw__position")
-    columns = ("draw_id", "points", "points_available", "draw__lot_id", "reissued_lot_id", "draw__lot__customer_id")
+    columns = ("draw_id", "points", "draw__lot_id", "reissued_lot_id", "draw__lot__customer_id")
     return ReversalFacts(
         id=reversal.id,
         public_id=reversal.public_id,

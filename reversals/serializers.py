@@ -1,6 +1,6 @@
 """Turns a request body into a ReversalRequest and an outcome into a reply; camelCase stands in serializers only."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,7 @@ from reversals.wire import (
 
 WARNING_EXPIRED = 1001
 WARNING_REISSUED = 1002
+WARNING_CANNOT_SPEND = 1003
 
 EXPANDABLE = ("lines", "redemption")
 
@@ -210,11 +211,12 @@ def _warnings(accepted: Accepted) -> list[tuple[int, str]]:
     plan = accepted.plan
     warnings = []
     if plan.expired:
+        again = f" {written(plan.expired_again)} of them had been re-issued before; points are re-issued once."
         warnings.append(
             (
                 WARNING_EXPIRED,
                 f"{written(plan.expired)} of the {written(plan.points)} points went back to lots that have expired"
-                " and cannot be spent again.",
+                f" and cannot be spent again.{again if plan.expired_again else ''}",
             )
         )
     if plan.reissued and plan.reissue_expires_at is not None:
@@ -225,4 +227,15 @@ def _warnings(accepted: Accepted) -> list[tuple[int, str]]:
                 f" and expire on {plan.reissue_expires_at:%Y-%m-%dT%H:%M:%SZ}.",
             )
         )
-    return warnings
+    return [*warnings, *((WARNING_CANNOT_SPEND, message) for message in _of_members_who_cannot_spend(accepted))]
+
+
+def _of_members_who_cannot_spend(accepted: Accepted) -> Iterator[str]:
+    redemption = accepted.facts.redemption
+    for owner_id, points in accepted.plan.points_by_owner(redemption, available=True).items():
+        owner = redemption.member(owner_id)
+        if points and owner.status != "ACTIVE":
+            yield (
+                f"{written(points)} of the available points belong to customer {owner.public_id}, who cannot spend them"
+                f" because their status is {owner.status}."
+            )

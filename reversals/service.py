@@ -1,10 +1,8 @@
-"""Reverses points: the one door, whoever asks. It reads the clock once, inside the transaction."""
+"""Reverses points: the one door, whoever asks. It reads the database's clock once, when the rows are locked."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-
-from django.utils import timezone
 
 from loyalty import selectors as loyalty_selectors
 from loyalty.callers import Belief
@@ -84,16 +82,17 @@ class _Reversal:
     def refused(self, refusal: Refused) -> Reply:
         return self.reply(refusal)
 
-    def make(self, request: ReversalRequest, finish: Callable[[Reply], None]) -> None:
+    def make(self, request: ReversalRequest, finish: Callable[[Reply], None]) -> bool:
         with self.approving() if self.approving is not None else nullcontext():
             self._make(request, finish)
+        return False
 
     def _make(self, request: ReversalRequest, finish: Callable[[Reply], None]) -> None:
         attempt = self.attempt
         reversal_id = ledger.new_public_id()
         with counted.LOCK_SECONDS.labels(attempt.operation).time():
             redemption = self._lock(request, reversal_id)
-        now = timezone.now()
+        now = redemption.locked_at
         facts = Facts(
             request=request,
             settings=self.settings,

@@ -7,6 +7,7 @@ from django.db import connection
 from django.utils import timezone
 
 from loyalty import reading
+from reversals.conservation import NOT_CONSERVED
 from reversals.models import LedgerCheck
 
 BROKEN_ROWS_NAMED = 100
@@ -87,8 +88,14 @@ _GIVEN_BACK = (
     "(SELECT org_id, draw_id, points FROM reversals_reversalline"
     f" UNION ALL SELECT line.org_id, line.draw_id, -line.points {_CORRECTED_LINES}) AS child"
 )
-_TAKEN_FROM_LOTS = (
-    "(SELECT org_id, lot_id, points - points_reversed AS points FROM loyalty_draw"
+# What re-issues moved out of lots as it stands: a correction puts the points back where they were drawn from, and takes
+# the lot back that had been awarded for them.
+_DRAW_OF_LINE = "JOIN loyalty_draw draw ON draw.org_id = line.org_id AND draw.id = line.draw_id"
+_REISSUED_FROM_LOTS = (
+    f"(SELECT line.org_id, draw.lot_id, line.points FROM reversals_reversalline line {_DRAW_OF_LINE}"
+    " WHERE line.reissued_lot_id IS NOT NULL"
+    f" UNION ALL SELECT line.org_id, draw.lot_id, -line.points {_CORRECTED_LINES} {_DRAW_OF_LINE}"
+    " WHERE line.reissued_lot_id IS NOT NULL"
     f" UNION ALL SELECT line.org_id, line.reissued_lot_id, line.points_available {_CORRECTED_LINES}) AS child"
 )
 
@@ -140,13 +147,36 @@ LAWS = (
         "points",
     ),
     _sums_agree(
-        "lot.awarded = lot.remaining + sum over its draws of (points - reversed) + what corrections took of it",
+        "lot.awarded = lot.remaining + lot.reissued + sum over its draws of (points - reversed)",
         "loyalty_lot",
         "lot_ref",
-        "points_awarded - points_remaining",
-        _TAKEN_FROM_LOTS,
+        "points_awarded - points_remaining - points_reissued",
+        "loyalty_draw",
+        "lot_id",
+        "points - points_reversed",
+    ),
+    _sums_agree(
+        "lot.reissued = what re-issues moved out of it and corrections did not put back",
+        "loyalty_lot",
+        "lot_ref",
+        "points_reissued",
+        _REISSUED_FROM_LOTS,
         "lot_id",
         "points",
+    ),
+    Law(
+        "0 <= lot.reissued <= lot.awarded - lot.remaining",
+        "SELECT org_id, lot_ref, points_reissued, points_awarded - points_remaining FROM loyalty_lot"
+        " WHERE points_reissued < 0 OR points_reissued > points_awarded - points_remaining",
+    ),
+    Law("live + spent + expired + replaced = awarded + re-issued, of each program", NOT_CONSERVED),
+    Law(
+        "a lot is marked as a re-issue if a reversal awarded it, and not otherwise",
+        "SELECT lot.org_id, lot.lot_ref, CASE WHEN lot.is_reissue THEN 1 ELSE 0 END, COUNT(line.id)"
+        " FROM loyalty_lot lot LEFT JOIN reversals_reversalline line"
+        " ON line.org_id = lot.org_id AND line.reissued_lot_id = lot.id"
+        " GROUP BY lot.org_id, lot.id, lot.lot_ref, lot.is_reissue"
+        " HAVING lot.is_reissue <> (COUNT(line.id) > 0)",
     ),
     Law(
         "a reissued lot is awarded what its lines gave back",

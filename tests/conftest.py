@@ -11,8 +11,11 @@ import pytest
 from django.core.cache import cache
 from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext, override_settings, setup_databases, teardown_databases
+from django.utils import timezone
+from time_machine import escape_hatch
 
-from loyalty import callers
+from loyalty import callers, clock
+from loyalty.statements import Statement
 from reversals.monitoring import health
 from tests.builders import World, make_world
 from tests.postgresql import run_script
@@ -47,6 +50,21 @@ def django_db_setup(django_test_environment: None, django_db_blocker: Any) -> It
 def _quick_passwords() -> Iterator[None]:
     """Hashing a password costs a tenth of a second on purpose, which no test is about."""
     with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _database_travels_in_time_too() -> Iterator[None]:
+    """While a test travels in time, the clock of PostgreSQL does so with it; its own stays where it is."""
+    of_postgresql = clock._clock_of_postgresql
+
+    def travelling() -> Statement:
+        if escape_hatch.is_travelling():
+            return "CAST(%s AS timestamptz)", [timezone.now()]
+        return of_postgresql()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock, "_clock_of_postgresql", travelling)
         yield
 
 

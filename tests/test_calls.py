@@ -41,13 +41,14 @@ class Told:
     def check(self) -> None:
         pass
 
-    def make(self, request: ReversalRequest, finish: Callable[[Reply], None]) -> None:
+    def make(self, request: ReversalRequest, finish: Callable[[Reply], None]) -> bool:
         self.tries += 1
         if self.ends:
             raise self.ends.pop(0)
         finish(Reply(201, "made"))
         with connection.cursor() as cursor:
             cursor.execute(*attempts.complete_attempt(self.attempt))
+        return False
 
     def refused(self, refusal: Refused) -> Reply:
         return Reply(refusal.error.status, f"{refusal.error.name}: {refusal.reason}")

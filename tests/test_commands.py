@@ -560,7 +560,7 @@ class Ledger:
             cursor.execute(sql.format(**self.ids))
 
     def name_of(self, row: str) -> str:
-        return self.public_ids.get(row, str(self.ids[row]))
+        return self.public_ids[row] if row in self.public_ids else str(self.ids[row])
 
 
 @pytest.fixture
@@ -598,6 +598,7 @@ def ledger(db: None) -> Ledger:
         "delivery": delivery.id,
     }
     public_ids = {
+        "program": str(world.program.public_id),
         "lot": lot.lot_ref,
         "reissued_lot": reissued.lot_ref,
         "redemption": redemption.public_id,
@@ -760,8 +761,28 @@ CORRUPTIONS = [
         "draw",
     ),
     (
-        "lot.awarded = lot.remaining + sum over its draws of (points - reversed) + what corrections took of it",
+        "lot.awarded = lot.remaining + lot.reissued + sum over its draws of (points - reversed)",
         "UPDATE loyalty_lot SET points_remaining = points_remaining - 1 WHERE id = {lot}",
+        "lot",
+    ),
+    (
+        "lot.reissued = what re-issues moved out of it and corrections did not put back",
+        "UPDATE loyalty_lot SET points_reissued = points_reissued + 1 WHERE id = {lot}",
+        "lot",
+    ),
+    (
+        "0 <= lot.reissued <= lot.awarded - lot.remaining",
+        "UPDATE loyalty_lot SET points_reissued = -1 WHERE id = {lot}",
+        "lot",
+    ),
+    (
+        "live + spent + expired + replaced = awarded + re-issued, of each program",
+        "UPDATE loyalty_lot SET points_awarded = points_awarded + 1 WHERE id = {lot}",
+        "program",
+    ),
+    (
+        "a lot is marked as a re-issue if a reversal awarded it, and not otherwise",
+        "UPDATE loyalty_lot SET is_reissue = NOT is_reissue WHERE id = {lot}",
         "lot",
     ),
     (
@@ -839,12 +860,16 @@ CORRUPTIONS = [
 
 def test_verify_ledger_counts_the_rows_of_an_org_whose_laws_all_hold(ledger: Ledger) -> None:
     checked = {"lots": 4, "redemptions": 3, "draws": 4, "reversals": 3, "lines": 4, "corrections": 1}
-    result = {"ok": True, "laws": len(LAWS), "checked": checked, "broken": []}
+    points = {"awarded": "11", "reissued": "3", "live": "8", "spent": "6", "expired": "0", "replaced": "0"}
+    programs = [{"org": ledger.world.org.id, "program": ledger.world.program.public_id} | points]
+    result = {"ok": True, "laws": len(LAWS), "checked": checked, "programs": programs, "broken": []}
     assert verify("--org", ledger.world.org.id) == (result, [], 0)
 
 
 def test_verify_ledger_says_to_people_that_all_laws_hold(ledger: Ledger) -> None:
     assert printed("verify_ledger", "--org", ledger.world.org.id) == (
+        f"org {ledger.world.org.id} program {ledger.world.program.public_id}: 11 points awarded and 3 re-issued;"
+        " of these 8 live, 6 spent, 0 expired, 0 replaced by re-issues\n"
         f"{len(LAWS)} laws checked over 4 lots, 3 redemptions, 4 draws, 3 reversals, 4 lines, 1 corrections: all hold\n"
     )
 
@@ -871,8 +896,10 @@ def test_verify_ledger_says_both_sides_of_a_broken_law_in_thousandths(ledger: Le
         ledger.execute("UPDATE loyalty_lot SET points_remaining = points_remaining - 1 WHERE id = {lot}")
         result, _, _ = verify("--org", ledger.world.org.id)
     assert result["broken"] == [
-        "lot.awarded = lot.remaining + sum over its draws of (points - reversed) + what corrections took of it:"
-        f" {ledger.name_of('lot')} of org {ledger.world.org.id} (5001 against 5000)"
+        "lot.awarded = lot.remaining + lot.reissued + sum over its draws of (points - reversed):"
+        f" {ledger.name_of('lot')} of org {ledger.world.org.id} (5001 against 5000)",
+        "live + spent + expired + replaced = awarded + re-issued, of each program:"
+        f" {ledger.world.program.public_id} of org {ledger.world.org.id} (13999 against 14000)",
     ]
 
 
@@ -925,7 +952,7 @@ def test_verify_ledger_without_an_org_looks_at_every_one(ledger: Ledger) -> None
         ledger.execute("UPDATE loyalty_lot SET points_remaining = points_remaining - 1 WHERE id = {lot}")
         ledger.execute("UPDATE loyalty_lot SET points_remaining = points_remaining - 1 WHERE id = {foreign_lot}")
         result, errors, exit_code = verify()
-    assert (before["ok"], result["ok"], len(errors), exit_code) == (True, False, 2, 1)
+    assert (before["ok"], result["ok"], len(errors), exit_code) == (True, False, 4, 1)
     assert result["checked"] == before["checked"]
 
 
@@ -948,7 +975,7 @@ def test_verify_ledger_keeps_that_it_ran_for_the_back_office(ledger: Ledger) -> 
     with guards_lifted():
         ledger.execute("UPDATE loyalty_lot SET points_remaining = points_remaining - 1 WHERE id = {lot}")
         verify()
-        assert LedgerCheck.objects.get(org=None).broken_count == 1
+        assert LedgerCheck.objects.get(org=None).broken_count == 2
 
 
 # purge_attempts

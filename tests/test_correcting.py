@@ -43,6 +43,10 @@ def remaining(world: World) -> list[Decimal]:
     return list(Lot.objects.filter(org=world.org).order_by("id").values_list("points_remaining", flat=True))
 
 
+def reissued(world: World) -> list[Decimal]:
+    return list(Lot.objects.filter(org=world.org).order_by("id").values_list("points_reissued", flat=True))
+
+
 def left(redemption: Redemption) -> Decimal:
     redemption.refresh_from_db()
     return redemption.points - redemption.points_reversed
@@ -130,17 +134,32 @@ def test_points_that_expired_since_are_drawn_again_as_well(world: World) -> None
     assert remaining(world) == [0]
 
 
-def test_reissued_points_leave_the_new_lot_and_their_own(db: None) -> None:
+def test_correction_of_a_reissue_takes_the_new_lot_back_and_leaves_the_points_drawn_from_their_own(db: None) -> None:
     world = make_world(settings={"Reversal_reissue_days": "30"})
     make_lot(world.asha, 6, program=world.program, expires_at=days_ago(1))
     redemption = redeem(world.asha, 10, program=world.program, at=days_ago(2))
     reversal = reversed_of(world, redemption, 7)
-    assert remaining(world) == [6, 7]
+    assert (remaining(world), reissued(world)) == ([0, 7], [6, 0])
     assert correct(reversal).error is None
-    assert (remaining(world), left(redemption)) == ([0, 0], 10)
+    assert (remaining(world), reissued(world), left(redemption)) == ([0, 0], [0, 7], 10)
     assert broken_laws(world.org.id) == []
     again = reversed_of(world, redemption, 10)
-    assert (again.points_available, remaining(world)) == (10, [6, 0, 10])
+    assert (again.points_available, remaining(world), reissued(world)) == (10, [0, 0, 10], [6, 7, 0])
+    assert broken_laws(world.org.id) == []
+
+
+def test_correction_of_points_that_a_reissue_moved_away_since_is_817(world: World) -> None:
+    """A point lives in one lot: what replaced it cannot be taken twice."""
+    set_value(world.org, "Reversal_reissue_days", "30")
+    make_lot(world.asha, 100, program=world.program, expires_at=in_days(1))
+    first = redeem(world.asha, 60, program=world.program)
+    wrong = reversed_of(world, first)
+    second = redeem(world.asha, 100, program=world.program)
+    with time_machine.travel(in_days(2)):
+        assert world.reverse(second).json()["pointsReversedDetails"] == {"available": 100.0, "expired": 0.0}
+        assert correct(wrong).attempt.code == 817
+        assert world.reverse(first).json()["errors"][0]["code"] == 902
+    assert (remaining(world), reissued(world)) == ([0, 100], [100, 0])
     assert broken_laws(world.org.id) == []
 
 
@@ -261,8 +280,8 @@ def test_points_that_were_spent_again_are_817_and_it_says_how_many(world: World)
     before = moved(world)
     lot = redemption.draws.get().lot
     reason = (
-        f"2.5 of the 8 points that came back were spent again (2.5 of lot {lot.lot_ref});"
-        " a reversal is corrected whole or not at all."
+        f"2.5 of the 8 reversed points are no longer in their lots (2.5 of lot {lot.lot_ref}): they were spent or"
+        " re-issued since. A reversal is corrected whole or not at all."
     )
     assert refusal_of(correct(reversal)) == ("MORE_THAN_REMAINING", 400, reason)
     assert moved(world) == before
@@ -275,8 +294,8 @@ def test_of_many_lots_that_lack_points_three_are_named(world: World) -> None:
     reversal = reversed_of(world, redeem(world.asha, 5, program=world.program))
     redeem(world.asha, 5, program=world.program)
     _, _, reason = refusal_of(correct(reversal))
-    assert reason.startswith("5 of the 5 points that came back were spent again (1 of lot ")
-    assert " and 2 more lots);" in reason
+    assert reason.startswith("5 of the 5 reversed points are no longer in their lots (1 of lot ")
+    assert " and 2 more lots):" in reason
 
 
 def test_what_nobody_approved_is_not_corrected(world: World) -> None:

@@ -19,10 +19,8 @@ def lot(number: int, remaining: int) -> WalletLot:
     return WalletLot(facts, f"L{number}", 1, 1, 973)
 
 
-def line(
-    number: int, points: int, *, available: int = 0, lot_id: int | None = None, new: int | None = None
-) -> LineFacts:
-    return LineFacts(number, Decimal(points), Decimal(available), lot_id, new, None)
+def line(number: int, points: int, *, lot_id: int | None = None, new: int | None = None) -> LineFacts:
+    return LineFacts(number, Decimal(points), lot_id, new, None)
 
 
 def facts(*lines: LineFacts, remaining: dict[int, int]) -> Facts:
@@ -44,14 +42,22 @@ def refusal(case: Facts) -> tuple[object, str]:
 
 
 def test_each_lot_loses_what_it_was_given_back() -> None:
-    case = facts(line(1, 5, lot_id=10), line(2, 4, available=3, lot_id=11, new=12), remaining={10: 5, 11: 9, 12: 3})
-    plan = plan_correction(case)
-    assert plan.points == 9
+    plan = plan_correction(facts(line(1, 5, lot_id=10), line(2, 4, lot_id=11), remaining={10: 5, 11: 9}))
+    assert (plan.points, plan.replaced) == (9, {})
     assert [(taking.lot.lot_ref, taking.points, taking.missing) for taking in plan.takings] == [
         ("L10", 5, 0),
         ("L11", 4, 0),
-        ("L12", 3, 0),
     ]
+
+
+def test_reissued_points_are_taken_from_the_new_lot_alone() -> None:
+    lines = (line(1, 5, lot_id=10), line(2, 4, lot_id=11, new=20), line(3, 2, new=20))
+    plan = plan_correction(facts(*lines, remaining={10: 5, 11: 0, 20: 6}))
+    assert [(taking.lot.lot_ref, taking.points, taking.lot_was_reissued) for taking in plan.takings] == [
+        ("L10", 5, False),
+        ("L20", 6, True),
+    ]
+    assert plan.replaced == {11: 4}
 
 
 def test_two_lines_of_one_lot_are_one_taking() -> None:
@@ -69,14 +75,14 @@ def test_what_was_spent_again_is_named_lot_by_lot_and_at_most_three() -> None:
     case = facts(*[line(number, 5, lot_id=number) for number in (1, 2, 3)], remaining={1: 4, 2: 5, 3: 0})
     assert refusal(case) == (
         CorrectionError.MORE_THAN_REMAINING,
-        "6 of the 15 points that came back were spent again (1 of lot L1, 5 of lot L3);"
-        " a reversal is corrected whole or not at all.",
+        "6 of the 15 reversed points are no longer in their lots (1 of lot L1, 5 of lot L3): they were spent or"
+        " re-issued since. A reversal is corrected whole or not at all.",
     )
     exactly_three = facts(*[line(number, 1, lot_id=number) for number in (1, 2, 3)], remaining={1: 0, 2: 0, 3: 0})
-    assert "(1 of lot L1, 1 of lot L2, 1 of lot L3);" in refusal(exactly_three)[1]
+    assert "(1 of lot L1, 1 of lot L2, 1 of lot L3):" in refusal(exactly_three)[1]
     numbers = range(1, 5)
     many = facts(*[line(number, 1, lot_id=number) for number in numbers], remaining=dict.fromkeys(numbers, 0))
-    assert "(1 of lot L1, 1 of lot L2, 1 of lot L3 and 1 more lots);" in refusal(many)[1]
+    assert "(1 of lot L1, 1 of lot L2, 1 of lot L3 and 1 more lots):" in refusal(many)[1]
 
 
 def test_the_refusals_come_in_their_order() -> None:

@@ -78,7 +78,8 @@ def test_expired_points_come_back_as_a_new_lot_where_the_program_says_so(world: 
         }
     ]
     assert (reissued.points_awarded, reissued.points_remaining, reissued.customer) == (25, 25, world.asha)
-    assert Lot.objects.get(id=expired.id).points_remaining == 20
+    expired.refresh_from_db()
+    assert (expired.points_remaining, expired.points_reissued, reissued.is_reissue) == (0, 20, True)
     lines = Reversal.objects.get(org=world.org).lines.all()
     assert {line.reissued_lot_id for line in lines} == {reissued.id}
 

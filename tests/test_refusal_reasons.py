@@ -11,7 +11,7 @@ from loyalty.facts import CustomerFacts, ProgramFacts
 from reversals.errors import ErrorCode, Refused
 from reversals.requests import ReversalRequest
 from reversals.rules import EarlierReversals, Facts, PlannedLine, check_org, needs_approval, plan_reversal
-from tests.test_rules import NOW, draw, facts, no_lot
+from tests.test_rules import NOW, draw, facts, no_lot, used
 
 SWITCH = "Allow_points_redemption_reversal"
 
@@ -129,7 +129,7 @@ def test_amounts_that_cannot_be_given_back_are_named() -> None:
 
 
 def test_limits_are_told_with_what_is_used_of_them() -> None:
-    earlier = EarlierReversals(count_in_period=2, points_in_period=Decimal(6))
+    earlier = used(count=2, points=Decimal(6))
     case = replace(
         facts(draw(1, 5), settings={"Reversal_limit_count": "2", "Reversal_limit_days": "9"}), earlier=earlier
     )
@@ -194,6 +194,6 @@ def test_a_line_holds_its_points_whether_they_can_be_used_or_not() -> None:
 
 def test_points_without_a_lots_owner_go_to_the_customer() -> None:
     redemption = facts(draw(1, 5)).redemption
-    zero = Decimal(0)
-    owners = [PlannedLine(each, zero, zero, zero, zero).owner_id(redemption) for each in (draw(1, 5), no_lot(2, 5))]
+    zero, draws = Decimal(0), (draw(1, 5, owner=7), no_lot(2, 5))
+    owners = [PlannedLine(each, zero, zero, zero, zero).owner_id(redemption) for each in draws]
     assert owners == [7, 1]

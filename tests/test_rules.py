@@ -10,21 +10,36 @@ from loyalty.emf import EmfSettings
 from loyalty.facts import CustomerFacts, DrawFacts, ProgramFacts, RedemptionFacts
 from reversals.errors import ErrorCode, Refused
 from reversals.requests import ReversalRequest
-from reversals.rules import EarlierReversals, Facts, Plan, plan_reversal
+from reversals.rules import ZERO, EarlierReversals, Facts, LimitUse, Plan, plan_reversal
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 ON = {(None, "Allow_points_redemption_reversal"): "yes"}
 
 
-def draw(number: int, points: int, *, reversed_points: int = 0, expires_in: timedelta | None = None) -> DrawFacts:
-    expires_at = None if expires_in is None else NOW + expires_in
+def draw(
+    number: int,
+    points: int,
+    *,
+    reversed_points: int = 0,
+    expires_in: timedelta | None = None,
+    owner: int = 1,
+    is_reissue: bool = False,
+) -> DrawFacts:
     return DrawFacts(
-        number, number, Decimal(points), Decimal(reversed_points), 100 + number, f"L{number}", expires_at, 7
+        id=number,
+        position=number,
+        points=Decimal(points),
+        points_reversed=Decimal(reversed_points),
+        lot_id=100 + number,
+        lot_ref=f"L{number}",
+        lot_expires_at=None if expires_in is None else NOW + expires_in,
+        lot_customer_id=owner,
+        lot_is_reissue=is_reissue,
     )
 
 
 def no_lot(number: int, points: int) -> DrawFacts:
-    return DrawFacts(number, number, Decimal(points), Decimal(0), None, None, None, None)
+    return DrawFacts(number, number, Decimal(points), Decimal(0), None, None, None, None, False)
 
 
 def facts(*draws: DrawFacts, asked: int | None = None, settings: dict[str, str] | None = None) -> Facts:
@@ -41,6 +56,7 @@ def facts(*draws: DrawFacts, asked: int | None = None, settings: dict[str, str] 
             customer=CustomerFacts(1, 564, "ACTIVE", False, None),
             program=ProgramFacts(1, 973, True),
             draws=draws,
+            locked_at=NOW,
             candidate_is_taken=False,
             has_webhooks=False,
         ),
@@ -49,6 +65,11 @@ def facts(*draws: DrawFacts, asked: int | None = None, settings: dict[str, str] 
         is_approved=False,
         now=NOW,
     )
+
+
+def used(*, by: int = 1, count: int = 0, points: Decimal = ZERO) -> EarlierReversals:
+    """So much of the limits was used by the customer with that row id; 1 is the one who redeemed."""
+    return EarlierReversals(limit_use={by: LimitUse(count, points)})
 
 
 def lines(plan: Plan) -> list[tuple[int, int, int, int]]:
@@ -137,10 +158,10 @@ def test_a_limit_of_nothing_lets_nobody_reverse_alone() -> None:
 @pytest.mark.parametrize(
     ("settings", "earlier", "is_refused"),
     [
-        ({"Reversal_limit_count": "2"}, EarlierReversals(count_in_period=1), False),
-        ({"Reversal_limit_count": "2"}, EarlierReversals(count_in_period=2), True),
-        ({"Reversal_limit_points": "9"}, EarlierReversals(points_in_period=Decimal(4)), False),
-        ({"Reversal_limit_points": "9"}, EarlierReversals(points_in_period=Decimal("4.001")), True),
+        ({"Reversal_limit_count": "2"}, used(count=1), False),
+        ({"Reversal_limit_count": "2"}, used(count=2), True),
+        ({"Reversal_limit_points": "9"}, used(points=Decimal(4)), False),
+        ({"Reversal_limit_points": "9"}, used(points=Decimal("4.001")), True),
         ({"Reversal_limit_count": "0"}, EarlierReversals(), True),
     ],
 )
@@ -154,3 +175,30 @@ def test_a_limit_may_be_reached_and_not_passed(
     with pytest.raises(Refused) as raised:
         plan_reversal(case)
     assert raised.value.error is ErrorCode.LIMIT_EXCEEDED
+
+
+@pytest.mark.parametrize(("count", "is_refused"), [(1, False), (2, True)])
+def test_limits_hold_for_each_member_who_is_given_points_back(count: int, is_refused: bool) -> None:
+    case = facts(draw(1, 5, owner=8), draw(2, 4), settings={"Reversal_limit_count": "2", "Reversal_limit_points": "9"})
+    case = replace(case, earlier=used(by=8, count=count, points=Decimal(4)))
+    if not is_refused:
+        assert plan_reversal(case).points == 9
+        return
+    with pytest.raises(Refused) as raised:
+        plan_reversal(case)
+    assert raised.value.error is ErrorCode.LIMIT_EXCEEDED
+    assert raised.value.reason == (
+        "Reversal_limit_count: 2 of 2 reversals within 30 days are used, by the member of the group whose points these"
+        " are."
+    )
+
+
+def test_points_of_a_lot_that_is_a_reissue_are_not_reissued_again() -> None:
+    days = {"Reversal_reissue_days": "30"}
+    gone = timedelta(days=-1)
+    plan = plan_reversal(
+        facts(draw(1, 5, expires_in=gone), draw(2, 4, expires_in=gone, is_reissue=True), settings=days)
+    )
+    assert lines(plan) == [(2, 0, 4, 0), (1, 5, 0, 5)]
+    assert plan.expired_again == 4
+    assert plan_reversal(facts(draw(2, 4, expires_in=gone, is_reissue=True))).expired_again == 0

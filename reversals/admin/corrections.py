@@ -56,11 +56,11 @@ def _lines(correction: Correction) -> dict[str, Any]:
     in_order = lines.select_related("draw__lot", "reissued_lot").order_by(F("draw__position").desc())
     return {
         "headers": ["Order of drawing", "Lot", "Points taken from it"],
-        "rows": [row for line in in_order[:SHOWN] for row in _rows_of(line)],
+        "rows": [_row_of(line) for line in in_order[:SHOWN]],
     }
 
 
-def _rows_of(line: ReversalLine) -> list[list[Any]]:
-    """The lot that the line refilled, if there was one, and the new one in which its points came back, if they did."""
-    refilled = [(line.draw.lot, line.points), (line.reissued_lot, line.points_available)]
-    return [[line.draw.position, lot.lot_ref, written(points)] for lot, points in refilled if lot is not None]
+def _row_of(line: ReversalLine) -> list[Any]:
+    """The lot that held the line's points: a new one where they had been re-issued, otherwise their own."""
+    lot = line.draw.lot if line.reissued_lot is None else line.reissued_lot
+    return [line.draw.position, "" if lot is None else lot.lot_ref, written(line.points)]

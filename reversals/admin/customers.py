@@ -17,6 +17,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from loyalty.admin.asking import ReasonForm, ask, done
 from loyalty.admin.base import OneOrg, PageAdmin
+from loyalty.clock import database_now
 from loyalty.customers import GIVEN_STATUSES, lock_reversals, set_status, unlock_reversals
 from loyalty.identifiers import masked
 from loyalty.models import Customer, CustomerIdentifier, GroupMember, Lot
@@ -75,7 +76,7 @@ class CustomerAdmin(PageAdmin):
         ]
 
     def page(self, request: HttpRequest, row: Customer) -> dict[str, Any]:
-        may_see, now = request.user.has_perm, timezone.now()
+        may_see, now = request.user.has_perm, database_now()
         return {
             "title": f"Customer {row.public_id}",
             "is_locked": _is_locked(row),
@@ -209,7 +210,7 @@ def _unexpired(now: datetime) -> Q:
 def _lots(customer: Customer) -> dict[str, Any]:
     lots = Lot.objects.filter(org_id=customer.org_id, customer=customer).select_related("program")
     return {
-        "headers": ["Lot", "Program", "Awarded", "Expires", "Points awarded", "Points left"],
+        "headers": ["Lot", "Program", "Awarded", "Expires", "Points awarded", "Points left", "Re-issued"],
         "rows": [
             [
                 link(lot),
@@ -218,6 +219,7 @@ def _lots(customer: Customer) -> dict[str, Any]:
                 moment(lot.expires_at),
                 written(lot.points_awarded),
                 written(lot.points_remaining),
+                written(lot.points_reissued),
             ]
             for lot in lots.order_by("-awarded_at", "-id")[:NEWEST]
         ],

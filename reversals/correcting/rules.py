@@ -16,11 +16,10 @@ ZERO = Decimal(0)
 
 @dataclass(frozen=True, slots=True)
 class LineFacts:
-    """A line of the reversal, and the row ids of the lots that its points are in: their own, a new one, or both."""
+    """A line of the reversal, and the row ids of the lot they were drawn from and of the one they were re-issued in."""
 
     draw_id: int
     points: Decimal
-    points_available: Decimal
     lot_id: int | None
     reissued_lot_id: int | None
     lot_customer_id: int | None
@@ -46,8 +45,14 @@ class ReversalFacts:
 
     @property
     def lot_ids(self) -> frozenset[int]:
-        """The row ids of all lots that its points are in."""
-        return frozenset(_points_by_lot(self.lines))
+        """The row ids of all lots that a correction changes."""
+        lots = [lot_id for line in self.lines for lot_id in (line.lot_id, line.reissued_lot_id)]
+        return frozenset(lot_id for lot_id in lots if lot_id is not None)
+
+    @property
+    def reissued_lot_ids(self) -> frozenset[int]:
+        """The row ids of the lots that it awarded."""
+        return frozenset(line.reissued_lot_id for line in self.lines if line.reissued_lot_id is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +69,11 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class PlannedTaking:
-    """Points that one lot loses."""
+    """Points that one lot loses: their own lot, or the one that the reversal awarded, which loses them for good."""
 
     lot: WalletLot
     points: Decimal
+    lot_was_reissued: bool
 
     @property
     def missing(self) -> Decimal:
@@ -77,10 +83,14 @@ class PlannedTaking:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A correction that may be made: what each lot loses, in the order in which the reversal gave back."""
+    """A correction that may be made: what each lot loses, in the order in which the reversal gave back.
+
+    `replaced` are the points that the reversal had re-issued, by their own lot's row id: they are drawn from it again.
+    """
 
     points: Decimal
     takings: tuple[PlannedTaking, ...]
+    replaced: Mapping[int, Decimal]
 
 
 def check_org(settings: EmfSettings) -> None:
@@ -98,20 +108,29 @@ def plan_correction(facts: Facts) -> Plan:
     """The correction to write. Refuses 901, 902, 817 (rows 4 to 6), in this order, and last what nobody approved."""
     _check_customer(facts)
     _check_repeat(facts)
-    points = _points_by_lot(facts.reversal.lines)
-    takings = tuple(PlannedTaking(facts.lots[lot_id], amount) for lot_id, amount in points.items())
+    reversal = facts.reversal
+    reissued_lot_ids = reversal.reissued_lot_ids
+    takings = tuple(
+        PlannedTaking(facts.lots[lot_id], points, lot_was_reissued=lot_id in reissued_lot_ids)
+        for lot_id, points in _points_by_lot(reversal.lines).items()
+    )
     _check_remaining(facts, takings)
     _check_approval(facts)
-    return Plan(facts.reversal.points, takings)
+    replaced = {
+        line.lot_id: line.points
+        for line in reversal.lines
+        if line.lot_id is not None and line.reissued_lot_id is not None
+    }
+    return Plan(reversal.points, takings, replaced)
 
 
 def _points_by_lot(lines: tuple[LineFacts, ...]) -> dict[int, Decimal]:
-    """What the lines put into each lot. Reissued points are in two: in their own, which had expired, and in the new."""
+    """What the lines put into each lot: re-issued points into the new one, all others into their own."""
     points: dict[int, Decimal] = {}
     for line in lines:
-        for lot_id, amount in ((line.lot_id, line.points), (line.reissued_lot_id, line.points_available)):
-            if lot_id is not None:
-                points[lot_id] = points.get(lot_id, ZERO) + amount
+        lot_id = line.lot_id if line.reissued_lot_id is None else line.reissued_lot_id
+        if lot_id is not None:
+            points[lot_id] = points.get(lot_id, ZERO) + line.points
     return points
 
 
@@ -139,8 +158,8 @@ def _check_remaining(facts: Facts, takings: tuple[PlannedTaking, ...]) -> None:
     more = f" and {len(short) - 3} more lots" if len(short) > 3 else ""
     raise Refused(
         CorrectionError.MORE_THAN_REMAINING,
-        f"{written(missing)} of the {written(facts.reversal.points)} points that came back were spent again"
-        f" ({lots}{more}); a reversal is corrected whole or not at all.",
+        f"{written(missing)} of the {written(facts.reversal.points)} reversed points are no longer in their lots"
+        f" ({lots}{more}): they were spent or re-issued since. A reversal is corrected whole or not at all.",
     )
 
 

@@ -1,10 +1,8 @@
-"""Corrects reversals: the one door, whoever asks. It reads the clock once, inside the transaction."""
+"""Corrects reversals: the one door, whoever asks. It reads the database's clock once, when the rows are locked."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-
-from django.utils import timezone
 
 from loyalty import selectors as loyalty_selectors
 from loyalty.emf import EmfSettings
@@ -88,9 +86,10 @@ class _Correction:
     def refused(self, refusal: Refused) -> Reply:
         return self.reply(refusal)
 
-    def make(self, request: CorrectionRequest, finish: Callable[[Reply], None]) -> None:
+    def make(self, request: CorrectionRequest, finish: Callable[[Reply], None]) -> bool:
         with self.approved.approving() if self.approved is not None else nullcontext():
             self._make(request, finish)
+        return False
 
     def _make(self, request: CorrectionRequest, finish: Callable[[Reply], None]) -> None:
         attempt = self.attempt
@@ -117,13 +116,15 @@ class _Correction:
         """The facts, with every row that the correction changes locked."""
         org_id = self.attempt.org_id
         customer = self._lock_customers(reversal)
-        loyalty_selectors.lock_redemption(
+        redemption = loyalty_selectors.lock_redemption(
             org_id=org_id,
             identifier=None,
             public_id=reversal.redemption_public_id,
             external_reference_number=None,
             candidate_public_id=reversal.public_id,
         )
+        if redemption is None:  # it stands as long as its reversal does
+            raise LookupError(f"the redemption of reversal {reversal.public_id} is gone")
         lots = loyalty_selectors.lock_lots_named(org_id=org_id, ids=reversal.lot_ids)
         return Facts(
             reversal=reversal,
@@ -131,7 +132,7 @@ class _Correction:
             customer=customer,
             lots={lot.facts.id: lot for lot in lots},
             is_approved=self.approved is not None or self.attempt.is_dry_run,
-            now=timezone.now(),
+            now=redemption.locked_at,
         )
 
     def _lock_customers(self, reversal: ReversalFacts) -> CustomerFacts:

@@ -3,10 +3,10 @@
 from typing import cast
 
 from django.http import HttpResponse
-from django.utils import timezone
 from rest_framework.request import Request
 
 from loyalty import reading
+from loyalty.clock import database_now
 from loyalty.identifiers import Identifier, IdentifierType
 from loyalty.selectors import Caller, find_customer_id
 from reversals.document import operations
@@ -77,7 +77,7 @@ class ReadPoints(ApiView):
         row_id = find_customer_id(org_id=org_id, identifier=Identifier(IdentifierType.ID, customer_id))
         if row_id is None:
             raise _not_found()
-        now = timezone.now()
+        now = database_now()
         points = reading.points_of(org_id=org_id, customer_id=row_id, at=now)
         return answer(200, serializers.points_body(org_id=org_id, customer_id=int(customer_id), points=points, at=now))
 

@@ -47,8 +47,11 @@ def redeems_for_group(settings: EmfSettings) -> bool:
         raise Refused(RedemptionError.INVALID_SETTING, f"Staff must correct a setting: {error}.") from error
 
 
-def check_same(request: RedemptionRequest, earlier: RedemptionRecord) -> None:
-    """Refuses 887 (422) where the external reference number names a redemption of other content."""
+def check_repeat(request: RedemptionRequest, earlier: RedemptionRecord, reversal_id: str | None) -> None:
+    """Refuses 887 (422) where the external reference number cannot stand for `earlier`, which has it.
+
+    That is a redemption of other content, or one of which `reversal_id` (public) is the last reversal.
+    """
     programs = {None, str(earlier.program_id)}
     if (
         request.customer_id != str(earlier.customer_id)
@@ -59,6 +62,13 @@ def check_same(request: RedemptionRequest, earlier: RedemptionRecord) -> None:
         raise Refused(
             RedemptionError.REFERENCE_TAKEN,
             "This externalReferenceNumber was used for another redemption; send a new one with a new redemption.",
+        )
+    if reversal_id is not None:
+        raise Refused(
+            RedemptionError.REFERENCE_TAKEN,
+            f"This externalReferenceNumber belongs to redemption {earlier.public_id}, of which"
+            f" {written(earlier.points_reversed)} of {written(earlier.points)} points were reversed (last by reversal"
+            f" {reversal_id}); send a new one with a new redemption.",
         )
 
 

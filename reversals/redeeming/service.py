@@ -1,15 +1,13 @@
-"""Redeems points: the one door, whoever asks. It reads the clock once, inside the transaction."""
+"""Redeems points: the one door, whoever asks. It reads the database's clock once, when the lots are locked."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
-
-from django.utils import timezone
 
 from loyalty import reading
 from loyalty import selectors as loyalty_selectors
 from loyalty.callers import Belief
+from loyalty.clock import database_now
 from loyalty.emf import EmfSettings
 from loyalty.facts import CustomerFacts, Wallet, WalletLot
 from loyalty.fields import new_row_id
@@ -51,7 +49,8 @@ def redeem_points(
     """Makes the redemption that `read` returns, once, and records the attempt, accepted or refused.
 
     `attempt` says who asks, through which channel and with which idempotency key; it must be new. A repeat of
-    an external reference number with the same content is answered with the first redemption.
+    an external reference number with the same content is answered with the first redemption, as a replay, and refused
+    once anything of that was reversed.
     `belief` is in who calls, and is proven before anything is answered; else Unproven is raised and nothing is kept.
     Refusals are answers, in the order of `RedemptionError`; nothing is raised for one, nor for a database outage.
     """
@@ -82,30 +81,30 @@ class _Redemption:
     def refused(self, refusal: Refused) -> Reply:
         return self.reply(refusal)
 
-    def make(self, request: RedemptionRequest, finish: Callable[[Reply], None]) -> None:
+    def make(self, request: RedemptionRequest, finish: Callable[[Reply], None]) -> bool:
         attempt = self.attempt
         with counted.LOCK_SECONDS.labels(attempt.operation).time():
             customer, owner_ids = self._lock_customers(request)
-        now = timezone.now()
         earlier = self._earlier(request)
         if earlier is not None:
-            rules.check_same(request, earlier)
-            self._repeat(earlier, customer, now, finish)
-            return
+            self._check_repeat(request, earlier)
+            self._repeat(earlier, customer, finish)
+            return True
         public_id = new_public_id()
-        wallet = self._lock_wallet(owner_ids, now, public_id)
-        facts = Facts(request=request, customer=customer, programs=wallet.programs, lots=wallet.lots, now=now)
+        wallet = self._lock_wallet(owner_ids, public_id)
+        facts = Facts(request=request, customer=customer, programs=wallet.programs, lots=wallet.lots, now=wallet.now)
         plan = rules.plan_redemption(facts)
         new = self._new_redemption(facts, plan, public_id)
         record = _record(new, facts, plan)
         finish(self.reply(Redeemed(record, _balance(facts, plan), attempt.is_dry_run)))
         if attempt.is_dry_run:
             attempts.record(attempt)
-            return
+            return False
         attempt.redemption_id = new.id
         execute_together([*redemption_statements(new, plan.draws), attempts.complete_attempt(attempt)])
         if wallet.has_webhooks:
             self._add_event(new, record, facts, plan)
+        return False
 
     def _lock_customers(self, request: RedemptionRequest) -> tuple[CustomerFacts, Sequence[int]]:
         """The customer, and the row ids of those whose lots may be drawn, all locked in the order of their ids."""
@@ -126,13 +125,12 @@ class _Redemption:
         active = {row_id for row_id in still_in & set(locked) if locked[row_id].status == "ACTIVE"}
         return locked[customer_id], sorted(active | {customer_id})
 
-    def _lock_wallet(self, owner_ids: Sequence[int], now: datetime, candidate: str) -> Wallet:
+    def _lock_wallet(self, owner_ids: Sequence[int], candidate: str) -> Wallet:
         org_id = self.attempt.org_id
         unproven = None if self.belief is None or self.belief.proven else self.belief
         wallet = loyalty_selectors.lock_wallet(
             org_id=org_id,
             customer_ids=owner_ids,
-            at=now,
             candidate_is_taken=selectors.names_a_reversal(org_id=org_id, public_id=candidate),
             login=None if unproven is None else unproven.login,
         )
@@ -149,14 +147,18 @@ class _Redemption:
             org_id=self.attempt.org_id, external_reference_number=request.external_reference_number
         )
 
-    def _repeat(
-        self, earlier: RedemptionRecord, customer: CustomerFacts, now: datetime, finish: Callable[[Reply], None]
-    ) -> None:
+    def _check_repeat(self, request: RedemptionRequest, earlier: RedemptionRecord) -> None:
+        reversal_id = None
+        if earlier.points_reversed:
+            reversal_id = selectors.last_reversal_of(org_id=self.attempt.org_id, redemption_id=earlier.row_id)
+        rules.check_repeat(request, earlier, reversal_id)
+
+    def _repeat(self, earlier: RedemptionRecord, customer: CustomerFacts, finish: Callable[[Reply], None]) -> None:
         """Answers with the redemption that was made under the reference number."""
         attempt = self.attempt
         if self.belief is not None:
             self.belief.prove()
-        own = reading.points_of(org_id=attempt.org_id, customer_id=customer.id, at=now)
+        own = reading.points_of(org_id=attempt.org_id, customer_id=customer.id, at=database_now())
         attempt.redemption_id = earlier.row_id
         finish(self.reply(Redeemed(earlier, own.available, attempt.is_dry_run)))
         execute_together([attempts.complete_attempt(attempt)])

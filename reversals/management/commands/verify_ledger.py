@@ -9,8 +9,14 @@ from django.utils import timezone
 
 from loyalty.commands import LoyaltyCommand
 from loyalty.service import find_org
+from reversals.conservation import points_of_programs
 from reversals.sealing.checking import check_seals
 from reversals.verification import LAWS, broken_laws, record_check, rows_checked
+
+PROGRAM = (
+    "org {org} program {program}: {awarded} points awarded and {reissued} re-issued; of these {live} live,"
+    " {spent} spent, {expired} expired, {replaced} replaced by re-issues"
+)
 
 
 class Command(LoyaltyCommand):
@@ -40,7 +46,14 @@ class Command(LoyaltyCommand):
             seals = check_seals(options["anchor"])
             broken += seals.problems
             checked["seals"] = seals.seals
-        result = {"ok": not broken, "laws": len(LAWS), "checked": checked, "broken": broken}
+        programs = list(points_of_programs(org_id))
+        result = {
+            "ok": not broken,
+            "laws": len(LAWS),
+            "checked": checked,
+            "programs": [program.as_json() for program in programs],
+            "broken": broken,
+        }
         try:
             record_check(org_id=org_id, started_at=started_at, broken_count=len(broken))
         except DatabaseError as error:  # a copy that is only read can be checked as well
@@ -49,7 +62,9 @@ class Command(LoyaltyCommand):
 
     def as_text(self, result: dict[str, Any]) -> str:
         checked = ", ".join(f"{count} {name}" for name, count in result["checked"].items())
-        return f"{result['laws']} laws checked over {checked}: {'all hold' if result['ok'] else 'BROKEN'}"
+        programs = [PROGRAM.format(**program) for program in result["programs"]]
+        law = f"{result['laws']} laws checked over {checked}: {'all hold' if result['ok'] else 'BROKEN'}"
+        return "\n".join([*programs, law])
 
     def report(self, result: dict[str, Any]) -> None:
         for row in result["broken"]:

@@ -96,13 +96,13 @@ LIMIT_COUNT = EmfKey(
     "Reversal_limit_count",
     _unset_or(Whole(0, 10**9)),
     None,
-    "How many reversals a customer may have within Reversal_limit_days.",
+    "How many reversals within Reversal_limit_days may concern a customer: their redemptions, or their lots.",
 )
 LIMIT_POINTS = EmfKey(
     "Reversal_limit_points",
     _unset_or(points),
     None,
-    "How many points a customer may be given back within Reversal_limit_days.",
+    "How many points such reversals may come to: all of the customer's redemptions, and what goes to their lots.",
 )
 LIMIT_DAYS = EmfKey("Reversal_limit_days", _DAYS, 30, "The rolling period of the two limits, in days.")
 DUPLICATE_WINDOW_SECONDS = EmfKey(
@@ -121,7 +121,7 @@ REISSUE_DAYS = EmfKey(
     "Reversal_reissue_days",
     _unset_or(_DAYS),
     None,
-    "Expired points, and points that came from no lot, come back as a new lot valid this many days.",
+    "Expired points, and points that came from no lot, are re-issued once, as a new lot valid this many days.",
 )
 APPROVAL_POINTS = EmfKey(
     "Reversal_approval_points",

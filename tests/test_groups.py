@@ -165,8 +165,45 @@ def test_expired_points_are_issued_anew_to_the_member_whose_they_were() -> None:
 def test_a_member_whose_status_changed_still_gets_their_points_back(family: Family, status: str) -> None:
     redemption = family.redeem(120)
     Customer.objects.filter(id=family.ravi.id).update(status=status)
-    assert family.world.reverse(redemption).json()["pointsReversed"] == 120.0
+    body = family.world.reverse(redemption).json()
+    assert body["pointsReversedDetails"] == {"available": 120.0, "expired": 0.0}
     assert family.remaining() == [100, 50]
+    message = (
+        f"100 of the available points belong to customer {family.ravi.public_id}, who cannot spend them because their"
+        f" status is {status}."
+    )
+    assert body["warnings"] == [{"status": True, "code": 1003, "message": message}]
+
+
+def test_no_warning_where_all_points_of_a_member_who_cannot_spend_have_expired(family: Family) -> None:
+    redemption = family.redeem(120)
+    Customer.objects.filter(id=family.ravi.id).update(status="FRAUD")
+    Lot.objects.filter(id=family.his.id).update(expires_at=days_ago(1))
+    assert [warning["code"] for warning in family.world.reverse(redemption).json()["warnings"]] == [1001]
+
+
+def test_limits_count_for_the_member_whose_points_are_reversed(db: None) -> None:
+    family = make_family(Reversal_limit_count="1", Reversal_limit_points="100")
+    meera = make_customer(family.world.org)
+    set_group(org=family.world.org, public_id=GROUP, add=[meera.public_id])
+    first, second = family.redeem(40), family.world.redeem(meera, 40).json()["redemptionId"]
+    assert family.world.reverse(first).status_code == 200
+    refused = family.world.reverse(Redemption.objects.get(org=family.world.org, public_id=second))
+    assert refused.json()["errors"][0]["code"] == 903
+    assert str(family.ravi.public_id) not in refused.content.decode()
+    assert family.remaining() == [60, 50]
+
+
+def test_points_limit_counts_of_other_members_redemptions_only_the_points_of_the_member(db: None) -> None:
+    family = make_family(Reversal_limit_points="130")
+    big = family.redeem(120)  # 100 of his, 20 of hers
+    assert family.world.reverse(big, 20).status_code == 200  # hers alone
+    family.world.reverse(big, 100)  # his: 100 of 130
+    his_own = family.world.redeem(family.ravi, 31).json()["redemptionId"]
+    redemption = Redemption.objects.get(org=family.world.org, public_id=his_own)
+    refused = family.world.reverse(redemption, 31).json()["errors"][0]
+    assert (refused["code"], "100 of 130 points" in refused["reason"]) == (903, True)
+    assert family.world.reverse(redemption, 30).status_code == 200
 
 
 def test_a_member_who_left_still_gets_their_points_back(family: Family) -> None:

@@ -16,12 +16,13 @@ from loyalty import selectors, statements
 from loyalty.models import Customer, Draw, Lot, Org, Program, Redemption
 from reversals import ledger
 from reversals.errors import RedemptionError
-from reversals.models import Operation
+from reversals.models import Operation, Reversal
 from reversals.redeeming import rules
 from reversals.verification import broken_laws
 from tests.builders import (
     World,
     basic,
+    correct,
     days_ago,
     in_days,
     make_customer,
@@ -224,6 +225,28 @@ def test_a_dry_run_of_a_known_reference_number_returns_the_first_redemption_and_
     dry = world.redeem(world.asha, 4, externalReferenceNumber="E-1", commit=False).json()
     assert dry == first | {"dryRun": True}
     assert redemptions(world) == 1
+
+
+def test_a_repeated_reference_number_is_marked_as_a_replay(world: World) -> None:
+    make_lot(world.asha, 10, program=world.program)
+    first, again = (world.redeem(world.asha, 4, externalReferenceNumber="E-1") for _ in range(2))
+    assert ("Idempotent-Replayed" in first.headers, again.headers["Idempotent-Replayed"]) == (False, "true")
+
+
+def test_a_reference_number_of_which_a_part_was_reversed_is_refused_until_that_is_corrected(world: World) -> None:
+    lot = make_lot(world.asha, 10, program=world.program)
+    first = world.redeem(world.asha, 4, externalReferenceNumber="E-1").json()["redemptionId"]
+    redemption = Redemption.objects.get(org=world.org, public_id=first)
+    reversal_id = world.reverse(redemption, 1).json()["reversalId"]
+    for options in ({}, {"commit": False}, {"key": "key-1"}):
+        refused = world.redeem(world.asha, 4, externalReferenceNumber="E-1", **options)
+        assert (refused.status_code, refused.json()["errors"][0]["code"]) == (422, 887)
+        reason = refused.json()["errors"][0]["reason"]
+        assert (first in reason, reversal_id in reason) == (True, True)
+    assert (redemptions(world), remaining(lot)) == (1, [7])
+    assert correct(Reversal.objects.get(org=world.org, public_id=reversal_id)).error is None
+    again = world.redeem(world.asha, 4, externalReferenceNumber="E-1")
+    assert (again.status_code, again.json()["redemptionId"], remaining(lot)) == (200, first, [6])
 
 
 def test_two_orgs_may_use_one_reference_number(world: World) -> None:

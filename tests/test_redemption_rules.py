@@ -12,7 +12,7 @@ from loyalty.facts import CustomerFacts, LotFacts, ProgramFacts, WalletLot
 from loyalty.records import RedemptionRecord
 from reversals.errors import RedemptionError, Refused
 from reversals.redeeming.requests import RedemptionRequest
-from reversals.redeeming.rules import Facts, check_same, plan_redemption, redeems_for_group
+from reversals.redeeming.rules import Facts, check_repeat, plan_redemption, redeems_for_group
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 GOLD, BLUE = ProgramFacts(1, 973, True), ProgramFacts(2, 974, True)
@@ -103,7 +103,7 @@ def record() -> RedemptionRecord:
 
 @pytest.mark.parametrize("program_id", [None, "973"])
 def test_the_same_content_under_one_reference_is_the_same_redemption(program_id: str | None) -> None:
-    check_same(replace(REQUEST, program_id=program_id), record())
+    check_repeat(replace(REQUEST, program_id=program_id), record(), None)
 
 
 @pytest.mark.parametrize(
@@ -112,10 +112,21 @@ def test_the_same_content_under_one_reference_is_the_same_redemption(program_id:
 )
 def test_other_content_under_one_reference_is_refused(other: dict[str, object]) -> None:
     with pytest.raises(Refused) as raised:
-        check_same(replace(REQUEST, **other), record())  # type: ignore[arg-type]
+        check_repeat(replace(REQUEST, **other), record(), None)  # type: ignore[arg-type]
     assert (raised.value.error, raised.value.reason) == (
         RedemptionError.REFERENCE_TAKEN,
         "This externalReferenceNumber was used for another redemption; send a new one with a new redemption.",
+    )
+
+
+def test_reference_of_a_redemption_that_was_reversed_is_refused() -> None:
+    part_reversed = replace(record(), points_reversed=Decimal(2))
+    with pytest.raises(Refused) as raised:
+        check_repeat(REQUEST, part_reversed, "V1")
+    assert (raised.value.error, raised.value.reason) == (
+        RedemptionError.REFERENCE_TAKEN,
+        "This externalReferenceNumber belongs to redemption R1, of which 2 of 5 points were reversed (last by reversal"
+        " V1); send a new one with a new redemption.",
     )
 
 

@@ -7,7 +7,7 @@ from loyalty.identifiers import IdentifierType
 from loyalty.points import DECIMALS, INTEGER_DIGITS
 from reversals.models import Channel
 from reversals.reading.records import Role
-from reversals.serializers import WARNING_EXPIRED, WARNING_REISSUED
+from reversals.serializers import WARNING_CANNOT_SPEND, WARNING_EXPIRED, WARNING_REISSUED
 
 Schema = dict[str, Any]
 
@@ -51,7 +51,7 @@ _NOTHING = {"type": "array", "maxItems": 0}
 _WARNING = exactly(
     {
         "status": {"const": True},
-        "code": {"enum": [WARNING_EXPIRED, WARNING_REISSUED]},
+        "code": {"enum": [WARNING_EXPIRED, WARNING_REISSUED, WARNING_CANNOT_SPEND]},
         "message": _TEXT,
     }
 )

@@ -12,7 +12,6 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from loyalty import callers
-from loyalty.credentials import md5_form
 from loyalty.groups import set_group
 from loyalty.models import ApiClient, ApiSecret, Customer, EmfSetting, Lot, Org, Program
 from loyalty.selectors import find_caller
@@ -207,29 +206,6 @@ def test_a_secret_is_remembered_by_itself() -> None:
     ApiSecret.objects.filter(org=world.org).order_by("id").first().delete()
     assert world.reverse(redemption, 3).status_code == 401
     assert world.reverse(redemption, 3, password=second).status_code == 200
-
-
-def test_a_secret_that_is_the_md5_of_another_is_remembered_too(looked_up: list[str]) -> None:
-    world = make_world()
-    redemption = known(world)
-    md5 = md5_form(world.secret)
-    add_secret(ApiClient.objects.get(org=world.org), secret=md5)
-    looked_up.clear()
-    for amount in (2, 3):
-        assert world.reverse(redemption, amount, password=md5).status_code == 200
-    assert looked_up == ["till.1"]
-
-
-def test_a_call_begins_anew_once_whatever_others_remember_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Refilled(dict[str, Any]):
-        def pop(self, name: str, default: Any = None) -> Any:
-            return self.get(name)
-
-    world = make_world()
-    redemption = known(world)
-    monkeypatch.setattr(callers, "_remembered", Refilled(callers._remembered))
-    set_emf(world, "Reversal_window_days", "90")
-    assert world.reverse(redemption, 2).status_code == 200
 
 
 def test_two_orgs_are_not_taken_for_each_other() -> None:

@@ -104,7 +104,7 @@ def test_points_that_were_spent_again_cannot_be_taken(world: World, operator: Cl
     response = send(operator, reversal, "confirm")
     [problem] = response.context["form"].non_field_errors()
     assert problem.startswith(
-        "817 Points correction failed due to insufficient points. 1 of the 4 points that came back"
+        "817 Points correction failed due to insufficient points. 1 of the 4 reversed points are no longer"
     )
     assert not Approval.objects.exists()
 

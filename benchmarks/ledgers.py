@@ -22,17 +22,21 @@ INSERT INTO loyalty_customer (id, org_id, public_id, status, reversals_locked, r
 SELECT 1000000000 + n, 1, n, 'ACTIVE', false, '' FROM generate_series(1, {customers}) n;
 INSERT INTO loyalty_customeridentifier (id, org_id, customer_id, type, value)
 SELECT 1000000000 + n, 1, 1000000000 + n, 'MOBILE', (919800000000 + n)::text FROM generate_series(1, {customers}) n;
+INSERT INTO loyalty_ledgerimport
+       (id, org_id, imported_at, made_by, lots_added, points_awarded, redemptions_added, points_redeemed)
+SELECT 1, 1, now(), 'benchmarks', {rows}, 20000::bigint * {rows}, {rows}, 10000::bigint * {rows};
 INSERT INTO loyalty_lot
-       (id, org_id, program_id, customer_id, lot_ref, points_awarded, points_remaining, awarded_at, expires_at)
+       (id, org_id, program_id, customer_id, lot_ref, points_awarded, points_remaining, awarded_at, expires_at,
+        ledger_import_id)
 SELECT 2000000000 + n, 1, {program}, 1000000001 + n % {customers}, 'L' || n, 20000,
        CASE WHEN n % 2 = 0 THEN 11000 ELSE 10000 END,
-       now() - interval '400 days', now() + (n % 300 + 1) * interval '1 day'
+       now() - interval '400 days', now() + (n % 300 + 1) * interval '1 day', 1
   FROM generate_series(1, {rows}) n;
 INSERT INTO loyalty_redemption
        (id, org_id, program_id, customer_id, public_id, points, points_reversed, redeemed_at, transaction_number,
-        external_reference_number)
+        external_reference_number, ledger_import_id)
 SELECT 3000000000 + n, 1, {program}, 1000000001 + n % {customers}, 'R' || n, 10000,
-       CASE WHEN n % 2 = 0 THEN 1000 ELSE 0 END, now() - (31 + n % 330) * interval '1 day', 'T' || n / 2, 'E' || n
+       CASE WHEN n % 2 = 0 THEN 1000 ELSE 0 END, now() - (31 + n % 330) * interval '1 day', 'T' || n / 2, 'E' || n, 1
   FROM generate_series(1, {rows}) n;
 INSERT INTO loyalty_draw (id, org_id, redemption_id, lot_id, position, points, points_reversed)
 SELECT 4000000000 + n, 1, 3000000000 + n, 2000000000 + n, 1, 10000, CASE WHEN n % 2 = 0 THEN 1000 ELSE 0 END

@@ -437,6 +437,44 @@ class GroupMember(models.Model):
         return f"{self.customer_id} in {self.group_id}"
 
 
+class LedgerImport(models.Model):
+    """One import that added lots or redemptions to an org, and what it added. Only ever added.
+
+    Every lot names the import that it came with, except re-issued ones. So a lot that no import brought is found.
+    """
+
+    id = RowIdField()
+    org = owning_org()
+    imported_at = models.DateTimeField()
+    made_by = models.CharField(max_length=150, help_text="Who ran the import.")
+    lots_added = models.PositiveBigIntegerField(default=0)
+    points_awarded = PointsField(default=0, help_text="The points of its lots.")
+    redemptions_added = models.PositiveBigIntegerField(default=0)
+    points_redeemed = PointsField(default=0, help_text="The points of its redemptions.")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["org", "id"], name="ledger_import_in_org"),
+            models.CheckConstraint(
+                condition=Q(lots_added__gt=0, points_awarded__gt=0) | Q(lots_added=0, points_awarded=0),
+                name="ledger_import_points_of_lots",
+            ),
+            models.CheckConstraint(
+                condition=Q(redemptions_added__gt=0, points_redeemed__gt=0) | Q(redemptions_added=0, points_redeemed=0),
+                name="ledger_import_points_of_redemptions",
+            ),
+            AppendOnly(name="ledger_import_append_only"),
+        ]
+
+    def __str__(self) -> str:
+        return f"import of {self.imported_at:%Y-%m-%d %H:%M}"
+
+
+def import_it_came_with(related_name: str) -> Any:
+    """The import of a lot or redemption; empty where the row did not come from a file."""
+    return parent_of_org("loyalty.LedgerImport", null=True, blank=True, related_name=related_name)
+
+
 class Lot(models.Model):
     """Points awarded at once, with one expiry."""
 
@@ -459,6 +497,7 @@ class Lot(models.Model):
         db_default=False,
         help_text="Awarded by a reversal. Points are re-issued once, so those of this lot are not again.",
     )
+    ledger_import = import_it_came_with("lots")
 
     class Meta:
         indexes = [models.Index(fields=["org", "customer", "expires_at"], name="lots_of_customer")]
@@ -477,6 +516,7 @@ class Lot(models.Model):
             ),
             SameOrg(field="program", name="lot_program_of_org"),
             SameOrg(field="customer", name="lot_customer_of_org"),
+            SameOrg(field="ledger_import", name="lot_ledger_import_of_org"),
         ]
 
     def __str__(self) -> str:
@@ -496,6 +536,7 @@ class Redemption(models.Model):
     redeemed_at = models.DateTimeField()
     transaction_number = models.CharField(max_length=128, blank=True)
     external_reference_number = models.CharField(max_length=128, null=True, blank=True)
+    ledger_import = import_it_came_with("redemptions")
 
     class Meta:
         indexes = [
@@ -515,6 +556,7 @@ class Redemption(models.Model):
             ),
             SameOrg(field="program", name="redemption_program_of_org"),
             SameOrg(field="customer", name="redemption_customer_of_org"),
+            SameOrg(field="ledger_import", name="redemption_ledger_import_of_org"),
         ]
 
     def __str__(self) -> str:

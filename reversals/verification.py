@@ -99,6 +99,63 @@ _REISSUED_FROM_LOTS = (
     f" UNION ALL SELECT line.org_id, line.reissued_lot_id, line.points_available {_CORRECTED_LINES}) AS child"
 )
 
+# How each lot and redemption came to the ledger: one that no source accounts for was put in by somebody else. Another
+# source of lots (awards over the API) is one more column and the laws of what it added.
+_PROVENANCE = (
+    *(
+        _sums_agree(
+            f"import.{column} = sum of its {what}",
+            "loyalty_ledgerimport",
+            "id",
+            column,
+            table,
+            "ledger_import_id",
+            counted,
+        )
+        for what, table, column, counted in (
+            ("lots", "loyalty_lot", "lots_added", "1"),
+            ("lots", "loyalty_lot", "points_awarded", "points_awarded"),
+            ("redemptions", "loyalty_redemption", "redemptions_added", "1"),
+            ("redemptions", "loyalty_redemption", "points_redeemed", "points"),
+        )
+    ),
+    Law(
+        "a lot names the import that it came with, unless it is a re-issue",
+        "SELECT org_id, lot_ref, ledger_import_id, CAST(is_reissue AS integer) FROM loyalty_lot"
+        " WHERE (ledger_import_id IS NULL) <> is_reissue",
+    ),
+    Law(
+        "a redemption names the import that it came with, or has an attempt",
+        "SELECT redemption.org_id, redemption.public_id, redemption.ledger_import_id, redemption.id"
+        " FROM loyalty_redemption redemption WHERE redemption.ledger_import_id IS NULL"
+        " AND NOT EXISTS (SELECT 1 FROM reversals_attempt attempt"
+        " WHERE attempt.org_id = redemption.org_id AND attempt.redemption_id = redemption.id)",
+    ),
+    _parent_of_org("loyalty_lot", "lot_ref", "ledger_import_id", "loyalty_ledgerimport"),
+    _parent_of_org("loyalty_redemption", "public_id", "ledger_import_id", "loyalty_ledgerimport"),
+)
+# By setting, what its last change says that its value is; NULL where it is not set.
+_LAST_CHANGES = (
+    "SELECT org_id, program_id, key, NULLIF(new_value, '') AS recorded, ROW_NUMBER() OVER"
+    " (PARTITION BY org_id, program_id, key ORDER BY changed_at DESC, id DESC) AS place FROM loyalty_emfchange"
+)
+_SETTINGS = (
+    Law(
+        "setting.value = the new value of its last change",
+        "SELECT org_id, key, MAX(stored), MAX(recorded) FROM"
+        " (SELECT org_id, COALESCE(program_id, 0) AS program_id, key, value AS stored, NULL AS recorded"
+        " FROM loyalty_emfsetting UNION ALL SELECT org_id, COALESCE(program_id, 0), key, NULL, recorded"
+        f" FROM ({_LAST_CHANGES}) AS changes WHERE place = 1) AS both_sides GROUP BY org_id, program_id, key"
+        " HAVING MAX(stored) <> MAX(recorded) OR (MAX(stored) IS NULL) <> (MAX(recorded) IS NULL)",
+    ),
+    Law(
+        "change.old_value = the new value of the change before it",
+        "SELECT org_id, id, old_value, value_before FROM (SELECT org_id, id, old_value, COALESCE(LAG(new_value) OVER"
+        " (PARTITION BY org_id, program_id, key ORDER BY changed_at, id), '') AS value_before FROM loyalty_emfchange)"
+        " AS changes WHERE old_value <> value_before",
+    ),
+)
+
 LAWS = (
     _within("0 <= lot.remaining <= lot.awarded", "loyalty_lot", "lot_ref", "points_remaining", "points_awarded"),
     _within("0 <= draw.reversed <= draw.points", "loyalty_draw", "id", "points_reversed", "points"),
@@ -288,6 +345,8 @@ LAWS = (
     _parent_of_org("reversals_event", "id", "customer_id", "loyalty_customer"),
     _parent_of_org("reversals_delivery", "id", "event_id", "reversals_event"),
     _parent_of_org("reversals_delivery", "id", "webhook_id", "loyalty_webhook"),
+    *_PROVENANCE,
+    *_SETTINGS,
 )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from django.contrib.auth.models import Group, User
 from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.test import Client
 from django.utils import timezone
@@ -23,7 +24,9 @@ from loyalty.models import (
     Customer,
     CustomerIdentifier,
     Draw,
+    EmfChange,
     EmfSetting,
+    LedgerImport,
     Lot,
     Org,
     OrgAccess,
@@ -39,6 +42,8 @@ from reversals.models import Approval, Attempt, Channel, Reversal, ReversalLine
 
 ON = "Allow_points_redemption_reversal"
 ADDRESS = "/v2/points/reverse"
+BUILT = "BUILT"
+ZERO = Decimal(0)
 
 _org_ids = count(1_000)
 _customer_ids = count(564_000_001)
@@ -156,8 +161,40 @@ def staff_of(world: World, *roles: str, username: str = "meera") -> Client:
 
 
 def set_value(org: Org, key: str, value: str, *, program: Program | None = None) -> None:
-    """Stores a setting's text as it is, valid or not."""
+    """Stores a setting's text as it is, valid or not, with its change."""
+    stored = EmfSetting.objects.filter(org=org, program=program, key=key).first()
     EmfSetting.objects.update_or_create(org=org, program=program, key=key, defaults={"value": value})
+    EmfChange.objects.create(
+        org=org,
+        program=program,
+        key=key,
+        old_value=stored.value if stored else "",
+        new_value=value,
+        ticket=BUILT,
+        reason="for a test",
+        changed_by="builders",
+        changed_at=timezone.now(),
+    )
+
+
+def changes_of(org: Org) -> QuerySet[EmfChange]:
+    """The changes of the org's settings but those that built it, in their order."""
+    return EmfChange.objects.filter(org=org).exclude(ticket=BUILT).order_by("id")
+
+
+def make_import(
+    org_id: int, *, lots: int = 0, awarded: Decimal = ZERO, redemptions: int = 0, redeemed: Decimal = ZERO
+) -> LedgerImport:
+    """The record of an import that added so many lots and redemptions, of so many points together."""
+    return LedgerImport.objects.create(
+        org_id=org_id,
+        imported_at=timezone.now(),
+        made_by="builders",
+        lots_added=lots,
+        points_awarded=awarded,
+        redemptions_added=redemptions,
+        points_redeemed=redeemed,
+    )
 
 
 def make_customer(org: Org, *, identifiers: dict[str, str] | None = None, **options: Any) -> Customer:
@@ -189,11 +226,13 @@ def make_lot(
         points_remaining=points(amount),
         awarded_at=awarded_at or days_ago(100),
         expires_at=expires_at,
+        ledger_import=make_import(customer.org_id, lots=1, awarded=points(amount)),
     )
 
 
 def make_small_lots(world: World, count: int) -> None:
     """So many lots of Asha's, of one point each."""
+    ledger_import = make_import(world.org.id, lots=count, awarded=points(count))
     Lot.objects.bulk_create(
         Lot(
             org=world.org,
@@ -203,6 +242,7 @@ def make_small_lots(world: World, count: int) -> None:
             points_awarded=1,
             points_remaining=1,
             awarded_at=days_ago(100),
+            ledger_import=ledger_import,
         )
         for _ in range(count)
     )
@@ -228,6 +268,7 @@ def redeem(
         points=points(amount),
         redeemed_at=at,
         external_reference_number=external_reference_number,
+        ledger_import=make_import(customer.org_id, redemptions=1, redeemed=points(amount)),
     )
     lots = {lot.id: lot for lot in Lot.objects.filter(org_id=customer.org_id, customer=customer)}
     facts = [

@@ -8,8 +8,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
-from loyalty.models import EmfChange, EmfSetting
-from tests.builders import ON, World, redeemed
+from loyalty.models import EmfSetting
+from tests.builders import ON, World, changes_of, redeemed
 
 pytestmark = pytest.mark.django_db
 
@@ -35,7 +35,7 @@ def test_the_switch_is_turned_off_and_on_with_ticket_and_reason(world: World, st
     assert world.reverse(redemption, 1).json()["errors"][0]["code"] == 818
     change(staff, world, value="yes", ticket="OPS-8")
     assert world.reverse(redemption, 1).status_code == 200
-    history = EmfChange.objects.filter(org=world.org).order_by("id")
+    history = changes_of(world.org)
     assert list(history.values_list("old_value", "new_value", "ticket", "reason", "changed_by")) == [
         ("yes", "no", "OPS-7", "Asked by the brand.", "meera"),
         ("no", "yes", "OPS-8", "Asked by the brand.", "meera"),

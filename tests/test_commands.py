@@ -24,6 +24,7 @@ from reversals.models import Attempt, Delivery, LedgerCheck, Reversal
 from reversals.verification import LAWS
 from tests.builders import (
     World,
+    changes_of,
     correct,
     days_ago,
     in_days,
@@ -276,7 +277,7 @@ def stored(world: World) -> set[tuple[int | None, str, str]]:
 
 
 def history(world: World) -> list[tuple[str, str, str]]:
-    changes = EmfChange.objects.filter(org=world.org).order_by("id")
+    changes = changes_of(world.org)
     return list(changes.values_list("key", "old_value", "new_value"))
 
 
@@ -320,7 +321,7 @@ def test_set_emf_keeps_who_changed_what_when_and_why(world: World, monkeypatch: 
     monkeypatch.setenv("LOGNAME", "meera")
     set_emf(world, "Reversal_window_days", "90")
     set_emf(world, "Reversal_window_days", "60", "--program", world.program.public_id)
-    org_change, program_change = EmfChange.objects.filter(org=world.org).order_by("id")
+    org_change, program_change = changes_of(world.org)
     for change, program, value in ((org_change, None, "90"), (program_change, world.program, "60")):
         assert (change.program, change.key) == (program, "Reversal_window_days")
         assert (change.old_value, change.new_value) == ("", value)
@@ -596,10 +597,15 @@ def ledger(db: None) -> Ledger:
         "corrected_reversal": correction.reversal_id,
         "event": delivery.event_id,
         "delivery": delivery.id,
+        "import_of_lots": lot.ledger_import_id,
+        "import_of_redemptions": redemption.ledger_import_id,
+        "setting": EmfSetting.objects.get(org=world.org, key="Reversal_reissue_days").id,
+        "change": EmfChange.objects.get(org=world.org, key="Reversal_reissue_days").id,
     }
     public_ids = {
         "program": str(world.program.public_id),
         "lot": lot.lot_ref,
+        "setting": "Reversal_reissue_days",
         "reissued_lot": reissued.lot_ref,
         "redemption": redemption.public_id,
         "reversal": reversal.public_id,
@@ -628,6 +634,7 @@ def foreign_ids() -> dict[str, int]:
         "foreign_customer": stranger.asha.id,
         "foreign_program": stranger.program.id,
         "foreign_lot": draw.lot_id,
+        "foreign_import": draw.lot.ledger_import_id,
         "foreign_redemption": redemption.id,
         "foreign_client": ApiClient.objects.get(org=stranger.org).id,
         "foreign_draw": draw.id,
@@ -706,6 +713,22 @@ PARENTS = [
     ("reversals_delivery", "event_id", "delivery", "foreign_event"),
     ("reversals_delivery", "webhook_id", "delivery", "foreign_webhook"),
 ]
+IMPORTED = [
+    ("loyalty_lot", "ledger_import_id", "lot", "foreign_import"),
+    ("loyalty_redemption", "ledger_import_id", "redemption", "foreign_import"),
+]
+
+
+def parent_corruptions(parents: list[tuple[str, str, str, str]]) -> list[tuple[str, str, str]]:
+    return [
+        (
+            f"{table}.{column} names a row of the same org",
+            f"UPDATE {table} SET {column} = {{{foreign}}} WHERE id = {{{row}}}",
+            row,
+        )
+        for table, column, row, foreign in parents
+    ]
+
 
 # Law, the write that breaks it, and the row that is then named.
 CORRUPTIONS = [
@@ -847,13 +870,40 @@ CORRUPTIONS = [
         "UPDATE reversals_delivery SET customer_id = {foreign_customer} WHERE id = {delivery}",
         "delivery",
     ),
+    *parent_corruptions(PARENTS),
     *(
         (
-            f"{table}.{column} names a row of the same org",
-            f"UPDATE {table} SET {column} = {{{foreign}}} WHERE id = {{{row}}}",
-            row,
+            f"import.{column} = sum of its {what}",
+            f"UPDATE loyalty_ledgerimport SET {column} = {column} + 1 WHERE id = {{import_of_{what}}}",
+            f"import_of_{what}",
         )
-        for table, column, row, foreign in PARENTS
+        for column, what in (
+            ("lots_added", "lots"),
+            ("points_awarded", "lots"),
+            ("redemptions_added", "redemptions"),
+            ("points_redeemed", "redemptions"),
+        )
+    ),
+    (
+        "a lot names the import that it came with, unless it is a re-issue",
+        "UPDATE loyalty_lot SET ledger_import_id = NULL WHERE id = {lot}",
+        "lot",
+    ),
+    (
+        "a redemption names the import that it came with, or has an attempt",
+        "UPDATE loyalty_redemption SET ledger_import_id = NULL WHERE id = {redemption}",
+        "redemption",
+    ),
+    *parent_corruptions(IMPORTED),
+    (
+        "setting.value = the new value of its last change",
+        "UPDATE loyalty_emfsetting SET value = '31' WHERE id = {setting}",
+        "setting",
+    ),
+    (
+        "change.old_value = the new value of the change before it",
+        "UPDATE loyalty_emfchange SET old_value = '31' WHERE id = {change}",
+        "change",
     ),
 ]
 

@@ -32,6 +32,7 @@ from loyalty.models import (
     EmfChange,
     EmfSetting,
     GroupMember,
+    LedgerImport,
     Lot,
     Org,
     OrgAccess,
@@ -90,6 +91,7 @@ FRESH: dict[Model, Changes] = {
     CustomerIdentifier: {"value": "C-2"},
     CustomerGroup: {"public_id": 1},
     GroupMember: {"left_at": utc("2026-02-01")},
+    LedgerImport: {},
     Lot: {"lot_ref": "L-2"},
     Redemption: {"public_id": "R-2", "external_reference_number": None},
     Draw: {"position": 9, "lot_id": None},
@@ -144,6 +146,10 @@ CHECKED: list[tuple[str, Model, Changes]] = [
     ("emf_change_says_why", EmfChange, {"reason": ""}),
     ("customer_status_known", Customer, {"status": "GONE"}),
     ("member_left_after_joining", GroupMember, {"left_at": utc("2025-12-31")}),
+    ("ledger_import_points_of_lots", LedgerImport, {"lots_added": 0}),
+    ("ledger_import_points_of_lots", LedgerImport, {"points_awarded": 0}),
+    ("ledger_import_points_of_redemptions", LedgerImport, {"redemptions_added": 1}),
+    ("ledger_import_points_of_redemptions", LedgerImport, {"points_redeemed": 1}),
     ("lot_awarded_positive", Lot, {"points_awarded": 0, "points_remaining": 0}),
     ("lot_remaining_within_awarded", Lot, {"points_remaining": -THOUSANDTH}),
     ("lot_reissued_within_awarded", Lot, {"points_reissued": -THOUSANDTH}),
@@ -178,6 +184,7 @@ IN_ORG: list[tuple[str, Model]] = [
     ("api_client_in_org", ApiClient),
     ("customer_in_org", Customer),
     ("group_in_org", CustomerGroup),
+    ("ledger_import_in_org", LedgerImport),
     ("lot_in_org", Lot),
     ("redemption_in_org", Redemption),
     ("draw_in_org", Draw),
@@ -196,6 +203,8 @@ SAME_ORG: list[tuple[str, Model, str, Model]] = [
     ("member_customer_of_org", GroupMember, "customer_id", Customer),
     ("lot_program_of_org", Lot, "program_id", Program),
     ("lot_customer_of_org", Lot, "customer_id", Customer),
+    ("lot_ledger_import_of_org", Lot, "ledger_import_id", LedgerImport),
+    ("redemption_ledger_import_of_org", Redemption, "ledger_import_id", LedgerImport),
     ("redemption_program_of_org", Redemption, "program_id", Program),
     ("redemption_customer_of_org", Redemption, "customer_id", Customer),
     ("draw_redemption_of_org", Draw, "redemption_id", Redemption),
@@ -224,6 +233,7 @@ SAME_ORG: list[tuple[str, Model, str, Model]] = [
 CLIENT_OF_MOVEMENT = {(Reversal, "client_id"), (Attempt, "client_id")}
 APPEND_ONLY: dict[Model, str] = {
     EmfChange: "emf_change_append_only",
+    LedgerImport: "ledger_import_append_only",
     OrgMove: "org_move_append_only",
     Reversal: "reversal_append_only",
     ReversalLine: "line_append_only",
@@ -280,14 +290,23 @@ def make_family() -> Family:
     """
     world = make_world(settings={"Reversal_reissue_days": "30"})
     webhook = make_webhook(world.org)
-    make_lot(world.asha, POINTS, program=world.program, expires_at=days_ago(1))
+    lot = make_lot(world.asha, POINTS, program=world.program, expires_at=days_ago(1))
     redemption = redeem(world.asha, POINTS, program=world.program, at=days_ago(2), external_reference_number="E-1")
     spare_draw = redeem(world.asha, POINTS, program=world.program).draws.get()
     assert world.reverse(redemption, 2, key="key-1").status_code == 200
     reversal = redemption.reversals.get()
     line = reversal.lines.get()
     delivery = Delivery.objects.get(webhook=webhook)
-    rows = [*setup_of(world), redemption, line.draw, line.reissued_lot, reversal, line, reversal.attempts.get()]
+    rows = [
+        *setup_of(world),
+        lot.ledger_import,
+        redemption,
+        line.draw,
+        line.reissued_lot,
+        reversal,
+        line,
+        reversal.attempts.get(),
+    ]
     rows += [webhook, delivery.event, delivery, *kept_by_staff(world), *work_on(reversal)]
     rows.append(Tally.objects.create(minute=world.org.id, key="key", count=1))
     assert world.reverse(redemption, 1, key="key-3").status_code == 200

@@ -7,8 +7,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from loyalty.models import EmfChange, StaffChange
-from tests.builders import make_world, staff_of
+from loyalty.models import StaffChange
+from tests.builders import changes_of, make_world, staff_of
 from tests.test_races import at_once
 
 pytestmark = pytest.mark.usefixtures("committed", "on_postgresql")
@@ -48,6 +48,4 @@ def test_a_setting_that_four_remove_is_removed_once() -> None:
     assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 302]
     for form in (answer.content.decode() for answer in answers if answer.status_code == 200):
         assert "it is not set there already" in form or f"{KEY} is not set there, so it cannot be removed" in form
-    assert list(EmfChange.objects.filter(org=world.org).values_list("key", "old_value", "new_value")) == [
-        (KEY, "30", "")
-    ]
+    assert list(changes_of(world.org).values_list("key", "old_value", "new_value")) == [(KEY, "30", "")]

@@ -11,6 +11,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from django.db import connection, transaction
+from django.utils import timezone
 
 from loyalty.fields import new_row_id
 from loyalty.identifiers import IdentifierType, identify
@@ -22,9 +23,11 @@ from loyalty.importing.stages import (
     CHECKS,
     INSERTS,
     NEW,
+    RECORD_IMPORTS,
     STAGE_INDEXES,
     STAGED_COLUMNS,
     STAGES,
+    SUMS_OF_NEW,
     THERE,
     Check,
 )
@@ -71,12 +74,13 @@ class ImportSummary:
 
 
 def import_ledger(
-    folder: Path, *, skip_bad: bool, dry_run: bool, progress: Progress, more_checks: Sequence[Check] = ()
+    folder: Path, *, made_by: str, skip_bad: bool, dry_run: bool, progress: Progress, more_checks: Sequence[Check] = ()
 ) -> ImportSummary:
     """Imports `customers`, `points` and `redemptions` (.csv or .csv.gz) of the folder, whichever are there.
 
-    `more_checks` are what the caller knows and the ledger does not. Raises LedgerFileError if a file cannot be
-    read, ImportRefused on bad rows without `skip_bad`; then, and after a dry run, nothing is kept.
+    For each org it keeps that `made_by` ran the import, and what was added. `more_checks` are what the caller knows and
+    the ledger does not. Raises LedgerFileError if a file cannot be read, ImportRefused on bad rows without `skip_bad`;
+    then, and after a dry run, nothing is kept.
     """
     files = {
         name: found
@@ -86,14 +90,15 @@ def import_ledger(
     if not files:
         raise ImportRefused(f"{folder} holds none of customers.csv, points.csv, redemptions.csv (or .csv.gz)")
     with transaction.atomic():
-        summary = _Import(files, progress).run((*CHECKS, *more_checks), skip_bad=skip_bad)
+        summary = _Import(files, made_by, progress).run((*CHECKS, *more_checks), skip_bad=skip_bad)
         transaction.set_rollback(dry_run)
     return summary
 
 
 class _Import:
-    def __init__(self, files: dict[str, LedgerFile], progress: Progress) -> None:
+    def __init__(self, files: dict[str, LedgerFile], made_by: str, progress: Progress) -> None:
         self.files = files
+        self.made_by = made_by
         self.progress = progress
         self.summary = ImportSummary(files={name: FileSummary() for name in files})
         self.countries = dict(Org.objects.values_list("id", "country"))
@@ -219,8 +224,19 @@ class _Import:
     # Inserting
 
     def _insert(self) -> None:
+        self._record_imports()
         for name, sql in INSERTS:
             self.cursor.execute(sql)
             if name in self.files:
                 self.summary.files[name].added += self.cursor.rowcount
         analyze(self.cursor, "loyalty_customer", "loyalty_lot", "loyalty_redemption")
+
+    def _record_imports(self) -> None:
+        """Adds an import for each org that gets lots or redemptions: each of those names it."""
+        self.cursor.execute(SUMS_OF_NEW)
+        sums = self.cursor.fetchall()
+        with rows_into(self.cursor, "stage_imports") as add:
+            for row in sums:
+                add((new_row_id(), *map(int, row)))
+        imported_at = connection.ops.adapt_datetimefield_value(timezone.now())
+        self.cursor.execute(RECORD_IMPORTS, [imported_at, self.made_by])

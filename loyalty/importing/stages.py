@@ -24,6 +24,11 @@ STAGES = {
     ),
     "stage_replay": "line bigint, org_id bigint, customer bigint, redemption bigint, points bigint, redeemed_at {time}",
     "stage_drawn": "org_id bigint, lot bigint, points bigint",
+    # The import of each org that gets lots or redemptions, with what it adds.
+    "stage_imports": (
+        "id bigint, org_id bigint, lots_added bigint, points_awarded bigint, redemptions_added bigint,"
+        " points_redeemed bigint"
+    ),
 }
 
 # The columns of each file that are staged as they are, in the order of its table.
@@ -196,6 +201,20 @@ _OWN_CUSTOMER = (
     "JOIN loyalty_customer customer ON customer.org_id = staged.org_id AND customer.public_id = staged.customer_id"
 )
 
+# By org, how many new lots and redemptions, and their points.
+SUMS_OF_NEW = (
+    "SELECT org_id, SUM(lots), SUM(awarded), SUM(redemptions), SUM(redeemed) FROM ("
+    "SELECT org_id, 1 AS lots, points AS awarded, 0 AS redemptions, 0 AS redeemed FROM stage_points"
+    f" WHERE verdict = {NEW} UNION ALL SELECT org_id, 0, 0, 1, points FROM stage_redemptions WHERE verdict = {NEW}"
+    ") AS added GROUP BY org_id"
+)
+RECORD_IMPORTS = (
+    "INSERT INTO loyalty_ledgerimport (id, org_id, imported_at, made_by, lots_added, points_awarded,"
+    " redemptions_added, points_redeemed) SELECT id, org_id, %s, %s, lots_added, points_awarded, redemptions_added,"
+    " points_redeemed FROM stage_imports"
+)
+_OWN_IMPORT = "JOIN stage_imports imported ON imported.org_id = staged.org_id"
+
 # The file whose rows each statement adds, "" for rows that are part of another's.
 INSERTS = (
     (
@@ -212,18 +231,20 @@ INSERTS = (
     (
         "points",
         "INSERT INTO loyalty_lot (id, org_id, program_id, customer_id, lot_ref, points_awarded, points_remaining,"
-        " awarded_at, expires_at)"
+        " awarded_at, expires_at, ledger_import_id)"
         " SELECT staged.id, staged.org_id, staged.program_id, customer.id, staged.lot_ref, staged.points,"
-        f" staged.points, staged.awarded_at, staged.expires_at FROM stage_points AS staged {_OWN_CUSTOMER}"
+        " staged.points, staged.awarded_at, staged.expires_at, imported.id"
+        f" FROM stage_points AS staged {_OWN_CUSTOMER} {_OWN_IMPORT}"
         f" WHERE staged.verdict = {NEW} ORDER BY staged.line",
     ),
     (
         "redemptions",
         "INSERT INTO loyalty_redemption (id, org_id, program_id, customer_id, public_id, points, points_reversed,"
-        " redeemed_at, transaction_number, external_reference_number)"
+        " redeemed_at, transaction_number, external_reference_number, ledger_import_id)"
         " SELECT staged.id, staged.org_id, staged.program_id, customer.id, staged.redemption_id, staged.points, 0,"
-        " staged.redeemed_at, staged.transaction_number, staged.external_reference_number"
-        f" FROM stage_redemptions AS staged {_OWN_CUSTOMER} WHERE staged.verdict = {NEW} ORDER BY staged.line",
+        " staged.redeemed_at, staged.transaction_number, staged.external_reference_number, imported.id"
+        f" FROM stage_redemptions AS staged {_OWN_CUSTOMER} {_OWN_IMPORT}"
+        f" WHERE staged.verdict = {NEW} ORDER BY staged.line",
     ),
 )
 

@@ -7,7 +7,7 @@ from django.core.management.base import CommandParser
 from rich.console import Console
 from rich.progress import Progress
 
-from loyalty.commands import LoyaltyCommand
+from loyalty.commands import LoyaltyCommand, operator
 from loyalty.importing.importer import import_ledger
 from loyalty.importing.stages import BAD, Check
 from loyalty.points import written
@@ -44,6 +44,7 @@ class Command(LoyaltyCommand):
 
             summary = import_ledger(
                 options["folder"],
+                made_by=operator(),
                 skip_bad=options["skip_bad"],
                 dry_run=options["dry_run"],
                 progress=show,

@@ -8,9 +8,9 @@ What the ledger's tables keep of a customer, and what becomes of it:
 | customer identifier | `value` | the rows are deleted |
 | customer group | `name` | erased where it holds an identifier |
 | staff change | `before`, `after`, `reason` | erased where they hold an identifier: the change itself stays |
-| EMF change | `reason` | erased where it holds an identifier |
+| EMF change | `reason` | where it holds one, its digest takes its place, so that its seal still holds |
 | org, program, EMF setting, reason code, API client and secret, webhook, org access, tally | none | stay |
-| lot, redemption, draw, group member | none: the business's numbers, points and times | stay |
+| import, lot, redemption, draw, group member | none: the business's numbers, points and times | stay |
 
 A text is recognised by the identifier's value as it is stored, or of a mobile also without its country code, in any
 case of its letters. Values of fewer than six characters are not looked for in texts: they would be found everywhere.
@@ -25,7 +25,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from loyalty.changes import record_change
-from loyalty.erased import ERASED
+from loyalty.erased import ERASED, erased
 from loyalty.identifiers import IdentifierType
 from loyalty.models import Customer, CustomerGroup, CustomerIdentifier, EmfChange, Org, StaffChange
 from loyalty.selectors import lock_customers
@@ -36,11 +36,15 @@ SHORTEST_LOOKED_FOR = 6
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """Columns of a table in which people may have written an identifier, and what then takes the text's place."""
+    """Columns of a table in which people may have written an identifier, and what then takes the text's place.
+
+    In a sealed table it is the text's digest, so that the seal still holds.
+    """
 
     model: type[models.Model]
     columns: Sequence[str]
     replacement: object = ERASED
+    is_sealed: bool = False
 
     def naming(self, org_id: int, values: Collection[str]) -> Iterator[tuple[str, QuerySet[models.Model]]]:
         """Each column with the org's rows that hold one of the values in it."""
@@ -51,13 +55,22 @@ class Texts:
                 holds |= Q(**{f"{column}__icontains": value})
             yield column, rows.filter(holds)
 
+    def erase(self, column: str, rows: QuerySet[models.Model]) -> int:
+        """Replaces the texts of the column in these rows, and returns how many those were."""
+        if not self.is_sealed:
+            return rows.update(**{column: self.replacement})
+        texts = list(rows.values_list("id", column))
+        return sum(
+            self.model._default_manager.filter(id=row_id).update(**{column: erased(text)}) for row_id, text in texts
+        )
+
 
 _TEXTS = (
     Texts(Customer, ["reversals_lock_reason"]),
     Texts(CustomerGroup, ["name"]),
     Texts(StaffChange, ["reason"]),
     Texts(StaffChange, ["before", "after"], replacement={}),
-    Texts(EmfChange, ["reason"]),
+    Texts(EmfChange, ["reason"], is_sealed=True),
 )
 
 _OF_NO_PERSON = {field.name for field in StaffChange._meta.fields} - {"reason", "made_by"}
@@ -127,9 +140,7 @@ def erase_texts(texts: Sequence[Texts], *, org_id: int, identifiers: Sequence[Cu
     values = looked_for(identifiers)
     if not values:
         return 0
-    return sum(
-        rows.update(**{column: table.replacement}) for table in texts for column, rows in table.naming(org_id, values)
-    )
+    return sum(table.erase(column, rows) for table in texts for column, rows in table.naming(org_id, values))
 
 
 def looked_for(identifiers: Sequence[CustomerIdentifier]) -> set[str]:

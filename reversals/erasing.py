@@ -25,7 +25,6 @@ from django.db import transaction
 from django.db.models import Q
 
 from loyalty import erasing
-from loyalty.erased import erased
 from loyalty.erasing import Texts
 from loyalty.identifiers import IdentifierType, masked
 from loyalty.models import Customer, CustomerIdentifier, Redemption
@@ -38,8 +37,9 @@ _TEXTS = (
     Texts(BulkRun, ["name"]),
     Texts(BulkRow, ["redemption_id", "reason", "outcome"]),
     Texts(Delivery, ["last_answer"]),
+    Texts(Reversal, ["reason"], is_sealed=True),
+    Texts(Correction, ["reason"], is_sealed=True),
 )
-_SEALED_TEXTS = (Texts(Reversal, ["reason"]), Texts(Correction, ["reason"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,6 @@ def erase_customer(customer: Customer, *, ticket: str, reason: str, made_by: str
     attempts = _erase_masked(customer, identifiers)
     events = _erase_in_events(customer)
     texts = erasing.erase_texts(_TEXTS, org_id=customer.org_id, identifiers=identifiers)
-    texts += _erase_sealed_texts(customer.org_id, identifiers)
     texts += erasing.erase_identity(customer, identifiers, ticket=ticket, reason=reason, made_by=made_by)
     return Erased(len(identifiers), texts, attempts, events)
 
@@ -93,16 +92,4 @@ def _erase_in_events(customer: Customer) -> int:
         event.data = written_json(data)
         event.save(update_fields=["data"])
         count += 1
-    return count
-
-
-def _erase_sealed_texts(org_id: int, identifiers: Sequence[CustomerIdentifier]) -> int:
-    values = erasing.looked_for(identifiers)
-    if not values:
-        return 0
-    count = 0
-    for table in _SEALED_TEXTS:
-        for column, rows in table.naming(org_id, values):
-            for row_id, text in rows.values_list("id", column):
-                count += table.model._default_manager.filter(id=row_id).update(**{column: erased(text)})
     return count

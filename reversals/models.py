@@ -377,7 +377,7 @@ class Seal(models.Model):
 
     id = models.PositiveBigIntegerField("seal", primary_key=True, help_text="1, 2, 3 and so on, without a gap.")
     sealed_at = models.DateTimeField()
-    count = models.PositiveIntegerField(help_text="How many reversals and corrections it holds.")
+    count = models.PositiveIntegerField(help_text="How many entries it holds.")
     is_complete = models.BooleanField(help_text="Whether nothing was left unsealed then.")
     hash = models.CharField(max_length=64, help_text="SHA-256 over its rows and the seal before it.")
 
@@ -389,20 +389,28 @@ class Seal(models.Model):
 
 
 class SealedRow(models.Model):
-    """A reversal with its lines, or a correction, as it was when a seal took it. Only ever added."""
+    """One entry of the history as it was when a seal took it: a row, with its children. Only ever added.
+
+    No foreign keys: the list must outlive what it names, and sealing writes a row for each row of the ledger.
+    """
 
     class Kind(models.TextChoices):
+        IMPORT = "IMPORT", "import"
+        LOT = "LOT", "lot"
+        REDEMPTION = "REDEMPTION", "redemption"
         REVERSAL = "REVERSAL", "reversal"
         CORRECTION = "CORRECTION", "correction"
+        SETTING_CHANGE = "SETTING_CHANGE", "setting change"
+        CUSTOMER = "CUSTOMER", "customer"
+        PROGRAM = "PROGRAM", "program"
 
     id = RowIdField()
-    org = owning_org()
-    seal = models.ForeignKey(Seal, on_delete=models.PROTECT, db_index=False, related_name="rows")
+    org = owning_org_of_movement()
+    seal = models.ForeignKey(Seal, on_delete=models.PROTECT, db_index=False, db_constraint=False, related_name="rows")
     position = models.PositiveIntegerField()
     kind = models.CharField(max_length=16, choices=Kind)
-    # No reference: the list must outlive the row, to tell that it is gone.
-    row_id = models.BigIntegerField(help_text="The row id of the reversal or correction.")
-    digest = models.CharField(max_length=64, help_text="SHA-256 over the row's text, and its lines'.")
+    row_id = models.BigIntegerField(help_text="The row id of the entry's first row.")
+    digest = models.CharField(max_length=64, help_text="SHA-256 over the entry's text.")
 
     class Meta:
         constraints = [

@@ -12,7 +12,8 @@ from django.utils import timezone
 
 from loyalty.changes import record_change
 from loyalty.customers import lock_reversals, unlock_reversals
-from loyalty.models import Customer, CustomerGroup, CustomerIdentifier, GroupMember, Redemption, StaffChange
+from loyalty.erased import erased
+from loyalty.models import Customer, CustomerGroup, CustomerIdentifier, EmfChange, GroupMember, Redemption, StaffChange
 from loyalty.service import set_emf
 from reversals.models import Approval, Attempt, BulkRow, BulkRun, Delivery, Event, Reversal
 from reversals.sealing.checking import check_seals
@@ -29,7 +30,7 @@ from tests.builders import (
     redeemed,
     request_for,
 )
-from tests.test_commands import refusal_of, run
+from tests.test_commands import refusal_of, run, verify
 
 pytestmark = pytest.mark.django_db
 
@@ -180,6 +181,18 @@ def test_a_correction_that_names_the_customer_is_erased_under_its_seal(known: Kn
     known.erase()
     correction.refresh_from_db()
     assert correction.reason.startswith("[erased ")
+    assert check_seals(anchor).problems == []
+
+
+def test_reason_of_a_setting_change_is_erased_under_its_seal(known: Known, tmp_path: Path) -> None:
+    anchor, change = tmp_path / "ledger.anchor", EmfChange.objects.get(org=known.world.org, key="Reversal_window_days")
+    seal_ledger(anchor)
+    before = change.reason
+    known.erase()
+    change.refresh_from_db()
+    assert change.reason == erased(before)
+    assert verify("--anchor", anchor)[1:] == ([], 0)
+    seal_ledger(anchor)
     assert check_seals(anchor).problems == []
 
 

@@ -503,10 +503,13 @@ def test_the_seals_of_the_new_cell_take_what_came_along_and_still_see_tampering(
         assert seal_ledger(anchor).rows >= 1
         assert check_seals(anchor).problems == []
         for org in (native, world):
+            redemption = redeemed(org)
             with hours_ago(3):
-                assert org.reverse(redeemed(org), 1).status_code == 200
+                assert org.reverse(redemption, 1).status_code == 200
         named = [problem.split(" is dated")[0] for problem in check_seals(anchor).problems]
         added = Reversal.objects.filter(org__in=[native.org, world.org]).order_by("-id")[:2]
-        assert sorted(named) == sorted(f"unsealed: reversal {each.id} of org {each.org_id}" for each in added)
+        assert sorted(named) == sorted(
+            f"unsealed: reversal {each.id} ({each.public_id}) of org {each.org_id}" for each in added
+        )
         seal_ledger(anchor)
         assert len(check_seals(anchor).problems) == 2

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,12 +14,15 @@ import pytest
 from django.core.management import CommandError
 from django.db import connection, connections, transaction
 
+from loyalty.models import EmfChange
 from loyalty.service import NotPossible
 from reversals.models import Reversal, Seal, SealedRow
 from reversals.sealing import anchor, service
 from reversals.sealing.checking import check_seals
+from reversals.sealing.entries import KINDS
+from reversals.sealing.entries import rows_of as sealed_rows_of
 from reversals.sealing.service import seal_ledger
-from tests.builders import World, correct, make_customer, make_lot, make_world, redeem, redeemed
+from tests.builders import ON, World, correct, make_customer, make_lot, make_world, redeem, redeemed, set_value
 from tests.test_commands import guards_lifted, run, verify
 from tests.test_races import at_once
 
@@ -35,8 +39,24 @@ class History:
     @property
     def names(self) -> dict[str, Any]:
         first, second, third = self.reversals
+        draw = first.redemption.draws.get(position=1)
         return {
             "org": self.world.org.id,
+            "first_name": first.public_id,
+            "second_name": second.public_id,
+            "redemption": first.redemption_id,
+            "redemption_name": first.redemption.public_id,
+            "other_redemption": second.redemption_id,
+            "other_redemption_name": second.redemption.public_id,
+            "draw": draw.id,
+            "lot": draw.lot_id,
+            "lot_name": draw.lot.lot_ref,
+            "import": draw.lot.ledger_import_id,
+            "customer": self.world.asha.id,
+            "customer_name": self.world.asha.public_id,
+            "program": self.world.program.id,
+            "program_name": self.world.program.public_id,
+            "change": EmfChange.objects.get(org=self.world.org, key=ON).id,
             "first": first.id,
             "second": second.id,
             "third": third.id,
@@ -83,7 +103,11 @@ def execute(sql: str, *params: object) -> None:
 
 
 def test_seal_ledger_seals_what_no_seal_holds_and_then_nothing(history: History) -> None:
-    assert [(seal.count, seal.id - history.seals[0].id) for seal in history.seals] == [(2, 0), (1, 1), (1, 2)]
+    kinds = [list(seal.rows.order_by("position").values_list("kind", flat=True)) for seal in history.seals]
+    a_reversal = ["IMPORT"] * 3 + ["LOT"] * 2 + ["REDEMPTION", "REVERSAL"]
+    assert kinds[1:] == [a_reversal, ["CORRECTION"]]
+    assert kinds[0] == sorted(2 * a_reversal, key=SealedRow.Kind.values.index)
+    assert [seal.count for seal in history.seals] == [14, 7, 1]
     head = history.seals[-1]
     nothing = {"seals": 0, "rows": 0, "last_seal": head.id, "hash": head.hash, "anchor": str(history.file)}
     assert run("seal_ledger", "--anchor", history.file) == nothing
@@ -93,8 +117,8 @@ def test_seal_ledger_seals_what_no_seal_holds_and_then_nothing(history: History)
 @pytest.mark.django_db
 def test_seal_ledger_of_an_empty_ledger_has_no_head(file: Path) -> None:
     with guards_lifted():
-        for table in ("reversals_correction", "reversals_reversalline", "reversals_reversal"):
-            execute(f"DELETE FROM {table}")
+        for kind in KINDS:
+            execute(f"DELETE FROM {kind.row.table}")
         nothing = {"seals": 0, "rows": 0, "last_seal": None, "hash": None, "anchor": str(file)}
         assert run("seal_ledger", "--anchor", file) == nothing
         assert check_seals(file).problems == []
@@ -106,14 +130,22 @@ def test_a_run_seals_in_batches_and_misses_nothing_between_them(
     seal_ledger(file)
     reversals = [reversal_of_two_lines(world) for _ in range(5)]
     assert correct(reversals[-1]).error is None
-    monkeypatch.setattr(service, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(service, "ENTRIES_AT_ONCE", 2)
     sealed = seal_ledger(file)
-    assert (sealed.seals, sealed.rows) == (3, 6)
-    rows = SealedRow.objects.filter(org=world.org).order_by("seal", "position").values_list("kind", "row_id")
-    in_order = [("REVERSAL", each.id) for each in reversals]
-    in_order.insert(2, ("CORRECTION", reversals[-1].corrections.get().id))
-    assert list(rows) == in_order
+    assert (sealed.seals, sealed.rows) == (18, 36)
+    rows = SealedRow.objects.filter(seal__gt=sealed.head.id - 18).order_by("seal", "position")
+    counts = Counter(rows.values_list("kind", flat=True))
+    assert counts == {"IMPORT": 15, "LOT": 10, "REDEMPTION": 5, "REVERSAL": 5, "CORRECTION": 1}
+    assert [row.row_id for row in rows if row.kind == "REVERSAL"] == [each.id for each in reversals]
+    complete = Seal.objects.filter(id__gt=sealed.head.id - 18, is_complete=True)
+    assert list(complete) == [sealed.head]
     assert check_seals(file).problems == []
+
+
+def test_what_is_not_sealed_yet_is_no_fault(history: History) -> None:
+    reversal_of_two_lines(history.world)
+    set_value(history.world.org, "Reversal_limit_days", "7")
+    assert verify("--anchor", history.file)[1:] == ([], 0)
 
 
 def test_an_old_history_that_takes_several_seals_is_not_dated_back(
@@ -121,7 +153,7 @@ def test_an_old_history_that_takes_several_seals_is_not_dated_back(
 ) -> None:
     for _ in range(5):
         reversal_of_two_lines(world)
-    monkeypatch.setattr(service, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(service, "ENTRIES_AT_ONCE", 2)
     with guards_lifted():
         execute("UPDATE reversals_reversal SET created_at = '2026-01-01 00:00:00'")
         execute("DELETE FROM reversals_correction")
@@ -156,30 +188,86 @@ def micros(time: Any) -> int:
     return int((parsed.replace(tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(microseconds=1))
 
 
+def plain(value: Any) -> str:
+    return "" if value is None else str(int(value) if isinstance(value, bool) else value)
+
+
+def counted(text: str | None) -> str:
+    return "" if text is None else f"{len(text)}:{text}"
+
+
+def micros_or_none(time: Any) -> str:
+    return "" if time is None else str(micros(time))
+
+
+FORMS: dict[str, Callable[[Any], str]] = {"": plain, "time": micros_or_none, "hash": hashed, "counted": counted}
+# By kind: the words that begin the lines, the tables, the column that is the entry's id, and the columns.
+DESCRIBED = {
+    "IMPORT": [
+        (
+            "import loyalty_ledgerimport id",
+            "org_id id imported_at:time made_by:hash lots_added points_awarded redemptions_added points_redeemed",
+        )
+    ],
+    "LOT": [
+        (
+            "lot loyalty_lot id",
+            "org_id id program_id customer_id lot_ref:counted points_awarded awarded_at:time expires_at:time"
+            " is_reissue ledger_import_id",
+        )
+    ],
+    "REDEMPTION": [
+        (
+            "redemption loyalty_redemption id",
+            "org_id id program_id customer_id public_id:counted points redeemed_at:time transaction_number:counted"
+            " external_reference_number:counted ledger_import_id",
+        ),
+        ("draw loyalty_draw redemption_id", "org_id id redemption_id lot_id position points"),
+    ],
+    "REVERSAL": [
+        (
+            "reversal reversals_reversal id",
+            "org_id id public_id redemption_id customer_id points_asked points points_available points_expired has_key"
+            " channel client_id made_by:hash reason:hash created_at:time",
+        ),
+        (
+            "line reversals_reversalline reversal_id",
+            "org_id id reversal_id draw_id points points_available points_expired reissued_lot_id",
+        ),
+    ],
+    "CORRECTION": [
+        (
+            "correction reversals_correction id",
+            "org_id id reversal_id approval_id points made_by:hash approved_by:hash reason:hash created_at:time",
+        )
+    ],
+    "SETTING_CHANGE": [
+        (
+            "setting loyalty_emfchange id",
+            "org_id id program_id key:counted old_value:counted new_value:counted ticket:counted reason:hash"
+            " changed_by:hash changed_at:time request_id:counted",
+        )
+    ],
+    "CUSTOMER": [("customer loyalty_customer id", "org_id id public_id")],
+    "PROGRAM": [("program loyalty_program id", "org_id id public_id")],
+}
+
+
 def text_of(kind: str, row_id: int) -> str:
-    if kind == "CORRECTION":
-        sql = "SELECT org_id, id, reversal_id, approval_id, points, made_by, approved_by, reason, created_at"
-        [(*facts, made_by, approved_by, reason, at)] = rows_of(f"{sql} FROM reversals_correction WHERE id=%s", row_id)
-        fields = ["correction", *facts, hashed(made_by), hashed(approved_by), hashed(reason), micros(at)]
-        return "|".join(map(str, fields))
-    sql = (
-        "SELECT org_id, id, public_id, redemption_id, customer_id, points_asked, points, points_available,"
-        " points_expired, has_key, channel, client_id, made_by, reason, created_at FROM reversals_reversal WHERE id=%s"
-    )
-    [(*facts, has_key, channel, client, made_by, reason, at)] = rows_of(sql, row_id)
-    fields = ["reversal", *facts, int(has_key), channel, client, hashed(made_by), hashed(reason), micros(at)]
-    lines = [["" if field is None else str(field) for field in fields]]
-    sql = "SELECT 'line', org_id, id, reversal_id, draw_id, points, points_available, points_expired, reissued_lot_id"
-    for line in rows_of(f"{sql} FROM reversals_reversalline WHERE reversal_id = %s ORDER BY id", row_id):
-        lines.append(["" if field is None else str(field) for field in line])
-    return "\n".join("|".join(line) for line in lines)
+    lines = []
+    for named, described in DESCRIBED[kind]:
+        word, table, key = named.split()
+        names, forms = zip(*(column.partition(":")[::2] for column in described.split()), strict=True)
+        for row in rows_of(f"SELECT {', '.join(names)} FROM {table} WHERE {key} = %s ORDER BY id", row_id):
+            lines.append("|".join([word, *(FORMS[form](value) for form, value in zip(forms, row, strict=True))]))
+    return "\n".join(lines)
 
 
 def test_another_program_computes_the_same_chain_from_the_tables_alone(history: History) -> None:
     previous = "0" * 64
     seals = "SELECT id, sealed_at, count, is_complete, hash FROM reversals_seal ORDER BY id"
     for number, sealed_at, count, is_complete, stored in rows_of(seals):
-        listed = rows_of("SELECT kind, row_id FROM reversals_sealedrow WHERE seal_id=%s ORDER BY position", number)
+        listed: Any = rows_of("SELECT kind, row_id FROM reversals_sealedrow WHERE seal_id=%s ORDER BY position", number)
         digests = [hashed(text_of(kind, row_id)) for kind, row_id in listed]
         assert len(listed) == count
         head = f"seal|{number}|{micros(sealed_at)}|{count}|{int(is_complete)}|{previous}"
@@ -190,7 +278,7 @@ def test_another_program_computes_the_same_chain_from_the_tables_alone(history: 
 
 # Tampering, by somebody who gets past every trigger and constraint
 
-CHANGED = "seal {seal_1}: reversal {first} of org {org} is not as it was sealed"
+CHANGED = "seal {seal_1}: reversal {first} ({first_name}) of org {org} is not as it was sealed"
 HASH_OF_1 = "seal {seal_1}: its hash is not that of its rows and of the seal before it"
 HASH_OF_3 = "seal {seal_3}: its hash is not that of its rows and of the seal before it"
 LINE = "id, org_id, reversal_id, draw_id, points, points_available, points_expired"
@@ -204,13 +292,17 @@ TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
     ("its reason", ["UPDATE reversals_reversal SET reason = 'x' WHERE id = {first}"], [CHANGED]),
     ("its time", ["UPDATE reversals_reversal SET created_at = '2026-01-01 00:00:00' WHERE id = {first}"], [CHANGED]),
     ("its customer", ["UPDATE reversals_reversal SET customer_id = 1 WHERE id = {first}"], [CHANGED]),
-    ("its public id", ["UPDATE reversals_reversal SET public_id = 'other1' WHERE id = {first}"], [CHANGED]),
+    (
+        "its public id",
+        ["UPDATE reversals_reversal SET public_id = 'other1' WHERE id = {first}"],
+        [CHANGED.replace("{first_name}", "other1")],
+    ),
     ("points of a line", ["UPDATE reversals_reversalline SET points = points + 1 WHERE id = {line}"], [CHANGED]),
     ("a line gone", ["DELETE FROM reversals_reversalline WHERE id = {line}"], [CHANGED]),
     (
         "a line moved to another reversal",
         ["UPDATE reversals_reversalline SET reversal_id = {second} WHERE id = {line}"],
-        [CHANGED, "seal {seal_1}: reversal {second} of org {org} is not as it was sealed"],
+        [CHANGED, "seal {seal_1}: reversal {second} ({second_name}) of org {org} is not as it was sealed"],
     ),
     (
         "a line more",
@@ -241,7 +333,7 @@ TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
     (
         "two rows in the other order",
         [
-            "UPDATE reversals_sealedrow SET position = 3 WHERE seal_id = {seal_1} AND position = 1",
+            "UPDATE reversals_sealedrow SET position = 99 WHERE seal_id = {seal_1} AND position = 1",
             "UPDATE reversals_sealedrow SET position = 1 WHERE seal_id = {seal_1} AND position = 2",
         ],
         [HASH_OF_1],
@@ -294,7 +386,7 @@ TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
             " points, points_available, points_expired, has_key, channel, made_by, reason, '2026-01-01 00:00:00'"
             " FROM reversals_reversal WHERE id = {first}"
         ],
-        ["unsealed: reversal 1 of org {org} is dated 2026-01-01 00:00, to before seal {seal_3}"],
+        ["unsealed: reversal 1 (other1) of org {org} is dated 2026-01-01 00:00, to before seal {seal_3}"],
     ),
 ]
 
@@ -309,6 +401,261 @@ def test_tampering_with_the_sealed_past_is_found_and_named(
             execute(statement.format(**names))
         problems = history.problems()
     assert problems == [problem.format(**names) for problem in found]
+
+
+# The rows that money rests on: what is done to them, what names it, and what names it once the next seal holds it too.
+
+LOT_CHANGED = "lot {lot} ({lot_name}) of org {org} is not as it was sealed"
+REDEMPTION_CHANGED = "redemption {redemption} ({redemption_name}) of org {org} is not as it was sealed"
+LOT = "id, org_id, program_id, customer_id, lot_ref, points_awarded, points_remaining, awarded_at, is_reissue"
+MINTED = f"INSERT INTO loyalty_lot ({LOT}, ledger_import_id) SELECT 1, org_id, program_id, customer_id, 'MINTED'"
+REDEMPTION = "id, org_id, program_id, customer_id, public_id, points, points_reversed, redeemed_at, transaction_number"
+MONEY_TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
+    (
+        "a lot minted without an import",
+        [f"{MINTED}, 9000, 9000, awarded_at, FALSE, NULL FROM loyalty_lot WHERE id = {{lot}}"],
+        ["a lot names the import that it came with, unless it is a re-issue: MINTED of org {org}"],
+    ),
+    (
+        "a lot minted with the import of another",
+        [f"{MINTED}, 9000, 9000, awarded_at, FALSE, ledger_import_id FROM loyalty_lot WHERE id = {{lot}}"],
+        [
+            "import.lots_added = sum of its lots: {import} of org {org} (1 against 2)",
+            "lot 1 (MINTED) of org {org} was added to import {import} after seal {seal_1}",
+        ],
+    ),
+    (
+        "a lot minted, and its import made to say so",
+        [
+            f"{MINTED}, 9000, 9000, awarded_at, FALSE, ledger_import_id FROM loyalty_lot WHERE id = {{lot}}",
+            "UPDATE loyalty_ledgerimport SET lots_added = lots_added + 1, points_awarded = points_awarded + 9000"
+            " WHERE id = {import}",
+        ],
+        [
+            "seal {seal_1}: import {import} of org {org} is not as it was sealed",
+            "lot 1 (MINTED) of org {org} was added to import {import} after seal {seal_1}",
+        ],
+    ),
+    (
+        "a lot minted as a re-issue",
+        [f"{MINTED}, 9000, 9000, awarded_at, TRUE, NULL FROM loyalty_lot WHERE id = {{lot}}"],
+        ["a lot is marked as a re-issue if a reversal awarded it, and not otherwise: MINTED of org {org}"],
+    ),
+    (
+        "points of a lot",
+        [
+            "UPDATE loyalty_lot SET points_awarded = points_awarded + 1, points_remaining = points_remaining + 1"
+            " WHERE id = {lot}"
+        ],
+        [LOT_CHANGED],
+    ),
+    ("an expiry moved", ["UPDATE loyalty_lot SET expires_at = '2040-01-01 00:00:00' WHERE id = {lot}"], [LOT_CHANGED]),
+    ("an award moved", ["UPDATE loyalty_lot SET awarded_at = '2020-01-01 00:00:00' WHERE id = {lot}"], [LOT_CHANGED]),
+    ("the owner of a lot", ["UPDATE loyalty_lot SET customer_id = 1 WHERE id = {lot}"], [LOT_CHANGED]),
+    ("the program of a lot", ["UPDATE loyalty_lot SET program_id = 1 WHERE id = {lot}"], [LOT_CHANGED]),
+    ("a re-issue claimed", ["UPDATE loyalty_lot SET is_reissue = TRUE WHERE id = {lot}"], [LOT_CHANGED]),
+    ("the import of a lot", ["UPDATE loyalty_lot SET ledger_import_id = NULL WHERE id = {lot}"], [LOT_CHANGED]),
+    (
+        "the name of a lot",
+        ["UPDATE loyalty_lot SET lot_ref = 'OTHER' WHERE id = {lot}"],
+        ["lot {lot} (OTHER) of org {org} is not as it was sealed"],
+    ),
+    ("a lot gone", ["DELETE FROM loyalty_lot WHERE id = {lot}"], ["lot {lot} of org {org} is gone"]),
+    (
+        "points back in a lot",
+        ["UPDATE loyalty_lot SET points_remaining = points_remaining + 1 WHERE id = {lot}"],
+        ["{lot_name} of org {org}"],
+    ),
+    (
+        "the owner of a redemption",
+        ["UPDATE loyalty_redemption SET customer_id = 1 WHERE id = {redemption}"],
+        [REDEMPTION_CHANGED],
+    ),
+    (
+        "points of a redemption",
+        ["UPDATE loyalty_redemption SET points = 11000 WHERE id = {redemption}"],
+        [REDEMPTION_CHANGED],
+    ),
+    (
+        "a redemption younger than it is",
+        ["UPDATE loyalty_redemption SET redeemed_at = '2040-01-01 00:00:00' WHERE id = {redemption}"],
+        [REDEMPTION_CHANGED],
+    ),
+    (
+        "another reference number",
+        ["UPDATE loyalty_redemption SET external_reference_number = 'X' WHERE id = {redemption}"],
+        [REDEMPTION_CHANGED],
+    ),
+    (
+        "a redemption deleted with all that hangs on it",
+        [
+            "DELETE FROM reversals_attempt WHERE reversal_id = {first}",
+            "DELETE FROM reversals_reversalline WHERE reversal_id = {first}",
+            "DELETE FROM reversals_reversal WHERE id = {first}",
+            "UPDATE loyalty_lot SET points_remaining = points_awarded WHERE id IN"
+            " (SELECT lot_id FROM loyalty_draw WHERE redemption_id = {redemption})",
+            "DELETE FROM loyalty_draw WHERE redemption_id = {redemption}",
+            "DELETE FROM loyalty_redemption WHERE id = {redemption}",
+        ],
+        ["redemption {redemption} of org {org} is gone", "reversal {first} of org {org} is gone"],
+    ),
+    (
+        "a redemption put in",
+        [
+            f"INSERT INTO loyalty_redemption ({REDEMPTION}) SELECT 1, org_id, program_id, customer_id, 'PUT-IN', 1000,"
+            " 0, '2040-01-01 00:00:00', '' FROM loyalty_redemption WHERE id = {redemption}",
+        ],
+        ["a redemption names the import that it came with, or has an attempt: PUT-IN of org {org}"],
+    ),
+    (
+        "a redemption put into the import of another",
+        [
+            f"INSERT INTO loyalty_redemption ({REDEMPTION}, ledger_import_id) SELECT 1, org_id, program_id,"
+            " customer_id, 'PUT-IN', 1000, 0, redeemed_at, '', ledger_import_id"
+            " FROM loyalty_redemption WHERE id = {redemption}",
+        ],
+        ["redemption 1 (PUT-IN) of org {org} was added to import"],
+    ),
+    ("points of a draw", ["UPDATE loyalty_draw SET points = points + 1 WHERE id = {draw}"], [REDEMPTION_CHANGED]),
+    ("the lot of a draw", ["UPDATE loyalty_draw SET lot_id = NULL WHERE id = {draw}"], [REDEMPTION_CHANGED]),
+    ("the order of draws", ["UPDATE loyalty_draw SET position = 7 WHERE id = {draw}"], [REDEMPTION_CHANGED]),
+    ("a draw gone", ["DELETE FROM loyalty_draw WHERE id = {draw}"], [REDEMPTION_CHANGED]),
+    (
+        "a draw more",
+        [
+            "INSERT INTO loyalty_draw (id, org_id, redemption_id, lot_id, position, points, points_reversed)"
+            " SELECT 1, org_id, redemption_id, NULL, 9, 1000, 0 FROM loyalty_draw WHERE id = {draw}"
+        ],
+        [REDEMPTION_CHANGED],
+    ),
+    (
+        "a draw moved to another redemption",
+        ["UPDATE loyalty_draw SET redemption_id = {other_redemption}, lot_id = NULL, position = 9 WHERE id = {draw}"],
+        [
+            REDEMPTION_CHANGED,
+            "redemption {other_redemption} ({other_redemption_name}) of org {org} is not as it was sealed",
+        ],
+    ),
+    (
+        "an import gone",
+        ["DELETE FROM loyalty_ledgerimport WHERE id = {import}"],
+        ["seal {seal_1}: import {import} of org {org} is gone"],
+    ),
+    (
+        "a setting without history",
+        ["INSERT INTO loyalty_emfsetting (id, org_id, key, value) VALUES (1, {org}, 'Reversal_reissue_days', '9')"],
+        ["setting.value = the new value of its last change: Reversal_reissue_days of org {org} (9 against None)"],
+    ),
+    (
+        "a setting of a program without history",
+        [
+            "INSERT INTO loyalty_emfsetting (id, org_id, program_id, key, value)"
+            " VALUES (1, {org}, {program}, 'Reversal_reissue_days', '')"
+        ],
+        ["setting.value = the new value of its last change: Reversal_reissue_days of org {org} ( against None)"],
+    ),
+    (
+        "another value of a setting",
+        [f"UPDATE loyalty_emfsetting SET value = 'no' WHERE org_id = {{org}} AND key = '{ON}'"],
+        [f"setting.value = the new value of its last change: {ON} of org {{org}} (no against yes)"],
+    ),
+    (
+        "a setting gone",
+        [f"DELETE FROM loyalty_emfsetting WHERE org_id = {{org}} AND key = '{ON}'"],
+        [f"setting.value = the new value of its last change: {ON} of org {{org}} (None against yes)"],
+    ),
+    (
+        "a setting with its change",
+        [
+            f"UPDATE loyalty_emfsetting SET value = 'no' WHERE org_id = {{org}} AND key = '{ON}'",
+            "UPDATE loyalty_emfchange SET new_value = 'no' WHERE id = {change}",
+        ],
+        [f"setting change {{change}} ({ON}) of org {{org}} is not as it was sealed"],
+    ),
+    (
+        "why a setting was changed",
+        ["UPDATE loyalty_emfchange SET reason = 'another' WHERE id = {change}"],
+        [f"setting change {{change}} ({ON}) of org {{org}} is not as it was sealed"],
+    ),
+    (
+        "a change of a setting gone",
+        ["DELETE FROM loyalty_emfchange WHERE id = {change}"],
+        ["setting change {change} of org {org} is gone"],
+    ),
+    (
+        "the public id of a customer",
+        ["UPDATE loyalty_customer SET public_id = 1 WHERE id = {customer}"],
+        ["customer {customer} (1) of org {org} is not as it was sealed"],
+    ),
+    (
+        "the public id of a program",
+        ["UPDATE loyalty_program SET public_id = 9999999 WHERE id = {program}"],
+        ["program {program} (9999999) of org {org} is not as it was sealed"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "statements", "found"), MONEY_TAMPERINGS, ids=[name for name, *_ in MONEY_TAMPERINGS])
+def test_tampering_with_what_money_rests_on_is_named_before_and_after_the_next_seal(
+    history: History, name: str, statements: list[str], found: list[str]
+) -> None:
+    assert verify("--anchor", history.file)[1:] == ([], 0)
+    names = history.names
+    with guards_lifted():
+        for statement in statements:
+            execute(statement.format(**names))
+        before = verify("--anchor", history.file)
+        seal_ledger(history.file)
+        after = verify("--anchor", history.file)
+    for _, errors, exit_code in (before, after):
+        missing = [problem for problem in found if not any(problem.format(**names) in error for error in errors)]
+        assert (missing, exit_code) == ([], 1), errors
+
+
+def test_texts_from_outside_cannot_be_shifted_from_one_column_to_the_next(history: History) -> None:
+    names = history.names
+    with guards_lifted():
+        execute("UPDATE loyalty_redemption SET transaction_number = 'a|1:b' WHERE id = %s", names["redemption"])
+        execute("UPDATE loyalty_redemption SET external_reference_number = 'c' WHERE id = %s", names["redemption"])
+        one = text_of("REDEMPTION", names["redemption"])
+        execute("UPDATE loyalty_redemption SET transaction_number = 'a' WHERE id = %s", names["redemption"])
+        execute("UPDATE loyalty_redemption SET external_reference_number = 'b|1:c' WHERE id = %s", names["redemption"])
+        assert text_of("REDEMPTION", names["redemption"]) != one
+
+
+@pytest.mark.django_db
+def test_digests_of_sealed_reversals_and_corrections_stay_what_they_were() -> None:
+    """By a program that sealed reversals and corrections only."""
+    with guards_lifted():
+        execute(
+            f"INSERT INTO reversals_reversal ({REVERSAL}, points_asked) VALUES (11, 22, 33, 44, 'aB3xYz', 2500, 2000,"
+            " 500, TRUE, 'API', 'till.1', 'gêne|x', '2026-03-04 05:06:07.000089', NULL)"
+        )
+        execute(f"INSERT INTO reversals_reversalline ({LINE}) VALUES (12, 22, 11, 55, 2500, 2000, 500)")
+        execute(
+            "INSERT INTO reversals_correction (id, org_id, reversal_id, approval_id, points, made_by, approved_by,"
+            " reason, created_at) VALUES (13, 22, 11, 66, 2500, 'ravi', 'meera', 'wrong', '2026-03-05 00:00:00')"
+        )
+        digests: list[tuple[str, str]] = []
+        for kind in KINDS:
+            with connection.cursor() as cursor:
+                cursor.execute(kind.sql(f"SELECT id FROM {kind.row.table} WHERE org_id = %s"), [22])
+                digests += [(kind.kind.value, entry.digest) for entry in kind.entries_of(sealed_rows_of(cursor))]
+    assert digests == [
+        ("REVERSAL", "05f675c172b6cbbfc797387a6695c447c6cf1e134b8010aebf8d746d2c5be6da"),
+        ("CORRECTION", "8b8474638b5d8459ede7f2739fc432609bac94861d8b5ea96b427b0749eca11d"),
+    ]
+
+
+def test_an_import_that_was_open_across_a_seal_is_no_fault(world: World, file: Path) -> None:
+    """Its row ids and time are older than the seal, and all of it is committed at once."""
+    lots = [make_lot(world.asha, 1, program=world.program) for _ in range(3)]
+    seal_ledger(file)
+    with guards_lifted():
+        for lot in lots:
+            execute("DELETE FROM reversals_sealedrow WHERE row_id IN (%s, %s)", lot.id, lot.ledger_import_id)
+        unsealed = [problem for problem in check_seals(file).problems if problem.startswith("unsealed")]
+    assert unsealed == []
 
 
 def reseal(seal: Seal) -> None:
@@ -349,7 +696,7 @@ def test_a_reversal_put_into_the_past_is_found_even_once_it_is_sealed(history: H
         number = seal_ledger(history.file).head.id
         problems = history.problems()
     assert problems == [
-        f"seal {number}: reversal 1 of org {names['org']} is dated back, to before seal {names['seal_3']}"
+        f"seal {number}: reversal 1 (other1) of org {names['org']} is dated back, to before seal {names['seal_3']}"
     ]
 
 

@@ -18,6 +18,7 @@ def one_long_moment() -> Iterator[None]:
             with connection.cursor() as cursor:
                 cursor.execute("SET LOCAL statement_timeout = 0")
                 cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+                cursor.execute("SET LOCAL lock_timeout = '60s'")  # a seal may be under way
         yield
 
 

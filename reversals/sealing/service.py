@@ -1,41 +1,44 @@
-"""Seals the history that no seal holds yet, a batch at a time and away from the write path.
+"""Seals what no seal holds yet, away from the write path.
 
 Ids and times say nothing of the order in which rows were committed: a transaction may be open across a seal, and clocks
-differ. So each sealed row is listed, and a seal takes what is committed and in no list. Whatever is committed late is
-in the next seal, whole, because a reversal and its lines become visible together. There is one chain over all orgs: one
-head to keep safe, and an org that vanishes is missed as well.
+differ. So each sealed entry is listed, and a run takes what is committed when it begins and in no list. Whatever is
+committed late is in the next run, whole, because a row and its children become visible together. A run is one
+transaction with one view of the ledger: it seals all that it sees, in seals of 50,000 entries, so that memory stays
+small. There is one chain over all orgs: one head to keep safe, and an org that vanishes is missed as well.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
 
 from django.db import connection, transaction
 from django.utils import timezone
 
-from loyalty.statements import ROWS_AT_ONCE
+from loyalty.fields import new_row_id
+from loyalty.importing.bulk import analyze, rows_into
 from reversals import selectors
 from reversals.models import Seal, SealedRow
 from reversals.sealing import anchor
-from reversals.sealing.entries import (
-    Entry,
-    corrections_of,
-    hash_of_seal,
-    reversals_of,
-    sql_of_corrections,
-    sql_of_reversals,
-)
+from reversals.sealing.entries import KINDS, Entry, EntryKind, hash_of_seal, rows_of
 
+ENTRIES_AT_ONCE = 50_000
+
+_BEFORE_EVERY_ID = -(2**63)
 _UNSEALED = (
     "SELECT id FROM {table} WHERE id > %s AND NOT EXISTS (SELECT 1 FROM reversals_sealedrow sealed"
     " WHERE sealed.kind = %s AND sealed.row_id = {table}.id) ORDER BY id LIMIT %s"
 )
-_REVERSALS = sql_of_reversals(_UNSEALED.format(table="reversals_reversal"))
-_CORRECTIONS = sql_of_corrections(_UNSEALED.format(table="reversals_correction"))
+_COLUMNS = "id, org_id, seal_id, position, kind, row_id, digest"
 
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """What one run sealed, and the head of the chain after it; no head: nothing was ever sealed."""
+    """What one run sealed, and the head of the chain after it; no head: nothing was ever sealed.
+
+    `rows` counts entries: a redemption with its draws is one, and so is a reversal with its lines.
+    """
 
     seals: int
     rows: int
@@ -47,29 +50,57 @@ def seal_ledger(anchor_file: Path) -> Sealed:
 
     Raises NotPossible, before anything is sealed, if the file contradicts the database.
     """
-    seals = rows = 0
-    last_reversal = last_correction = 0
     with anchor.opened(anchor_file) as lines:
         lines.append_missing()
-        while (sealed := _seal_some(last_reversal, last_correction)) is not None:
-            seal, last_reversal, last_correction = sealed
-            lines.append_missing()
-            seals, rows = seals + 1, rows + seal.count
-    return Sealed(seals, rows, Seal.objects.order_by("-id").first())
+        seals = _seal_everything()
+        lines.append_missing()
+    return Sealed(len(seals), sum(seal.count for seal in seals), Seal.objects.order_by("-id").first())
 
 
-@transaction.atomic
-def _seal_some(after_reversal: int, after_correction: int) -> tuple[Seal, int, int] | None:
-    """The next seal, and the last row ids that it holds; None if nothing unsealed has an id above these."""
-    previous = selectors.lock_chain()
-    sealed_at = timezone.now()
-    reversals, corrections = _unsealed(after_reversal, after_correction)
-    if not reversals and not corrections:
-        return None
+def _seal_everything() -> list[Seal]:
+    """The new seals. The last of them is complete: nothing that the run saw is left unsealed."""
+    seals: list[Seal] = []
+    with _one_view_of_the_ledger():
+        previous = selectors.lock_chain()
+        unsealed = _unsealed()
+        # Consecutive, because no other run writes meanwhile and to draw each id costs as much as its hash.
+        row_ids = count(new_row_id())
+        batch = list(islice(unsealed, ENTRIES_AT_ONCE))
+        while batch:
+            following = list(islice(unsealed, ENTRIES_AT_ONCE))
+            previous = _seal(batch, previous, is_complete=not following, row_ids=row_ids)
+            seals.append(previous)
+            batch = following
+        if len(seals) > 1:
+            with connection.cursor() as cursor:
+                analyze(cursor, "reversals_sealedrow")
+    return seals
+
+
+@contextmanager
+def _one_view_of_the_ledger() -> Iterator[None]:
+    """A transaction in which each statement sees what was committed before the first that reads.
+
+    SQLite has one writer at a time by itself. Inside a transaction of the caller it changes nothing.
+    """
+    is_outermost = not connection.in_atomic_block
+    with transaction.atomic():
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                if is_outermost:
+                    cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+                cursor.execute("SET LOCAL lock_timeout = '60s'")  # another run may be under way
+                cursor.execute("SET LOCAL work_mem = '64MB'")
+        yield
+
+
+def _seal(
+    entries: Sequence[tuple[EntryKind, Entry]], previous: Seal | None, *, is_complete: bool, row_ids: Iterator[int]
+) -> Seal:
+    """Adds the seal after `previous`, and lists its entries in rows with the next ids."""
     number = 1 if previous is None else previous.id + 1
-    is_complete = max(len(reversals), len(corrections)) < ROWS_AT_ONCE
-    entries = [*((SealedRow.Kind.REVERSAL, entry) for entry in reversals)]
-    entries += ((SealedRow.Kind.CORRECTION, entry) for entry in corrections)
+    sealed_at = timezone.now()
     seal = Seal.objects.create(
         id=number,
         sealed_at=sealed_at,
@@ -83,25 +114,23 @@ def _seal_some(after_reversal: int, after_correction: int) -> tuple[Seal, int, i
             digests=[entry.digest for _, entry in entries],
         ),
     )
-    SealedRow.objects.bulk_create(
-        (
-            SealedRow(
-                seal=seal, position=position, kind=kind, row_id=entry.row_id, org_id=entry.org_id, digest=entry.digest
-            )
-            for position, (kind, entry) in enumerate(entries, start=1)
-        ),
-        batch_size=ROWS_AT_ONCE,
-    )
-    return seal, _last_id(reversals, after_reversal), _last_id(corrections, after_correction)
+    with connection.cursor() as cursor, rows_into(cursor, SealedRow._meta.db_table, _COLUMNS) as add:
+        for position, (kind, entry) in enumerate(entries, start=1):
+            add((next(row_ids), entry.org_id, number, position, kind.kind.value, entry.row_id, entry.digest))
+    return seal
 
 
-def _unsealed(after_reversal: int, after_correction: int) -> tuple[list[Entry], list[Entry]]:
+def _unsealed() -> Iterator[tuple[EntryKind, Entry]]:
+    """What no seal holds, kind by kind and by rising id."""
+    for kind in KINDS:
+        last = _BEFORE_EVERY_ID
+        while portion := _unsealed_portion(kind, after=last):
+            yield from ((kind, entry) for entry in portion)
+            last = portion[-1].row_id
+
+
+def _unsealed_portion(kind: EntryKind, *, after: int) -> list[Entry]:
     with connection.cursor() as cursor:
-        cursor.execute(_REVERSALS, [after_reversal, SealedRow.Kind.REVERSAL, ROWS_AT_ONCE])
-        reversals = list(reversals_of(cursor))
-        cursor.execute(_CORRECTIONS, [after_correction, SealedRow.Kind.CORRECTION, ROWS_AT_ONCE])
-        return reversals, list(corrections_of(cursor))
-
-
-def _last_id(entries: list[Entry], otherwise: int) -> int:
-    return entries[-1].row_id if entries else otherwise
+        chosen = _UNSEALED.format(table=kind.row.table)
+        cursor.execute(kind.sql(chosen), [after, kind.kind.value, ENTRIES_AT_ONCE])
+        return list(kind.entries_of(rows_of(cursor)))

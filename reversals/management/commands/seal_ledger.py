@@ -9,7 +9,10 @@ from reversals.sealing.service import seal_ledger
 
 
 class Command(LoyaltyCommand):
-    help = "Seals what was given back and corrected since the last seal, and appends the seals to the anchor file."
+    help = (
+        "Seals imports, lots, redemptions, reversals, corrections and changes of settings since the last seal, and"
+        " appends the seals to the anchor file."
+    )
 
     def add_own_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(

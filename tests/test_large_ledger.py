@@ -1,4 +1,4 @@
-"""A ledger of fifty thousand reversals: how long it takes to verify it, to seal it and to check its seals."""
+"""A ledger of fifty thousand reversals: how fast it is verified, sealed, and checked against its seals."""
 
 import time
 from collections.abc import Callable
@@ -11,13 +11,14 @@ from loyalty.fields import new_row_id
 from loyalty.importing.bulk import analyze
 from reversals.models import Reversal
 from reversals.sealing.checking import check_seals
-from reversals.sealing.service import seal_ledger
-from reversals.verification import broken_laws
+from reversals.sealing.service import ENTRIES_AT_ONCE, seal_ledger
+from reversals.verification import broken_laws, rows_checked
 from tests.builders import World
 
 pytestmark = pytest.mark.deep
 
 REVERSALS = 50_000
+ENTRIES = 4 * REVERSALS  # two lots, a redemption and a reversal each
 SECONDS_OF_A_MINUTE = 60
 
 # Each redemption drew one point from a lot and two from another, and all three came back. {n} is 1, 2, 3 and so on;
@@ -25,15 +26,19 @@ SECONDS_OF_A_MINUTE = 60
 INSERTS = (
     "loyalty_customer (id, org_id, public_id, status, reversals_locked, reversals_lock_reason)"
     " SELECT {base} + n, {org}, {base} + n, 'ACTIVE', FALSE, '' FROM numbers WHERE n <= {count} / 50",
+    "loyalty_ledgerimport (id, org_id, imported_at, made_by, lots_added, points_awarded, redemptions_added,"
+    " points_redeemed) SELECT {base} + n, {org}, '2026-04-01 00:00:00', 'meera', 2 * {count}, 3000 * {count}, {count},"
+    " 3000 * {count} FROM numbers WHERE n = 1",
     *(
-        "loyalty_lot (id, org_id, program_id, customer_id, lot_ref, points_awarded, points_remaining, awarded_at)"
+        "loyalty_lot (id, org_id, program_id, customer_id, lot_ref, points_awarded, points_remaining, awarded_at,"
+        " ledger_import_id)"
         f" SELECT {{base}} + n + {place} * {{count}}, {{org}}, {{program}}, {{base}} + 1 + n % ({{count}} / 50),"
-        f" 'L-{place}-' || n, {place}000, {place}000, '2026-01-01 00:00:00' FROM numbers"
+        f" 'L-{place}-' || n, {place}000, {place}000, '2026-01-01 00:00:00', {{base}} + 1 FROM numbers"
         for place in (1, 2)
     ),
     "loyalty_redemption (id, org_id, program_id, customer_id, public_id, points, points_reversed, redeemed_at,"
-    " transaction_number) SELECT {base} + n, {org}, {program}, {base} + 1 + n % ({count} / 50), 'R-' || n, 3000, 3000,"
-    " '2026-02-01 00:00:00', '' FROM numbers",
+    " transaction_number, ledger_import_id) SELECT {base} + n, {org}, {program}, {base} + 1 + n % ({count} / 50),"
+    " 'R-' || n, 3000, 3000, '2026-02-01 00:00:00', '', {base} + 1 FROM numbers",
     *(
         "loyalty_draw (id, org_id, redemption_id, lot_id, position, points, points_reversed)"
         f" SELECT {{base}} + n + {place} * {{count}}, {{org}}, {{base}} + n, {{base}} + n + {place} * {{count}},"
@@ -82,7 +87,8 @@ def test_fifty_thousand_reversals_are_verified_and_sealed_within_a_minute(large:
         "sealing nothing": seconds_of(lambda: seal_ledger(anchor)),
         "checking the seals": seconds_of(lambda: assert_seals_hold(anchor)),
     }
-    print(connection.vendor, {name: f"{value:.2f} s" for name, value in seconds.items()})
+    rows = sum(rows_checked(large.org.id).values())
+    print(connection.vendor, {name: f"{value:.2f} s, {rows / value:,.0f} rows/s" for name, value in seconds.items()})
     assert max(seconds.values()) < SECONDS_OF_A_MINUTE
 
 
@@ -92,4 +98,4 @@ def assert_laws_hold() -> None:
 
 def assert_seals_hold(anchor: Path) -> None:
     checked = check_seals(anchor)
-    assert (checked.seals >= REVERSALS / 2_000, checked.problems) == (True, [])
+    assert (checked.seals >= ENTRIES / ENTRIES_AT_ONCE, checked.problems) == (True, [])

@@ -25,7 +25,7 @@ from reversals.errors import ErrorCode, Refused
 from reversals.strict_json import parse_object
 from reversals.verification import broken_laws
 from tests.builders import in_days, make_customer, make_lot, make_world, redeemed
-from tests.test_properties import Ledger
+from tests.test_properties import Ledger, walk
 
 pytestmark = pytest.mark.deep
 
@@ -36,6 +36,12 @@ def test_many_histories_leave_what_the_model_says() -> None:
         max_examples=100, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
     )
     run_state_machine_as_test(Ledger, settings=long_run)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("seed", range(20))
+def test_long_walk_leaves_what_the_model_says(seed: int) -> None:
+    walk(seed, 2_000)
 
 
 pieces = st.sampled_from(

@@ -126,6 +126,25 @@ class Reversal:
         return sum(line.points for line in self.lines if line.is_expired)
 
     @property
+    def is_cross_member(self) -> bool:
+        """Whether the redemption drew on lots of others than its customer."""
+        return any(draw.lot and draw.lot.owner != self.redemption.customer for draw in self.redemption.draws)
+
+    @property
+    def shares(self) -> dict[int, tuple[int, int]]:
+        """The points of each member, expired ones included, and how many of them have expired."""
+        shares: dict[int, tuple[int, int]] = {}
+        for line in self.lines:
+            points, expired = shares.get(line.owner, (0, 0))
+            shares[line.owner] = points + line.points, expired + (line.points if line.is_expired else 0)
+        return shares
+
+    @property
+    def beneficiaries(self) -> set[int]:
+        """Who has points of it that are available."""
+        return {line.owner for line in self.lines if not line.is_expired}
+
+    @property
     def new_lots(self) -> list[Lot]:
         return list(dict.fromkeys(line.new_lot for line in self.lines if line.new_lot is not None))
 
@@ -353,6 +372,11 @@ class Ledger:
         now, days = reversal.made_at, self.settings.reissue_days
         assert days is not None
         return Lot(owner, reversal.redemption.program, "", 0, now, now + timedelta(days=days), is_reissue=True)
+
+    def warnings(self, reversal: Reversal) -> list[int]:
+        """The codes of what the reply warns of: expired and re-issued points, and members who cannot spend theirs."""
+        idle = [owner for owner in reversal.beneficiaries if self.statuses[owner] != "ACTIVE"]
+        return [1001] * bool(reversal.expired) + [1002] * bool(reversal.new_lots) + [1003] * len(idle)
 
     # Correcting
 

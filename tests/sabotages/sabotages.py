@@ -201,4 +201,53 @@ SABOTAGES = (
         _edit("        self._prove()\n        return Answer(earlier", "        return Answer(earlier"),
         "tests/test_callers.py::test_a_repeated_key_tells_a_revoked_client_nothing",
     ),
+    Sabotage(
+        "re-issued points stay in their own lot as well",
+        "reversals/ledger.py",
+        _edit("(replaced if line.reissued else refilled)[line.draw.lot_id]", "refilled[line.draw.lot_id]"),
+        "tests/test_reissue.py::test_reissued_points_leave_their_expired_lot_for_the_new_one",
+    ),
+    Sabotage(
+        "a correction takes points that are no longer in their lots",
+        "reversals/correcting/rules.py",
+        _edit("short = [taking for taking in takings if taking.missing]", "short: list[PlannedTaking] = []"),
+        "tests/test_reissue.py::test_correction_of_reversal_whose_points_were_reissued_since_is_refused",
+    ),
+    Sabotage(
+        "a late file draws points that were re-issued",
+        "loyalty/importing/replay.py",
+        _edit(
+            "customer.public_id, lot.points_remaining,",
+            "customer.public_id, lot.points_remaining + lot.points_reissued,",
+        ),
+        "tests/test_reissue.py::test_late_redemption_after_reissue_is_covered_by_nothing",
+    ),
+    Sabotage(
+        "points are re-issued again and again",
+        "reversals/rules.py",
+        _edit("(has_expired and not draw.lot_is_reissue)", "has_expired"),
+        "tests/test_reissue.py::test_points_redeemed_before_and_reversed_after_each_expiry_are_renewed_once",
+    ),
+    Sabotage(
+        "the server's clock decides what has expired",
+        "loyalty/clock.py",
+        _edit('if connection.vendor == "postgresql":', "if False:"),
+        "tests/test_reissue.py::test_the_databases_clock_decides_what_has_expired",
+        needs_postgresql=True,
+    ),
+    Sabotage(
+        "limits count for the customer who redeemed alone",
+        "reversals/selectors.py",
+        _edit(
+            "_limit_use(attempt.org_id, redemption.customer_ids,",
+            "_limit_use(attempt.org_id, {redemption.customer.id},",
+        ),
+        "tests/test_reissue.py::test_second_return_to_the_same_members_lot_is_refused",
+    ),
+    Sabotage(
+        "a reference number is replayed although points of it were reversed",
+        "reversals/redeeming/service.py",
+        _edit("if earlier.points_reversed:", "if False:"),
+        "tests/test_reissue.py::test_repeat_of_reference_number_is_replayed_until_anything_was_reversed",
+    ),
 )

@@ -160,7 +160,7 @@ SABOTAGES = (
         "what was given back before does not count against the limit",
         "reversals/rules.py",
         _edit(
-            "if points_limit is not None and used + points > points_limit:",
+            "if points_limit is not None and used.points + points > points_limit:",
             "if points_limit is not None and points > points_limit:",
         ),
         "tests/test_rules.py::test_a_limit_may_be_reached_and_not_passed",

@@ -226,6 +226,10 @@ class Ledger:
 
     # Redeeming
 
+    def available(self, customer: int, now: datetime) -> int:
+        """What the customer could redeem, other members' points included."""
+        return sum(lot.remaining for lot in self._usable(self._sharing(customer), now))
+
     def redeem(self, asked: Redemption, now: datetime) -> Redemption | Refusal:
         """The redemption, or the earlier one of the same reference number."""
         earlier = self._earlier(asked)

@@ -224,6 +224,11 @@ class Ledger:
                 parts[lot.expires_at] = parts.get(lot.expires_at, 0) + lot.remaining
         return Points(sorted(parts.items(), key=lambda part: part[0] or NEVER), expired)
 
+    def expiries_of(self, redemption: Redemption, *, after: datetime) -> list[Lot]:
+        """The lots of its open draws that expire later, soonest first."""
+        lots = [draw.lot for draw in redemption.draws if draw.lot is not None and draw.left]
+        return sorted((lot for lot in lots if lot.expires_at and lot.expires_at > after), key=lambda lot: lot.order)
+
     # Redeeming
 
     def available(self, customer: int, now: datetime) -> int:

@@ -321,12 +321,18 @@ class Ledger(RuleBasedStateMachine):
         assert (body["redemptionId"], body["balance"]) == (expected.id, number(balance))
 
     @step(2)
-    def import_late(self, member: int, program: int, part: int, ago: int, rows: int) -> None:
-        """Redemptions of the past, in a file that arrives now."""
+    def import_late(self, member: int, program: int, part: int, which: int, rows: int) -> None:
+        """Redemptions of the past, in a file that arrives now: from before a lot expired, or from long ago."""
+        expired = [lot for lot in self.model.lots if lot.has_expired(self.now)]
         late = []
         for row in range(rows):
-            at = self.now - timedelta(hours=(ago * 7 + row), microseconds=250)  # no moment of anything else
-            customer = (member + row // 2) % MEMBERS
+            customer, before = (member + row // 2) % MEMBERS, self.now - timedelta(days=row * 7)
+            if expired and row < 2:
+                lot = recent(expired, which)
+                assert lot.expires_at is not None
+                customer, before = lot.owner, lot.expires_at
+            # No other moment of the machine is so.
+            at = before - timedelta(hours=row + 1, microseconds=250)
             redemption = ModelRedemption(customer, program, part + 1, [], id=f"LATE-{self.count}-{row}")
             late.append(Late(redemption, at))
         with self.a_moment(), TemporaryDirectory() as folder:
@@ -360,7 +366,9 @@ class Ledger(RuleBasedStateMachine):
     @step(14, needs="redemptions")
     def reverse(self, which: int, part: int, kind: int, skew: int) -> None:
         redemption = recent(self.model.redemptions, which)
-        points = part if kind and part else None
+        self.send_reversal(redemption, part if kind and part else None, skew=skew)
+
+    def send_reversal(self, redemption: ModelRedemption, points: int | None, *, skew: int) -> None:
         with self.a_moment(skew) as now:
             expected = self.model.reverse(redemption, points, now)
             body = {
@@ -388,10 +396,14 @@ class Ledger(RuleBasedStateMachine):
 
     @step(8, needs="redemptions")
     def reverse_at_an_expiry(self, which: int, part: int, kind: int, skew: int) -> None:
-        """Of a lot that was drawn: at that moment, or just before or after it."""
-        redemption = recent(self.model.redemptions, which)
-        self.wait_until_about((draw.lot.expires_at for draw in redemption.draws if draw.lot and draw.left), 0, kind)
-        self.reverse(which, part, part % 2, skew)
+        """Of a lot that was drawn, a re-issued one if there is: at that moment, or just before or after it."""
+        ending = {each: self.model.expiries_of(each, after=self.now) for each in self.model.redemptions}
+        redemptions = [redemption for redemption, lots in ending.items() if lots]
+        redemptions = [each for each in redemptions if ending[each][0].is_reissue] or redemptions
+        if redemptions:
+            redemption = recent(redemptions, which)
+            self.wait_until_about([ending[redemption][0].expires_at], 0, kind)
+            self.send_reversal(redemption, part if part % 2 else None, skew=skew)
 
     @step(6, needs="redemptions")
     def reverse_manually(self, which: int, part: int, person: int) -> None:
@@ -455,7 +467,8 @@ class Ledger(RuleBasedStateMachine):
 
     @step(5, needs="requests")
     def decide(self, which: int, person: int, kind: int) -> None:
-        request = recent(self.model.requests, which % 6)
+        waiting = [request for request in self.model.requests if request.status == "WAITING"]
+        request = recent(waiting or self.model.requests, which)
         if kind:
             self.approve(request, PEOPLE[person])
             return

@@ -137,7 +137,6 @@ RANGES = {
     "days": (1, 10),
     "rows": (1, 3),
 }
-TEXTS: dict[int | bool | None, str] = {True: "yes", False: "no"}
 Thing = TypeVar("Thing")
 
 
@@ -246,8 +245,11 @@ class Ledger(RuleBasedStateMachine):
         if value is None:
             EmfSetting.objects.filter(org=self.world.org, key=name).delete()
             return
-        is_points = name.endswith("_points")
-        set_value(self.world.org, name, str(amount(int(value))) if is_points else TEXTS.get(value, str(value)))
+        if isinstance(value, bool):
+            text = "yes" if value else "no"
+        else:
+            text = str(amount(value)) if name.endswith("_points") else str(value)
+        set_value(self.world.org, name, text)
 
     @step(1)
     def mark(self, member: int, status: int) -> None:
@@ -458,7 +460,7 @@ class Ledger(RuleBasedStateMachine):
             assert isinstance(outcome, Approval)
             request = self.model.ask(reversal.redemption, reversal.points, PEOPLE[person], now, reversal)
             self.waits(request, outcome)
-        if kind:
+        if kind > 1:
             self.approve(request, PEOPLE[person - 1])
 
     def waits(self, request: Request, approval: Approval) -> None:
@@ -467,7 +469,7 @@ class Ledger(RuleBasedStateMachine):
 
     @step(5, needs="requests")
     def decide(self, which: int, person: int, kind: int) -> None:
-        waiting = [request for request in self.model.requests if request.status == "WAITING"]
+        waiting = [each for each in self.model.requests if each.can_be_decided("", self.now)]
         request = recent(waiting or self.model.requests, which)
         if kind:
             self.approve(request, PEOPLE[person])
@@ -587,6 +589,7 @@ def test_any_history_leaves_what_the_model_says(db: None) -> None:
     )
 
 
-@pytest.mark.parametrize("seed", range(3))
+# Of the first seeds these notice most of tests/sabotages.
+@pytest.mark.parametrize("seed", [0, 4, 5])
 def test_random_walk_leaves_what_the_model_says(db: None, seed: int) -> None:
     walk(seed, 200)

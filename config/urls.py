@@ -1,4 +1,7 @@
-"""Every address of the project."""
+"""The addresses of the API and of the back office.
+
+Those of health and metrics are answered before these are looked at: `reversals.monitoring.views`.
+"""
 
 from django.contrib import admin
 from django.urls import path, re_path

@@ -147,24 +147,8 @@ CROSS_MEMBER_REDEMPTION = EmfKey(
     True,
 )
 
-REGISTRY: dict[str, EmfKey[object]] = {
-    key.name: key
-    for key in (
-        ALLOW_REVERSAL,
-        PAUSED,
-        WINDOW_DAYS,
-        LIMIT_COUNT,
-        LIMIT_POINTS,
-        LIMIT_DAYS,
-        DUPLICATE_WINDOW_SECONDS,
-        BLOCKED_STATUSES,
-        REISSUE_DAYS,
-        APPROVAL_POINTS,
-        APPROVAL_DAYS,
-        ERROR_DIALECT,
-        CROSS_MEMBER_REDEMPTION,
-    )
-}
+# All of the above, in their order.
+REGISTRY: dict[str, EmfKey[object]] = {key.name: key for key in [*globals().values()] if isinstance(key, EmfKey)}
 
 
 def known_key(name: str) -> EmfKey[object]:

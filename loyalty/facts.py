@@ -68,7 +68,6 @@ class Wallet:
     `now`: the database's time, at which the lots can be drawn on.
     `candidate_is_taken`: whether the public id considered for a new row names another row.
     `has_webhooks`: whether the org has an active webhook, so that events are worth making.
-    `caller_state`: what the database says of who calls, where it was asked.
     """
 
     now: datetime
@@ -76,7 +75,6 @@ class Wallet:
     lots: tuple[WalletLot, ...] = ()
     candidate_is_taken: bool = False
     has_webhooks: bool = False
-    caller_state: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +107,6 @@ class RedemptionFacts:
     `locked_at`: the database's time once it was locked.
     `candidate_is_taken`: whether the public id considered for a new row names a redemption.
     `has_webhooks`: whether the org has an active webhook, so that events are worth making.
-    `caller_state`: what the database says of who calls, where it was asked.
     """
 
     id: int
@@ -123,7 +120,6 @@ class RedemptionFacts:
     locked_at: datetime
     candidate_is_taken: bool
     has_webhooks: bool
-    caller_state: str | None = None
     members: tuple[CustomerFacts, ...] = ()
 
     @property

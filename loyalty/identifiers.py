@@ -16,7 +16,15 @@ class IdentifierType(StrEnum):
     CARD_EXTERNAL_ID = "CARD_EXTERNAL_ID"
 
 
-_TYPES_AS_SENT = {kind.replace("_", ""): kind for kind in IdentifierType} | {"PHONE": IdentifierType.MOBILE}
+_OTHER_NAMES = {"PHONE": IdentifierType.MOBILE}
+_TYPES_AS_SENT = {kind.replace("_", ""): kind for kind in IdentifierType} | _OTHER_NAMES
+
+# All names of the types, for people to read.
+TYPE_NAMES = ", ".join(
+    name
+    for kind in IdentifierType
+    for name in (kind.value, *(other for other, meant in _OTHER_NAMES.items() if meant is kind))
+)
 
 _CUSTOMER_NUMBER = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 _LARGEST_BIGINT = 2**63 - 1

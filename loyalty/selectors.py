@@ -29,7 +29,6 @@ from loyalty.facts import (
     Wallet,
     WalletLot,
 )
-from loyalty.failed_logins import Login
 from loyalty.identifiers import Identifier, IdentifierType
 from loyalty.models import ApiClient, EmfSetting, GroupMember, Lot, Program
 from loyalty.points import from_thousandths
@@ -44,7 +43,7 @@ REDEMPTION_LOCK = "FOR NO KEY UPDATE OF customer, redemption, draw"
 class Caller:
     """An API client whose credentials were right, with its org and the org's settings.
 
-    `state` is all of this as the database wrote it: equal as long as nothing of it changes.
+    `also` is the value that was looked up in passing.
     """
 
     client_id: int
@@ -54,75 +53,60 @@ class Caller:
     settings: EmfSettings
     secret_id: int
     secret_last_used_at: datetime | None
-    state: str
+    also: Any = None
     is_authenticated: bool = True  # what DRF asks of a user
 
 
-def find_caller(*, username: str, digest: str) -> Caller | None:
-    """The live client of an active org with this username and this keyed digest of its password."""
+def find_caller(*, username: str, digest: str, also: Statement = ("NULL", [])) -> Caller | None:
+    """The live client of an active org with this username and this keyed digest of its password.
+
+    `also` is a value in SQL to look up in passing; it may name the `client`.
+    """
     try:
-        row = _caller_row(username, digest)
+        row = _caller_row(username, digest, also)
     except (OperationalError, InterfaceError):
         # A kept connection does not outlive a restart of the database. It is the request's first statement
         # and only reads, so it is asked once more on a new connection.
         if connection.in_atomic_block:
             raise
         connection.close()
-        row = _caller_row(username, digest)
+        row = _caller_row(username, digest, also)
     return None if row is None else _caller(username, *row)
 
 
-def _caller_row(username: str, digest: str) -> Any:
+def _caller_row(username: str, digest: str, also: Statement) -> Any:
+    on_postgresql = connection.vendor == "postgresql"
+    array, all_rows = ("json_build_array", "json_agg") if on_postgresql else ("json_array", "json_group_array")
+    also_sql, also_params = also
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT {_caller_state()}, secret.last_used_at {_LIVE_CLIENT}", _live_client_params(username, digest)
+            f"""
+            SELECT client.id, client.calls_per_minute, org.id, org.country, org.v2_enabled,
+                   secret.id, secret.last_used_at,
+                   (SELECT CAST({all_rows}({array}(setting.program_id, setting.key, setting.value)) AS text)
+                      FROM loyalty_emfsetting setting WHERE setting.org_id = client.org_id),
+                   {also_sql}
+              FROM loyalty_apiclient client
+              JOIN loyalty_org org ON org.id = client.org_id AND org.is_active
+              JOIN loyalty_apisecret secret ON secret.org_id = client.org_id AND secret.client_id = client.id
+             WHERE client.username = %s AND client.is_active AND (secret.digest = %s OR secret.md5_digest = %s)
+            """,
+            [*also_params, username, digest, digest],
         )
         return cursor.fetchone()
 
 
-_LIVE_CLIENT = """
-      FROM loyalty_apiclient client
-      JOIN loyalty_org org ON org.id = client.org_id AND org.is_active
-      JOIN loyalty_apisecret secret ON secret.org_id = client.org_id AND secret.client_id = client.id
-     WHERE client.username = %s AND client.is_active AND (secret.digest = %s OR secret.md5_digest = %s)
-"""
-
-
-def _live_client_params(username: str, digest: str) -> list[str]:
-    return [username, digest, digest]
-
-
-def _caller_state() -> str:
-    """All that makes a caller, as one text in JSON, so that it can be compared as a whole."""
-    array, all_rows = ("json_build_array", "json_agg")
-    if connection.vendor == "sqlite":
-        array, all_rows = ("json_array", "json_group_array")
-    return f"""
-        CAST({array}(client.id, client.calls_per_minute, org.id, org.country, org.v2_enabled, secret.id,
-             (SELECT {all_rows}({array}(setting.program_id, setting.key, setting.value))
-                FROM (SELECT * FROM loyalty_emfsetting WHERE org_id = client.org_id ORDER BY id) setting)) AS text)
-    """
-
-
-def _state_of(login: Login | None) -> Statement:
-    """The state of the caller with this login, as a value within another statement."""
-    if login is None:
-        return "NULL", []
-    return f"(SELECT {_caller_state()} {_LIVE_CLIENT})", _live_client_params(login.username, login.digest)
-
-
-def _caller(username: str, state: str, last_used_at: Any) -> Caller:
-    client_id, calls_per_minute, org_id, country, v2_enabled, secret_id, stored = json.loads(state)
-    rows = json.loads(stored) if isinstance(stored, str) else stored  # SQLite writes an inner array as text
+def _caller(username: str, *row: Any) -> Caller:
+    client_id, calls_per_minute, org_id, country, v2_enabled, secret_id, last_used_at, settings, also = row
     return Caller(
         client_id=client_id,
         username=username,
         calls_per_minute=calls_per_minute,
         org=OrgFacts(org_id, country, bool(v2_enabled)),
-        settings=EmfSettings({(program_id, key): value for program_id, key, value in rows or ()}),
+        settings=EmfSettings({(program_id, key): value for program_id, key, value in json.loads(settings or "[]")}),
         secret_id=secret_id,
         secret_last_used_at=as_datetime_or_none(last_used_at),
-        state=state,
+        also=also,
     )
 
 
@@ -148,13 +132,12 @@ def lock_redemption(
     public_id: str | None,
     external_reference_number: str | None,
     candidate_public_id: str,
-    login: Login | None = None,
 ) -> RedemptionFacts | None:
     """Locks the customer, their redemption and its draws, and returns them as they are once locked.
 
     The customer is the one that `identifier` names, or without one the redemption's own. None: there is no
     such customer, or no such redemption of that customer. `candidate_public_id` is an id for a new row, of
-    which the facts say whether a redemption has it already. With a `login` they hold the caller's state, too.
+    which the facts say whether a redemption has it already.
 
     One statement, so that one round trip locks and reads. After waiting for a lock PostgreSQL reads the
     locked rows anew but not the other tables of the join; so nothing is taken from those that could have
@@ -167,7 +150,6 @@ def lock_redemption(
     if identifier is not None:
         condition, customer_params = _customer_condition(org_id, identifier)
         customer_condition = f"WHERE {condition}"
-    state, state_params = _state_of(login)
     now, now_params = clock()
     with connection.cursor() as cursor:
         # The LIMIT keeps PostgreSQL from carrying the org's id to the other tables: of an org that came after its
@@ -182,7 +164,6 @@ def lock_redemption(
                    redemption.redeemed_at,
                    EXISTS (SELECT 1 FROM loyalty_redemption taken WHERE taken.org_id = %s AND taken.public_id = %s),
                    EXISTS (SELECT 1 FROM loyalty_webhook webhook WHERE webhook.org_id = %s AND webhook.is_active),
-                   {state},
                    draw.id, draw.position, draw.points, draw.points_reversed,
                    draw.lot_id, lot.lot_ref, lot.expires_at, lot.customer_id, lot.is_reissue
               FROM (SELECT asked.org_id, asked.id FROM loyalty_redemption asked WHERE {named} LIMIT 1) found
@@ -196,7 +177,7 @@ def lock_redemption(
              {REDEMPTION_LOCK if connection.vendor == "postgresql" else ""}
             ) locked
             """,
-            [*now_params, org_id, candidate_public_id, org_id, *state_params, *params, *customer_params],
+            [*now_params, org_id, candidate_public_id, org_id, *params, *customer_params],
         )
         rows = cursor.fetchall()
     return _redemption_facts(rows) if rows else None
@@ -236,12 +217,11 @@ def lock_wallet(
     org_id: int,
     customer_ids: Collection[int],
     candidate_is_taken: Statement,
-    login: Login | None = None,
 ) -> Wallet:
     """Locks the lots of the customers that can be drawn on now, in the order of their ids.
 
     The caller holds the customers' locks, so that no other lot can appear meanwhile. `candidate_is_taken` is a
-    condition in SQL, of which the wallet says whether it holds. With a `login` it holds the caller's state, too.
+    condition in SQL, of which the wallet says whether it holds.
 
     The locks stand in the WITH: of what is only perhaps there PostgreSQL locks nothing.
     """
@@ -252,7 +232,6 @@ def lock_wallet(
     )
     now, now_params = clock()
     taken, taken_params = candidate_is_taken
-    state, state_params = _state_of(login)
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
@@ -260,13 +239,13 @@ def lock_wallet(
                  lot AS ({_locking_lots(condition)})
             SELECT moment.now, {taken},
                    EXISTS (SELECT 1 FROM loyalty_webhook webhook WHERE webhook.org_id = %s AND webhook.is_active),
-                   {state}, program.id, program.public_id, program.is_active, lot.*
+                   program.id, program.public_id, program.is_active, lot.*
               FROM moment
               LEFT JOIN loyalty_program program ON program.org_id = %s
               LEFT JOIN lot ON lot.program_id = program.id
              ORDER BY program.id, lot.id
             """,
-            [*now_params, org_id, *customer_ids, *taken_params, org_id, *state_params, org_id],
+            [*now_params, org_id, *customer_ids, *taken_params, org_id, org_id],
         )
         return _wallet(cursor.fetchall())
 
@@ -410,21 +389,20 @@ def _wallet_lot(row: Sequence[Any]) -> WalletLot:
 
 
 def _wallet(rows: Sequence[Sequence[Any]]) -> Wallet:
-    now, is_taken, has_webhooks, state, *_ = rows[0]
-    programs = {row[4]: ProgramFacts(row[4], row[5], bool(row[6])) for row in rows if row[4] is not None}
+    now, is_taken, has_webhooks, *_ = rows[0]
+    programs = {row[3]: ProgramFacts(row[3], row[4], bool(row[5])) for row in rows if row[3] is not None}
     return Wallet(
         now=as_datetime(now),
         programs=tuple(programs.values()),
-        lots=tuple(_wallet_lot(row[7:]) for row in rows if row[7] is not None),
+        lots=tuple(_wallet_lot(row[6:]) for row in rows if row[6] is not None),
         candidate_is_taken=bool(is_taken),
         has_webhooks=bool(has_webhooks),
-        caller_state=state,
     )
 
 
 def _redemption_facts(rows: Sequence[Sequence[Any]]) -> RedemptionFacts:
     # Once the last row is read, all rows are locked.
-    locked_at, *first = rows[-1][:17]
+    locked_at, *first = rows[-1][:16]
     return RedemptionFacts(
         customer=_customer_facts(first),
         program=ProgramFacts(first[5], first[6], bool(first[7])),
@@ -435,9 +413,8 @@ def _redemption_facts(rows: Sequence[Sequence[Any]]) -> RedemptionFacts:
         redeemed_at=as_datetime(first[12]),
         candidate_is_taken=bool(first[13]),
         has_webhooks=bool(first[14]),
-        caller_state=first[15],
         locked_at=as_datetime(locked_at),
-        draws=tuple(_draw_facts(row[17:]) for row in rows),
+        draws=tuple(_draw_facts(row[16:]) for row in rows),
     )
 
 

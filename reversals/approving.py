@@ -1,25 +1,30 @@
 """The word of a second person: what is asked for waits, and is approved with the movement itself or rejected."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Generic, TypeVar
 
 from django.db import transaction
 from django.utils import timezone
 
 from loyalty import emf
 from loyalty.changes import record_change
-from loyalty.request_id import current_request_id
 from loyalty.selectors import settings_of
 from loyalty.service import NotPossible
-from reversals.calls import Answer
-from reversals.correcting.service import Approved, correct_reversal
+from loyalty.statements import update
+from reversals import calls
+from reversals.attempts import new_attempt
+from reversals.calls import Decision, Moment, Movement, Outcome
+from reversals.correcting.requests import CorrectionRequest
+from reversals.correcting.service import ApprovedBy, Correct
 from reversals.errors import ErrorCode, Refused
-from reversals.models import Approval, Attempt
-from reversals.requests import ReversalRequest
+from reversals.models import Approval
+from reversals.requests import MovementRequest, ReversalRequest
 from reversals.selectors import is_key_of_reversal, lock_approval, people_behind
-from reversals.service import reverse_points
+from reversals.service import Reverse
+
+Accepted = TypeVar("Accepted", covariant=True)
 
 
 def ask(
@@ -61,39 +66,65 @@ def ask(
     return Approval.objects.get(org_id=org_id, key=key)
 
 
-def approve(approval: Approval, *, decided_by: str, comment: str) -> Answer:
+@dataclass(frozen=True, slots=True)
+class Approved(Generic[Accepted]):
+    """A movement that a second person approves: it is made and the approval kept, both or neither."""
+
+    movement: Movement[Accepted]
+    approval: Approval
+    decided_by: str
+    comment: str
+
+    @property
+    def operation(self) -> str:
+        return self.movement.operation
+
+    @property
+    def request(self) -> MovementRequest:
+        return self.movement.request
+
+    def decide(self, moment: Moment) -> Decision[Accepted]:
+        """Refuses NOT_APPROVABLE where the approval was decided, has lapsed, or is of somebody who asked for it."""
+        _lock_waiting(self.approval, decided_by=self.decided_by, now=timezone.now())
+        decision = self.movement.decide(moment)
+        kept = {
+            "status": Approval.Status.APPROVED.value,
+            "decided_by": self.decided_by,
+            "decided_at": timezone.now(),
+            "comment": self.comment.strip(),
+            "reversal_id": decision.reversal_id if self.approval.corrects_id is None else None,
+        }
+        keeping = update("reversals_approval", kept, org_id=self.approval.org_id, row_id=self.approval.id)
+        return replace(decision, statements=(*decision.statements, keeping))
+
+
+def approve(approval: Approval, *, decided_by: str, comment: str) -> Outcome[object]:
     """Makes the movement that was asked for and keeps the approval, both or neither.
 
     All rules decide anew. A refusal leaves the request waiting, and so does an outage: NOT_APPROVABLE where it
     was decided already, has lapsed, or `decided_by` is who asked for it; else what the movement's ladder says.
     """
-    attempt = Attempt(
-        org_id=approval.org_id,
-        created_at=timezone.now(),
-        request_id=current_request_id(),
-        channel=approval.channel,
-        made_by=approval.asked_by,
-        reason=approval.reason,
-    )
+    attempt = new_attempt(approval.org_id, channel=approval.channel, made_by=approval.asked_by, reason=approval.reason)
+    movement = _movement_of(approval, decided_by=decided_by)
+    return calls.run(Approved(movement, approval, decided_by, comment), attempt)
 
-    @contextmanager
-    def approving() -> Iterator[None]:
-        locked = _lock_waiting(approval, decided_by=decided_by, now=timezone.now())
-        yield
-        made = attempt.reversal_id if approval.corrects is None else None
-        _decide(locked, Approval.Status.APPROVED, decided_by, comment, reversal_id=made)
 
+def _movement_of(approval: Approval, *, decided_by: str) -> Movement[object]:
+    """What was asked for, as a movement that this person approves."""
     settings = settings_of(approval.org_id)
     if approval.corrects is not None:
-        approved = Approved(approval.id, decided_by, approving)
-        return correct_reversal(attempt, settings=settings, reversal_id=approval.corrects.public_id, approved=approved)
-    request = ReversalRequest(
-        redemption_id=approval.redemption.public_id,
-        external_reference_number=None,
-        identifier=None,
-        points_asked=approval.points_asked,
+        request = CorrectionRequest(approval.corrects.public_id)
+        return Correct(request, settings, approved_by=ApprovedBy(approval.id, decided_by))
+    return Reverse(
+        ReversalRequest(
+            redemption_id=approval.redemption.public_id,
+            external_reference_number=None,
+            identifier=None,
+            points_asked=approval.points_asked,
+        ),
+        settings,
+        is_approved=True,
     )
-    return reverse_points(attempt, settings=settings, read=lambda: request, approving=approving)
 
 
 @transaction.atomic
@@ -105,17 +136,19 @@ def reject(approval: Approval, *, decided_by: str, comment: str) -> Approval:
         locked = _lock_waiting(approval, decided_by=decided_by, now=timezone.now())
     except Refused as refusal:
         raise NotPossible(refusal.reason) from refusal
-    rejected = _decide(locked, Approval.Status.REJECTED, decided_by, comment)
+    locked.status, locked.decided_by, locked.decided_at = Approval.Status.REJECTED, decided_by, timezone.now()
+    locked.comment = comment.strip()
+    locked.save(update_fields=["status", "decided_by", "decided_at", "comment"])
     record_change(
-        rejected,
-        org=rejected.org,
+        locked,
+        org=locked.org,
         action="rejected",
         made_by=decided_by,
-        reason=rejected.comment,
+        reason=locked.comment,
         before={"status": Approval.Status.WAITING},
         after={"status": Approval.Status.REJECTED},
     )
-    return rejected
+    return locked
 
 
 def _lock_waiting(approval: Approval, *, decided_by: str, now: datetime) -> Approval:
@@ -131,12 +164,3 @@ def _lock_waiting(approval: Approval, *, decided_by: str, now: datetime) -> Appr
         # The limit was raised between two sends of one page: the other send needed nobody's approval.
         raise Refused(ErrorCode.NOT_APPROVABLE, "The same request was made already without approval; reject this one.")
     return locked
-
-
-def _decide(
-    approval: Approval, status: Approval.Status, decided_by: str, comment: str, *, reversal_id: int | None = None
-) -> Approval:
-    approval.status, approval.decided_by, approval.decided_at = status, decided_by, timezone.now()
-    approval.comment, approval.reversal_id = comment.strip(), reversal_id
-    approval.save(update_fields=["status", "decided_by", "decided_at", "comment", "reversal"])
-    return approval

@@ -3,22 +3,34 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import OperationalError, connection
+from django.db import Error, IntegrityError, connection
 from django.utils import timezone
 
 from loyalty.credentials import keyed_digest
 from loyalty.identifiers import masked
 from loyalty.moves import closed_orgs
-from loyalty.statements import Statement, insert_into, update
+from loyalty.request_id import current_request_id
+from loyalty.statements import Statement, insert_into
 from reversals.errors import ErrorCode, Refused
 from reversals.models import Attempt
-from reversals.outages import is_lock_timeout
 from reversals.requests import MovementRequest
 
 REFUSALS_REPLAY_FOR = timedelta(days=31)
 PURGED_AT_ONCE = 1_000
 
 _COLUMNS = [(str(field.column), field.attname) for field in Attempt._meta.concrete_fields]
+
+
+def new_attempt(org_id: int, *, channel: str, made_by: str, **more: Any) -> Attempt:
+    """An attempt of this moment and HTTP request, not yet written. `more` are further fields of it."""
+    return Attempt(
+        org_id=org_id,
+        created_at=timezone.now(),
+        request_id=current_request_id(),
+        channel=channel,
+        made_by=made_by,
+        **more,
+    )
 
 
 def describe(attempt: Attempt, request: MovementRequest) -> None:
@@ -62,26 +74,27 @@ def find_answer(attempt: Attempt) -> Attempt | None:
     return holder
 
 
-def take_key(attempt: Attempt) -> bool:
-    """Writes the attempt as the holder of its key; False if another one holds it.
+def holder_of(key: str) -> Statement:
+    """The row id of the attempt that holds the key, as a value within the statement that looks up the `client`."""
+    if not key:
+        return "NULL", []
+    held = "held.org_id = client.org_id AND held.idempotency_key = %s AND held.holds_key"
+    return f"(SELECT held.id FROM reversals_attempt held WHERE {held})", [key]
 
-    Waits for a running transaction that is about to hold the same key, as long as the lock timeout allows;
-    refuses 896 (409) after that.
-    """
-    attempt.holds_key = True
-    try:
-        return record(attempt)
-    except OperationalError as error:
-        if is_lock_timeout(error):
-            raise _key_in_use() from error
-        raise
+
+def is_held(error: Error) -> bool:
+    """Whether the write failed because another attempt holds the key."""
+    if not isinstance(error, IntegrityError):
+        return False
+    constraint = getattr(getattr(error.__cause__, "diag", None), "constraint_name", None) or str(error)
+    return "idempotency_key" in constraint
 
 
 def answer_of_holder(attempt: Attempt) -> Attempt:
     """The attempt that holds the key which this one could not take. Refuses 887 (422), or 896 (409) if it is gone."""
     holder = find_answer(attempt)
     if holder is None:
-        raise _key_in_use()
+        raise key_in_use()
     return holder
 
 
@@ -93,10 +106,8 @@ def record(attempt: Attempt) -> bool:
         return bool(cursor.rowcount == 1)
 
 
-def complete_attempt(attempt: Attempt) -> Statement:
-    """What writes an accepted attempt: its row is there already where it took a key."""
-    if attempt.holds_key:
-        return update("reversals_attempt", _columns(attempt), org_id=attempt.org_id, row_id=attempt.id)
+def insertion(attempt: Attempt) -> Statement:
+    """What writes an accepted attempt. The write fails (`is_held`) where another one holds its key."""
     return insert_into("reversals_attempt", _columns(attempt))
 
 
@@ -109,19 +120,23 @@ def was_committed(attempt: Attempt) -> bool:
 def purge(*, before: datetime) -> int:
     """Removes attempts older than `before`, a batch at a time, and returns how many.
 
-    Those stay that moved points, those that hold a key which would still be replayed, and all of a closed org.
+    Those stay that were accepted and moved points, whatever the movement, those that hold a key which would still be
+    replayed, and all of a closed org.
     """
-    old = Attempt.objects.filter(created_at__lt=before, reversal__isnull=True, redemption__isnull=True).exclude(
-        holds_key=True, created_at__gt=timezone.now() - REFUSALS_REPLAY_FOR
+    old = (
+        Attempt.objects.filter(created_at__lt=before)
+        .exclude(rule="", is_dry_run=False)
+        .exclude(holds_key=True, created_at__gt=timezone.now() - REFUSALS_REPLAY_FOR)
+        .exclude(org_id__in=closed_orgs())
     )
-    old = old.exclude(org_id__in=closed_orgs())
     removed = 0
     while batch := list(old.values_list("id", flat=True)[:PURGED_AT_ONCE]):
         removed += Attempt.objects.filter(id__in=batch).delete()[0]
     return removed
 
 
-def _key_in_use() -> Refused:
+def key_in_use() -> Refused:
+    """The refusal of a key whose first request still runs."""
     return Refused(ErrorCode.KEY_IN_USE, "The first request with this Idempotency-Key is still running; send it again.")
 
 

@@ -1,21 +1,19 @@
 """What a person asks for, a reversal or its correction: previewed, made, or left to the word of a second person."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import ClassVar, TypeVar
 
-from django.utils import timezone
-
-from loyalty.request_id import current_request_id
 from loyalty.selectors import settings_of
-from reversals import approving
-from reversals.calls import Answer, Reply
+from reversals import approving, calls
+from reversals.attempts import new_attempt
+from reversals.calls import Outcome
 from reversals.correcting import service as correcting
+from reversals.correcting.requests import CorrectionRequest
 from reversals.errors import CorrectionError, ErrorCode, Ladder, Refused
 from reversals.models import Approval, Attempt, Channel, Reversal
 from reversals.requests import ReversalRequest
-from reversals.service import Accepted, reverse_points
+from reversals.service import Accepted, Reverse
 
 # What begins the idempotency keys of pages. No key sent to the API may hold a "#", so the two never meet.
 ADMIN_KEYS = "admin#"
@@ -33,10 +31,8 @@ class _Wish:
     key: str
 
     def attempt(self, channel: Channel, *, is_dry_run: bool = False) -> Attempt:
-        return Attempt(
-            org_id=self.org_id,
-            created_at=timezone.now(),
-            request_id=current_request_id(),
+        return new_attempt(
+            self.org_id,
             channel=channel,
             made_by=self.made_by,
             reason=self.reason,
@@ -84,22 +80,20 @@ class WantedCorrection(_Wish):
 
 def preview(wanted: Wanted) -> Accepted | Refused:
     """What the reversal would do, or why it would be refused. Moves nothing; the attempt is kept as a dry run."""
-    attempt = wanted.attempt(wanted.channel, is_dry_run=True)
-    settings = settings_of(wanted.org_id)
-    return _outcome_of(
-        lambda reply: reverse_points(attempt, settings=settings, read=lambda: wanted.request, reply=reply)
-    )
+    movement = Reverse(wanted.request, settings_of(wanted.org_id))
+    return _previewed(calls.run(movement, wanted.attempt(wanted.channel, is_dry_run=True)))
 
 
 def preview_correction(wanted: WantedCorrection) -> correcting.Accepted | Refused:
     """What the correction would take back, or why it would be refused. Moves nothing, as `preview`."""
-    attempt = wanted.attempt(Channel.ADMIN, is_dry_run=True)
-    settings = settings_of(wanted.org_id)
-    return _outcome_of(
-        lambda reply: correcting.correct_reversal(
-            attempt, settings=settings, reversal_id=wanted.reversal_id, reply=reply
-        )
-    )
+    movement = correcting.Correct(CorrectionRequest(wanted.reversal_id), settings_of(wanted.org_id))
+    return _previewed(calls.run(movement, wanted.attempt(Channel.ADMIN, is_dry_run=True)))
+
+
+def _previewed(outcome: Outcome[Accepts]) -> Accepts | Refused:
+    if outcome.result is None:
+        raise LookupError("a dry run holds no key, so nothing is repeated for it")
+    return outcome.result
 
 
 def reverse(wanted: Wanted) -> Reversal | Approval | Refused:
@@ -111,13 +105,13 @@ def reverse(wanted: Wanted) -> Reversal | Approval | Refused:
     asked_before = _asked_before(wanted)
     if asked_before is not None:
         return asked_before
-    attempt = wanted.attempt(wanted.channel)
-    answer = reverse_points(attempt, settings=settings_of(wanted.org_id), read=lambda: wanted.request)
-    if answer.error is ErrorCode.NEEDS_APPROVAL:
+    movement = Reverse(wanted.request, settings_of(wanted.org_id))
+    outcome = calls.run(movement, wanted.attempt(wanted.channel))
+    if outcome.error is ErrorCode.NEEDS_APPROVAL:
         return _ask(wanted)
-    if answer.error is not None:
-        return Refused(answer.error, answer.attempt.refusal_reason)
-    reversal: Reversal = answer.attempt.reversal
+    if outcome.error is not None:
+        return Refused(outcome.error, outcome.attempt.refusal_reason)
+    reversal: Reversal = outcome.attempt.reversal
     return reversal
 
 
@@ -172,15 +166,3 @@ def _as_asked(approval: Approval, wanted: Wanted | WantedCorrection) -> Approval
     if wanted.is_of(approval):
         return approval
     return Refused(wanted.another_request, "This page has asked for something else already; open it anew.")
-
-
-def _outcome_of(call: Callable[[Callable[[Accepts | Refused], Reply]], Answer]) -> Accepts | Refused:
-    """What came of the call, taken from where its reply is made."""
-    outcomes: list[Accepts | Refused] = []
-
-    def reply(outcome: Accepts | Refused) -> Reply:
-        outcomes.append(outcome)
-        return Reply(outcome.error.status if isinstance(outcome, Refused) else 200, "")
-
-    call(reply)
-    return outcomes[-1]

@@ -1,15 +1,15 @@
-"""Runs one call that moves points, from its key to its answer: transaction, retries, outages and the record of it."""
+"""Runs one call that moves points: its key, transaction, retries, outages and record. It knows nothing of points."""
 
 import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, TypeVar
 
 from django.db import Error, transaction
 
-from loyalty.callers import Belief, Unproven
+from loyalty.statements import Statement, execute_together
 from reversals import attempts, outages
 from reversals.errors import ErrorCode, Ladder, Refused
 from reversals.models import Attempt
@@ -20,170 +20,212 @@ logger = logging.getLogger(__name__)
 
 RETRIES = 2
 
-Request = TypeVar("Request", bound=MovementRequest)
+Accepted = TypeVar("Accepted")
+Accepted_co = TypeVar("Accepted_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One try of a call: its attempt, and the customers (row ids) that an earlier try found it has to lock first."""
+
+    attempt: Attempt
+    customer_ids: frozenset[int] = frozenset()
+
+
+class LockFirst(Exception):
+    """The transaction has to begin anew, and to lock these customers (row ids) before all else."""
+
+    def __init__(self, customer_ids: frozenset[int]) -> None:
+        super().__init__(customer_ids)
+        self.customer_ids = customer_ids
+
+
+@dataclass(frozen=True, slots=True)
+class Decision(Generic[Accepted_co]):
+    """What a movement decided: what its caller is told, and what writes it, parents first, if it is no dry run.
+
+    `reversal_id` and `redemption_id` are row ids that the attempt then names. `is_replay`: an earlier movement was the
+    same one, and nothing is written again.
+    """
+
+    accepted: Accepted_co
+    statements: tuple[Statement, ...] = ()
+    reversal_id: int | None = None
+    redemption_id: int | None = None
+    is_replay: bool = False
+
+
+class Movement(Protocol[Accepted_co]):
+    """One movement of points that is asked for."""
+
+    @property
+    def operation(self) -> str: ...
+
+    @property
+    def request(self) -> MovementRequest:
+        """What is asked for, as the record keeps it."""
+
+    def decide(self, moment: Moment) -> Decision[Accepted_co]:
+        """Locks, reads and decides in the transaction of the engine; writes nothing. Raises Refused, LockFirst."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a door answers and a key repeats: an HTTP status and a body."""
+    """What an entry point answers and a key repeats: an HTTP status and a body."""
 
     status: int
     body: str
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """The attempt with its answer: accepted if it has no rule, else refused by it."""
+class Outcome(Generic[Accepted_co]):
+    """What came of a call. `result` is None where a key repeats an earlier reply, which its attempt holds."""
 
     attempt: Attempt
+    result: Accepted_co | Refused | None
     is_replay: bool = False
 
     @property
     def error(self) -> Ladder | None:
+        """The rule that refused it; None where it was accepted."""
         return self.attempt.error
 
 
-class StartAgain(Exception):
-    """The transaction has to begin anew, with what the movement learned in it."""
+def no_body(result: Any) -> Reply:
+    """The reply of an entry point that answers no HTTP call."""
+    return Reply(result.error.status if isinstance(result, Refused) else 200, "")
 
 
-class Movement(Protocol[Request]):
-    """One kind of movement of points. Each method refuses by raising Refused."""
+def run(
+    movement: Movement[Accepted],
+    attempt: Attempt,
+    *,
+    render: Callable[[Accepted | Refused], Reply] = no_body,
+    key_is_free: bool = False,
+) -> Outcome[Accepted]:
+    """Makes the movement once and records the attempt, accepted or refused.
 
-    def read(self) -> Request:
-        """What is asked for, as plain values."""
-
-    def check(self) -> None:
-        """What needs no look-up."""
-
-    def make(self, request: Request, finish: Callable[[Reply], None]) -> bool:
-        """Locks, decides and writes, in the caller's transaction, the attempt included.
-
-        Returns whether it moved nothing because an earlier movement is the same one, and answered with that.
-        `finish` puts the reply on the attempt and must be called before the attempt is written.
-        """
-
-    def refused(self, refusal: Refused) -> Reply:
-        """The reply to a refusal."""
-
-
-def answer(attempt: Attempt, movement: Movement[Request], belief: Belief | None = None) -> Answer:
-    """Makes the movement once, and records the attempt, accepted or refused.
-
-    `attempt` says who asks, through which channel and with which idempotency key; it must be new. Refusals are
-    answers, in the order of the attempt's ladder; nothing is raised for one, nor for a database outage.
-    `belief` is in who calls; a movement that writes must have proven it. Raises Unproven, with nothing kept.
+    `attempt` says who asks, through which channel and with which idempotency key; it must be new. `render` makes the
+    reply that is kept for repeats of the key. `key_is_free`: the key was looked up already, and nobody held it.
+    Refusals are outcomes, in the order of the operation's ladder; nothing is raised for one, nor for an outage.
     """
-    answered = _answer(_Call(attempt, movement, belief, started=time.monotonic()))
-    rule, code = ("", "") if answered.error is None else (answered.error.name, answered.error.code)
+    attempt.operation = movement.operation
+    call: _Call[Accepted] = _Call(attempt, render, started=time.monotonic())
+    return _counted(call.run(movement, key_is_free=key_is_free))
+
+
+def refuse(refusal: Refused, attempt: Attempt, *, render: Callable[[Any], Reply] = no_body) -> Outcome[Any]:
+    """Records a call that was refused before anybody knew what it asks for: its headers or its body are wrong."""
+    return _counted(_Call(attempt, render, started=time.monotonic()).refuse(refusal))
+
+
+def _counted(outcome: Outcome[Accepted]) -> Outcome[Accepted]:
+    attempt = outcome.attempt
+    rule, code = ("", "") if outcome.error is None else (outcome.error.name, outcome.error.code)
     counted.MOVEMENTS.labels(attempt.operation, attempt.channel, rule, code).inc()
-    return answered
-
-
-def _answer(call: "_Call[Request]") -> Answer:
-    try:
-        return call.answer()
-    except Unproven:
-        raise
-    except Refused as refusal:
-        return call.refuse(refusal)
-    except Error as error:
-        outage = outages.refusal_for(error, during_movement=call.in_transaction)
-        if call.belief is not None and not (outage and outage.error is ErrorCode.BUSY):
-            call.belief.give_up()  # a kept connection does not outlive a restart of the database
-        return call.refuse(outage or _unforeseen(error))
-    except Exception as error:  # the ladder's last row: nothing unforeseen reaches the client as a traceback
-        return call.refuse(_unforeseen(error))
+    return outcome
 
 
 @dataclass
-class _Call(Generic[Request]):
-    """One call on its way to its answer."""
+class _Call(Generic[Accepted]):
+    """One call on its way to its outcome."""
 
     attempt: Attempt
-    movement: Movement[Request]
-    belief: Belief | None
+    render: Callable[[Accepted | Refused], Reply]
     started: float
     in_transaction: bool = False
+    is_writing: bool = False
 
-    def answer(self) -> Answer:
-        request = self.movement.read()
-        attempts.describe(self.attempt, request)
-        if self.attempt.uses_key:
-            earlier = attempts.find_answer(self.attempt)
-            if earlier is not None:
-                return self._repeat(earlier)
-        self.movement.check()
-        self.in_transaction = True
-        return self._move(request)
+    def run(self, movement: Movement[Accepted], *, key_is_free: bool) -> Outcome[Accepted]:
+        try:
+            attempts.describe(self.attempt, movement.request)
+            if self.attempt.uses_key and not key_is_free:
+                earlier = attempts.find_answer(self.attempt)
+                if earlier is not None:
+                    return Outcome(earlier, None, is_replay=True)
+            self.in_transaction = True
+            return self._move(movement)
+        except Refused as refusal:
+            return self.refuse(refusal)
+        except Error as error:
+            outage = outages.refusal_for(error, during_movement=self.in_transaction)
+            return self.refuse(outage or _unforeseen(error))
+        except Exception as error:  # the ladder's last row: nothing unforeseen reaches the client as a traceback
+            return self.refuse(_unforeseen(error))
 
-    def _move(self, request: Request) -> Answer:
+    def _move(self, movement: Movement[Accepted]) -> Outcome[Accepted]:
         """The transaction, tried again after a deadlock, but never once COMMIT was sent."""
-        retries_left = RETRIES
+        moment, retries_left = Moment(self.attempt), RETRIES
         while True:
-            committing = False
+            is_committing = self.is_writing = False
             try:
                 with transaction.atomic():
-                    answer = self._move_in_transaction(request)
-                    committing = True
-                return answer
-            except StartAgain:
-                continue
+                    outcome = self._decide_and_write(movement, moment)
+                    is_committing = True
+                return outcome
+            except LockFirst as first:
+                moment = replace(moment, customer_ids=first.customer_ids)
             except Error as error:
-                if committing and attempts.was_committed(self.attempt):
-                    return answer
-                if committing or not retries_left or not outages.is_retryable(error):
+                if is_committing and attempts.was_committed(self.attempt):
+                    return outcome
+                if self._lost_its_key(error):
+                    return Outcome(attempts.answer_of_holder(self.attempt), None, is_replay=True)
+                if is_committing or not retries_left or not outages.is_retryable(error):
                     raise
                 retries_left -= 1
                 counted.RETRIES.labels(outages.sqlstate_of(error)).inc()
                 time.sleep(random.uniform(0.005, 0.05))
 
-    def _move_in_transaction(self, request: Request) -> Answer:
+    def _decide_and_write(self, movement: Movement[Accepted], moment: Moment) -> Outcome[Accepted]:
         attempt = self.attempt
-        attempt.reversal_id = attempt.redemption_id = None  # of a try that was rolled back
-        if attempt.uses_key and not attempts.take_key(attempt):
-            return self._repeat(attempts.answer_of_holder(attempt))
-        is_replay = self.movement.make(request, self._finish)
-        return Answer(attempt, is_replay)
+        decision = movement.decide(moment)
+        if attempt.is_dry_run and not decision.is_replay:
+            decision = Decision(decision.accepted)
+        attempt.reversal_id, attempt.redemption_id = decision.reversal_id, decision.redemption_id
+        attempt.holds_key = attempt.uses_key
+        self._finish(self.render(decision.accepted))
+        self.is_writing = True
+        execute_together([*decision.statements, attempts.insertion(attempt)])
+        return Outcome(attempt, decision.accepted, decision.is_replay)
 
-    def refuse(self, refusal: Refused) -> Answer:
+    def _lost_its_key(self, error: Error) -> bool:
+        """Whether another request took the key meanwhile. Refuses 896 (409) where that one still runs."""
+        if not (self.is_writing and self.attempt.holds_key):
+            return False
+        if outages.is_lock_timeout(error):
+            raise attempts.key_in_use() from error
+        return attempts.is_held(error)
+
+    def refuse(self, refusal: Refused) -> Outcome[Accepted]:
         """Records the refusal, after the rollback, and returns it; or what the key's holder was answered."""
-        self._prove()
         attempt = self.attempt
-        # The shared rooms refuse in the words of a reversal; the call has words of its own.
+        # What all movements share refuses in the words of a reversal; the operation has words of its own.
         error = attempt.ladder[refusal.error.name]
         attempt.reversal_id = attempt.redemption_id = None
         attempt.rule = error.name
         attempt.code = error.code
         attempt.refusal_reason = refusal.reason
         attempt.holds_key = bool(attempt.fingerprint) and error.holds_key
-        self._finish(self.movement.refused(Refused(error, refusal.reason)))
+        refused = Refused(error, refusal.reason)
+        self._finish(self.render(refused))
         try:
             if attempts.record(attempt):
-                return Answer(attempt)
-            return self._repeat(attempts.answer_of_holder(attempt))
+                return Outcome(attempt, refused)
+            return Outcome(attempts.answer_of_holder(attempt), None, is_replay=True)
         except Refused as refused_by_key:
             return self.refuse(refused_by_key)
         except Error as outage:
-            return self._unrecorded(error, outage)
+            return self._unrecorded(refused, outage)
 
-    def _repeat(self, earlier: Attempt) -> Answer:
-        self._prove()
-        return Answer(earlier, is_replay=True)
-
-    def _prove(self) -> None:
-        if self.belief is not None:
-            self.belief.prove()
-
-    def _unrecorded(self, refused_as: Ladder, error: Error) -> Answer:
-        """The answer where no attempt can be written: the ladder's UNAVAILABLE, unless an earlier row applies."""
+    def _unrecorded(self, refused: Refused, error: Error) -> Outcome[Accepted]:
+        """The outcome where no attempt can be written: the ladder's UNAVAILABLE, unless an earlier row applies."""
         logger.warning("an attempt could not be recorded: %s", error)
         outage = outages.refusal_for(error, during_movement=False)
-        if outage is not None and refused_as.is_decided_by_database:
-            as_refused = self.attempt.ladder[outage.error.name]
-            self.attempt.rule = as_refused.name
-            self._finish(self.movement.refused(Refused(as_refused, outage.reason)))
-        return Answer(self.attempt)
+        if outage is not None and refused.error.is_decided_by_database:
+            refused = Refused(self.attempt.ladder[outage.error.name], outage.reason)
+            self.attempt.rule = refused.error.name
+            self._finish(self.render(refused))
+        return Outcome(self.attempt, refused)
 
     def _finish(self, reply: Reply) -> None:
         self.attempt.http_status = reply.status

@@ -1,6 +1,8 @@
 """Every way in which a call is refused: a ladder for each kind of call, in the order of precedence."""
 
+from collections.abc import Callable
 from enum import Enum
+from typing import TypeVar
 
 _RETRY_AFTER_SECONDS = {"BUSY": 1, "KEY_IN_USE": 1, "DATABASE_FAILED": 5, "UNAVAILABLE": 30}
 
@@ -39,6 +41,23 @@ class Ladder(Enum):
         return _RETRY_AFTER_SECONDS.get(self.name)
 
 
+# By operation, the refusals of each kind of movement.
+LADDERS: dict[str, type[Ladder]] = {}
+
+AnyLadder = TypeVar("AnyLadder", bound=type[Ladder])
+
+
+def refusals_of(operation: str) -> Callable[[AnyLadder], AnyLadder]:
+    """Makes the ladder that of the operation, by whose name attempts are kept."""
+
+    def register(ladder: AnyLadder) -> AnyLadder:
+        LADDERS[operation] = ladder
+        return ladder
+
+    return register
+
+
+@refusals_of("REVERSE")
 class ErrorCode(Ladder):
     """The refusals of a reversal. Two members that share a row share its code and differ in the engine's dialect.
 
@@ -118,10 +137,11 @@ class ErrorCode(Ladder):
     @property
     def engine_answer(self) -> tuple[int, str] | None:
         """Code and message with which the engine's dialect answers at HTTP 200; None where it answers as documented."""
-        is_of_engine = self.name == "POINTS_NOT_POSITIVE" or (self.row is not None and 4 <= self.row <= 16)
+        is_of_engine = self.name == "POINTS_NOT_POSITIVE" or self.is_decided_by_database
         return (self.engine or (self.code, self.message)) if is_of_engine else None
 
 
+@refusals_of("REDEEM")
 class RedemptionError(Ladder):
     """The refusals of a redemption, with the codes that the vendor's redeem calls give for the same causes."""
 
@@ -149,6 +169,7 @@ class RedemptionError(Ladder):
     KEY_IN_USE = (None, 896, 409, "Points redemption could not be processed")
 
 
+@refusals_of("CORRECT")
 class CorrectionError(Ladder):
     """The refusals of a correction, which staff alone ask for, with a reversal's codes for the same causes."""
 

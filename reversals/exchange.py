@@ -1,35 +1,30 @@
 """One HTTP call that moves points: its attempt, the reading of its body, and the sending of its answer."""
 
-from typing import Any, ClassVar, cast
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar, cast
 
 from django.core.exceptions import TooManyFieldsSent
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, QueryDict
-from django.utils import timezone
+from django.http import HttpResponse, QueryDict
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from loyalty.callers import Belief, Unproven
-from loyalty.request_id import current_request_id
 from loyalty.selectors import Caller
-from reversals import handlers, wire
-from reversals.calls import Answer
+from reversals import calls, handlers, wire
+from reversals.attempts import new_attempt
+from reversals.calls import Movement, Outcome
 from reversals.errors import ErrorCode, Refused
-from reversals.models import Attempt, Channel, Operation
+from reversals.models import Channel
 from reversals.strict_json import parse_object
 
 LARGEST_BODY = 64 * 1024
+
+Accepted = TypeVar("Accepted")
 
 
 class ApiView(APIView):
     """A view for API clients. It speaks JSON alone, so that nothing is negotiated, and who it knows may call it."""
 
     default_response_headers: ClassVar[dict[str, str]] = {}
-
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        try:
-            return super().dispatch(request, *args, **kwargs)
-        except Unproven:  # the caller is looked up now
-            return super().dispatch(request, *args, **kwargs)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         self.perform_authentication(request)
@@ -52,18 +47,15 @@ def parameters_of(request: Request) -> QueryDict:
 class Exchange:
     """One HTTP request that moves points, from its body to its answer."""
 
-    def __init__(self, request: Request, operation: Operation) -> None:
+    def __init__(self, request: Request, operation: str) -> None:
         self.request = request
         self.caller = cast(Caller, request.user)
-        self.belief = cast(Belief, request.auth)
-        self.attempt = Attempt(
-            org_id=self.caller.org.id,
-            created_at=timezone.now(),
-            operation=operation,
-            request_id=current_request_id(),
+        self.attempt = new_attempt(
+            self.caller.org.id,
             channel=Channel.API,
-            client_id=self.caller.client_id,
             made_by=self.caller.username,
+            client_id=self.caller.client_id,
+            operation=operation,
         )
 
     def read(self) -> dict[str, Any]:
@@ -90,12 +82,22 @@ class Exchange:
             raise Refused(ErrorCode.INVALID_REQUEST, f"The body ended after {len(body)} of {length} bytes.")
         return body
 
-    def send(self, answered: Answer, body: str | None = None) -> HttpResponse:
+    def run(
+        self, movement: Movement[Accepted], render: Callable[[Accepted | Refused], calls.Reply]
+    ) -> Outcome[Accepted]:
+        """Makes the movement. Who looked the caller up has looked for the holder of the key, too."""
+        return calls.run(movement, self.attempt, render=render, key_is_free=self.caller.also is None)
+
+    def refuse(self, refusal: Refused, render: Callable[[Any], calls.Reply]) -> Outcome[Any]:
+        """Refuses a request that cannot be read."""
+        return calls.refuse(refusal, self.attempt, render=render)
+
+    def send(self, outcome: Outcome[Any], body: str | None = None) -> HttpResponse:
         """The reply: the attempt's, or `body` where the door completed it."""
-        attempt = answered.attempt
-        headers = handlers.retry_header(answered.error)
-        if answered.is_replay:
+        attempt = outcome.attempt
+        headers = handlers.retry_header(outcome.error)
+        if outcome.is_replay:
             headers["Idempotent-Replayed"] = "true"
         reply = handlers.answer(attempt.http_status or 500, attempt.reply if body is None else body, headers=headers)
-        reply.error, reply.attempt = answered.error, attempt
+        reply.error, reply.attempt = outcome.error, attempt
         return reply

@@ -9,7 +9,6 @@ from django.http import HttpRequest, HttpResponse
 from django.views import defaults
 from rest_framework.exceptions import APIException, AuthenticationFailed, MethodNotAllowed, Throttled
 
-from loyalty.callers import Unproven
 from reversals import outages
 from reversals.authentication import ApiClientAuthentication
 from reversals.errors import ErrorCode, Ladder, Refused
@@ -48,13 +47,8 @@ def retry_header(error: Ladder | None) -> dict[str, str]:
 
 
 def answer_exception(error: Exception, context: dict[str, Any]) -> HttpResponse | None:
-    """DRF's exception handler: what is raised before the service is reached, authentication above all.
-
-    None where the view itself has to begin anew.
-    """
+    """DRF's exception handler: what is raised before the service is reached, authentication above all."""
     match error:
-        case Unproven():
-            return None
         case AuthenticationFailed():
             return answer(
                 401,

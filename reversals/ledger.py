@@ -1,4 +1,4 @@
-"""Writes a reversal or its correction: the only code that changes lots, draws and redemptions for one."""
+"""What writes a reversal: the only statements that change lots, draws and redemptions for one."""
 
 import secrets
 import string
@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from loyalty.fields import new_row_id
-from loyalty.statements import Statement, add_points, execute_together, insert_all_into, insert_into
-from reversals.attempts import complete_attempt
-from reversals.correcting import rules as correcting
+from loyalty.statements import Statement, add_points, insert_all_into, insert_into
 from reversals.models import Attempt
 from reversals.rules import Facts, Plan
 
@@ -38,77 +36,30 @@ def new_public_id() -> str:
     return "".join(characters)
 
 
-def write_reversal(*, facts: Facts, plan: Plan, attempt: Attempt, public_id: str) -> None:
-    """Writes the planned reversal and the attempt that asked for it, in the caller's transaction.
+def reversal_statements(
+    reversal_id: int, public_id: str, *, facts: Facts, plan: Plan, attempt: Attempt
+) -> list[Statement]:
+    """The reversal with this row id and public id, parents first: SQLite looks for the parent of each row it writes.
 
-    The caller holds the locks under which `facts` were read. `attempt` is complete but for its reversal,
-    which is set here. On PostgreSQL it is one round trip.
+    The caller holds the locks under which `facts` were read.
     """
-    org_id, redemption = attempt.org_id, facts.redemption
-    reversal_id = new_row_id()
+    org_id = attempt.org_id
     reissued_lots = _reissued_lots(facts, plan, public_id)
     refilled: dict[int, Decimal] = {}
     replaced: dict[int, Decimal] = {}
     for line in plan.lines:
         if line.draw.lot_id is not None:
             (replaced if line.reissued else refilled)[line.draw.lot_id] = line.points
-    # Parents first: SQLite's triggers look for the parent when the child is written.
-    statements = [
-        *add_points("loyalty_redemption", "points_reversed", org_id=org_id, points={redemption.id: plan.points}),
-        *add_points(
-            "loyalty_draw", "points_reversed", org_id=org_id, points={line.draw.id: line.points for line in plan.lines}
-        ),
+    draws = {line.draw.id: line.points for line in plan.lines}
+    return [
+        *add_points("loyalty_redemption", "points_reversed", org_id=org_id, points={facts.redemption.id: plan.points}),
+        *add_points("loyalty_draw", "points_reversed", org_id=org_id, points=draws),
         *add_points("loyalty_lot", "points_remaining", org_id=org_id, points=refilled),
         *add_points("loyalty_lot", "points_reissued", org_id=org_id, points=replaced),
+        *([_insert_reissued_lots(reissued_lots, facts, plan, attempt)] if reissued_lots else []),
+        _insert_reversal(reversal_id, facts, plan, attempt, public_id),
+        *_insert_lines(reversal_id, {lot.customer_id: lot.id for lot in reissued_lots}, facts, plan, attempt),
     ]
-    if reissued_lots:
-        statements.append(_insert_reissued_lots(reissued_lots, facts, plan, attempt))
-    statements.append(_insert_reversal(reversal_id, facts, plan, attempt, public_id))
-    statements += _insert_lines(reversal_id, {lot.customer_id: lot.id for lot in reissued_lots}, facts, plan, attempt)
-    attempt.reversal_id = reversal_id
-    statements.append(complete_attempt(attempt))
-    execute_together(statements)
-
-
-def write_correction(
-    *, facts: correcting.Facts, plan: correcting.Plan, attempt: Attempt, approval_id: int, approved_by: str
-) -> None:
-    """Writes the planned correction and the attempt that asked for it, in the caller's transaction.
-
-    The caller holds the locks under which `facts` were read. `attempt` is complete but for the reversal that is
-    corrected, which is set here. `approval_id` is a row id.
-    """
-    org_id, reversal = attempt.org_id, facts.reversal
-    draws = {line.draw_id: -line.points for line in reversal.lines}
-    # PostgreSQL changes a row once in a statement, so each lot is in one of the three.
-    emptied = {taking.lot.facts.id: -taking.points for taking in plan.takings if not taking.lot_was_reissued}
-    taken_back = {taking.lot.facts.id: taking.points for taking in plan.takings if taking.lot_was_reissued}
-    given_up = {lot_id: -points for lot_id, points in plan.replaced.items()}
-    correction = {
-        "id": new_row_id(),
-        "org_id": org_id,
-        "reversal_id": reversal.id,
-        "approval_id": approval_id,
-        "points": plan.points,
-        "made_by": attempt.made_by,
-        "approved_by": approved_by,
-        "reason": attempt.reason,
-        "created_at": facts.now,
-    }
-    attempt.reversal_id = reversal.id
-    execute_together(
-        [
-            *add_points(
-                "loyalty_redemption", "points_reversed", org_id=org_id, points={reversal.redemption_id: -plan.points}
-            ),
-            *add_points("loyalty_draw", "points_reversed", org_id=org_id, points=draws),
-            *add_points("loyalty_lot", "points_remaining", org_id=org_id, points=emptied),
-            *add_points("loyalty_lot", "points_reissued", org_id=org_id, points=taken_back, out_of="points_remaining"),
-            *add_points("loyalty_lot", "points_reissued", org_id=org_id, points=given_up),
-            insert_into("reversals_correction", correction),
-            complete_attempt(attempt),
-        ]
-    )
 
 
 def _reissued_lots(facts: Facts, plan: Plan, public_id: str) -> list[ReissuedLot]:

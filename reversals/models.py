@@ -6,7 +6,7 @@ from django.db.models import F, Q
 from loyalty.constraints import AppendOnly, SameOrg
 from loyalty.fields import PointsField, RowIdField
 from loyalty.models import EventName, owning_org, owning_org_of_movement, parent_of_org
-from reversals.errors import CorrectionError, ErrorCode, Ladder, RedemptionError
+from reversals.errors import LADDERS, Ladder
 
 
 class Channel(models.TextChoices):
@@ -14,18 +14,6 @@ class Channel(models.TextChoices):
     API = "API", "API"
     BULK = "BULK", "bulk"
     COMMAND = "COMMAND", "command"
-
-
-class Operation(models.TextChoices):
-    """What a call asks for. Each has its own ladder of refusals."""
-
-    REVERSE = "REVERSE"
-    REDEEM = "REDEEM"
-    CORRECT = "CORRECT"
-
-    @property
-    def ladder(self) -> type[Ladder]:
-        return {"REVERSE": ErrorCode, "REDEEM": RedemptionError, "CORRECT": CorrectionError}[self.value]
 
 
 class Reversal(models.Model):
@@ -125,7 +113,9 @@ class Attempt(models.Model):
     id = RowIdField()
     org = owning_org_of_movement()
     created_at = models.DateTimeField()
-    operation = models.CharField(max_length=16, choices=Operation, default=Operation.REVERSE)
+    operation = models.CharField(
+        max_length=16, default="REVERSE", help_text="What was asked for: REVERSE, REDEEM or CORRECT."
+    )
     is_dry_run = models.BooleanField("dry run", default=False, help_text="It asked what would happen; nothing moved.")
     request_id = models.CharField(max_length=32, blank=True, help_text="The X-CAP-REQUEST-ID of the reply.")
     channel = models.CharField(max_length=16, choices=Channel)
@@ -167,7 +157,7 @@ class Attempt(models.Model):
             models.Index(fields=["org", "rule", "created_at"], condition=~Q(rule=""), name="attempts_by_rule"),
             models.Index(
                 fields=["org", "created_at"],
-                condition=~Q(channel=Channel.API) | Q(is_dry_run=True) | Q(operation=Operation.CORRECT),
+                condition=~Q(channel=Channel.API) | Q(is_dry_run=True) | Q(operation="CORRECT"),
                 name="attempts_unusual",
             ),
         ]
@@ -184,7 +174,7 @@ class Attempt(models.Model):
 
     @property
     def ladder(self) -> type[Ladder]:
-        return Operation(self.operation).ladder
+        return LADDERS[self.operation]
 
     @property
     def error(self) -> Ladder | None:

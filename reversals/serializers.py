@@ -9,7 +9,7 @@ from django.http import QueryDict
 from loyalty import emf
 from loyalty.emf import EmfSettings, InvalidSetting
 from loyalty.facts import DrawFacts, OrgFacts, RedemptionFacts
-from loyalty.identifiers import Identifier, identifier_type, identify
+from loyalty.identifiers import TYPE_NAMES, Identifier, identifier_type, identify
 from loyalty.points import written
 from reversals.calls import Reply
 from reversals.errors import ErrorCode, Refused
@@ -102,9 +102,7 @@ class ReversalReplies:
             raise invalid("identifier.value", "a string that is not empty, or a number")
         known_type = identifier_type(kind)
         if known_type is None:
-            raise invalid(
-                "identifier.type", "one of ID, MOBILE, PHONE, EMAIL, EXTERNAL_ID, CARD_NUMBER, CARD_EXTERNAL_ID"
-            )
+            raise invalid("identifier.type", f"one of {TYPE_NAMES}")
         self.identifier = SentIdentifier(kind, value)
         return identify(known_type, str(value), country=self.org.country)
 

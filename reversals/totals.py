@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db.models import Count, DateField, Func, Max, Q, Sum
 
-from reversals.models import Attempt, DayTotals, Operation, Reversal
+from reversals.models import Attempt, DayTotals, Reversal
 
 # A row's time is taken before its commit; no call lasts as long as this.
 CLOSES_AFTER = timedelta(minutes=10)
@@ -151,7 +151,7 @@ def _reversals(wanted: Q) -> Iterable[tuple[int, date, int, Decimal, Decimal]]:
 
 def _refusals(wanted: Q) -> Iterable[tuple[int, date, str, int]]:
     return (
-        Attempt.objects.filter(wanted, operation=Operation.REVERSE, is_dry_run=False)
+        Attempt.objects.filter(wanted, operation="REVERSE", is_dry_run=False)
         .exclude(rule=ACCEPTED)
         .order_by()
         .values_list("org_id", UtcDay("created_at"), "rule")

@@ -2,8 +2,6 @@
 
 import base64
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -36,8 +34,11 @@ from loyalty.models import (
 )
 from loyalty.selectors import settings_of
 from loyalty.service import create_api_client, create_webhook
-from reversals.calls import Answer
-from reversals.correcting.service import Approved, correct_reversal
+from reversals import calls
+from reversals.approving import Approved
+from reversals.calls import Outcome
+from reversals.correcting.requests import CorrectionRequest
+from reversals.correcting.service import ApprovedBy, Correct
 from reversals.models import Approval, Attempt, Channel, Reversal, ReversalLine
 
 ON = "Allow_points_redemption_reversal"
@@ -307,22 +308,12 @@ def ask_to_correct(reversal: Reversal, *, asked_by: str = "meera") -> Approval:
     )
 
 
-def correct(reversal: Reversal, *, approved_by: str = "arun") -> Answer:
+def correct(reversal: Reversal, *, approved_by: str = "arun") -> Outcome[Any]:
     """The reversal taken back, as Meera asked for it and another person approved it."""
     approval = ask_to_correct(reversal)
-
-    @contextmanager
-    def approving() -> Iterator[None]:
-        yield
-        approval.status, approval.decided_by, approval.decided_at = "APPROVED", approved_by, timezone.now()
-        approval.save()
-
-    return correct_reversal(
-        attempt_to_correct(reversal),
-        settings=settings_of(reversal.org_id),
-        reversal_id=reversal.public_id,
-        approved=Approved(approval.id, approved_by, approving),
-    )
+    request, settings = CorrectionRequest(reversal.public_id), settings_of(reversal.org_id)
+    movement = Correct(request, settings, approved_by=ApprovedBy(approval.id, approved_by))
+    return calls.run(Approved(movement, approval, approved_by, ""), attempt_to_correct(reversal))
 
 
 def attempt_to_correct(reversal: Reversal, **options: Any) -> Attempt:

@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext, override_settings, setup_da
 from django.utils import timezone
 from time_machine import escape_hatch
 
-from loyalty import callers, clock
+from loyalty import clock
 from loyalty.statements import Statement
 from reversals.monitoring import health
 from tests.builders import World, make_world
@@ -72,7 +72,6 @@ def _database_travels_in_time_too() -> Iterator[None]:
 def _nothing_remembered() -> None:
     """Each test is a worker that has just started."""
     cache.clear()
-    callers._remembered.clear()
 
 
 @pytest.fixture(scope="session")

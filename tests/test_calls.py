@@ -1,24 +1,31 @@
-"""The run of one call with a movement that does as it is told: what is tried again, recorded, replayed and said."""
+"""A movement made here, run by the engine: what is tried again, recorded, replayed, refused and purged."""
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from decimal import Decimal
+from typing import Any, ClassVar
 
 import psycopg
 import pytest
 import time_machine
-from django.db import DataError, OperationalError, connection
+from django.db import DataError, OperationalError
+from django.test import RequestFactory
 from django.utils import timezone
 
 from loyalty.identifiers import Identifier, IdentifierType
+from loyalty.models import Lot
+from loyalty.selectors import lock_customers, lock_lots_named
+from loyalty.statements import add_points
 from reversals import attempts, calls
-from reversals.calls import Answer, Reply, StartAgain
-from reversals.errors import ErrorCode, Refused
+from reversals.admin.filters import ByRule
+from reversals.calls import Decision, LockFirst, Moment, Outcome, Reply
+from reversals.errors import ErrorCode, Ladder, Refused, refusals_of
 from reversals.models import Attempt
 from reversals.monitoring import counted
 from reversals.requests import ReversalRequest
-from tests.builders import World, points
+from tests.builders import World, make_lot, points
 
 pytestmark = pytest.mark.django_db
 
@@ -29,41 +36,37 @@ STILL_RUNNING = "The first request with this Idempotency-Key is still running; s
 FOR_ANOTHER = ReversalRequest("RED-2", None, None, None)
 
 
+@dataclass
 class Told:
     """A movement whose tries end in turn as `ends` says: by an exception, or made."""
 
-    def __init__(self, attempt: Attempt, *ends: Exception, request: ReversalRequest = ASKED) -> None:
-        self.attempt, self.ends, self.request, self.tries = attempt, list(ends), request, 0
+    ends: list[Exception] = field(default_factory=list)
+    request: ReversalRequest = ASKED
+    moments: list[Moment] = field(default_factory=list)
+    operation: ClassVar[str] = "REVERSE"
 
-    def read(self) -> ReversalRequest:
-        return self.request
-
-    def check(self) -> None:
-        pass
-
-    def make(self, request: ReversalRequest, finish: Callable[[Reply], None]) -> bool:
-        self.tries += 1
+    def decide(self, moment: Moment) -> Decision[str]:
+        self.moments.append(moment)
         if self.ends:
             raise self.ends.pop(0)
-        finish(Reply(201, "made"))
-        with connection.cursor() as cursor:
-            cursor.execute(*attempts.complete_attempt(self.attempt))
-        return False
+        return Decision("made")
 
-    def refused(self, refusal: Refused) -> Reply:
-        return Reply(refusal.error.status, f"{refusal.error.name}: {refusal.reason}")
+
+def render(result: str | Refused) -> Reply:
+    if isinstance(result, Refused):
+        return Reply(result.error.status, f"{result.error.name}: {result.reason}")
+    return Reply(201, result)
 
 
 def new_attempt(world: World, key: str = "") -> Attempt:
     return Attempt(org=world.org, created_at=timezone.now(), channel="API", made_by="till.1", idempotency_key=key)
 
 
-def ask(world: World, *ends: Exception, key: str = "", request: ReversalRequest = ASKED) -> Answer:
-    attempt = new_attempt(world, key)
-    return calls.answer(attempt, Told(attempt, *ends, request=request))
+def ask(world: World, *ends: Exception, key: str = "", request: ReversalRequest = ASKED) -> Outcome[str]:
+    return calls.run(Told([*ends], request), new_attempt(world, key), render=render)
 
 
-def reply_of(answer: Answer) -> tuple[int | None, str]:
+def reply_of(answer: Outcome[str]) -> tuple[int | None, str]:
     return answer.attempt.http_status, answer.attempt.reply
 
 
@@ -101,7 +104,7 @@ def test_what_was_not_asked_is_recorded_as_empty(world: World) -> None:
 def test_a_refusal_is_recorded_without_what_was_rolled_back(world: World) -> None:
     attempt = new_attempt(world)
     attempt.reversal_id, attempt.redemption_id = 1, 2
-    answer = calls.answer(attempt, Told(attempt, REFUSED))
+    answer = calls.run(Told([REFUSED]), attempt, render=render)
     (kept,) = world.attempts()
     assert (kept.reversal_id, kept.redemption_id, attempt.reversal_id, attempt.redemption_id) == (None,) * 4
     assert (kept.rule, kept.code, kept.refusal_reason) == ("MORE_THAN_LEFT", 817, "Only 1 is left.")
@@ -122,9 +125,11 @@ def test_every_call_is_counted_by_its_end(world: World) -> None:
 # What is tried again
 
 
-def test_a_movement_that_wants_to_start_again_does_so_as_often_as_it_wants(world: World) -> None:
-    answer = ask(world, *[StartAgain() for _ in range(5)], key="key-1")
-    assert (reply_of(answer), len(world.attempts())) == ((201, "made"), 1)
+def test_a_movement_that_has_to_lock_customers_first_begins_anew_with_them(world: World) -> None:
+    movement = Told([LockFirst(frozenset({number})) for number in range(5)])
+    outcome = calls.run(movement, new_attempt(world, "key-1"), render=render)
+    assert (reply_of(outcome), len(world.attempts())) == ((201, "made"), 1)
+    assert [moment.customer_ids for moment in movement.moments] == [set(), {0}, {1}, {2}, {3}, {4}]
 
 
 def test_a_deadlock_is_tried_again_twice_after_a_short_and_random_pause(
@@ -135,17 +140,16 @@ def test_a_deadlock_is_tried_again_twice_after_a_short_and_random_pause(
     monkeypatch.setattr(calls.time, "sleep", paused.append)
     tried_again = counted.RETRIES.labels("40P01")._value
     before = tried_again.get()
-    attempt = new_attempt(world)
-    movement = Told(attempt, *[failure(psycopg.errors.DeadlockDetected()) for _ in range(3)])
-    assert calls.answer(attempt, movement).error is ErrorCode.BUSY
-    assert (movement.tries, between, paused) == (3, [(0.005, 0.05)] * 2, [0.01] * 2)
+    movement = Told([failure(psycopg.errors.DeadlockDetected()) for _ in range(3)])
+    assert calls.run(movement, new_attempt(world)).error is ErrorCode.BUSY
+    assert (len(movement.moments), between, paused) == (3, [(0.005, 0.05)] * 2, [0.01] * 2)
     assert tried_again.get() == before + 2
 
 
 def test_nothing_of_a_try_that_was_rolled_back_is_left_on_the_next(world: World) -> None:
     attempt = new_attempt(world)
     attempt.reversal_id, attempt.redemption_id = 1, 2
-    calls.answer(attempt, Told(attempt))
+    calls.run(Told(), attempt)
     assert (attempt.reversal_id, attempt.redemption_id) == (None, None)
 
 
@@ -166,10 +170,8 @@ def test_a_fault_of_the_program_is_logged_with_its_traceback_and_not_told(
 
 
 def test_a_failure_before_the_transaction_moved_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    attempt = new_attempt(world)
-    movement = Told(attempt)
-    monkeypatch.setattr(movement, "check", lambda: _raise(failure(psycopg.errors.DiskFull())))
-    assert calls.answer(attempt, movement).error is ErrorCode.UNAVAILABLE
+    monkeypatch.setattr(attempts, "find_answer", lambda attempt: _raise(failure(psycopg.errors.DiskFull())))
+    assert ask(world, key="key-1").error is ErrorCode.UNAVAILABLE
     assert ask(world, failure(psycopg.errors.DiskFull())).error is ErrorCode.DATABASE_FAILED
 
 
@@ -253,46 +255,46 @@ def test_who_loses_the_race_to_another_request_is_refused(world: World, monkeypa
     assert (reply_of(answer), answer.is_replay) == ((422, f"KEY_OF_ANOTHER_REQUEST: {OTHER_REQUEST}"), False)
 
 
-class Overtaken(Told):
+def overtaken(world: World, winning: ReversalRequest) -> Outcome[str]:
     """Refused, while another call with its key is answered between the rollback and the record."""
 
-    winning = ASKED
+    def render_late(result: str | Refused) -> Reply:
+        if not Attempt.objects.filter(org=world.org).exists():
+            ask(world, key="key-1", request=winning)
+        return render(result)
 
-    def refused(self, refusal: Refused) -> Reply:
-        if not Attempt.objects.filter(org_id=self.attempt.org_id).exists():
-            winner = Attempt(
-                org_id=self.attempt.org_id,
-                created_at=timezone.now(),
-                channel="API",
-                idempotency_key=self.attempt.idempotency_key,
-            )
-            calls.answer(winner, Told(winner, request=self.winning))
-        return super().refused(refusal)
+    return calls.run(Told([REFUSED]), new_attempt(world, "key-1"), render=render_late)
 
 
 def test_a_refusal_that_loses_its_key_meanwhile_gets_the_winners_answer(world: World) -> None:
-    attempt = new_attempt(world, "key-1")
-    answer = calls.answer(attempt, Overtaken(attempt, REFUSED))
+    answer = overtaken(world, ASKED)
     assert (reply_of(answer), answer.is_replay) == ((201, "made"), True)
-    assert answer.attempt == world.attempts()[0]
-    assert len(world.attempts()) == 1
+    assert [answer.attempt] == world.attempts()
 
 
 def test_a_refusal_that_loses_its_key_to_another_request_is_refused_for_that(world: World) -> None:
-    attempt = new_attempt(world, "key-1")
-    movement = Overtaken(attempt, REFUSED)
-    movement.winning = FOR_ANOTHER
-    answer = calls.answer(attempt, movement)
+    answer = overtaken(world, FOR_ANOTHER)
     assert reply_of(answer) == (422, f"KEY_OF_ANOTHER_REQUEST: {OTHER_REQUEST}")
     assert [kept.rule for kept in world.attempts()] == ["KEY_OF_ANOTHER_REQUEST", ""]
 
 
 def test_a_key_whose_first_request_stays_locked_is_in_use(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    record = attempts.record
-    waits = iter([failure(psycopg.errors.LockNotAvailable())])
-    monkeypatch.setattr(attempts, "record", lambda each: _raise(wait) if (wait := next(waits, None)) else record(each))
+    locked = failure(psycopg.errors.LockNotAvailable())
+    monkeypatch.setattr(calls, "execute_together", lambda statements: _raise(locked))
     answer = ask(world, key="key-1")
     assert (reply_of(answer), answer.attempt.holds_key) == ((409, f"KEY_IN_USE: {STILL_RUNNING}"), False)
+
+
+def test_a_wait_for_another_lock_is_no_key_in_use(world: World) -> None:
+    locked = failure(psycopg.errors.LockNotAvailable())
+    assert ask(world, locked, key="key-1").error is ErrorCode.BUSY
+
+
+def test_a_key_that_was_looked_up_already_is_not_looked_up_again(world: World) -> None:
+    first = ask(world, key="key-1")
+    movement = Told()
+    again = calls.run(movement, new_attempt(world, "key-1"), render=render, key_is_free=True)
+    assert (again.attempt, again.is_replay, len(movement.moments)) == (first.attempt, True, 1)
 
 
 def test_a_key_whose_holder_is_gone_again_is_in_use(world: World) -> None:
@@ -312,3 +314,112 @@ def test_a_key_lapses_31_days_after_its_refusal_and_alone(world: World) -> None:
     with time_machine.travel(START + timedelta(days=31), tick=False):
         assert not ask(world, key="key-1").is_replay
     assert [kept.holds_key for kept in world.attempts()] == [False, True, True]
+
+
+# A kind of movement that nobody else knows of
+
+
+@refusals_of("TRANSFER")
+class TransferError(Ladder):
+    """The refusals of a movement that exists in this file alone."""
+
+    UNAVAILABLE = (1, 898, 503, "Points transfer currently unavailable")
+    TOO_MUCH = (2, 817, 400, "Points transfer failed due to insufficient points")
+    BUSY = (3, 896, 503, "Points transfer could not be processed")
+    DATABASE_FAILED = (4, 886, 503, "Points transfer failed due to a temporary system error")
+    UNFORESEEN = (5, 804, 500, "Unable to process points transfer request")
+    KEY_OF_ANOTHER_REQUEST = (None, 887, 422, "Points transfer failed due to validation error")
+    KEY_IN_USE = (None, 896, 409, "Points transfer could not be processed")
+
+
+@dataclass(frozen=True)
+class TransferRequest:
+    """Points that go from one lot to another."""
+
+    points_asked: Decimal
+    redemption_id = external_reference_number = identifier = None
+
+    @property
+    def meaning(self) -> tuple[object, ...]:
+        return ("transfer", str(self.points_asked))
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A movement of points between two lots of a customer: all that another kind of movement has to be."""
+
+    operation: ClassVar[str] = "TRANSFER"
+
+    giver: Lot
+    taker: Lot
+    request: TransferRequest
+    fails: list[Exception] = field(default_factory=list)
+
+    def decide(self, moment: Moment) -> Decision[Decimal]:
+        org_id, asked = moment.attempt.org_id, self.request.points_asked
+        lock_customers(org_id=org_id, ids=[self.giver.customer_id])
+        locked = {lot.facts.id: lot for lot in lock_lots_named(org_id=org_id, ids=[self.giver.id, self.taker.id])}
+        if self.fails:
+            raise self.fails.pop(0)
+        left = locked[self.giver.id].facts.points_remaining
+        if asked > left:
+            raise Refused(TransferError.TOO_MUCH, f"{asked} points were requested, {left} remain.")
+        moved = {self.giver.id: -asked, self.taker.id: asked}
+        return Decision(left - asked, tuple(add_points("loyalty_lot", "points_remaining", org_id=org_id, points=moved)))
+
+
+@pytest.fixture
+def transfer(world: World) -> Callable[..., Outcome[Decimal]]:
+    """Asks for a transfer between two lots of ten, of which the second has two left."""
+    giver, taker = (make_lot(world.asha, 10, program=world.program) for _ in range(2))
+    Lot.objects.filter(id=taker.id).update(points_remaining=2)
+
+    def ask_for(amount: object, *fails: Exception, key: str = "", is_dry_run: bool = False) -> Outcome[Decimal]:
+        attempt = new_attempt(world, key)
+        attempt.is_dry_run = is_dry_run
+        return calls.run(Transfer(giver, taker, TransferRequest(points(amount)), [*fails]), attempt)
+
+    return ask_for
+
+
+def remaining(world: World) -> list[Decimal]:
+    return list(Lot.objects.filter(org=world.org).order_by("id").values_list("points_remaining", flat=True))
+
+
+def test_new_movement_moves_once_for_a_key(world: World, transfer: Callable[..., Outcome[Decimal]]) -> None:
+    first, again = transfer(3, key="key-1"), transfer(3, key="key-1")
+    assert (first.result, again.is_replay, again.attempt) == (7, True, first.attempt)
+    assert (remaining(world), first.attempt.operation) == ([7, 5], "TRANSFER")
+    assert transfer(4, key="key-1").error is TransferError.KEY_OF_ANOTHER_REQUEST
+
+
+def test_new_movement_refuses_in_its_own_words_and_moves_nothing(
+    world: World, transfer: Callable[..., Outcome[Decimal]]
+) -> None:
+    refused = transfer(11, key="key-1")
+    assert (refused.error, refused.attempt.code) == (TransferError.TOO_MUCH, 817)
+    assert (transfer(11, key="key-1").attempt, remaining(world)) == (refused.attempt, [10, 2])
+    assert transfer(3, is_dry_run=True).result == 7
+    assert remaining(world) == [10, 2]
+
+
+def test_new_movement_is_tried_again_after_a_deadlock_and_survives_an_outage(
+    world: World, transfer: Callable[..., Outcome[Decimal]]
+) -> None:
+    assert transfer(1, failure(psycopg.errors.DeadlockDetected())).result == 9
+    assert transfer(1, failure(psycopg.errors.DiskFull()), key="key-1").error is TransferError.DATABASE_FAILED
+    assert transfer(1, LockFirst(frozenset()), ZeroDivisionError()).error is TransferError.UNFORESEEN
+    assert transfer(1, key="key-1").result == 8
+    assert remaining(world) == [8, 4]
+
+
+def test_purge_keeps_the_record_of_a_new_movement_and_the_filter_knows_its_rules(
+    world: World, transfer: Callable[..., Outcome[Decimal]]
+) -> None:
+    made, refused = transfer(3), transfer(11)
+    Attempt.objects.filter(org=world.org).update(created_at=START)
+    assert attempts.purge(before=START + timedelta(days=1)) == 1
+    assert [made.attempt] == world.attempts()
+    assert refused.attempt not in world.attempts()
+    by_rule = ByRule(RequestFactory().get("/"), {}, Attempt, None)
+    assert ("TOO_MUCH.817", "817 TOO_MUCH") in by_rule.lookups(None, None)

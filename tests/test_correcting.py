@@ -9,10 +9,13 @@ import time_machine
 from loyalty.groups import set_group
 from loyalty.models import Lot, Redemption
 from loyalty.selectors import settings_of
-from reversals.calls import Answer, Reply
-from reversals.correcting.service import Accepted, Approved, correct_reversal
+from reversals import calls
+from reversals.approving import Approved
+from reversals.calls import Outcome
+from reversals.correcting.requests import CorrectionRequest
+from reversals.correcting.service import Accepted, ApprovedBy, Correct
 from reversals.errors import CorrectionError, Refused
-from reversals.models import Approval, Attempt, Correction, Event, Operation, Reversal
+from reversals.models import Approval, Attempt, Correction, Event, Reversal
 from reversals.verification import broken_laws
 from tests.builders import (
     ON,
@@ -29,6 +32,7 @@ from tests.builders import (
     redeem,
     redeemed,
     set_value,
+    utc,
 )
 
 
@@ -62,24 +66,18 @@ def moved(world: World) -> tuple[Any, ...]:
     )
 
 
-def refusal_of(answer: Answer) -> tuple[str, int, str]:
+def refusal_of(answer: Outcome[Any]) -> tuple[str, int, str]:
     return answer.attempt.rule, answer.attempt.http_status, answer.attempt.refusal_reason
 
 
 def preview(reversal: Reversal) -> Accepted | Refused:
-    outcomes: list[Accepted | Refused] = []
+    outcome = calls.run(correction_of(reversal), attempt_to_correct(reversal, is_dry_run=True))
+    assert outcome.result is not None
+    return outcome.result
 
-    def reply(outcome: Accepted | Refused) -> Reply:
-        outcomes.append(outcome)
-        return Reply(200, "")
 
-    correct_reversal(
-        attempt_to_correct(reversal, is_dry_run=True),
-        settings=settings_of(reversal.org_id),
-        reversal_id=reversal.public_id,
-        reply=reply,
-    )
-    return outcomes[-1]
+def correction_of(reversal: Reversal, **options: Any) -> Correct:
+    return Correct(CorrectionRequest(reversal.public_id), settings_of(reversal.org_id), **options)
 
 
 # What it does
@@ -105,7 +103,7 @@ def test_it_says_who_asked_who_approved_and_why(world: World) -> None:
     assert (correction.points, correction.made_by, correction.approved_by) == (3, "meera", "arun")
     assert (correction.reason, correction.approval.corrects) == ("the wrong customer", reversal)
     attempt = Attempt.objects.get(id=answer.attempt.id)
-    assert (attempt.operation, attempt.reversal, attempt.made_by) == (Operation.CORRECT, reversal, "meera")
+    assert (attempt.operation, attempt.reversal, attempt.made_by) == ("CORRECT", reversal, "meera")
     assert (attempt.redemption_id_asked, attempt.http_status, attempt.rule) == (reversal.public_id, 200, "")
 
 
@@ -235,12 +233,8 @@ def test_a_reversal_of_another_org_is_804(world: World) -> None:
     before = moved(world)
     attempt = attempt_to_correct(reversal)
     attempt.org_id = stranger.org.id
-    answer = correct_reversal(
-        attempt,
-        settings=settings_of(stranger.org.id),
-        reversal_id=reversal.public_id,
-        approved=Approved(ask_to_correct(reversal).id, "arun"),
-    )
+    approved_by = ApprovedBy(ask_to_correct(reversal).id, "arun")
+    answer = calls.run(correction_of(reversal, approved_by=approved_by), attempt)
     assert refusal_of(answer) == ("NOT_FOUND", 400, "There is no such reversal; check the reversal id.")
     assert moved(world) == before
 
@@ -301,9 +295,7 @@ def test_of_many_lots_that_lack_points_three_are_named(world: World) -> None:
 def test_what_nobody_approved_is_not_corrected(world: World) -> None:
     reversal = reversed_of(world, redeemed(world))
     before = moved(world)
-    answer = correct_reversal(
-        attempt_to_correct(reversal), settings=settings_of(world.org.id), reversal_id=reversal.public_id
-    )
+    answer = calls.run(correction_of(reversal), attempt_to_correct(reversal))
     reason = "A correction is made once a second person has approved it."
     assert refusal_of(answer) == ("NEEDS_APPROVAL", 403, reason)
     assert moved(world) == before
@@ -312,24 +304,21 @@ def test_what_nobody_approved_is_not_corrected(world: World) -> None:
 def test_what_the_approval_refuses_is_the_answer_and_nothing_moves(world: World) -> None:
     reversal = reversed_of(world, redeemed(world))
     before = moved(world)
-
-    def approving() -> Any:
-        raise Refused(CorrectionError.NOT_APPROVABLE, "The request lapsed.")
-
-    answer = correct_reversal(
-        attempt_to_correct(reversal),
-        settings=settings_of(world.org.id),
-        reversal_id=reversal.public_id,
-        approved=Approved(ask_to_correct(reversal).id, "arun", approving),
-    )
-    assert refusal_of(answer) == ("NOT_APPROVABLE", 403, "The request lapsed.")
+    approval = ask_to_correct(reversal)
+    Approval.objects.filter(id=approval.id).update(lapses_at=utc("2026-01-02"))
+    correction = correction_of(reversal, approved_by=ApprovedBy(approval.id, "arun"))
+    answer = calls.run(Approved(correction, approval, "arun", ""), attempt_to_correct(reversal))
+    lapsed = "The request lapsed on 2026-01-02; ask for it anew."
+    assert refusal_of(answer) == ("NOT_APPROVABLE", 403, lapsed)
     assert moved(world) == before
 
 
 def test_a_person_who_approves_themself_is_refused_by_the_database(world: World) -> None:
     reversal = reversed_of(world, redeemed(world))
     before = moved(world)
-    answer = correct(reversal, approved_by="meera")
+    approval = ask_to_correct(reversal, asked_by="somebody else")
+    correction = correction_of(reversal, approved_by=ApprovedBy(approval.id, "meera"))
+    answer = calls.run(Approved(correction, approval, "meera", ""), attempt_to_correct(reversal))
     assert answer.error is CorrectionError.UNFORESEEN
     assert moved(world) == before
 
@@ -348,7 +337,7 @@ def test_a_dry_run_shows_what_each_lot_would_lose_and_moves_nothing(world: World
     losses = [(taking.lot.facts.points_remaining, taking.points) for taking in outcome.plan.takings]
     assert losses == [(6, 6), (2, 2)]
     assert moved(world) == before
-    attempt = Attempt.objects.get(operation=Operation.CORRECT)
+    attempt = Attempt.objects.get(operation="CORRECT")
     assert (attempt.is_dry_run, attempt.reversal) == (True, None)
 
 

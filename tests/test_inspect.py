@@ -18,7 +18,7 @@ from loyalty.importing.bulk import analyze
 from loyalty.models import ApiClient, Lot, OrgAccess
 from reversals.admin.events import data_of
 from reversals.admin.filters import ByRule
-from reversals.errors import ErrorCode, RedemptionError
+from reversals.errors import CorrectionError, ErrorCode, RedemptionError
 from reversals.models import Approval, Attempt, Correction, Delivery, Event, Reversal
 from tests.builders import (
     World,
@@ -247,8 +247,17 @@ def test_attempts_are_filtered_by_answer(world: World, auditor: Client) -> None:
 def test_every_rule_of_the_ladders_can_be_chosen(auditor: Client) -> None:
     response = auditor.get(reverse("admin:reversals_attempt_changelist"))
     filters = response.context["cl"].filter_specs
-    choices = {value for each in filters if isinstance(each, ByRule) for value, _ in each.lookup_choices}
-    assert choices >= set(ErrorCode.__members__) | set(RedemptionError.__members__) - {"POINTS_NOT_POSITIVE"}
+    choices = [value for each in filters if isinstance(each, ByRule) for value, _ in each.lookup_choices]
+    errors = [error for ladder in (ErrorCode, RedemptionError, CorrectionError) for error in ladder]
+    assert {f"{error.name}.{error.code}" for error in errors} <= set(choices)
+    assert len(choices) == len(set(choices))
+
+
+def test_rules_of_one_name_and_two_codes_are_two_choices(world: World, auditor: Client) -> None:
+    blocked = make_attempt(world, rule="CUSTOMER_NOT_ELIGIBLE", code=901)
+    deactivated = make_attempt(world, operation="REDEEM", rule="CUSTOMER_NOT_ELIGIBLE", code=881)
+    assert listed(auditor, "reversals_attempt", rule="CUSTOMER_NOT_ELIGIBLE.881") == [deactivated]
+    assert listed(auditor, "reversals_attempt", rule="CUSTOMER_NOT_ELIGIBLE") == [deactivated, blocked]
 
 
 @pytest.mark.parametrize(("period", "count"), [("today", 1), ("7", 2), ("", 3), ("30", 3), ("90", 4), ("all", 5)])
@@ -275,7 +284,7 @@ def test_attempts_are_filtered_by_channel_operation_dry_run_client_and_program(w
     dry = make_attempt(world, is_dry_run=True, redemption_id_asked=redemption.public_id)
     of_client = make_attempt(world, client=till)
     assert listed(auditor, "reversals_attempt", channel__exact="ADMIN") == [by_hand]
-    assert listed(auditor, "reversals_attempt", operation__exact="REDEEM") == [redeeming]
+    assert listed(auditor, "reversals_attempt", operation="REDEEM") == [redeeming]
     assert listed(auditor, "reversals_attempt", is_dry_run__exact="1") == [dry]
     assert listed(auditor, "reversals_attempt", client=till.pk) == [of_client]
     assert listed(auditor, "reversals_attempt", program=world.program.pk) == [dry, redeeming]

@@ -75,8 +75,8 @@ def test_lot_whose_points_were_spent_twice_is_named_and_keeps_what_is_there(
     lot.refresh_from_db()
     assert (lot.points_remaining, lot.points_reissued) == (0, 4)
     assert capsys.readouterr().err == (
-        f"Lot {lot.lot_ref} of org {world.org.id}: 6 of its points were re-issued, but only 4 are left in it. The others"
-        " were spent twice; which of the two redemptions should not have had them cannot be decided here.\n"
+        f"Lot {lot.lot_ref} of org {world.org.id}: 6 of its points were re-issued, but only 4 are left in it. The"
+        " others were spent twice; which of the two redemptions should not have had them cannot be decided here.\n"
     )
     assert [(row.law, row.row) for row in broken_laws(world.org.id)] == [
         ("lot.reissued = what re-issues moved out of it and corrections did not put back", lot.lot_ref),

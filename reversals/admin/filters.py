@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from loyalty.backoffice import org_in_hand
 from loyalty.models import ApiClient, Program, Redemption
-from reversals.errors import ErrorCode, RedemptionError
+from reversals.errors import LADDERS
 from reversals.models import Reversal
 
 CHOICES_SHOWN = 100
@@ -51,18 +51,17 @@ class Period(admin.SimpleListFilter):
 
 
 class ByRule(admin.SimpleListFilter):
-    """The rule that refused, by code, of the ladders of both operations."""
+    """The rule that refused, by code, of every operation. Rules of one name and another code are another choice."""
 
     title = "answer"
     parameter_name = "rule"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        errors = {error.name: error for ladder in (RedemptionError, ErrorCode) for error in ladder}
-        by_code = sorted(errors.values(), key=lambda error: error.code)
+        rules = sorted({(error.code, error.name) for ladder in LADDERS.values() for error in ladder})
         return [
             ("accepted", "Accepted"),
             ("refused", "Refused"),
-            *((each.name, f"{each.code} {each.name}") for each in by_code),
+            *((f"{name}.{code}", f"{code} {name}") for code, name in rules),
         ]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
@@ -74,7 +73,21 @@ class ByRule(admin.SimpleListFilter):
             case "refused":
                 return queryset.exclude(rule="")
             case rule:
-                return queryset.filter(rule=rule)
+                name, _, code = rule.partition(".")
+                return queryset.filter(rule=name, code=code) if code.isdecimal() else queryset.filter(rule=name)
+
+
+class ByOperation(admin.SimpleListFilter):
+    """What was asked for."""
+
+    title = "operation"
+    parameter_name = "operation"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(operation, operation.capitalize()) for operation in LADDERS]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset if self.value() is None else queryset.filter(operation=self.value())
 
 
 class _OfParent(admin.SimpleListFilter):

@@ -13,7 +13,7 @@ from loyalty.models import Redemption
 from loyalty.points import written
 from reversals.admin.correcting import may_correct
 from reversals.admin.export import Exportable
-from reversals.admin.filters import ByClient, ByProgram, ByProgramAsked, ByRule, Period
+from reversals.admin.filters import ByClient, ByOperation, ByProgram, ByProgramAsked, ByRule, Period
 from reversals.admin.parts import link, link_or_none, moment, written_or
 from reversals.models import Approval, Attempt, Correction, Reversal, ReversalLine
 
@@ -56,7 +56,7 @@ class ReversalAdmin(Exportable, PageAdmin):
 class AttemptAdmin(Exportable, PageAdmin):
     list_display = ["created_at", "operation", "answer", "channel", "made_by", "redemption_id_asked", "reversal"]
     list_select_related = ["reversal"]
-    list_filter = [OneOrg, Period, ByRule, "channel", "operation", "is_dry_run", ByProgramAsked, ByClient]
+    list_filter = [OneOrg, Period, ByRule, "channel", ByOperation, "is_dry_run", ByProgramAsked, ByClient]
     ordering = ["-created_at", "-id"]
     search_fields = ["=redemption_id_asked", "=idempotency_key"]
     search_help_text = "A redemption id, or an idempotency key that is held, whole."
@@ -160,7 +160,7 @@ def _asked(attempt: Attempt) -> list[tuple[str, Any]]:
     return [
         ("When", moment(attempt.created_at)),
         ("Org", attempt.org),
-        ("Operation", attempt.get_operation_display()),
+        ("Operation", attempt.operation.capitalize()),
         ("Dry run", "yes: nothing moved" if attempt.is_dry_run else "no"),
         ("Channel", attempt.get_channel_display()),
         ("By", attempt.made_by),

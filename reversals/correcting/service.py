@@ -1,19 +1,17 @@
-"""Corrects reversals: the one door, whoever asks. It reads the database's clock once, when the rows are locked."""
+"""One correction as a movement: locks all that its reversal moved, and says what to write to take it back."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import ClassVar
 
 from loyalty import selectors as loyalty_selectors
 from loyalty.emf import EmfSettings
-from loyalty.facts import CustomerFacts
-from reversals import attempts, calls, ledger, selectors
-from reversals.calls import Answer, Reply
+from reversals import selectors
+from reversals.calls import Decision, Moment
 from reversals.correcting import rules
 from reversals.correcting.requests import CorrectionRequest
 from reversals.correcting.rules import Facts, Plan, ReversalFacts
+from reversals.correcting.statements import correction_statements
 from reversals.errors import CorrectionError, Refused
-from reversals.models import Attempt, Operation
 from reversals.monitoring import counted
 
 
@@ -26,96 +24,53 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class Approved:
-    """The word of a second person: on which request (its row id), whose, and how it is kept.
-
-    `approving` is entered in the transaction before any lock but the key's, and left once all is written.
-    """
+class ApprovedBy:
+    """The second person who approves a correction, and the request that they decide, by its row id."""
 
     approval_id: int
-    approved_by: str
-    approving: Callable[[], AbstractContextManager[None]] = nullcontext
+    username: str
 
 
-def _no_reply(outcome: Accepted | Refused) -> Reply:
-    return Reply(outcome.error.status if isinstance(outcome, Refused) else 200, "")
+@dataclass(frozen=True, slots=True)
+class Correct:
+    """The correction of a whole reversal, under the settings of its org. Only a dry run may lack an approval.
 
-
-def correct_reversal(
-    attempt: Attempt,
-    *,
-    settings: EmfSettings,
-    reversal_id: str,
-    approved: Approved | None = None,
-    reply: Callable[[Accepted | Refused], Reply] = _no_reply,
-) -> Answer:
-    """Takes back the whole reversal with this public id, once, and records the attempt, accepted or refused.
-
-    `attempt` says who asks, why and through which channel; it must be new, and becomes one to correct.
-    `approved` None: nobody approved, which a dry run alone may lack. `reply` is told what came of it.
-    Refusals are answers, in the order of `CorrectionError`; nothing is raised for one, nor for a database outage.
     An accepted attempt names the reversal that was corrected. No event tells of a correction.
     """
-    attempt.operation = Operation.CORRECT
-    return calls.answer(attempt, _Correction(attempt, settings, reversal_id, approved, reply))
 
+    operation: ClassVar[str] = "CORRECT"
 
-class _Correction:
-    """The movement of one call."""
+    request: CorrectionRequest
+    settings: EmfSettings
+    approved_by: ApprovedBy | None = None
 
-    def __init__(
-        self,
-        attempt: Attempt,
-        settings: EmfSettings,
-        reversal_id: str,
-        approved: Approved | None,
-        reply: Callable[[Accepted | Refused], Reply],
-    ) -> None:
-        self.attempt = attempt
-        self.settings = settings
-        self.reversal_id = reversal_id
-        self.approved = approved
-        self.reply = reply
-
-    def read(self) -> CorrectionRequest:
-        return CorrectionRequest(self.reversal_id)
-
-    def check(self) -> None:
+    def decide(self, moment: Moment) -> Decision[Accepted]:
+        """Refuses in the order of `CorrectionError`."""
         rules.check_org(self.settings)
-
-    def refused(self, refusal: Refused) -> Reply:
-        return self.reply(refusal)
-
-    def make(self, request: CorrectionRequest, finish: Callable[[Reply], None]) -> bool:
-        with self.approved.approving() if self.approved is not None else nullcontext():
-            self._make(request, finish)
-        return False
-
-    def _make(self, request: CorrectionRequest, finish: Callable[[Reply], None]) -> None:
-        attempt = self.attempt
+        attempt = moment.attempt
         # What was given back to whom never changes, so it is read before the locks and says which to take.
-        reversal = selectors.find_reversal_facts(org_id=attempt.org_id, public_id=request.reversal_id)
+        reversal = selectors.find_reversal_facts(org_id=attempt.org_id, public_id=self.request.reversal_id)
         if reversal is None:
             raise Refused(CorrectionError.NOT_FOUND, "There is no such reversal; check the reversal id.")
-        with counted.LOCK_SECONDS.labels(attempt.operation).time():
-            facts = self._lock(reversal)
+        with counted.LOCK_SECONDS.labels(self.operation).time():
+            facts = self._lock(moment, reversal)
         plan = rules.plan_correction(facts)
-        finish(self.reply(Accepted(facts, plan)))
-        if attempt.is_dry_run or self.approved is None:
-            attempts.record(attempt)
-            return
-        ledger.write_correction(
+        if self.approved_by is None:
+            return Decision(Accepted(facts, plan))
+        statements = correction_statements(
             facts=facts,
             plan=plan,
             attempt=attempt,
-            approval_id=self.approved.approval_id,
-            approved_by=self.approved.approved_by,
+            approval_id=self.approved_by.approval_id,
+            approved_by=self.approved_by.username,
         )
+        return Decision(Accepted(facts, plan), tuple(statements), reversal_id=reversal.id)
 
-    def _lock(self, reversal: ReversalFacts) -> Facts:
+    def _lock(self, moment: Moment, reversal: ReversalFacts) -> Facts:
         """The facts, with every row that the correction changes locked."""
-        org_id = self.attempt.org_id
-        customer = self._lock_customers(reversal)
+        org_id = moment.attempt.org_id
+        # Whoever else owns a lot that it gave back to is locked as well as the reversal's customer.
+        customers = loyalty_selectors.lock_customers(org_id=org_id, ids=reversal.customer_ids)
         redemption = loyalty_selectors.lock_redemption(
             org_id=org_id,
             identifier=None,
@@ -129,13 +84,8 @@ class _Correction:
         return Facts(
             reversal=reversal,
             corrected_at=selectors.corrected_at(org_id=org_id, reversal_id=reversal.id),
-            customer=customer,
+            customer=next(customer for customer in customers if customer.id == reversal.customer_id),
             lots={lot.facts.id: lot for lot in lots},
-            is_approved=self.approved is not None or self.attempt.is_dry_run,
+            is_approved=self.approved_by is not None or moment.attempt.is_dry_run,
             now=redemption.locked_at,
         )
-
-    def _lock_customers(self, reversal: ReversalFacts) -> CustomerFacts:
-        """The reversal's customer; whoever else owns a lot that it gave back to is locked as well."""
-        locked = loyalty_selectors.lock_customers(org_id=self.attempt.org_id, ids=reversal.customer_ids)
-        return next(customer for customer in locked if customer.id == reversal.customer_id)

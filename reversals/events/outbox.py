@@ -1,7 +1,8 @@
-"""Writes events and their deliveries in the transaction of what they tell of; they are sent later, by the worker."""
+"""What writes events and their deliveries, with what they tell of; they are sent later, by the worker."""
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -10,10 +11,12 @@ from uuid import uuid4
 from django.db.models import Exists, OuterRef
 
 from loyalty import selectors
+from loyalty.fields import new_row_id
 from loyalty.identifiers import Identifier
 from loyalty.ledger import NewRedemption
 from loyalty.models import EventName, Program, Webhook
 from loyalty.moves import closed_orgs
+from loyalty.statements import Statement, ids_of_sequence, insert_all_into, insert_into
 from reversals.events import payloads
 from reversals.events.payloads import Occasion, ProgramPoints
 from reversals.models import Attempt, Channel, Delivery, Event
@@ -24,19 +27,19 @@ RETRIED_FOR = timedelta(days=7)
 PURGED_AT_ONCE = 1_000
 
 
-def add_reversal(*, facts: Facts, plan: Plan, attempt: Attempt, reversal_id: str) -> None:
-    """Adds `redeemedPointsReversed` for the reversal that was just written, for each webhook that wants it.
+def reversal_statements(*, facts: Facts, plan: Plan, attempt: Attempt, public_id: str) -> list[Statement]:
+    """What writes `redeemedPointsReversed` of the planned reversal, for each webhook that wants it.
 
-    The caller holds the customer's lock. `reversal_id` is the public one.
+    The caller holds the customer's lock. `public_id` is the reversal's.
     """
-    webhooks = _webhooks_of(attempt.org_id, EventName.POINTS_REVERSED)
+    org_id, redemption = attempt.org_id, facts.redemption
+    webhooks = _webhooks_of(org_id, EventName.POINTS_REVERSED)
     if not webhooks:
-        return
-    redemption = facts.redemption
-    programs = selectors.programs_of(attempt.org_id)
-    returned = _returned_by_program(facts, plan, attempt.org_id)
-    points_after = selectors.current_points(
-        org_id=attempt.org_id, customer_id=redemption.customer.id, program_ids=returned, now=facts.now
+        return []
+    programs = selectors.programs_of(org_id)
+    returned = _returned_by_program(facts, plan, org_id)
+    points_before = selectors.current_points(
+        org_id=org_id, customer_id=redemption.customer.id, program_ids=returned, now=facts.now
     )
     data = payloads.reversed_data(
         occasion=_occasion(
@@ -48,40 +51,44 @@ def add_reversal(*, facts: Facts, plan: Plan, attempt: Attempt, reversal_id: str
             channel=attempt.channel,
         ),
         redemption_id=redemption.public_id,
-        reversal_id=reversal_id,
+        reversal_id=public_id,
         programs=[
-            ProgramPoints(programs[program_id].public_id, available, points_after[program_id], expired)
-            for program_id, (available, expired) in returned.items()
+            ProgramPoints(
+                programs[program_id].public_id, part.available, points_before[program_id] + part.own, part.expired
+            )
+            for program_id, part in returned.items()
         ],
     )
-    _add(
+    return _statements(
         EventName.POINTS_REVERSED,
         data,
         webhooks=webhooks,
-        org_id=attempt.org_id,
+        org_id=org_id,
         customer_id=redemption.customer.id,
         request_id=attempt.request_id,
         now=facts.now,
     )
 
 
-def add_redemption(
+def redemption_statements(
     new: NewRedemption,
     *,
     customer_public_id: int,
     points_by_program: Mapping[int, Decimal],
+    own_points_by_program: Mapping[int, Decimal],
     is_group_redemption: bool,
     attempt: Attempt,
-) -> None:
-    """Adds `pointsRedeemed` for the redemption that was just written, for each webhook that wants it.
+) -> list[Statement]:
+    """What writes `pointsRedeemed` of the planned redemption, for each webhook that wants it.
 
-    The caller holds the customer's lock. The keys of `points_by_program` (the points drawn) are row ids.
+    The caller holds the customer's lock. The points drawn, and those of them that were the customer's own, are by the
+    program's row id.
     """
     webhooks = _webhooks_of(new.org_id, EventName.POINTS_REDEEMED)
     if not webhooks:
-        return
+        return []
     programs = selectors.programs_of(new.org_id)
-    points_after = selectors.current_points(
+    points_before = selectors.current_points(
         org_id=new.org_id, customer_id=new.customer_id, program_ids=points_by_program.keys(), now=new.redeemed_at
     )
     data = payloads.redeemed_data(
@@ -97,11 +104,15 @@ def add_redemption(
         transaction_number=new.transaction_number,
         is_group_redemption=is_group_redemption,
         programs=[
-            ProgramPoints(programs[drawn_in].public_id, points, points_after[drawn_in])
+            ProgramPoints(
+                programs[drawn_in].public_id,
+                points,
+                points_before[drawn_in] - own_points_by_program.get(drawn_in, Decimal(0)),
+            )
             for drawn_in, points in points_by_program.items()
         ],
     )
-    _add(
+    return _statements(
         EventName.POINTS_REDEEMED,
         data,
         webhooks=webhooks,
@@ -143,15 +154,27 @@ def _webhooks_of(org_id: int, name: str) -> list[Webhook]:
     return [webhook for webhook in Webhook.objects.filter(org_id=org_id, is_active=True) if webhook.wants(name)]
 
 
-def _returned_by_program(facts: Facts, plan: Plan, org_id: int) -> dict[int, tuple[Decimal, Decimal]]:
-    """The points available and expired that go to each program, by row id, in the order of giving back."""
+@dataclass(slots=True)
+class _Returned:
+    """The points that go to one program; `own` are the available ones in lots of the redemption's customer."""
+
+    available: Decimal = Decimal(0)
+    expired: Decimal = Decimal(0)
+    own: Decimal = Decimal(0)
+
+
+def _returned_by_program(facts: Facts, plan: Plan, org_id: int) -> dict[int, _Returned]:
+    """What goes to each program, by its row id, in the order of the lines."""
     lot_ids = [line.draw.lot_id for line in plan.lines if line.draw.lot_id is not None]
     programs = selectors.programs_of_lots(org_id=org_id, lot_ids=lot_ids)
-    returned: dict[int, tuple[Decimal, Decimal]] = {}
+    redemption = facts.redemption
+    returned: dict[int, _Returned] = {}
     for line in plan.lines:
-        program_id = _program_of(line, programs, otherwise=facts.redemption.program.id)
-        available, expired = returned.get(program_id, (Decimal(0), Decimal(0)))
-        returned[program_id] = (available + line.available, expired + line.expired)
+        part = returned.setdefault(_program_of(line, programs, otherwise=redemption.program.id), _Returned())
+        part.available += line.available
+        part.expired += line.expired
+        if line.owner_id(redemption) == redemption.customer.id:
+            part.own += line.available
     return returned
 
 
@@ -184,7 +207,7 @@ def _occasion(
     )
 
 
-def _add(
+def _statements(
     name: str,
     data: dict[str, Any],
     *,
@@ -193,24 +216,34 @@ def _add(
     customer_id: int,
     request_id: str,
     now: datetime,
-) -> None:
-    event = Event.objects.create(
-        org_id=org_id,
-        customer_id=customer_id,
-        name=name,
-        event_id=str(uuid4()),
-        request_id=request_id,
-        data=written_json(data),
-        created_at=now,
-    )
-    Delivery.objects.bulk_create(
-        Delivery(
-            org_id=org_id,
-            event=event,
-            webhook=webhook,
-            customer_id=customer_id,
-            due_at=now,
-            give_up_at=now + RETRIED_FOR,
-        )
+) -> list[Statement]:
+    [event_id] = ids_of_sequence(Event._meta.db_table, 1)
+    event = {
+        "id": event_id,
+        "org_id": org_id,
+        "customer_id": customer_id,
+        "name": name,
+        "event_id": str(uuid4()),
+        "request_id": request_id,
+        "data": written_json(data),
+        "created_at": now,
+    }
+    deliveries = [
+        {
+            "id": new_row_id(),
+            "org_id": org_id,
+            "event_id": event_id,
+            "webhook_id": webhook.id,
+            "customer_id": customer_id,
+            "status": Delivery.Status.PENDING.value,
+            "tries": 0,
+            "due_at": now,
+            "give_up_at": now + RETRIED_FOR,
+            "last_answer": "",
+        }
         for webhook in webhooks
-    )
+    ]
+    return [
+        insert_into(Event._meta.db_table, event),
+        *insert_all_into(Delivery._meta.db_table, deliveries),
+    ]

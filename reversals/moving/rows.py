@@ -14,6 +14,7 @@ from typing import Any
 from django.db import connection, models
 
 from loyalty.importing.bulk import rows_into
+from loyalty.statements import ids_of_sequence
 from reversals.moving.tables import Model, rows_of
 
 ROWS_AT_ONCE = 2_000
@@ -39,7 +40,7 @@ def load(model: Model, lines: Iterable[bytes], count: int, new_ids: Ids) -> None
     """Adds a row for each of the `count` lines; parents first, which leave in `new_ids` what they number."""
     fields: Any = model._meta.concrete_fields
     if _is_numbered(model):
-        new_ids[model] = dict(enumerate(_ids_of_sequence(model, count), start=1))
+        new_ids[model] = dict(enumerate(ids_of_sequence(model._meta.db_table, count), start=1))
     translations = _translations(model, new_ids)
     columns = ", ".join(field.column for field in fields)
     with connection.cursor() as cursor, rows_into(cursor, model._meta.db_table, columns) as add:
@@ -75,17 +76,3 @@ def _as_text(value: Any) -> str:
 
 def _as_stored(field: Any, value: Any) -> Any:
     return field.get_db_prep_save(field.to_python(value), connection)
-
-
-def _ids_of_sequence(model: Model, count: int) -> list[int]:
-    """So many new ids, rising."""
-    table = model._meta.db_table
-    with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            cursor.execute(
-                "SELECT nextval(pg_get_serial_sequence(%s, 'id')) FROM generate_series(1, %s)", [table, count]
-            )
-            return sorted(row[0] for row in cursor.fetchall())
-        cursor.execute("SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = %s", [table])
-        [last] = cursor.fetchone()
-        return list(range(last + 1, last + count + 1))

@@ -1,21 +1,21 @@
-"""Redeems points: the one door, whoever asks. It reads the database's clock once, when the lots are locked."""
+"""One redemption as a movement: locks the lots that it may draw on, and says what to write."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import ClassVar
 
 from loyalty import reading
 from loyalty import selectors as loyalty_selectors
-from loyalty.callers import Belief
 from loyalty.clock import database_now
 from loyalty.emf import EmfSettings
 from loyalty.facts import CustomerFacts, Wallet, WalletLot
 from loyalty.fields import new_row_id
 from loyalty.ledger import NewRedemption, redemption_statements
 from loyalty.records import DrawRecord, RedemptionRecord
-from loyalty.statements import execute_together
-from reversals import attempts, calls, outages, selectors
-from reversals.calls import Answer, Reply
+from loyalty.statements import Statement
+from reversals import outages, selectors
+from reversals.calls import Decision, Moment
 from reversals.errors import RedemptionError, Refused
 from reversals.events import outbox
 from reversals.ledger import new_public_id
@@ -38,84 +38,54 @@ class Redeemed:
     is_dry_run: bool
 
 
-def redeem_points(
-    attempt: Attempt,
-    *,
-    settings: EmfSettings,
-    read: Callable[[], RedemptionRequest],
-    reply: Callable[[Redeemed | Refused], Reply],
-    belief: Belief | None = None,
-) -> Answer:
-    """Makes the redemption that `read` returns, once, and records the attempt, accepted or refused.
+@dataclass(frozen=True, slots=True)
+class Redeem:
+    """The redemption that is asked for, under the settings of its org.
 
-    `attempt` says who asks, through which channel and with which idempotency key; it must be new. A repeat of
-    an external reference number with the same content is answered with the first redemption, as a replay, and refused
-    once anything of that was reversed.
-    `belief` is in who calls, and is proven before anything is answered; else Unproven is raised and nothing is kept.
-    Refusals are answers, in the order of `RedemptionError`; nothing is raised for one, nor for a database outage.
+    A repeat of an external reference number with the same content is answered with the first redemption, as a replay,
+    and refused once anything of that was reversed.
     """
-    return calls.answer(attempt, _Redemption(attempt, settings, read, reply, belief), belief)
 
+    operation: ClassVar[str] = "REDEEM"
 
-class _Redemption:
-    """The movement of one call."""
+    request: RedemptionRequest
+    settings: EmfSettings
 
-    def __init__(
-        self,
-        attempt: Attempt,
-        settings: EmfSettings,
-        read: Callable[[], RedemptionRequest],
-        reply: Callable[[Redeemed | Refused], Reply],
-        belief: Belief | None,
-    ) -> None:
-        self.attempt = attempt
-        self.settings = settings
-        self.read = read
-        self.reply = reply
-        self.belief = belief
-        self.for_group = False
-
-    def check(self) -> None:
-        self.for_group = rules.redeems_for_group(self.settings)
-
-    def refused(self, refusal: Refused) -> Reply:
-        return self.reply(refusal)
-
-    def make(self, request: RedemptionRequest, finish: Callable[[Reply], None]) -> bool:
-        attempt = self.attempt
-        with counted.LOCK_SECONDS.labels(attempt.operation).time():
-            customer, owner_ids = self._lock_customers(request)
-        earlier = self._earlier(request)
+    def decide(self, moment: Moment) -> Decision[Redeemed]:
+        """Refuses in the order of `RedemptionError`, from row 4 on."""
+        for_group = rules.redeems_for_group(self.settings)
+        attempt = moment.attempt
+        with counted.LOCK_SECONDS.labels(self.operation).time():
+            customer, owner_ids = self._lock_customers(attempt.org_id, for_group=for_group)
+        earlier = self._earlier(attempt.org_id)
         if earlier is not None:
-            self._check_repeat(request, earlier)
-            self._repeat(earlier, customer, finish)
-            return True
+            own = reading.points_of(org_id=attempt.org_id, customer_id=customer.id, at=database_now())
+            redeemed = Redeemed(earlier, own.available, attempt.is_dry_run)
+            return Decision(redeemed, redemption_id=earlier.row_id, is_replay=True)
         public_id = new_public_id()
-        wallet = self._lock_wallet(owner_ids, public_id)
-        facts = Facts(request=request, customer=customer, programs=wallet.programs, lots=wallet.lots, now=wallet.now)
+        wallet = self._lock_wallet(attempt.org_id, owner_ids, public_id)
+        facts = Facts(
+            request=self.request, customer=customer, programs=wallet.programs, lots=wallet.lots, now=wallet.now
+        )
         plan = rules.plan_redemption(facts)
-        new = self._new_redemption(facts, plan, public_id)
+        new = _new_redemption(facts, plan, attempt, public_id)
         record = _record(new, facts, plan)
-        finish(self.reply(Redeemed(record, _balance(facts, plan), attempt.is_dry_run)))
-        if attempt.is_dry_run:
-            attempts.record(attempt)
-            return False
-        attempt.redemption_id = new.id
-        execute_together([*redemption_statements(new, plan.draws), attempts.complete_attempt(attempt)])
-        if wallet.has_webhooks:
-            self._add_event(new, record, facts, plan)
-        return False
+        statements = redemption_statements(new, plan.draws)
+        if wallet.has_webhooks and not attempt.is_dry_run:
+            statements += _event_statements(new, record, facts, plan, attempt)
+        redeemed = Redeemed(record, _balance(facts, plan), attempt.is_dry_run)
+        return Decision(redeemed, tuple(statements), redemption_id=new.id)
 
-    def _lock_customers(self, request: RedemptionRequest) -> tuple[CustomerFacts, Sequence[int]]:
+    def _lock_customers(self, org_id: int, *, for_group: bool) -> tuple[CustomerFacts, Sequence[int]]:
         """The customer, and the row ids of those whose lots may be drawn, all locked in the order of their ids."""
-        org_id = self.attempt.org_id
+        identifier = self.request.identifier
         not_found = Refused(RedemptionError.CUSTOMER_NOT_FOUND, "There is no such customer; check the customer id.")
-        if not self.for_group:
-            customer = loyalty_selectors.lock_customer(org_id=org_id, public_id=request.identifier.customer_number or 0)
+        if not for_group:
+            customer = loyalty_selectors.lock_customer(org_id=org_id, public_id=identifier.customer_number or 0)
             if customer is None:
                 raise not_found
             return customer, [customer.id]
-        customer_id = loyalty_selectors.find_customer_id(org_id=org_id, identifier=request.identifier)
+        customer_id = loyalty_selectors.find_customer_id(org_id=org_id, identifier=identifier)
         if customer_id is None:
             raise not_found
         group = loyalty_selectors.group_of(org_id=org_id, customer_id=customer_id)
@@ -125,66 +95,57 @@ class _Redemption:
         active = {row_id for row_id in still_in & set(locked) if locked[row_id].status == "ACTIVE"}
         return locked[customer_id], sorted(active | {customer_id})
 
-    def _lock_wallet(self, owner_ids: Sequence[int], candidate: str) -> Wallet:
-        org_id = self.attempt.org_id
-        unproven = None if self.belief is None or self.belief.proven else self.belief
+    def _lock_wallet(self, org_id: int, owner_ids: Sequence[int], candidate: str) -> Wallet:
         wallet = loyalty_selectors.lock_wallet(
             org_id=org_id,
             customer_ids=owner_ids,
             candidate_is_taken=selectors.names_a_reversal(org_id=org_id, public_id=candidate),
-            login=None if unproven is None else unproven.login,
         )
-        if unproven is not None:
-            unproven.compare(wallet.caller_state)
         if wallet.candidate_is_taken:
             raise outages.PublicIdTaken
         return wallet
 
-    def _earlier(self, request: RedemptionRequest) -> RedemptionRecord | None:
-        if request.external_reference_number is None:
+    def _earlier(self, org_id: int) -> RedemptionRecord | None:
+        """The redemption that this one repeats, by its reference number. Refuses 887 (422)."""
+        reference = self.request.external_reference_number
+        if reference is None:
             return None
-        return reading.find_redemption(
-            org_id=self.attempt.org_id, external_reference_number=request.external_reference_number
-        )
-
-    def _check_repeat(self, request: RedemptionRequest, earlier: RedemptionRecord) -> None:
+        earlier = reading.find_redemption(org_id=org_id, external_reference_number=reference)
+        if earlier is None:
+            return None
         reversal_id = None
         if earlier.points_reversed:
-            reversal_id = selectors.last_reversal_of(org_id=self.attempt.org_id, redemption_id=earlier.row_id)
-        rules.check_repeat(request, earlier, reversal_id)
+            reversal_id = selectors.last_reversal_of(org_id=org_id, redemption_id=earlier.row_id)
+        rules.check_repeat(self.request, earlier, reversal_id)
+        return earlier
 
-    def _repeat(self, earlier: RedemptionRecord, customer: CustomerFacts, finish: Callable[[Reply], None]) -> None:
-        """Answers with the redemption that was made under the reference number."""
-        attempt = self.attempt
-        if self.belief is not None:
-            self.belief.prove()
-        own = reading.points_of(org_id=attempt.org_id, customer_id=customer.id, at=database_now())
-        attempt.redemption_id = earlier.row_id
-        finish(self.reply(Redeemed(earlier, own.available, attempt.is_dry_run)))
-        execute_together([attempts.complete_attempt(attempt)])
 
-    def _new_redemption(self, facts: Facts, plan: Plan, public_id: str) -> NewRedemption:
-        request = facts.request
-        return NewRedemption(
-            id=new_row_id(),
-            org_id=self.attempt.org_id,
-            program_id=plan.program.id,
-            customer_id=facts.customer.id,
-            public_id="" if self.attempt.is_dry_run else public_id,
-            points=request.points_asked,
-            redeemed_at=facts.now,
-            transaction_number=request.transaction_number,
-            external_reference_number=request.external_reference_number,
-        )
+def _new_redemption(facts: Facts, plan: Plan, attempt: Attempt, public_id: str) -> NewRedemption:
+    request = facts.request
+    return NewRedemption(
+        id=new_row_id(),
+        org_id=attempt.org_id,
+        program_id=plan.program.id,
+        customer_id=facts.customer.id,
+        public_id="" if attempt.is_dry_run else public_id,
+        points=request.points_asked,
+        redeemed_at=facts.now,
+        transaction_number=request.transaction_number,
+        external_reference_number=request.external_reference_number,
+    )
 
-    def _add_event(self, new: NewRedemption, record: RedemptionRecord, facts: Facts, plan: Plan) -> None:
-        outbox.add_redemption(
-            new,
-            customer_public_id=facts.customer.public_id,
-            points_by_program=_drawn_by_program(facts, plan),
-            is_group_redemption=record.is_cross_member,
-            attempt=self.attempt,
-        )
+
+def _event_statements(
+    new: NewRedemption, record: RedemptionRecord, facts: Facts, plan: Plan, attempt: Attempt
+) -> list[Statement]:
+    return outbox.redemption_statements(
+        new,
+        customer_public_id=facts.customer.public_id,
+        points_by_program=_drawn_by_program(facts, plan),
+        own_points_by_program=_drawn_by_program(facts, plan, owner_id=facts.customer.id),
+        is_group_redemption=record.is_cross_member,
+        attempt=attempt,
+    )
 
 
 def _record(new: NewRedemption, facts: Facts, plan: Plan) -> RedemptionRecord:
@@ -215,13 +176,14 @@ def _record(new: NewRedemption, facts: Facts, plan: Plan) -> RedemptionRecord:
     )
 
 
-def _drawn_by_program(facts: Facts, plan: Plan) -> dict[int, Decimal]:
-    """The points drawn from the lots of each program, by its row id, in the order of drawing."""
-    programs: dict[int | None, int] = {lot.facts.id: lot.program_id for lot in facts.lots}
+def _drawn_by_program(facts: Facts, plan: Plan, *, owner_id: int | None = None) -> dict[int, Decimal]:
+    """The points drawn from the lots of each program, by its row id, in the order of drawing; of one owner's or all."""
+    lots: dict[int | None, WalletLot] = {lot.facts.id: lot for lot in facts.lots}
     drawn: dict[int, Decimal] = {}
     for draw in plan.draws:
-        program_id = programs[draw.lot_id]
-        drawn[program_id] = drawn.get(program_id, Decimal(0)) + draw.points
+        lot = lots[draw.lot_id]
+        if owner_id in {None, lot.customer_id}:
+            drawn[lot.program_id] = drawn.get(lot.program_id, Decimal(0)) + draw.points
     return drawn
 
 

@@ -14,8 +14,8 @@ from itertools import count, islice
 from pathlib import Path
 
 from django.db import connection, transaction
-from django.utils import timezone
 
+from loyalty.clock import database_now
 from loyalty.fields import new_row_id
 from loyalty.importing.bulk import analyze, rows_into
 from reversals import selectors
@@ -100,7 +100,7 @@ def _seal(
 ) -> Seal:
     """Adds the seal after `previous`, and lists its entries in rows with the next ids."""
     number = 1 if previous is None else previous.id + 1
-    sealed_at = timezone.now()
+    sealed_at = database_now()
     seal = Seal.objects.create(
         id=number,
         sealed_at=sealed_at,

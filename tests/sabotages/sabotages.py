@@ -36,14 +36,12 @@ SABOTAGES = (
     Sabotage(
         "the key is written in a transaction of its own",
         "reversals/calls.py",
-        (
-            ("        if attempt.uses_key and not attempts.take_key(attempt):\n", "        if False:\n"),
-            (
-                "                with transaction.atomic():\n",
-                "                if self.attempt.uses_key and not attempts.take_key(self.attempt):\n"
-                "                    return Answer(attempts.answer_of_holder(self.attempt), is_replay=True)\n"
-                "                with transaction.atomic():\n",
-            ),
+        _edit(
+            "                with transaction.atomic():\n",
+            "                self.attempt.holds_key = self.attempt.uses_key\n"
+            "                if self.attempt.uses_key and not attempts.record(self.attempt):\n"
+            "                    return Outcome(attempts.answer_of_holder(self.attempt), None, is_replay=True)\n"
+            "                with transaction.atomic():\n",
         ),
         "tests/test_outages.py::test_a_commit_that_did_not_happen_is_886_and_the_key_stays_free",
     ),
@@ -105,13 +103,13 @@ SABOTAGES = (
     Sabotage(
         "a transaction is tried again after its COMMIT was sent",
         "reversals/calls.py",
-        _edit("if committing or not retries_left or", "if not retries_left or"),
+        _edit("if is_committing or not retries_left or", "if not retries_left or"),
         "tests/test_outages.py::test_a_commit_that_did_not_happen_is_not_tried_again",
     ),
     Sabotage(
         "a lost answer to COMMIT is not looked up",
         "reversals/calls.py",
-        _edit("if committing and attempts.was_committed(self.attempt):", "if False:"),
+        _edit("if is_committing and attempts.was_committed(self.attempt):", "if False:"),
         "tests/test_outages.py::test_a_lost_answer_to_commit_is_looked_up_before_anything_is_said",
     ),
     Sabotage(
@@ -173,8 +171,8 @@ SABOTAGES = (
     ),
     Sabotage(
         "a preview gives points back",
-        "reversals/service.py",
-        _edit("        if attempt.is_dry_run:\n            attempts.record(attempt)\n            return\n", ""),
+        "reversals/calls.py",
+        _edit("if attempt.is_dry_run and not decision.is_replay:", "if False:"),
         "tests/test_preview.py::test_a_dry_run_answers_the_same_body_without_a_reversal_id_and_writes_only_the_attempt",
     ),
     Sabotage(
@@ -184,22 +182,10 @@ SABOTAGES = (
         "tests/test_export.py::test_formulas_in_rows_reach_the_file_inert",
     ),
     Sabotage(
-        "a remembered caller is believed",
-        "loyalty/callers.py",
-        _edit("if state != self.caller.state:", "if False:"),
-        "tests/test_callers.py::test_a_change_counts_at_once",
-    ),
-    Sabotage(
-        "a refusal rests on what was remembered",
-        "reversals/calls.py",
-        _edit("        self._prove()\n        attempt = self.attempt\n", "        attempt = self.attempt\n"),
-        "tests/test_callers.py::test_whatever_a_revoked_client_asks_is_401_and_leaves_no_attempt",
-    ),
-    Sabotage(
-        "a repeat rests on what was remembered",
-        "reversals/calls.py",
-        _edit("        self._prove()\n        return Answer(earlier", "        return Answer(earlier"),
-        "tests/test_callers.py::test_a_repeated_key_tells_a_revoked_client_nothing",
+        "a key that is held counts as free",
+        "reversals/attempts.py",
+        _edit('return "idempotency_key" in constraint', "return False"),
+        "tests/test_calls.py::test_a_key_that_was_looked_up_already_is_not_looked_up_again",
     ),
     Sabotage(
         "re-issued points stay in their own lot as well",

@@ -3,15 +3,16 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandParser
-from django.utils import timezone
 
 from loyalty.commands import LoyaltyCommand
 from loyalty.points import InvalidPoints, read_points, written
 from loyalty.selectors import settings_of
 from loyalty.service import find_org
-from reversals.models import Attempt, Channel
+from reversals import calls
+from reversals.attempts import new_attempt
+from reversals.models import Channel
 from reversals.requests import ReversalRequest
-from reversals.service import reverse_points
+from reversals.service import Reverse
 
 
 class Command(LoyaltyCommand):
@@ -26,13 +27,7 @@ class Command(LoyaltyCommand):
 
     def run(self, **options: Any) -> dict[str, Any]:
         org = find_org(options["org_id"])
-        attempt = Attempt(
-            org_id=org.id,
-            created_at=timezone.now(),
-            channel=Channel.COMMAND,
-            made_by=options["by"],
-            reason=options["reason"],
-        )
+        attempt = new_attempt(org.id, channel=Channel.COMMAND, made_by=options["by"], reason=options["reason"])
         attempt.clean_fields(exclude=["org"])
         for name in ("reason", "by", "redemption_id"):
             if not options[name].strip():
@@ -45,10 +40,10 @@ class Command(LoyaltyCommand):
             identifier=None,
             points_asked=_points(options["points"]),
         )
-        answer = reverse_points(attempt, settings=settings_of(org.id), read=lambda: request)
-        if answer.error is not None:
-            raise ValidationError(f"{answer.attempt.code} {answer.error.message}: {answer.attempt.refusal_reason}")
-        reversal = answer.attempt.reversal
+        outcome = calls.run(Reverse(request, settings_of(org.id)), attempt)
+        if outcome.error is not None:
+            raise ValidationError(f"{attempt.code} {outcome.error.message}: {attempt.refusal_reason}")
+        reversal = attempt.reversal
         return {
             "org_id": org.id,
             "redemption_id": request.redemption_id,

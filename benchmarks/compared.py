@@ -17,8 +17,8 @@ from rest_framework.views import APIView, exception_handler
 
 from loyalty.credentials import keyed_digest
 from loyalty.models import ApiClient, ApiSecret, EmfSetting, Lot, Redemption
-from reversals.ledger import new_public_id
 from reversals.models import Attempt, Channel, Operation, Reversal, ReversalLine
+from reversals.public_ids import new_public_id
 
 
 class Constant(APIView):

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.cache import cache
 
 from loyalty import tallies
-from loyalty.selectors import Caller
+from loyalty.callers import Caller
 
 BLOCKS = 20
 

@@ -7,9 +7,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from loyalty.changes import record_change
+from loyalty.errors import NotPossible
 from loyalty.models import Customer
 from loyalty.selectors import lock_customers
-from loyalty.service import NotPossible
 
 # What staff can make of a customer; a merged one is made by merging, and stays so.
 GIVEN_STATUSES = (Customer.Status.ACTIVE, Customer.Status.FRAUD, Customer.Status.DEACTIVATED)

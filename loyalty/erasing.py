@@ -26,10 +26,10 @@ from django.utils import timezone
 
 from loyalty.changes import record_change
 from loyalty.erased import ERASED, erased
+from loyalty.errors import NotPossible
 from loyalty.identifiers import IdentifierType
 from loyalty.models import Customer, CustomerGroup, CustomerIdentifier, EmfChange, Org, StaffChange
 from loyalty.selectors import lock_customers
-from loyalty.service import NotPossible
 
 SHORTEST_LOOKED_FOR = 6
 

@@ -5,9 +5,9 @@ from collections.abc import Collection
 from django.db import transaction
 from django.utils import timezone
 
+from loyalty.errors import NotPossible
 from loyalty.models import Customer, CustomerGroup, GroupMember, Org
 from loyalty.selectors import lock_customers
-from loyalty.service import NotPossible
 
 
 @transaction.atomic

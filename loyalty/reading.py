@@ -1,15 +1,17 @@
 """Reads the ledger for those who ask what it holds; nothing here locks or decides."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet, Sum
 
-from loyalty.models import Draw, Lot, Redemption
-from loyalty.records import DrawRecord, ExpiryRecord, PointsRecord, RedemptionRecord
+from loyalty.facts import DrawRecord, ExpiryRecord, PointsRecord, RedemptionRecord
+from loyalty.identifiers import Identifier, IdentifierType
+from loyalty.models import Draw, GroupMember, Lot, Program, Redemption
 
 ZERO = Decimal(0)
 
@@ -104,3 +106,70 @@ def _draw_records(draws: QuerySet[Draw]) -> tuple[DrawRecord, ...]:
         "lot__customer__public_id",
     )
     return tuple(DrawRecord(*row) for row in rows)
+
+
+def group_of(*, org_id: int, customer_id: int) -> set[int]:
+    """The row ids of the members of the customer's active group, the customer included; without a group only that."""
+    mine = GroupMember.objects.filter(
+        org_id=org_id, customer_id=customer_id, left_at__isnull=True, group__is_active=True
+    ).values("group_id")
+    members = GroupMember.objects.filter(org_id=org_id, left_at__isnull=True, group_id__in=mine)
+    return {customer_id, *members.values_list("customer_id", flat=True)}
+
+
+def find_customer_id(*, org_id: int, identifier: Identifier) -> int | None:
+    """The row id of the customer that the identifier names."""
+    condition, values = customer_condition(org_id, identifier)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT customer.id FROM loyalty_customer customer WHERE customer.org_id = %s AND {condition}",
+            [org_id, *values],
+        )
+        row = cursor.fetchone()
+    return row[0] if row else None
+
+
+def programs_of(org_id: int) -> dict[int, Program]:
+    """The programs of the org by row id, the oldest first."""
+    return {program.id: program for program in Program.objects.filter(org_id=org_id).order_by("id")}
+
+
+def programs_of_lots(*, org_id: int, lot_ids: Collection[int]) -> dict[int, int]:
+    """The row id of each lot's program, by the row id of the lot."""
+    return dict(Lot.objects.filter(org_id=org_id, id__in=lot_ids).values_list("id", "program_id"))
+
+
+def current_points(*, org_id: int, customer_id: int, program_ids: Collection[int], now: datetime) -> dict[int, Decimal]:
+    """The points that the customer can spend in each of the programs, by the program's row id."""
+    unexpired = Lot.objects.filter(
+        Q(expires_at__isnull=True) | Q(expires_at__gt=now),
+        org_id=org_id,
+        customer_id=customer_id,
+        program_id__in=program_ids,
+        awarded_at__lte=now,
+    )
+    totals = dict(unexpired.order_by().values_list("program_id").annotate(Sum("points_remaining")))
+    return {program_id: totals.get(program_id, Decimal(0)) for program_id in program_ids}
+
+
+def available_points(*, org_id: int, customer_ids: Collection[int], now: datetime) -> dict[int, Decimal]:
+    """The points that each of the customers can spend in all programs, by the customer's row id."""
+    unexpired = Lot.objects.filter(
+        Q(expires_at__isnull=True) | Q(expires_at__gt=now),
+        org_id=org_id,
+        customer_id__in=customer_ids,
+        awarded_at__lte=now,
+    )
+    totals = dict(unexpired.order_by().values_list("customer_id").annotate(Sum("points_remaining")))
+    return {customer_id: totals.get(customer_id, Decimal(0)) for customer_id in customer_ids}
+
+
+def customer_condition(org_id: int, identifier: Identifier) -> tuple[str, list[Any]]:
+    if identifier.type is IdentifierType.ID:
+        # An id that no customer can have still asks, so that it takes as long as any other.
+        return "customer.public_id = %s", [identifier.customer_number or 0]
+    return (
+        "customer.id = (SELECT named.customer_id FROM loyalty_customeridentifier named"
+        " WHERE named.org_id = %s AND named.type = %s AND named.value = %s)",
+        [org_id, identifier.type.value, identifier.value],
+    )

@@ -6,123 +6,29 @@ indexes that begin with the org PostgreSQL takes the wrong one where it has no s
 Whoever moves points takes locks in one order: idempotency key, customers by id, redemption, lots by id.
 """
 
-import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
-from django.contrib.auth.models import User
-from django.db import InterfaceError, OperationalError, connection
-from django.db.models import Q, Sum
+from django.db import connection
 
 from loyalty.clock import as_datetime, as_datetime_or_none, clock
-from loyalty.emf import EmfSettings
 from loyalty.facts import (
     CustomerFacts,
     DrawFacts,
     LotFacts,
-    OrgFacts,
     ProgramFacts,
     RedemptionFacts,
     Wallet,
     WalletLot,
 )
-from loyalty.identifiers import Identifier, IdentifierType
-from loyalty.models import ApiClient, EmfSetting, GroupMember, Lot, Program
+from loyalty.identifiers import Identifier
 from loyalty.points import from_thousandths
+from loyalty.reading import customer_condition
 from loyalty.statements import ROWS_AT_ONCE, Statement, places
 
 # The order of the names is the order of the locks. The joined program and lot are not locked: what is read
 # of them never changes, and a joined lock on the program would queue a whole org behind one row.
 REDEMPTION_LOCK = "FOR NO KEY UPDATE OF customer, redemption, draw"
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """An API client whose credentials were right, with its org and the org's settings.
-
-    `also` is the value that was looked up in passing.
-    """
-
-    client_id: int
-    username: str
-    calls_per_minute: int | None
-    org: OrgFacts
-    settings: EmfSettings
-    secret_id: int
-    secret_last_used_at: datetime | None
-    also: Any = None
-    is_authenticated: bool = True  # what DRF asks of a user
-
-
-def find_caller(*, username: str, digest: str, also: Statement = ("NULL", [])) -> Caller | None:
-    """The live client of an active org with this username and this keyed digest of its password.
-
-    `also` is a value in SQL to look up in passing; it may name the `client`.
-    """
-    try:
-        row = _caller_row(username, digest, also)
-    except (OperationalError, InterfaceError):
-        # A kept connection does not outlive a restart of the database. It is the request's first statement
-        # and only reads, so it is asked once more on a new connection.
-        if connection.in_atomic_block:
-            raise
-        connection.close()
-        row = _caller_row(username, digest, also)
-    return None if row is None else _caller(username, *row)
-
-
-def _caller_row(username: str, digest: str, also: Statement) -> Any:
-    on_postgresql = connection.vendor == "postgresql"
-    array, all_rows = ("json_build_array", "json_agg") if on_postgresql else ("json_array", "json_group_array")
-    also_sql, also_params = also
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            SELECT client.id, client.calls_per_minute, org.id, org.country, org.v2_enabled,
-                   secret.id, secret.last_used_at,
-                   (SELECT CAST({all_rows}({array}(setting.program_id, setting.key, setting.value)) AS text)
-                      FROM loyalty_emfsetting setting WHERE setting.org_id = client.org_id),
-                   {also_sql}
-              FROM loyalty_apiclient client
-              JOIN loyalty_org org ON org.id = client.org_id AND org.is_active
-              JOIN loyalty_apisecret secret ON secret.org_id = client.org_id AND secret.client_id = client.id
-             WHERE client.username = %s AND client.is_active AND (secret.digest = %s OR secret.md5_digest = %s)
-            """,
-            [*also_params, username, digest, digest],
-        )
-        return cursor.fetchone()
-
-
-def _caller(username: str, *row: Any) -> Caller:
-    client_id, calls_per_minute, org_id, country, v2_enabled, secret_id, last_used_at, settings, also = row
-    return Caller(
-        client_id=client_id,
-        username=username,
-        calls_per_minute=calls_per_minute,
-        org=OrgFacts(org_id, country, bool(v2_enabled)),
-        settings=EmfSettings({(program_id, key): value for program_id, key, value in json.loads(settings or "[]")}),
-        secret_id=secret_id,
-        secret_last_used_at=as_datetime_or_none(last_used_at),
-        also=also,
-    )
-
-
-def settings_of(org_id: int) -> EmfSettings:
-    """The stored settings of an org, for callers other than API clients."""
-    rows = EmfSetting.objects.filter(org_id=org_id).values_list("program_id", "key", "value")
-    return EmfSettings({(program_id, key): value for program_id, key, value in rows})
-
-
-def settings_of_orgs(org_ids: Collection[int]) -> dict[int, EmfSettings]:
-    """The stored settings of each of the orgs."""
-    stored: dict[int, dict[tuple[int | None, str], str]] = {org_id: {} for org_id in org_ids}
-    rows = EmfSetting.objects.filter(org_id__in=org_ids).values_list("org_id", "program_id", "key", "value")
-    for org_id, program_id, key, value in rows:
-        stored[org_id][program_id, key] = value
-    return {org_id: EmfSettings(texts) for org_id, texts in stored.items()}
 
 
 def lock_redemption(
@@ -145,11 +51,11 @@ def lock_redemption(
     The clock stands outside of the query that locks, because inside PostgreSQL would read it before it waits.
     """
     named, params = _redemption_condition(org_id, public_id, external_reference_number)
-    customer_condition = ""
+    of_customer = ""
     customer_params: list[Any] = []
     if identifier is not None:
-        condition, customer_params = _customer_condition(org_id, identifier)
-        customer_condition = f"WHERE {condition}"
+        condition, customer_params = customer_condition(org_id, identifier)
+        of_customer = f"WHERE {condition}"
     now, now_params = clock()
     with connection.cursor() as cursor:
         # The LIMIT keeps PostgreSQL from carrying the org's id to the other tables: of an org that came after its
@@ -172,7 +78,7 @@ def lock_redemption(
               JOIN loyalty_program program ON program.id = redemption.program_id
               JOIN loyalty_draw draw ON draw.org_id = found.org_id AND draw.redemption_id = found.id
               LEFT JOIN loyalty_lot lot ON lot.id = draw.lot_id
-             {customer_condition}
+             {of_customer}
              ORDER BY draw.position
              {REDEMPTION_LOCK if connection.vendor == "postgresql" else ""}
             ) locked
@@ -281,84 +187,6 @@ def _locking_lots(condition: str) -> str:
     """
 
 
-def lock_person(person_id: int) -> User:
-    """Locks a member of staff, for whoever changes the person or their second factor."""
-    return lock_people({person_id})[person_id]
-
-
-def lock_people(person_ids: Collection[int]) -> dict[int, User]:
-    """Locks these members of staff, in the order of their ids, and returns them as they are once locked."""
-    return User.objects.select_for_update(no_key=True).order_by("id").in_bulk(person_ids)
-
-
-def lock_api_client(client_id: int) -> ApiClient:
-    """Locks an API client, for whoever changes it or its secrets; calls of the client do not wait."""
-    return ApiClient.objects.select_for_update(no_key=True).get(pk=client_id)
-
-
-def lock_moves() -> None:
-    """Keeps others from closing, opening or taking in an org until the transaction ends; who reads does not wait."""
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("LOCK TABLE loyalty_orgmove IN SHARE ROW EXCLUSIVE MODE")
-
-
-def group_of(*, org_id: int, customer_id: int) -> set[int]:
-    """The row ids of the members of the customer's active group, the customer included; without a group only that."""
-    mine = GroupMember.objects.filter(
-        org_id=org_id, customer_id=customer_id, left_at__isnull=True, group__is_active=True
-    ).values("group_id")
-    members = GroupMember.objects.filter(org_id=org_id, left_at__isnull=True, group_id__in=mine)
-    return {customer_id, *members.values_list("customer_id", flat=True)}
-
-
-def find_customer_id(*, org_id: int, identifier: Identifier) -> int | None:
-    """The row id of the customer that the identifier names."""
-    condition, values = _customer_condition(org_id, identifier)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT customer.id FROM loyalty_customer customer WHERE customer.org_id = %s AND {condition}",
-            [org_id, *values],
-        )
-        row = cursor.fetchone()
-    return row[0] if row else None
-
-
-def programs_of(org_id: int) -> dict[int, Program]:
-    """The programs of the org by row id, the oldest first."""
-    return {program.id: program for program in Program.objects.filter(org_id=org_id).order_by("id")}
-
-
-def programs_of_lots(*, org_id: int, lot_ids: Collection[int]) -> dict[int, int]:
-    """The row id of each lot's program, by the row id of the lot."""
-    return dict(Lot.objects.filter(org_id=org_id, id__in=lot_ids).values_list("id", "program_id"))
-
-
-def current_points(*, org_id: int, customer_id: int, program_ids: Collection[int], now: datetime) -> dict[int, Decimal]:
-    """The points that the customer can spend in each of the programs, by the program's row id."""
-    unexpired = Lot.objects.filter(
-        Q(expires_at__isnull=True) | Q(expires_at__gt=now),
-        org_id=org_id,
-        customer_id=customer_id,
-        program_id__in=program_ids,
-        awarded_at__lte=now,
-    )
-    totals = dict(unexpired.order_by().values_list("program_id").annotate(Sum("points_remaining")))
-    return {program_id: totals.get(program_id, Decimal(0)) for program_id in program_ids}
-
-
-def available_points(*, org_id: int, customer_ids: Collection[int], now: datetime) -> dict[int, Decimal]:
-    """The points that each of the customers can spend in all programs, by the customer's row id."""
-    unexpired = Lot.objects.filter(
-        Q(expires_at__isnull=True) | Q(expires_at__gt=now),
-        org_id=org_id,
-        customer_id__in=customer_ids,
-        awarded_at__lte=now,
-    )
-    totals = dict(unexpired.order_by().values_list("customer_id").annotate(Sum("points_remaining")))
-    return {customer_id: totals.get(customer_id, Decimal(0)) for customer_id in customer_ids}
-
-
 def _redemption_condition(
     org_id: int, public_id: str | None, external_reference_number: str | None
 ) -> tuple[str, list[Any]]:
@@ -366,17 +194,6 @@ def _redemption_condition(
     names = {"public_id": public_id, "external_reference_number": external_reference_number}
     given = {column: name for column, name in names.items() if name is not None}
     return " AND ".join(["asked.org_id = %s", *(f"asked.{column} = %s" for column in given)]), [org_id, *given.values()]
-
-
-def _customer_condition(org_id: int, identifier: Identifier) -> tuple[str, list[Any]]:
-    if identifier.type is IdentifierType.ID:
-        # An id that no customer can have still asks, so that it takes as long as any other.
-        return "customer.public_id = %s", [identifier.customer_number or 0]
-    return (
-        "customer.id = (SELECT named.customer_id FROM loyalty_customeridentifier named"
-        " WHERE named.org_id = %s AND named.type = %s AND named.value = %s)",
-        [org_id, identifier.type.value, identifier.value],
-    )
 
 
 def _customer_facts(row: Sequence[Any]) -> CustomerFacts:

@@ -10,18 +10,17 @@ from django.utils import timezone
 
 from loyalty import emf
 from loyalty.changes import record_change
-from loyalty.selectors import settings_of
-from loyalty.service import NotPossible
+from loyalty.emf_stored import settings_of
+from loyalty.errors import NotPossible
 from loyalty.statements import update
 from reversals import calls
-from reversals.attempts import new_attempt
+from reversals.attempts import MovementRequest, new_attempt
 from reversals.calls import Decision, Moment, Movement, Outcome
 from reversals.correcting.requests import CorrectionRequest
 from reversals.correcting.service import ApprovedBy, Correct
 from reversals.errors import ErrorCode, Refused
-from reversals.models import Approval
-from reversals.requests import MovementRequest, ReversalRequest
-from reversals.selectors import is_key_of_reversal, lock_approval, people_behind
+from reversals.models import Approval, Attempt, BulkRow, Channel
+from reversals.requests import ReversalRequest
 from reversals.service import Reverse
 
 Accepted = TypeVar("Accepted", covariant=True)
@@ -164,3 +163,23 @@ def _lock_waiting(approval: Approval, *, decided_by: str, now: datetime) -> Appr
         # The limit was raised between two sends of one page: the other send needed nobody's approval.
         raise Refused(ErrorCode.NOT_APPROVABLE, "The same request was made already without approval; reject this one.")
     return locked
+
+
+def lock_approval(*, org_id: int, approval_id: int) -> Approval:
+    """Locks the request for approval and returns it as it is once locked."""
+    return Approval.objects.select_for_update(no_key=True).get(org_id=org_id, id=approval_id)
+
+
+def people_behind(approval: Approval) -> set[str]:
+    """Who asked for it: of a row of a bulk run also who made and who confirmed the run."""
+    people = {approval.asked_by}
+    if approval.channel == Channel.BULK:
+        rows = BulkRow.objects.filter(org_id=approval.org_id, id=approval.key.removeprefix(BulkRow.KEY_PREFIX))
+        for made_by, confirmed_by in rows.values_list("run__made_by", "run__confirmed_by"):
+            people |= {made_by, confirmed_by}
+    return people
+
+
+def is_key_of_reversal(*, org_id: int, key: str) -> bool:
+    """Whether a reversal was made under this idempotency key."""
+    return Attempt.objects.filter(org_id=org_id, idempotency_key=key, holds_key=True, reversal__isnull=False).exists()

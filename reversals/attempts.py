@@ -1,24 +1,39 @@
 """The record of every call that asked to move points, and of the idempotency key that it holds."""
 
 from datetime import datetime, timedelta
-from typing import Any
+from decimal import Decimal
+from typing import Any, Protocol
 
 from django.db import Error, IntegrityError, connection
 from django.utils import timezone
 
 from loyalty.credentials import keyed_digest
-from loyalty.identifiers import masked
+from loyalty.identifiers import Identifier, masked
 from loyalty.moves import closed_orgs
 from loyalty.request_id import current_request_id
 from loyalty.statements import Statement, insert_into
 from reversals.errors import ErrorCode, Refused
 from reversals.models import Attempt
-from reversals.requests import MovementRequest
 
 REFUSALS_REPLAY_FOR = timedelta(days=31)
 PURGED_AT_ONCE = 1_000
 
 _COLUMNS = [(str(field.column), field.attname) for field in Attempt._meta.concrete_fields]
+
+
+class MovementRequest(Protocol):
+    """What the record of a call keeps of any request. `meaning` is equal where two requests ask for the same."""
+
+    @property
+    def redemption_id(self) -> str | None: ...
+    @property
+    def external_reference_number(self) -> str | None: ...
+    @property
+    def identifier(self) -> Identifier | None: ...
+    @property
+    def points_asked(self) -> Decimal | None: ...
+    @property
+    def meaning(self) -> tuple[object, ...]: ...
 
 
 def new_attempt(org_id: int, *, channel: str, made_by: str, **more: Any) -> Attempt:

@@ -9,10 +9,10 @@ from rest_framework.request import Request
 
 from loyalty import call_rate, failed_logins
 from loyalty.addresses import address_of
+from loyalty.callers import Caller, find_caller
 from loyalty.credentials import keyed_digest
 from loyalty.failed_logins import Login
 from loyalty.last_used import note_use
-from loyalty.selectors import Caller, find_caller
 from reversals.attempts import holder_of
 from reversals.errors import Refused
 from reversals.wire import read_idempotency_key

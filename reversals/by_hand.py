@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import ClassVar, TypeVar
 
-from loyalty.selectors import settings_of
+from loyalty.emf_stored import settings_of
 from reversals import approving, calls
 from reversals.attempts import new_attempt
 from reversals.calls import Outcome

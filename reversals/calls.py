@@ -11,10 +11,10 @@ from django.db import Error, transaction
 
 from loyalty.statements import Statement, execute_together
 from reversals import attempts, outages
+from reversals.attempts import MovementRequest
 from reversals.errors import ErrorCode, Ladder, Refused
 from reversals.models import Attempt
 from reversals.monitoring import counted
-from reversals.requests import MovementRequest
 
 logger = logging.getLogger(__name__)
 

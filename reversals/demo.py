@@ -51,8 +51,10 @@ def main() -> None:
 
 def _make_org() -> str:
     """The demo org with its ledger, its switch on, and a till with a new secret, which is returned."""
+    from loyalty.api_clients import add_secret, create_api_client
+    from loyalty.emf_stored import set_emf
     from loyalty.models import ApiClient, ApiSecret, Org
-    from loyalty.service import add_secret, create_api_client, create_org, create_program, set_emf
+    from loyalty.orgs import create_org, create_program
 
     if not Org.objects.filter(id=ORG_ID).exists():
         org = create_org(org_id=ORG_ID, name="Demo brand", country="IN", v2_enabled=True)

@@ -28,8 +28,8 @@ from loyalty import erasing
 from loyalty.erasing import Texts
 from loyalty.identifiers import IdentifierType, masked
 from loyalty.models import Customer, CustomerIdentifier, Redemption
+from reversals.json_values import written_json
 from reversals.models import Approval, Attempt, BulkRow, BulkRun, Correction, Delivery, Event, Reversal
-from reversals.wire import written_json
 
 _TEXTS = (
     Texts(Attempt, ["reason", "refusal_reason", "redemption_id_asked", "external_reference_asked"]),

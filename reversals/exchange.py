@@ -8,7 +8,7 @@ from django.http import HttpResponse, QueryDict
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from loyalty.selectors import Caller
+from loyalty.callers import Caller
 from reversals import calls, handlers, wire
 from reversals.attempts import new_attempt
 from reversals.calls import Movement, Outcome

@@ -1,7 +1,5 @@
 """What writes a reversal: the only statements that change lots, draws and redemptions for one."""
 
-import secrets
-import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -10,10 +8,6 @@ from loyalty.fields import new_row_id
 from loyalty.statements import Statement, add_points, insert_all_into, insert_into
 from reversals.models import Attempt
 from reversals.rules import Facts, Plan
-
-PUBLIC_ID_LENGTH = 6
-_PUBLIC_ID_CHARACTERS = string.ascii_letters + string.digits
-_PUBLIC_IDS = len(_PUBLIC_ID_CHARACTERS) ** PUBLIC_ID_LENGTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +18,6 @@ class ReissuedLot:
     customer_id: int
     points: Decimal
     lot_ref: str
-
-
-def new_public_id() -> str:
-    """Six random letters and digits: 57 billion of them, so that a clash is rare and a retry ends it."""
-    number = secrets.randbelow(_PUBLIC_IDS)
-    characters = []
-    for _ in range(PUBLIC_ID_LENGTH):
-        number, character = divmod(number, len(_PUBLIC_ID_CHARACTERS))
-        characters.append(_PUBLIC_ID_CHARACTERS[character])
-    return "".join(characters)
 
 
 def reversal_statements(

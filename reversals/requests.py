@@ -2,25 +2,9 @@
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
 
 from loyalty.identifiers import Identifier
 from loyalty.points import written
-
-
-class MovementRequest(Protocol):
-    """What the record of a call keeps of any request. `meaning` is equal where two requests ask for the same."""
-
-    @property
-    def redemption_id(self) -> str | None: ...
-    @property
-    def external_reference_number(self) -> str | None: ...
-    @property
-    def identifier(self) -> Identifier | None: ...
-    @property
-    def points_asked(self) -> Decimal | None: ...
-    @property
-    def meaning(self) -> tuple[object, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from loyalty.identifiers import TYPE_NAMES, Identifier, identifier_type, identif
 from loyalty.points import written
 from reversals.calls import Reply
 from reversals.errors import ErrorCode, Refused
+from reversals.json_values import number, time_or_none, written_json
 from reversals.requests import ReversalRequest
 from reversals.rules import ZERO, PlannedLine
 from reversals.service import Accepted
@@ -22,13 +23,10 @@ from reversals.wire import (
     failure_body,
     invalid,
     means_dry_run,
-    number,
     read_amount,
     read_parameter,
     read_switch,
     read_text,
-    time_or_none,
-    written_json,
 )
 
 WARNING_EXPIRED = 1001

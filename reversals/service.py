@@ -7,13 +7,16 @@ from loyalty import selectors as loyalty_selectors
 from loyalty.emf import EmfSettings
 from loyalty.facts import RedemptionFacts
 from loyalty.fields import new_row_id
-from reversals import ledger, outages, rules, selectors
+from reversals import ledger, outages, rules
 from reversals.calls import Decision, LockFirst, Moment
+from reversals.earlier import earlier_reversals
 from reversals.errors import ErrorCode, Refused
-from reversals.events import outbox
 from reversals.models import Channel
 from reversals.monitoring import counted
+from reversals.public_ids import new_public_id
+from reversals.queries import is_reversal
 from reversals.requests import ReversalRequest
+from reversals.reversal_events import reversal_events
 from reversals.rules import Facts, Plan
 
 
@@ -43,14 +46,14 @@ class Reverse:
     def decide(self, moment: Moment) -> Decision[Accepted]:
         """Refuses in the order of `ErrorCode`, from row 3 on. A dry run shows what somebody would have to approve."""
         rules.check_org(self.settings)
-        attempt, public_id = moment.attempt, ledger.new_public_id()
+        attempt, public_id = moment.attempt, new_public_id()
         with counted.LOCK_SECONDS.labels(self.operation).time():
             redemption = self._lock(moment, public_id)
         facts = Facts(
             request=self.request,
             settings=self.settings,
             redemption=redemption,
-            earlier=selectors.earlier_reversals(
+            earlier=earlier_reversals(
                 attempt=attempt,
                 request=self.request,
                 redemption=redemption,
@@ -65,7 +68,7 @@ class Reverse:
         reversal_id = new_row_id()
         statements = ledger.reversal_statements(reversal_id, public_id, facts=facts, plan=plan, attempt=attempt)
         if redemption.has_webhooks and not attempt.is_dry_run:
-            statements += outbox.reversal_statements(facts=facts, plan=plan, attempt=attempt, public_id=public_id)
+            statements += reversal_events(facts=facts, plan=plan, attempt=attempt, public_id=public_id)
         accepted = Accepted(facts, plan, None if attempt.is_dry_run else public_id)
         return Decision(accepted, tuple(statements), reversal_id=reversal_id)
 
@@ -90,7 +93,7 @@ class Reverse:
 
     def _not_found(self, org_id: int) -> Refused:
         public_id = self.request.redemption_id
-        if public_id is not None and selectors.is_reversal(
+        if public_id is not None and is_reversal(
             org_id=org_id, public_id=public_id, identifier=self.request.identifier
         ):
             return Refused(

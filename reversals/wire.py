@@ -1,17 +1,15 @@
 """What every JSON body has in common: fields read by their rules, points as numbers, and the envelope of failures."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Protocol
 
 from loyalty.points import InvalidPoints, PointsNotPositive, PointsTooPrecise, read_points
 from reversals.errors import ErrorCode, Refused
+from reversals.json_values import written_json
 from reversals.strict_json import NumberLiteral
 
-_JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 _PLAIN_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
 
 KEY_CHARACTERS = "A-Za-z0-9._:+/=~-"
@@ -94,23 +92,9 @@ def read_idempotency_key(header: str | None) -> str:
     return key[1] or key[2]
 
 
-def number(points: Decimal) -> float:
-    """Points as a JSON number. At most 15 digits: as a float it prints those very digits, always with a point."""
-    return float(points)
-
-
-def time_or_none(time: datetime | None) -> str | None:
-    """A time in UTC to the second, `2026-04-10T00:00:00Z`."""
-    return None if time is None else f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
 def by_member_and_expiry(member_id: int | None, expiry: str | None) -> tuple[int, bool, str]:
     """The order of a breakup's rows: by member, earliest expiry first, never last."""
     return member_id or 0, expiry is None, expiry or ""
-
-
-def written_json(value: object) -> str:
-    return _JSON.encode(value)
 
 
 def failure_body(code: int, message: str, reason: str) -> str:

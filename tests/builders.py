@@ -15,7 +15,9 @@ from django.http import HttpResponse
 from django.test import Client
 from django.utils import timezone
 
+from loyalty.api_clients import create_api_client
 from loyalty.drawing import plan_draws
+from loyalty.emf_stored import settings_of
 from loyalty.facts import LotFacts
 from loyalty.identifiers import IdentifierType, identify
 from loyalty.models import (
@@ -32,8 +34,7 @@ from loyalty.models import (
     Redemption,
     Webhook,
 )
-from loyalty.selectors import settings_of
-from loyalty.service import create_api_client, create_webhook
+from loyalty.webhooks import create_webhook
 from reversals import calls
 from reversals.approving import Approved
 from reversals.calls import Outcome

@@ -16,8 +16,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from loyalty import last_used
+from loyalty.api_clients import add_secret
+from loyalty.errors import NotPossible
 from loyalty.models import ApiClient, ApiSecret, StaffChange
-from loyalty.service import NotPossible, add_secret
 from reversals.roles import ROLES
 from tests.builders import World, make_world, redeemed, staff_of
 

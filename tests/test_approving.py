@@ -7,8 +7,8 @@ from decimal import Decimal
 import pytest
 from django.db import connection
 
+from loyalty.errors import NotPossible
 from loyalty.models import Redemption, StaffChange
-from loyalty.service import NotPossible
 from reversals import approving, by_hand
 from reversals.bulk import service as bulk
 from reversals.by_hand import Wanted

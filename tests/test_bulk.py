@@ -17,8 +17,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import resolve, reverse
 
+from loyalty.errors import NotPossible
 from loyalty.models import Lot, OrgAccess, Redemption
-from loyalty.service import NotPossible
 from reversals import approving
 from reversals.admin.export import inert
 from reversals.bulk import service

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import time_machine
 
+from loyalty.emf_stored import settings_of
 from loyalty.groups import set_group
 from loyalty.models import Lot, Redemption
-from loyalty.selectors import settings_of
 from reversals import calls
 from reversals.approving import Approved
 from reversals.calls import Outcome

@@ -21,6 +21,7 @@ from django.core.management import call_command
 from django.db import IntegrityError, connection, models, transaction
 
 from loyalty.changes import record_change
+from loyalty.emf_stored import set_emf
 from loyalty.fields import new_row_id
 from loyalty.models import (
     ApiClient,
@@ -44,7 +45,6 @@ from loyalty.models import (
     Tally,
     Webhook,
 )
-from loyalty.service import set_emf
 from reversals.models import (
     Approval,
     Attempt,

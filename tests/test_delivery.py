@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from loyalty.credentials import webhook_secret
 from loyalty.models import Webhook
-from loyalty.service import change_webhook
+from loyalty.webhooks import change_webhook
 from reversals.events import delivery, signing
 from reversals.events.delivery import Worker, claim, record
 from reversals.events.network import Answer

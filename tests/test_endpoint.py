@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from loyalty.api_clients import add_secret
 from loyalty.models import ApiClient, Customer, Lot
-from loyalty.service import add_secret
 from reversals.models import Reversal
 from tests.builders import (
     World,

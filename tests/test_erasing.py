@@ -12,9 +12,9 @@ from django.utils import timezone
 
 from loyalty.changes import record_change
 from loyalty.customers import lock_reversals, unlock_reversals
+from loyalty.emf_stored import set_emf
 from loyalty.erased import erased
 from loyalty.models import Customer, CustomerGroup, CustomerIdentifier, EmfChange, GroupMember, Redemption, StaffChange
-from loyalty.service import set_emf
 from reversals.models import Approval, Attempt, BulkRow, BulkRun, Delivery, Event, Reversal
 from reversals.sealing.checking import check_seals
 from reversals.sealing.service import seal_ledger

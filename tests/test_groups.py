@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
+from loyalty.errors import NotPossible
 from loyalty.groups import set_group
 from loyalty.models import Customer, CustomerGroup, GroupMember, Lot, Redemption
-from loyalty.service import NotPossible
 from reversals.verification import broken_laws
 from tests.builders import World, days_ago, in_days, make_customer, make_lot, make_world, set_value
 

@@ -7,7 +7,7 @@ import pytest
 import time_machine
 from django.utils import timezone
 
-from loyalty.service import create_api_client
+from loyalty.api_clients import create_api_client
 from reversals.models import Attempt, Reversal
 from tests.builders import (
     ON,

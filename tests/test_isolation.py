@@ -12,7 +12,7 @@ from django.db import connection
 from django.http import HttpResponse
 from django.test.utils import CaptureQueriesContext
 
-from loyalty.service import create_api_client
+from loyalty.api_clients import create_api_client
 from reversals.document.generation import document
 from reversals.models import Reversal
 from tests.builders import World, make_customer, make_lot, make_world, redeem, redeemed, request_for

@@ -19,8 +19,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from loyalty import tallies
+from loyalty.api_clients import add_secret
 from loyalty.models import ApiClient, StaffChange, Tally
-from loyalty.service import add_secret
 from reversals.models import Attempt
 from tests.builders import World, basic, make_world, redeemed, staff_of
 

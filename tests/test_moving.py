@@ -18,10 +18,10 @@ from django.db import Error, connection, connections, transaction
 from django.utils import timezone
 
 from loyalty.customers import lock_reversals, unlock_reversals
+from loyalty.emf_stored import set_emf
 from loyalty.groups import set_group
 from loyalty.models import Customer, Org, OrgMove, ReasonCode, Webhook
 from loyalty.moves import closed_orgs, is_of_closed_org, passing_over_closed_orgs
-from loyalty.service import set_emf
 from reversals import attempts
 from reversals.events import outbox
 from reversals.events.delivery import claim, webhooks_with_something_due

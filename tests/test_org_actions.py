@@ -9,7 +9,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from loyalty.models import EmfChange, Org, OrgAccess, Program, ReasonCode, StaffChange
-from loyalty.service import FIRST_REASON_CODES, create_org
+from loyalty.orgs import FIRST_REASON_CODES, create_org
 from tests.builders import BUILT, ON, World, make_world, set_value
 
 pytestmark = pytest.mark.django_db

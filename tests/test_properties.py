@@ -30,11 +30,11 @@ from hypothesis.stateful import (
 )
 
 from loyalty import clock
+from loyalty.errors import NotPossible
 from loyalty.groups import set_group
 from loyalty.importing.files import REDEMPTIONS
 from loyalty.importing.importer import import_ledger
 from loyalty.models import Customer, Draw, EmfSetting, Lot
-from loyalty.service import NotPossible
 from reversals import approving, by_hand
 from reversals.by_hand import Wanted, WantedCorrection
 from reversals.errors import Refused

@@ -8,8 +8,7 @@ import pytest
 
 from loyalty.drawing import PlannedDraw, plan_draws
 from loyalty.emf import EmfSettings
-from loyalty.facts import CustomerFacts, LotFacts, ProgramFacts, WalletLot
-from loyalty.records import RedemptionRecord
+from loyalty.facts import CustomerFacts, LotFacts, ProgramFacts, RedemptionRecord, WalletLot
 from reversals.errors import RedemptionError, Refused
 from reversals.redeeming.requests import RedemptionRequest
 from reversals.redeeming.rules import Facts, check_repeat, plan_redemption, redeems_for_group

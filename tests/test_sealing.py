@@ -14,8 +14,8 @@ import pytest
 from django.core.management import CommandError
 from django.db import connection, connections, transaction
 
+from loyalty.errors import NotPossible
 from loyalty.models import EmfChange
-from loyalty.service import NotPossible
 from reversals.models import Reversal, Seal, SealedRow
 from reversals.sealing import anchor, service
 from reversals.sealing.checking import check_seals

@@ -12,10 +12,11 @@ from django.db import models
 from django.test import Client
 from django.urls import URLPattern, reverse
 
+from loyalty.api_clients import create_api_client
 from loyalty.changes import record_change
+from loyalty.emf_stored import set_emf
 from loyalty.groups import set_group
 from loyalty.models import Org, ReasonCode
-from loyalty.service import create_api_client, set_emf
 from reversals.bulk import service
 from reversals.models import LedgerCheck, Reversal
 from reversals.roles import ROLES

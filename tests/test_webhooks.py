@@ -22,8 +22,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from loyalty.credentials import webhook_secret
+from loyalty.errors import NotPossible
 from loyalty.models import OrgAccess, StaffChange, Webhook
-from loyalty.service import NotPossible, checked_url
+from loyalty.webhooks import checked_url
 from reversals.models import Delivery, Event
 from tests.builders import World, days_ago, make_webhook, make_world, redeemed
 from tests.receiver import Receiver, receiving

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from loyalty.admin.base import ReasonedForm
-from loyalty.service import NotPossible
+from loyalty.errors import NotPossible
 
 Outcome = TypeVar("Outcome")
 

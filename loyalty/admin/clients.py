@@ -16,10 +16,10 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 from loyalty.access import orgs_of
 from loyalty.admin.asking import ReasonForm, ask, done
 from loyalty.admin.base import PageAdmin
+from loyalty.api_clients import LIVE_SECRETS, add_secret, create_api_client, revoke_secret, set_api_client_active
 from loyalty.backoffice import org_in_hand
 from loyalty.changes import record_change
 from loyalty.models import ApiClient, ApiSecret, Org
-from loyalty.service import LIVE_SECRETS, add_secret, create_api_client, revoke_secret, set_api_client_active
 
 ADD, CHANGE = "loyalty.add_apiclient", "loyalty.change_apiclient"
 ADDRESSES = {

@@ -25,9 +25,10 @@ from loyalty import emf
 from loyalty.access import orgs_of
 from loyalty.contradictions import contradictions
 from loyalty.emf import REGISTRY, EmfKey, EmfSettings, InvalidSetting, Whole, check_value, in_words
+from loyalty.emf_stored import set_emf, settings_of
+from loyalty.errors import NotPossible
 from loyalty.models import EmfChange, Org, Program
-from loyalty.selectors import programs_of, settings_of
-from loyalty.service import NotPossible, set_emf
+from loyalty.reading import programs_of
 
 CHANGES_SHOWN = 20
 CHOICES: dict[Callable[[str], object], tuple[str, ...]] = {emf.yes_no: ("yes", "no"), emf.dialect: emf.DIALECTS}

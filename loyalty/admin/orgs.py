@@ -15,7 +15,7 @@ from loyalty.admin.base import OneOrg, ReasonedAdmin, ReasonedForm
 from loyalty.changes import record_change
 from loyalty.emf import EmfSettings, ReversalState
 from loyalty.models import Org, OrgAccess, Program, ReasonCode
-from loyalty.service import add_first_reason_codes
+from loyalty.orgs import add_first_reason_codes
 
 
 class OrgForm(ReasonedForm):

@@ -32,10 +32,10 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 from loyalty.admin.asking import ReasonForm, ask, done
 from loyalty.admin.base import Forgiving, OneOrg, PageAdmin, ReadOnly, ReasonedForm, Recorded, Undeletable
 from loyalty.changes import record_change
+from loyalty.errors import NotPossible
 from loyalty.models import OrgAccess, StaffChange
-from loyalty.selectors import lock_people
-from loyalty.service import NotPossible
 from loyalty.signin import second_factor
+from loyalty.staff_locks import lock_people
 
 SHOWN = 50
 

@@ -15,9 +15,8 @@ from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 from loyalty.admin.emf_page import Value, value_at
 from loyalty.contradictions import contradictions
 from loyalty.emf import ALLOW_REVERSAL, PAUSED, EmfKey, EmfSettings
+from loyalty.emf_stored import set_emf, settings_of_orgs
 from loyalty.models import Org, Program
-from loyalty.selectors import settings_of_orgs
-from loyalty.service import set_emf
 
 
 class SwitchForm(forms.Form):

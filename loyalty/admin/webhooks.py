@@ -10,8 +10,9 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from loyalty.admin.base import OneOrg, ReasonedAdmin, ReasonedForm
 from loyalty.credentials import webhook_secret
+from loyalty.errors import NotPossible
 from loyalty.models import EventName, Webhook
-from loyalty.service import NotPossible, checked_url, end_rest
+from loyalty.webhooks import checked_url, end_rest
 
 
 class WebhookForm(ReasonedForm):

@@ -13,8 +13,8 @@ from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from loyalty.changes import record_change
-from loyalty.selectors import lock_person
-from loyalty.service import NotPossible
+from loyalty.errors import NotPossible
+from loyalty.staff_locks import lock_person
 
 RECOVERY_CODES = 10
 APP_CODE_LENGTH = 6

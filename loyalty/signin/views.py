@@ -19,7 +19,7 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
 
-from loyalty.service import NotPossible
+from loyalty.errors import NotPossible
 from loyalty.signin import second_factor, sessions
 from loyalty.signin.forms import CodeForm
 from loyalty.signin.second_factor import WrongCode

@@ -14,15 +14,15 @@ from django.views.decorators.http import require_POST
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from loyalty.admin.base import OneOrg, PageAdmin, points_column
+from loyalty.errors import NotPossible
 from loyalty.points import written
-from loyalty.service import NotPossible
 from reversals import approving, by_hand
 from reversals.admin.parts import link, moment
 from reversals.admin.reversing import in_words, preview_of, preview_of_correction
+from reversals.approving import people_behind
 from reversals.by_hand import Wanted, WantedCorrection
 from reversals.errors import Refused
 from reversals.models import Approval
-from reversals.selectors import people_behind
 
 DECIDE = "reversals.decide_approval"
 

@@ -25,9 +25,9 @@ from unfold.widgets import (
 from loyalty.access import may_work_on, orgs_of
 from loyalty.admin.base import REASON_LENGTH, OfferedFilters, PageAdmin
 from loyalty.backoffice import org_in_hand
+from loyalty.errors import NotPossible
 from loyalty.models import Org, Redemption
 from loyalty.points import written
-from loyalty.service import NotPossible
 from reversals.admin.export import inert
 from reversals.admin.parts import moment
 from reversals.admin.reversing import ByHandForm, in_words

@@ -17,8 +17,8 @@ from unfold.widgets import UnfoldAdminSelectWidget
 from loyalty.access import orgs_of
 from loyalty.backoffice import org_in_hand
 from loyalty.emf import ReversalState
+from loyalty.emf_stored import settings_of_orgs
 from loyalty.models import Org
-from loyalty.selectors import settings_of_orgs
 from reversals.errors import ErrorCode
 from reversals.models import Approval, Correction, LedgerCheck
 from reversals.totals import ACCEPTED, Total, first_day, start_of, totals_of

@@ -11,7 +11,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, U
 
 from loyalty.models import ReasonCode, Redemption
 from loyalty.points import InvalidPoints, read_written_points, written
-from loyalty.selectors import available_points
+from loyalty.reading import available_points
 from reversals.admin.parts import moment
 from reversals.by_hand import ADMIN_KEYS, Wanted, WantedCorrection
 from reversals.correcting import service as correcting

@@ -12,9 +12,9 @@ from django.db import transaction
 from django.db.models import Count, Q, QuerySet, Sum
 from django.utils import timezone
 
+from loyalty.errors import NotPossible
 from loyalty.models import Org, Redemption
 from loyalty.points import written
-from loyalty.service import NotPossible
 from reversals import by_hand
 from reversals.bulk.files import MOST_ROWS, FileRow, read_points_of
 from reversals.by_hand import Wanted

@@ -5,9 +5,8 @@ from typing import ClassVar
 
 from loyalty import selectors as loyalty_selectors
 from loyalty.emf import EmfSettings
-from reversals import selectors
 from reversals.calls import Decision, Moment
-from reversals.correcting import rules
+from reversals.correcting import queries, rules
 from reversals.correcting.requests import CorrectionRequest
 from reversals.correcting.rules import Facts, Plan, ReversalFacts
 from reversals.correcting.statements import correction_statements
@@ -49,7 +48,7 @@ class Correct:
         rules.check_org(self.settings)
         attempt = moment.attempt
         # What was given back to whom never changes, so it is read before the locks and says which to take.
-        reversal = selectors.find_reversal_facts(org_id=attempt.org_id, public_id=self.request.reversal_id)
+        reversal = queries.find_reversal_facts(org_id=attempt.org_id, public_id=self.request.reversal_id)
         if reversal is None:
             raise Refused(CorrectionError.NOT_FOUND, "There is no such reversal; check the reversal id.")
         with counted.LOCK_SECONDS.labels(self.operation).time():
@@ -83,7 +82,7 @@ class Correct:
         lots = loyalty_selectors.lock_lots_named(org_id=org_id, ids=reversal.lot_ids)
         return Facts(
             reversal=reversal,
-            corrected_at=selectors.corrected_at(org_id=org_id, reversal_id=reversal.id),
+            corrected_at=queries.corrected_at(org_id=org_id, reversal_id=reversal.id),
             customer=next(customer for customer in customers if customer.id == reversal.customer_id),
             lots={lot.facts.id: lot for lot in lots},
             is_approved=self.approved_by is not None or moment.attempt.is_dry_run,

@@ -10,7 +10,7 @@ from drf_spectacular.generators import SchemaGenerator
 from reversals.document.operations import API_CLIENT, TAGS
 from reversals.document.responses import HEADERS
 from reversals.document.schemas import REPLIES, REQUESTS
-from reversals.wire import written_json
+from reversals.json_values import written_json
 
 Endpoint = tuple[str, str, str, Callable[..., Any]]
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from loyalty.identifiers import Identifier, IdentifierType
-from reversals.wire import number, written_json
+from reversals.json_values import number, written_json
 
 # The API's names of the identifiers that an event may repeat.
 _INSTORE = {

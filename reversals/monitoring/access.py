@@ -9,7 +9,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.encoding import escape_uri_path
 
-from loyalty.selectors import Caller
+from loyalty.callers import Caller
 from reversals.handlers import Reply
 from reversals.monitoring import counted
 from reversals.monitoring.views import VIEWS

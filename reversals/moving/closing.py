@@ -8,10 +8,10 @@ writer at a time. So once the last table has its triggers, no transaction that b
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
+from loyalty.errors import NotPossible
 from loyalty.models import Org, OrgMove
 from loyalty.moves import CLOSED_ORG, CLOSED_ORG_STATE, closed_orgs
-from loyalty.selectors import lock_moves
-from loyalty.service import NotPossible
+from loyalty.staff_locks import lock_moves
 from reversals.moving.tables import Model, column_of_org, guarded_models
 from reversals.outages import is_lock_timeout
 

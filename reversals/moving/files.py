@@ -11,7 +11,7 @@ from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
 from loyalty.credentials import keyed_digest
-from loyalty.service import NotPossible
+from loyalty.errors import NotPossible
 from reversals.moving.tables import Model
 
 MANIFEST = "manifest.json"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from django.utils import timezone
 
+from loyalty.errors import NotPossible
 from loyalty.models import Org
 from loyalty.moves import closed_orgs
-from loyalty.service import NotPossible
 from reversals.moving import closing, files
 from reversals.moving.files import Manifest
 from reversals.moving.proving import check_laws, one_long_moment

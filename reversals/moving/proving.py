@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from django.db import connection
 
 from loyalty import reading
-from loyalty.service import NotPossible
+from loyalty.errors import NotPossible
 from reversals.verification import broken_laws
 
 

@@ -8,7 +8,7 @@ from django.db.models import OuterRef, Q, QuerySet, Subquery, Sum
 from loyalty import reading
 from loyalty.identifiers import Identifier
 from loyalty.models import Draw, Lot
-from loyalty.selectors import find_customer_id
+from loyalty.reading import find_customer_id
 from reversals.errors import ReadError, Refused
 from reversals.models import Correction, Reversal, ReversalLine
 from reversals.reading.records import LineRecord, PageRecord, ReversalRecord, Role

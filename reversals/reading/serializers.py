@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 
 from django.http import QueryDict
 
+from loyalty.facts import DrawRecord, PointsRecord, RedemptionRecord
 from loyalty.identifiers import Identifier, IdentifierType
-from loyalty.records import DrawRecord, PointsRecord, RedemptionRecord
+from reversals.json_values import number, time_or_none, written_json
 from reversals.reading.records import LineRecord, PageRecord, ReversalRecord
 from reversals.reading.requests import PageRequest
-from reversals.wire import invalid, number, time_or_none, written_json
+from reversals.wire import invalid
 
 PAGE_LIMIT = 50
 LARGEST_LIMIT = 200

@@ -6,9 +6,10 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 
 from loyalty import reading
+from loyalty.callers import Caller
 from loyalty.clock import database_now
 from loyalty.identifiers import Identifier, IdentifierType
-from loyalty.selectors import Caller, find_customer_id
+from loyalty.reading import find_customer_id
 from reversals.document import operations
 from reversals.errors import ReadError, Refused
 from reversals.exchange import ApiView, check_v2, parameters_of

@@ -8,9 +8,8 @@ from decimal import Decimal
 from loyalty import emf
 from loyalty.drawing import PlannedDraw, plan_draws
 from loyalty.emf import EmfSettings, InvalidSetting
-from loyalty.facts import CustomerFacts, ProgramFacts, WalletLot
+from loyalty.facts import CustomerFacts, ProgramFacts, RedemptionRecord, WalletLot
 from loyalty.points import written
-from loyalty.records import RedemptionRecord
 from reversals.errors import RedemptionError, Refused
 from reversals.redeeming.requests import RedemptionRequest
 

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from loyalty.records import DrawRecord
+from loyalty.facts import DrawRecord
 from reversals.calls import Reply
 from reversals.errors import Refused
+from reversals.json_values import number, time_or_none, written_json
 from reversals.redeeming.requests import RedemptionRequest
 from reversals.redeeming.service import Redeemed
 from reversals.wire import (
@@ -15,11 +16,8 @@ from reversals.wire import (
     failure_body,
     invalid,
     means_dry_run,
-    number,
     read_amount,
     read_text,
-    time_or_none,
-    written_json,
 )
 
 ZERO = Decimal(0)

@@ -9,21 +9,20 @@ from loyalty import reading
 from loyalty import selectors as loyalty_selectors
 from loyalty.clock import database_now
 from loyalty.emf import EmfSettings
-from loyalty.facts import CustomerFacts, Wallet, WalletLot
+from loyalty.facts import CustomerFacts, DrawRecord, RedemptionRecord, Wallet, WalletLot
 from loyalty.fields import new_row_id
-from loyalty.ledger import NewRedemption, redemption_statements
-from loyalty.records import DrawRecord, RedemptionRecord
 from loyalty.statements import Statement
-from reversals import outages, selectors
+from reversals import outages, queries
 from reversals.calls import Decision, Moment
 from reversals.errors import RedemptionError, Refused
-from reversals.events import outbox
-from reversals.ledger import new_public_id
 from reversals.models import Attempt
 from reversals.monitoring import counted
+from reversals.public_ids import new_public_id
 from reversals.redeeming import rules
+from reversals.redeeming.events import redemption_events
 from reversals.redeeming.requests import RedemptionRequest
 from reversals.redeeming.rules import Facts, Plan
+from reversals.redeeming.statements import NewRedemption, redemption_statements
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +84,13 @@ class Redeem:
             if customer is None:
                 raise not_found
             return customer, [customer.id]
-        customer_id = loyalty_selectors.find_customer_id(org_id=org_id, identifier=identifier)
+        customer_id = reading.find_customer_id(org_id=org_id, identifier=identifier)
         if customer_id is None:
             raise not_found
-        group = loyalty_selectors.group_of(org_id=org_id, customer_id=customer_id)
+        group = reading.group_of(org_id=org_id, customer_id=customer_id)
         locked = {member.id: member for member in loyalty_selectors.lock_customers(org_id=org_id, ids=group)}
         # Who left while the locks were waited for is out; who joined is not locked, and so not in yet.
-        still_in = loyalty_selectors.group_of(org_id=org_id, customer_id=customer_id)
+        still_in = reading.group_of(org_id=org_id, customer_id=customer_id)
         active = {row_id for row_id in still_in & set(locked) if locked[row_id].status == "ACTIVE"}
         return locked[customer_id], sorted(active | {customer_id})
 
@@ -99,7 +98,7 @@ class Redeem:
         wallet = loyalty_selectors.lock_wallet(
             org_id=org_id,
             customer_ids=owner_ids,
-            candidate_is_taken=selectors.names_a_reversal(org_id=org_id, public_id=candidate),
+            candidate_is_taken=queries.names_a_reversal(org_id=org_id, public_id=candidate),
         )
         if wallet.candidate_is_taken:
             raise outages.PublicIdTaken
@@ -115,7 +114,7 @@ class Redeem:
             return None
         reversal_id = None
         if earlier.points_reversed:
-            reversal_id = selectors.last_reversal_of(org_id=org_id, redemption_id=earlier.row_id)
+            reversal_id = queries.last_reversal_of(org_id=org_id, redemption_id=earlier.row_id)
         rules.check_repeat(self.request, earlier, reversal_id)
         return earlier
 
@@ -138,7 +137,7 @@ def _new_redemption(facts: Facts, plan: Plan, attempt: Attempt, public_id: str) 
 def _event_statements(
     new: NewRedemption, record: RedemptionRecord, facts: Facts, plan: Plan, attempt: Attempt
 ) -> list[Statement]:
-    return outbox.redemption_statements(
+    return redemption_events(
         new,
         customer_public_id=facts.customer.public_id,
         points_by_program=_drawn_by_program(facts, plan),

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
-from loyalty.service import NotPossible
+from loyalty.errors import NotPossible
 from reversals.models import Seal
 
 

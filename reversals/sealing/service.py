@@ -18,7 +18,6 @@ from django.db import connection, transaction
 from loyalty.clock import database_now
 from loyalty.fields import new_row_id
 from loyalty.importing.bulk import analyze, rows_into
-from reversals import selectors
 from reversals.models import Seal, SealedRow
 from reversals.sealing import anchor
 from reversals.sealing.entries import KINDS, Entry, EntryKind, hash_of_seal, rows_of
@@ -61,7 +60,7 @@ def _seal_everything() -> list[Seal]:
     """The new seals. The last of them is complete: nothing that the run saw is left unsealed."""
     seals: list[Seal] = []
     with _one_view_of_the_ledger():
-        previous = selectors.lock_chain()
+        previous = lock_chain()
         unsealed = _unsealed()
         # Consecutive, because no other run writes meanwhile and to draw each id costs as much as its hash.
         row_ids = count(new_row_id())
@@ -134,3 +133,16 @@ def _unsealed_portion(kind: EntryKind, *, after: int) -> list[Entry]:
         chosen = _UNSEALED.format(table=kind.row.table)
         cursor.execute(kind.sql(chosen), [after, kind.kind.value, ENTRIES_AT_ONCE])
         return list(kind.entries_of(rows_of(cursor)))
+
+
+def lock_chain() -> Seal | None:
+    """Keeps others from sealing until the transaction ends, and returns the last seal; None if there is none.
+
+    SQLite has one writer at a time by itself. Whoever reads the chain does not wait.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            # The limit of a request does not fit a look for what is unsealed.
+            cursor.execute("SET LOCAL statement_timeout = 0")
+            cursor.execute("LOCK TABLE reversals_seal IN EXCLUSIVE MODE")
+    return Seal.objects.order_by("-id").first()

@@ -2,8 +2,9 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from loyalty.api_clients import create_api_client
 from loyalty.commands import LoyaltyCommand
-from loyalty.service import create_api_client, find_org
+from loyalty.orgs import find_org
 
 
 class Command(LoyaltyCommand):

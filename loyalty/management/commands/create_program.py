@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from loyalty.commands import LoyaltyCommand
-from loyalty.service import create_program, find_org
+from loyalty.orgs import create_program, find_org
 
 
 class Command(LoyaltyCommand):

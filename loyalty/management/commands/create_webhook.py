@@ -5,7 +5,8 @@ from django.core.management.base import CommandParser
 from loyalty.commands import LoyaltyCommand
 from loyalty.credentials import webhook_secret
 from loyalty.models import EventName
-from loyalty.service import create_webhook, find_org
+from loyalty.orgs import find_org
+from loyalty.webhooks import create_webhook
 
 
 class Command(LoyaltyCommand):

@@ -2,8 +2,9 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from loyalty.api_clients import find_api_client, limit_api_client
 from loyalty.commands import LoyaltyCommand, operator
-from loyalty.service import find_api_client, find_org, limit_api_client
+from loyalty.orgs import find_org
 
 
 class Command(LoyaltyCommand):

@@ -3,7 +3,8 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from loyalty.commands import LoyaltyCommand, operator
-from loyalty.service import find_org, find_program, set_emf
+from loyalty.emf_stored import set_emf
+from loyalty.orgs import find_org, find_program
 
 
 class Command(LoyaltyCommand):

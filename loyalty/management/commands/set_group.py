@@ -4,7 +4,7 @@ from django.core.management.base import CommandParser
 
 from loyalty.commands import LoyaltyCommand
 from loyalty.groups import set_group
-from loyalty.service import find_org
+from loyalty.orgs import find_org
 
 
 class Command(LoyaltyCommand):

@@ -5,7 +5,7 @@ from django.core.management.base import CommandParser
 
 from loyalty.commands import LoyaltyCommand
 from loyalty.erasing import find_customer
-from loyalty.service import find_org
+from loyalty.orgs import find_org
 from reversals.exporting import export_customer
 
 

@@ -5,9 +5,9 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import CommandParser
 
 from loyalty.commands import LoyaltyCommand
+from loyalty.emf_stored import settings_of
+from loyalty.orgs import find_org
 from loyalty.points import InvalidPoints, read_points, written
-from loyalty.selectors import settings_of
-from loyalty.service import find_org
 from reversals import calls
 from reversals.attempts import new_attempt
 from reversals.models import Channel

@@ -8,7 +8,7 @@ from django.db import DatabaseError
 from django.utils import timezone
 
 from loyalty.commands import LoyaltyCommand
-from loyalty.service import find_org
+from loyalty.orgs import find_org
 from reversals.conservation import points_of_programs
 from reversals.sealing.checking import check_seals
 from reversals.verification import LAWS, broken_laws, record_check, rows_checked

@@ -1,4 +1,4 @@
-"""Writes a redemption: the statements that add it with its draws and take the points from their lots."""
+"""What writes a redemption: the only statements that take points from lots for one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

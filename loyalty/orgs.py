@@ -1,0 +1,65 @@
+"""Makes and finds orgs and programs: the one way in for commands and the admin."""
+
+from django.db import transaction
+
+from loyalty.errors import NotPossible
+from loyalty.models import (
+    Org,
+    Program,
+    ReasonCode,
+)
+
+FIRST_REASON_CODES = {
+    "GOODS_RETURNED": "The customer returned what was bought.",
+    "WRONG_REDEMPTION": "The points were redeemed by mistake.",
+    "GOODWILL": "Given back as a courtesy.",
+    "OTHER": "Another reason, which the note says.",
+}
+
+
+def find_org(org_id: int) -> Org:
+    """The org. Raises NotPossible."""
+    try:
+        return Org.objects.get(id=org_id)
+    except Org.DoesNotExist:
+        raise NotPossible(f"there is no org {org_id}; create_org makes one") from None
+
+
+def find_program(org: Org, public_id: int) -> Program:
+    """The program of the org by its public id. Raises NotPossible."""
+    try:
+        return Program.objects.get(org=org, public_id=public_id)
+    except Program.DoesNotExist:
+        raise NotPossible(f"org {org.id} has no program {public_id}; create_program makes one") from None
+
+
+@transaction.atomic
+def create_org(*, org_id: int, name: str, country: str, v2_enabled: bool) -> Org:
+    """A new active org with the first reason codes.
+
+    Raises NotPossible if the id is taken, ValidationError on a wrong value.
+    """
+    if Org.objects.filter(id=org_id).exists():
+        raise NotPossible(f"there is already an org {org_id}")
+    org = Org(id=org_id, name=name.strip(), country=country, v2_enabled=v2_enabled)
+    org.full_clean()
+    org.save(force_insert=True)
+    add_first_reason_codes(org)
+    return org
+
+
+def add_first_reason_codes(org: Org) -> None:
+    """Gives a new org the reasons for reversals by hand that it begins with; it may change them."""
+    for code, meaning in FIRST_REASON_CODES.items():
+        ReasonCode.objects.create(org=org, code=code, meaning=meaning)
+
+
+@transaction.atomic
+def create_program(*, org: Org, public_id: int, name: str) -> Program:
+    """A new active program of the org. Raises NotPossible if the id is taken, ValidationError on a wrong value."""
+    if Program.objects.filter(org=org, public_id=public_id).exists():
+        raise NotPossible(f"org {org.id} already has a program {public_id}")
+    program = Program(org=org, public_id=public_id, name=name.strip())
+    program.full_clean()
+    program.save(force_insert=True)
+    return program

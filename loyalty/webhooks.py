@@ -1,0 +1,75 @@
+"""Makes and changes webhooks: the one way in for commands and the admin."""
+
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.db import transaction
+
+from loyalty.errors import NotPossible
+from loyalty.models import (
+    EventName,
+    Org,
+    Webhook,
+)
+
+
+@transaction.atomic
+def create_webhook(*, org: Org, name: str, url: str, event_names: Collection[str] = EventName.values) -> Webhook:
+    """A new active webhook of the org, told of the named events.
+
+    Raises NotPossible if the name is taken, the URL unusable or an event unknown, ValidationError on a text
+    that is too long.
+    """
+    if Webhook.objects.filter(org=org, name=name.strip()).exists():
+        raise NotPossible(f"org {org.id} already has a webhook {name.strip()}")
+    webhook = Webhook(org=org, name=name.strip(), url=checked_url(url), event_names=_checked_event_names(event_names))
+    webhook.clean_fields()
+    webhook.save(force_insert=True)
+    return webhook
+
+
+@transaction.atomic
+def change_webhook(webhook: Webhook, *, url: str, event_names: Collection[str], is_active: bool) -> Webhook:
+    """The webhook as given; an active one rests no more, whatever its receiver answered before.
+
+    Raises NotPossible if the URL is unusable or an event unknown, ValidationError on a text that is too long.
+    """
+    webhook.url, webhook.event_names = checked_url(url), _checked_event_names(event_names)
+    webhook.is_active = is_active
+    end_rest(webhook)
+    webhook.clean_fields()
+    webhook.save(force_update=True)
+    return webhook
+
+
+def end_rest(webhook: Webhook) -> None:
+    """Forgets of an active webhook what its receiver did to disable it, or to make it rest; saves nothing."""
+    if webhook.is_active:
+        webhook.disabled_at, webhook.disabled_reason = None, ""
+        webhook.unreachable_count, webhook.rests_until = 0, None
+
+
+def checked_url(url: str) -> str:
+    """The URL, if events can be sent to it. Raises NotPossible.
+
+    Where it leads is not asked here but at each connection, because names can change what they lead to.
+    """
+    url = url.strip()
+    schemes = ("https", "http") if settings.WEBHOOKS_TO_PRIVATE_ADDRESSES else ("https",)
+    try:
+        parts = urlsplit(url)
+        # A port that is no number is only noticed when it is read.
+        sendable = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sendable = False
+    if not sendable or "@" in parts.netloc or "#" in url or not url.isascii() or not url.isprintable() or " " in url:
+        raise NotPossible(f"the URL is {url!r}; expected {' or '.join(schemes)}://host/path in ASCII, without a user")
+    return url
+
+
+def _checked_event_names(names: Collection[str]) -> str:
+    unknown = sorted(set(names) - set(EventName.values))
+    if unknown or not names:
+        raise NotPossible(f"events are {', '.join(unknown) or 'none'}; expected some of {', '.join(EventName.values)}")
+    return ",".join(name for name in EventName.values if name in names)

@@ -7,10 +7,11 @@ from loyalty import selectors as loyalty_selectors
 from loyalty.emf import EmfSettings
 from loyalty.facts import RedemptionFacts
 from loyalty.fields import new_row_id
-from reversals import ledger, outages, rules
+from reversals import outages, rules
 from reversals.calls import Decision, LockFirst, Moment
 from reversals.earlier import earlier_reversals
 from reversals.errors import ErrorCode, Refused
+from reversals.ledger import reversal_statements
 from reversals.models import Channel
 from reversals.monitoring import counted
 from reversals.public_ids import new_public_id
@@ -66,7 +67,7 @@ class Reverse:
         )
         plan = rules.plan_reversal(facts)
         reversal_id = new_row_id()
-        statements = ledger.reversal_statements(reversal_id, public_id, facts=facts, plan=plan, attempt=attempt)
+        statements = reversal_statements(reversal_id, public_id, facts=facts, plan=plan, attempt=attempt)
         if redemption.has_webhooks and not attempt.is_dry_run:
             statements += reversal_events(facts=facts, plan=plan, attempt=attempt, public_id=public_id)
         accepted = Accepted(facts, plan, None if attempt.is_dry_run else public_id)

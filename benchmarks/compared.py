@@ -15,10 +15,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView, exception_handler
 
-from loyalty.credentials import keyed_digest
+from loyalty.clients.credentials import keyed_digest
 from loyalty.models import ApiClient, ApiSecret, EmfSetting, Lot, Redemption
 from reversals.models import Attempt, Channel, Operation, Reversal, ReversalLine
-from reversals.public_ids import new_public_id
+from reversals.movements.public_ids import new_public_id
 
 
 class Constant(APIView):

@@ -21,7 +21,7 @@ from benchmarks.ledgers import authorization, customers_of
 from benchmarks.machines import Ledger, Measured, per_call
 from loyalty.fields import new_row_id
 from loyalty.models import ApiClient, ApiSecret, Program
-from reversals.public_ids import new_public_id
+from reversals.movements.public_ids import new_public_id
 
 CALLS = 1_000
 

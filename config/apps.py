@@ -4,4 +4,4 @@ from django.contrib.admin.apps import AdminConfig
 
 
 class BackOfficeConfig(AdminConfig):
-    default_site = "loyalty.backoffice.BackOffice"
+    default_site = "loyalty.staff.site.BackOffice"

@@ -185,10 +185,10 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "loyalty.request_id.RequestIdMiddleware",
-    "reversals.monitoring.access.AccessMiddleware",
+    "reversals.api.monitoring.access.AccessMiddleware",
     "config.headers.HeadersMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "reversals.monitoring.views.MonitoringMiddleware",
+    "reversals.api.monitoring.views.MonitoringMiddleware",
     "config.api.ApiMiddleware",
     # From here on for pages.
     "config.headers.BackOfficePolicyMiddleware",
@@ -234,8 +234,8 @@ AXES_FAILURE_LIMIT = 5
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_RESET_ON_SUCCESS = True
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
-AXES_LOCKOUT_CALLABLE = "loyalty.signin.lockout.as_locked_out"
-AXES_CLIENT_IP_CALLABLE = "loyalty.addresses.address_of"
+AXES_LOCKOUT_CALLABLE = "loyalty.staff.signin.lockout.as_locked_out"
+AXES_CLIENT_IP_CALLABLE = "loyalty.clients.addresses.address_of"
 AXES_DISABLE_ACCESS_LOG = True
 # What is kept of a wrong try is without the passwords, those of the page that changes one too.
 AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "old_password", "new_password1", "new_password2"]
@@ -249,7 +249,7 @@ LOGOUT_REDIRECT_URL = "admin:login"
 # A till's screen left alone is soon nobody's, and a working day is the longest that one sign-in is good for.
 STAFF_IDLE_LIMIT = timedelta(minutes=30)
 STAFF_SESSION_LIMIT = timedelta(hours=12)
-SESSION_ENGINE = "loyalty.signin.sessions"
+SESSION_ENGINE = "loyalty.staff.signin.sessions"
 SESSION_COOKIE_AGE = int(STAFF_SESSION_LIMIT.total_seconds())
 SESSION_EXPIRE_AT_BROWSER_CLOSE = True
 # Lax and not strict: a link to the back office in a ticket must find the person signed in.
@@ -285,9 +285,9 @@ BACK_OFFICE_POLICY = {
 OTP_TOTP_ISSUER = "Loyalty back office"
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["reversals.authentication.ApiClientAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["reversals.api.authentication.ApiClientAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": [],
-    "EXCEPTION_HANDLER": "reversals.handlers.answer_exception",
+    "EXCEPTION_HANDLER": "reversals.api.errors.answer_exception",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "UNAUTHENTICATED_USER": None,
 }
@@ -296,8 +296,8 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Loyalty back office",
     "DESCRIPTION": "Redeemed points come back, exactly once, to the lots they came from.",
     "VERSION": "0.1.0",
-    "PREPROCESSING_HOOKS": ["reversals.document.generation.as_published"],
-    "POSTPROCESSING_HOOKS": ["reversals.document.generation.complete"],
+    "PREPROCESSING_HOOKS": ["reversals.api.openapi.generation.as_published"],
+    "POSTPROCESSING_HOOKS": ["reversals.api.openapi.generation.complete"],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     # Without it the viewer sends the document to a validator on another host.
@@ -316,7 +316,7 @@ UNFOLD = {
     ],
     "STYLES": [lambda request: static("backoffice/style.css")],
     "SCRIPTS": [lambda request: static("backoffice/access.js")],
-    "LOGIN": {"form": "loyalty.signin.forms.SignInForm"},
+    "LOGIN": {"form": "loyalty.staff.signin.forms.SignInForm"},
     "DASHBOARD_CALLBACK": "reversals.admin.home.dashboard",
     # Lighter than unfold's own: as small text on the dark ground that one has too little contrast.
     "COLORS": {"primary": {"500": "oklch(72% .19 305.5)"}},

@@ -1,17 +1,17 @@
 """The addresses of the API and of the back office.
 
-Those of health and metrics are answered before these are looked at: `reversals.monitoring.views`.
+Those of health and metrics are answered before these are looked at: `reversals.api.monitoring.views`.
 """
 
 from django.contrib import admin
 from django.urls import path, re_path
 from django.views.decorators.csrf import csrf_exempt
 
-from reversals.document.views import ReadDocument, ViewDocument
-from reversals.handlers import not_found
-from reversals.reading.views import ListReversals, ReadPoints, ReadRedemption, ReadReversal
-from reversals.redeeming.views import RedeemPoints
-from reversals.views import ReversePoints
+from reversals.api.errors import not_found
+from reversals.api.openapi.views import ReadDocument, ViewDocument
+from reversals.api.reads.views import ListReversals, ReadPoints, ReadRedemption, ReadReversal
+from reversals.api.redemptions import RedeemPoints
+from reversals.api.reversals import ReversePoints
 
 # An id in an address may hold anything, a slash or a line break too: what no id can be is answered as unknown.
 urlpatterns = [
@@ -27,6 +27,6 @@ urlpatterns = [
     # In the envelope, and in DEBUG too: client programs read it. Django adds the slash to /admin and /docs.
     re_path(r"^(?!admin|docs$)", csrf_exempt(not_found), {"exception": None}),
 ]
-handler400 = "reversals.handlers.bad_request"
-handler404 = "reversals.handlers.not_found"
-handler500 = "reversals.handlers.server_error"
+handler400 = "reversals.api.errors.bad_request"
+handler404 = "reversals.api.errors.not_found"
+handler500 = "reversals.api.errors.server_error"

@@ -11,7 +11,7 @@ from django.db import models
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.backends.ddl_references import Columns, Statement, Table
 
-from loyalty.erased import IS_ERASED
+from loyalty.privacy.erased import IS_ERASED
 
 
 class DatabaseLaw(models.BaseConstraint):

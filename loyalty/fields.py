@@ -10,7 +10,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.db import models
 
-from loyalty.points import DECIMALS, INTEGER_DIGITS, InvalidPoints, from_thousandths, to_thousandths, written
+from loyalty.ledger.points import DECIMALS, INTEGER_DIGITS, InvalidPoints, from_thousandths, to_thousandths, written
 
 
 class PointsField(models.Field):

@@ -8,9 +8,9 @@ from django.db import models
 from django.db.models import F, Q
 
 from loyalty.constraints import AppendOnly, SameOrg
-from loyalty.emf import REGISTRY
+from loyalty.emf.registry import REGISTRY
 from loyalty.fields import PointsField, RowIdField
-from loyalty.identifiers import IdentifierType
+from loyalty.ledger.identifiers import IdentifierType
 
 
 def parent_of_org(model: str, **options: Any) -> Any:

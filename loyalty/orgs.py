@@ -3,11 +3,7 @@
 from django.db import transaction
 
 from loyalty.errors import NotPossible
-from loyalty.models import (
-    Org,
-    Program,
-    ReasonCode,
-)
+from loyalty.models import Org, Program, ReasonCode
 
 FIRST_REASON_CODES = {
     "GOODS_RETURNED": "The customer returned what was bought.",

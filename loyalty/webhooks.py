@@ -7,11 +7,7 @@ from django.conf import settings
 from django.db import transaction
 
 from loyalty.errors import NotPossible
-from loyalty.models import (
-    EventName,
-    Org,
-    Webhook,
-)
+from loyalty.models import EventName, Org, Webhook
 
 
 @transaction.atomic

@@ -51,8 +51,8 @@ def main() -> None:
 
 def _make_org() -> str:
     """The demo org with its ledger, its switch on, and a till with a new secret, which is returned."""
-    from loyalty.api_clients import add_secret, create_api_client
-    from loyalty.emf_stored import set_emf
+    from loyalty.clients.api_clients import add_secret, create_api_client
+    from loyalty.emf.stored import set_emf
     from loyalty.models import ApiClient, ApiSecret, Org
     from loyalty.orgs import create_org, create_program
 

@@ -6,7 +6,7 @@ from django.db.models import F, Q
 from loyalty.constraints import AppendOnly, SameOrg
 from loyalty.fields import PointsField, RowIdField
 from loyalty.models import EventName, owning_org, owning_org_of_movement, parent_of_org
-from reversals.errors import LADDERS, Ladder
+from reversals.refusals import LADDERS, Ladder
 
 
 class Channel(models.TextChoices):

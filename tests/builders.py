@@ -15,11 +15,11 @@ from django.http import HttpResponse
 from django.test import Client
 from django.utils import timezone
 
-from loyalty.api_clients import create_api_client
-from loyalty.drawing import plan_draws
-from loyalty.emf_stored import settings_of
-from loyalty.facts import LotFacts
-from loyalty.identifiers import IdentifierType, identify
+from loyalty.clients.api_clients import create_api_client
+from loyalty.emf.stored import settings_of
+from loyalty.ledger.drawing import plan_draws
+from loyalty.ledger.identifiers import IdentifierType, identify
+from loyalty.ledger.snapshots import LotFacts
 from loyalty.models import (
     Customer,
     CustomerIdentifier,
@@ -35,12 +35,12 @@ from loyalty.models import (
     Webhook,
 )
 from loyalty.webhooks import create_webhook
-from reversals import calls
-from reversals.approving import Approved
-from reversals.calls import Outcome
-from reversals.correcting.requests import CorrectionRequest
-from reversals.correcting.service import ApprovedBy, Correct
+from reversals.manual.approvals import Approved
 from reversals.models import Approval, Attempt, Channel, Reversal, ReversalLine
+from reversals.movements import engine
+from reversals.movements.correct.movement import ApprovedBy, Correct
+from reversals.movements.correct.requests import CorrectionRequest
+from reversals.movements.engine import Outcome
 
 ON = "Allow_points_redemption_reversal"
 ADDRESS = "/v2/points/reverse"
@@ -314,7 +314,7 @@ def correct(reversal: Reversal, *, approved_by: str = "arun") -> Outcome[Any]:
     approval = ask_to_correct(reversal)
     request, settings = CorrectionRequest(reversal.public_id), settings_of(reversal.org_id)
     movement = Correct(request, settings, approved_by=ApprovedBy(approval.id, approved_by))
-    return calls.run(Approved(movement, approval, approved_by, ""), attempt_to_correct(reversal))
+    return engine.run(Approved(movement, approval, approved_by, ""), attempt_to_correct(reversal))
 
 
 def attempt_to_correct(reversal: Reversal, **options: Any) -> Attempt:

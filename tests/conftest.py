@@ -14,9 +14,9 @@ from django.test.utils import CaptureQueriesContext, override_settings, setup_da
 from django.utils import timezone
 from time_machine import escape_hatch
 
-from loyalty import clock
-from loyalty.statements import Statement
-from reversals.monitoring import health
+from loyalty.ledger import clock
+from loyalty.ledger.sql import Statement
+from reversals.api.monitoring import health
 from tests.builders import World, make_world
 from tests.postgresql import run_script
 from tests.serving import serving, with_demo_ledger

@@ -11,7 +11,7 @@ from django.conf import settings as project
 from django.contrib.auth.models import User
 from django.test import Client, RequestFactory
 
-from loyalty.addresses import address_of
+from loyalty.clients.addresses import address_of
 
 CASES = [
     # trusted, the connection's, X-Forwarded-For, expected

@@ -15,8 +15,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from loyalty import last_used
-from loyalty.api_clients import add_secret
+from loyalty.clients import last_used
+from loyalty.clients.api_clients import add_secret
 from loyalty.errors import NotPossible
 from loyalty.models import ApiClient, ApiSecret, StaffChange
 from reversals.roles import ROLES

@@ -9,12 +9,12 @@ from django.db import connection
 
 from loyalty.errors import NotPossible
 from loyalty.models import Redemption, StaffChange
-from reversals import approving, by_hand
-from reversals.bulk import service as bulk
-from reversals.by_hand import Wanted
-from reversals.errors import ErrorCode, Refused
+from reversals.manual import approvals, manual_reversals
+from reversals.manual.bulk import runs as bulk
+from reversals.manual.manual_reversals import Wanted
 from reversals.models import Approval, Attempt, Channel, Reversal
-from reversals.service import Accepted
+from reversals.movements.reverse.movement import Accepted
+from reversals.refusals import ErrorCode, Refused
 from tests.builders import ON, World, correct, make_world, redeemed, set_value
 
 LIMIT = "Reversal_approval_points"
@@ -37,18 +37,18 @@ def wanted(redemption: Redemption, points: object = None, **changes: str) -> Wan
 
 
 def asked(redemption: Redemption, points: object = None, **changes: str) -> Approval:
-    approval = by_hand.reverse(wanted(redemption, points, **changes))
+    approval = manual_reversals.reverse(wanted(redemption, points, **changes))
     assert isinstance(approval, Approval)
     return approval
 
 
 def refusal_of(approval: Approval, *, by: str = "arun") -> tuple[ErrorCode | None, str]:
-    answer = approving.approve(approval, decided_by=by, comment="")
+    answer = approvals.approve(approval, decided_by=by, comment="")
     return answer.error, answer.attempt.refusal_reason
 
 
 def test_points_up_to_the_limit_come_back_at_once(world: World) -> None:
-    reversal = by_hand.reverse(wanted(redeemed(world), 5))
+    reversal = manual_reversals.reverse(wanted(redeemed(world), 5))
     assert isinstance(reversal, Reversal)
     assert (reversal.points, reversal.made_by, reversal.channel) == (5, "meera", Channel.ADMIN)
     assert not Approval.objects.exists()
@@ -67,25 +67,25 @@ def test_more_points_wait_for_a_second_person_and_nothing_moves(world: World) ->
 
 def test_parts_of_one_redemption_count_together(world: World) -> None:
     redemption = redeemed(world)
-    assert isinstance(by_hand.reverse(wanted(redemption, 3, key="page-1")), Reversal)
-    outcome = by_hand.preview(wanted(redemption, 3, key="page-2"))
+    assert isinstance(manual_reversals.reverse(wanted(redemption, 3, key="page-1")), Reversal)
+    outcome = manual_reversals.preview(wanted(redemption, 3, key="page-2"))
     assert isinstance(outcome, Accepted)
     assert outcome.needs_approval
     second = asked(redemption, "2.001", key="page-2")
     assert (second.status, second.points) == ("WAITING", Decimal("2.001"))
-    assert isinstance(by_hand.reverse(wanted(redemption, 2, key="page-3")), Reversal)
+    assert isinstance(manual_reversals.reverse(wanted(redemption, 2, key="page-3")), Reversal)
     assert Reversal.objects.count() == 2
 
 
 def test_what_the_till_gave_back_or_two_persons_did_or_was_corrected_counts_for_nobody(world: World) -> None:
     redemption = redeemed(world, 30)
     world.reverse(redemption, 6)
-    approving.approve(asked(redemption, 7, key="page-1"), decided_by="arun", comment="")
-    mistaken = by_hand.reverse(wanted(redemption, 4, key="page-2"))
+    approvals.approve(asked(redemption, 7, key="page-1"), decided_by="arun", comment="")
+    mistaken = manual_reversals.reverse(wanted(redemption, 4, key="page-2"))
     assert isinstance(mistaken, Reversal)
     correct(mistaken)
-    assert isinstance(by_hand.reverse(wanted(redemption, 5, key="page-3")), Reversal)
-    assert isinstance(by_hand.reverse(wanted(redemption, "0.001", key="page-4")), Approval)
+    assert isinstance(manual_reversals.reverse(wanted(redemption, 5, key="page-3")), Reversal)
+    assert isinstance(manual_reversals.reverse(wanted(redemption, "0.001", key="page-4")), Approval)
 
 
 def test_a_resent_page_is_the_same_request(world: World) -> None:
@@ -98,21 +98,21 @@ def test_a_resent_page_is_the_same_request_also_once_the_limit_was_raised(world:
     redemption = redeemed(world)
     approval = asked(redemption, 6)
     set_value(world.org, LIMIT, "100")
-    assert by_hand.reverse(wanted(redemption, 6)) == approval
+    assert manual_reversals.reverse(wanted(redemption, 6)) == approval
     assert not Reversal.objects.exists()
 
 
 def test_approval_gives_the_points_back_in_the_makers_name(world: World) -> None:
     redemption = redeemed(world)
     approval = asked(redemption, 6)
-    answer = approving.approve(approval, decided_by="arun", comment="Receipt seen.")
+    answer = approvals.approve(approval, decided_by="arun", comment="Receipt seen.")
     assert answer.error is None
     reversal = Reversal.objects.get()
     assert (reversal.points, reversal.made_by, reversal.reason) == (6, "meera", "GOODS_RETURNED: receipt 17")
     approval.refresh_from_db()
     assert (approval.status, approval.decided_by, approval.comment) == ("APPROVED", "arun", "Receipt seen.")
     assert approval.reversal == reversal
-    assert by_hand.reverse(wanted(redemption, 6)) == approval
+    assert manual_reversals.reverse(wanted(redemption, 6)) == approval
 
 
 def test_who_asked_cannot_approve(world: World) -> None:
@@ -122,14 +122,14 @@ def test_who_asked_cannot_approve(world: World) -> None:
         "Another person than the one who asked for it has to decide.",
     )
     with pytest.raises(NotPossible, match="Another person"):
-        approving.reject(approval, decided_by="meera", comment="changed my mind")
+        approvals.reject(approval, decided_by="meera", comment="changed my mind")
     assert not Reversal.objects.exists()
     assert Approval.objects.get().status == "WAITING"
 
 
 def test_an_approval_is_given_once(world: World) -> None:
     approval = asked(redeemed(world), 6)
-    approving.approve(approval, decided_by="arun", comment="")
+    approvals.approve(approval, decided_by="arun", comment="")
     assert refusal_of(approval) == (ErrorCode.NOT_APPROVABLE, "arun has approved it.")
     assert Reversal.objects.count() == 1
 
@@ -137,8 +137,8 @@ def test_an_approval_is_given_once(world: World) -> None:
 def test_a_rejected_request_is_over(world: World) -> None:
     approval = asked(redeemed(world))
     with pytest.raises(NotPossible, match="needs a comment"):
-        approving.reject(approval, decided_by="arun", comment=" ")
-    approving.reject(approval, decided_by="arun", comment="No receipt.")
+        approvals.reject(approval, decided_by="arun", comment=" ")
+    approvals.reject(approval, decided_by="arun", comment="No receipt.")
     assert refusal_of(approval) == (ErrorCode.NOT_APPROVABLE, "arun has rejected it.")
     approval.refresh_from_db()
     assert (approval.status, approval.comment, approval.reversal) == ("REJECTED", "No receipt.", None)
@@ -182,7 +182,7 @@ def test_a_reversal_that_got_through_without_approval_is_not_made_again(world: W
     approval = asked(redemption, 6)
     Approval.objects.update(key="elsewhere")
     set_value(world.org, LIMIT, "100")
-    assert isinstance(by_hand.reverse(wanted(redemption, 6)), Reversal)
+    assert isinstance(manual_reversals.reverse(wanted(redemption, 6)), Reversal)
     Approval.objects.update(key="page-1")
     assert refusal_of(approval)[0] is ErrorCode.NOT_APPROVABLE
     assert Reversal.objects.count() == 1
@@ -190,10 +190,10 @@ def test_a_reversal_that_got_through_without_approval_is_not_made_again(world: W
 
 def test_a_preview_shows_what_would_be_asked_for_and_moves_nothing(world: World) -> None:
     redemption = redeemed(world)
-    outcome = by_hand.preview(wanted(redemption))
+    outcome = manual_reversals.preview(wanted(redemption))
     assert isinstance(outcome, Accepted)
     assert (outcome.plan.points, outcome.needs_approval) == (10, True)
-    outcome = by_hand.preview(wanted(redemption, 5))
+    outcome = manual_reversals.preview(wanted(redemption, 5))
     assert isinstance(outcome, Accepted)
     assert outcome.needs_approval is False
     assert not Reversal.objects.exists()
@@ -201,7 +201,7 @@ def test_a_preview_shows_what_would_be_asked_for_and_moves_nothing(world: World)
 
 
 def test_a_refused_wish_asks_nobody(world: World) -> None:
-    refusal = by_hand.reverse(wanted(redeemed(world), 11))
+    refusal = manual_reversals.reverse(wanted(redeemed(world), 11))
     assert isinstance(refusal, Refused)
     assert refusal.error is ErrorCode.MORE_THAN_LEFT
     assert not Approval.objects.exists()
@@ -225,7 +225,7 @@ def test_ten_approvers_at_once_give_the_points_back_once(committed_world: World)
     answers = []
 
     def approve(number: int) -> None:
-        answers.append(approving.approve(approval, decided_by=f"approver {number}", comment=""))
+        answers.append(approvals.approve(approval, decided_by=f"approver {number}", comment=""))
         connection.close()
 
     threads = [threading.Thread(target=approve, args=[number]) for number in range(10)]
@@ -244,7 +244,7 @@ def test_never_more_comes_back_than_was_approved(world: World) -> None:
     approval = asked(redemption)
     assert (approval.points_asked, approval.points) == (9, 9)
     correct(Reversal.objects.get(org=world.org, public_id=first))
-    approving.approve(approval, decided_by="arun", comment="")
+    approvals.approve(approval, decided_by="arun", comment="")
     approval.refresh_from_db()
     assert approval.reversal is not None
     assert approval.reversal.points == 9
@@ -253,10 +253,10 @@ def test_never_more_comes_back_than_was_approved(world: World) -> None:
 def test_an_edited_page_with_the_key_of_an_earlier_one_is_refused(world: World) -> None:
     redemption = redeemed(world)
     asked(redemption, 6)
-    refusal = by_hand.reverse(wanted(redemption, 2))
+    refusal = manual_reversals.reverse(wanted(redemption, 2))
     assert isinstance(refusal, Refused)
     assert refusal.error is ErrorCode.KEY_OF_ANOTHER_REQUEST
-    assert isinstance(by_hand.reverse(wanted(redeemed(world), 6)), Refused)
+    assert isinstance(manual_reversals.reverse(wanted(redeemed(world), 6)), Refused)
     assert not Reversal.objects.exists()
 
 

@@ -19,7 +19,7 @@ from django_otp.oath import totp
 from playwright.sync_api import Browser, ConsoleMessage, Dialog, Locator, Page, expect, sync_playwright
 
 from loyalty.models import Org, Program, ReasonCode
-from reversals.bulk import service as bulk_service
+from reversals.manual.bulk import runs as bulk_service
 from reversals.models import Correction, Reversal
 from tests.builders import ON, World, make_customer, make_lot, make_world, redeem, redeemed, set_value, staff_of
 

@@ -19,24 +19,13 @@ from django.urls import resolve, reverse
 
 from loyalty.errors import NotPossible
 from loyalty.models import Lot, OrgAccess, Redemption
-from reversals import approving
 from reversals.admin.export import inert
-from reversals.bulk import service
-from reversals.bulk.files import FileRow
-from reversals.bulk.service import check_some, confirm, make_run, run_some, start_from_redemptions
+from reversals.manual import approvals
+from reversals.manual.bulk import runs
+from reversals.manual.bulk.runs import check_some, confirm, make_run, run_some, start_from_redemptions
+from reversals.manual.bulk.uploads import FileRow
 from reversals.models import Approval, BulkRow, BulkRun, Channel, Reversal
-from tests.builders import (
-    ON,
-    World,
-    days_ago,
-    make_lot,
-    make_world,
-    points,
-    redeem,
-    redeemed,
-    set_value,
-    staff_of,
-)
+from tests.builders import ON, World, days_ago, make_lot, make_world, points, redeem, redeemed, set_value, staff_of
 from tests.test_races import at_once
 
 LIMIT = "Reversal_approval_points"
@@ -198,7 +187,7 @@ def test_running_again_changes_nothing(world: World, operator: Client) -> None:
 def test_each_step_takes_as_long_as_it_may_and_the_next_goes_on(
     world: World, operator: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "STEP_SECONDS", 0)
+    monkeypatch.setattr(runs, "STEP_SECONDS", 0)
     run = run_of(world, *(redeemed(world, 1) for _ in range(3)))
     assert [step(operator, run, "check")["done"] for _ in range(3)] == [1, 2, 3]
     assert [step(operator, run, "run") for _ in range(3)] == [
@@ -209,7 +198,7 @@ def test_each_step_takes_as_long_as_it_may_and_the_next_goes_on(
 
 @pytest.mark.django_db
 def test_without_javascript_buttons_do_it(world: World, operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "STEP_SECONDS", 0)
+    monkeypatch.setattr(runs, "STEP_SECONDS", 0)
     run = run_of(world, redeemed(world, 1), redeemed(world, 2))
     for name in ("check", "check", "run", "run"):
         shown = page(operator, run)
@@ -225,7 +214,7 @@ def test_a_crash_between_the_reversal_and_the_rows_status_is_healed(
 ) -> None:
     run = checked_and_confirmed(run_of(world, redeemed(world, 10), amount="2"))
     with monkeypatch.context() as crash:
-        crash.delattr(service, "_reversal")
+        crash.delattr(runs, "_reversal")
         with pytest.raises(NameError):
             run_some(run, made_by="meera")
     made = Reversal.objects.get(org=world.org)
@@ -242,7 +231,7 @@ def test_a_crash_between_the_reversal_and_the_rows_status_is_healed(
 def test_who_goes_on_with_a_run_asks_for_its_reversals(
     world: World, operator: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "STEP_SECONDS", 0)
+    monkeypatch.setattr(runs, "STEP_SECONDS", 0)
     run = run_of(world, redeemed(world, 1), redeemed(world, 2))
     check_some(run, made_by="meera")
     check_some(run, made_by="meera")
@@ -275,7 +264,7 @@ def test_rows_above_the_limit_wait_for_another_person(world: World, operator: Cl
         ["5", "0", "reversed"],
         ["", "", "waits for approval"],
     ]
-    assert approving.approve(approval, decided_by="arun", comment="seen").error is None
+    assert approvals.approve(approval, decided_by="arun", comment="seen").error is None
     approval.refresh_from_db()
     assert result(operator, run)[2][2:] == [
         "6",

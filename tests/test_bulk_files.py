@@ -4,8 +4,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reversals.bulk import files
-from reversals.bulk.files import FileRefused, FileRow, read_points_of, read_rows
+from reversals.manual.bulk import uploads
+from reversals.manual.bulk.uploads import FileRefused, FileRow, read_points_of, read_rows
 
 HEADER = b"redemption_id,points,reason\n"
 
@@ -117,7 +117,7 @@ def test_a_file_that_cannot_be_understood_is_refused_whole(data: bytes, refusal:
 
 
 def test_as_many_rows_as_allowed_are_read() -> None:
-    assert len(read_rows(HEADER + b"".join(b"R%d,,w\n" % number for number in range(files.MOST_ROWS)))) == 5_000
+    assert len(read_rows(HEADER + b"".join(b"R%d,,w\n" % number for number in range(uploads.MOST_ROWS)))) == 5_000
 
 
 @given(st.binary() | st.text(alphabet='redmption_id,;\t"\r\n019.ea\0\ufeff=').map(lambda text: HEADER + text.encode()))

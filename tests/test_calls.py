@@ -14,17 +14,16 @@ from django.db import DataError, OperationalError
 from django.test import RequestFactory
 from django.utils import timezone
 
-from loyalty.identifiers import Identifier, IdentifierType
+from loyalty.ledger.identifiers import Identifier, IdentifierType
+from loyalty.ledger.locks import lock_customers, lock_lots_named
+from loyalty.ledger.sql import add_points
 from loyalty.models import Lot
-from loyalty.selectors import lock_customers, lock_lots_named
-from loyalty.statements import add_points
-from reversals import attempts, calls
 from reversals.admin.filters import ByRule
-from reversals.calls import Decision, LockFirst, Moment, Outcome, Reply
-from reversals.errors import ErrorCode, Ladder, Refused, refusals_of
 from reversals.models import Attempt
-from reversals.monitoring import counted
-from reversals.requests import ReversalRequest
+from reversals.movements import attempts, counters, engine
+from reversals.movements.engine import Decision, LockFirst, Moment, Outcome, Reply
+from reversals.movements.reverse.requests import ReversalRequest
+from reversals.refusals import ErrorCode, Ladder, Refused, refusals_of
 from tests.builders import World, make_lot, points
 
 pytestmark = pytest.mark.django_db
@@ -63,7 +62,7 @@ def new_attempt(world: World, key: str = "") -> Attempt:
 
 
 def ask(world: World, *ends: Exception, key: str = "", request: ReversalRequest = ASKED) -> Outcome[str]:
-    return calls.run(Told([*ends], request), new_attempt(world, key), render=render)
+    return engine.run(Told([*ends], request), new_attempt(world, key), render=render)
 
 
 def reply_of(answer: Outcome[str]) -> tuple[int | None, str]:
@@ -84,7 +83,7 @@ REFUSED = Refused(ErrorCode.MORE_THAN_LEFT, "Only 1 is left.")
 
 def test_what_was_asked_and_answered_is_recorded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter([100.0, 101.2346])
-    monkeypatch.setattr(calls.time, "monotonic", lambda: next(ticks))
+    monkeypatch.setattr(engine.time, "monotonic", lambda: next(ticks))
     answer = ask(world)
     (kept,) = world.attempts()
     assert (answer.attempt.id, answer.is_replay, answer.error) == (kept.id, False, None)
@@ -104,7 +103,7 @@ def test_what_was_not_asked_is_recorded_as_empty(world: World) -> None:
 def test_a_refusal_is_recorded_without_what_was_rolled_back(world: World) -> None:
     attempt = new_attempt(world)
     attempt.reversal_id, attempt.redemption_id = 1, 2
-    answer = calls.run(Told([REFUSED]), attempt, render=render)
+    answer = engine.run(Told([REFUSED]), attempt, render=render)
     (kept,) = world.attempts()
     assert (kept.reversal_id, kept.redemption_id, attempt.reversal_id, attempt.redemption_id) == (None,) * 4
     assert (kept.rule, kept.code, kept.refusal_reason) == ("MORE_THAN_LEFT", 817, "Only 1 is left.")
@@ -112,7 +111,7 @@ def test_a_refusal_is_recorded_without_what_was_rolled_back(world: World) -> Non
 
 
 def counts(rule: str, code: int | str) -> float:
-    return counted.MOVEMENTS.labels("REVERSE", "API", rule, code)._value.get()
+    return counters.MOVEMENTS.labels("REVERSE", "API", rule, code)._value.get()
 
 
 def test_every_call_is_counted_by_its_end(world: World) -> None:
@@ -127,7 +126,7 @@ def test_every_call_is_counted_by_its_end(world: World) -> None:
 
 def test_a_movement_that_has_to_lock_customers_first_begins_anew_with_them(world: World) -> None:
     movement = Told([LockFirst(frozenset({number})) for number in range(5)])
-    outcome = calls.run(movement, new_attempt(world, "key-1"), render=render)
+    outcome = engine.run(movement, new_attempt(world, "key-1"), render=render)
     assert (reply_of(outcome), len(world.attempts())) == ((201, "made"), 1)
     assert [moment.customer_ids for moment in movement.moments] == [set(), {0}, {1}, {2}, {3}, {4}]
 
@@ -136,12 +135,12 @@ def test_a_deadlock_is_tried_again_twice_after_a_short_and_random_pause(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     between, paused = [], []
-    monkeypatch.setattr(calls.random, "uniform", lambda *limits: between.append(limits) or 0.01)
-    monkeypatch.setattr(calls.time, "sleep", paused.append)
-    tried_again = counted.RETRIES.labels("40P01")._value
+    monkeypatch.setattr(engine.random, "uniform", lambda *limits: between.append(limits) or 0.01)
+    monkeypatch.setattr(engine.time, "sleep", paused.append)
+    tried_again = counters.RETRIES.labels("40P01")._value
     before = tried_again.get()
     movement = Told([failure(psycopg.errors.DeadlockDetected()) for _ in range(3)])
-    assert calls.run(movement, new_attempt(world)).error is ErrorCode.BUSY
+    assert engine.run(movement, new_attempt(world)).error is ErrorCode.BUSY
     assert (len(movement.moments), between, paused) == (3, [(0.005, 0.05)] * 2, [0.01] * 2)
     assert tried_again.get() == before + 2
 
@@ -149,7 +148,7 @@ def test_a_deadlock_is_tried_again_twice_after_a_short_and_random_pause(
 def test_nothing_of_a_try_that_was_rolled_back_is_left_on_the_next(world: World) -> None:
     attempt = new_attempt(world)
     attempt.reversal_id, attempt.redemption_id = 1, 2
-    calls.run(Told(), attempt)
+    engine.run(Told(), attempt)
     assert (attempt.reversal_id, attempt.redemption_id) == (None, None)
 
 
@@ -163,7 +162,7 @@ def test_a_fault_of_the_program_is_logged_with_its_traceback_and_not_told(
     for error in (ZeroDivisionError("secret"), DataError("secret")):
         caplog.clear()
         assert reply_of(ask(world, error)) == (500, told)
-        (record,) = [each for each in caplog.records if each.name == "reversals.calls"]
+        (record,) = [each for each in caplog.records if each.name == "reversals.movements.engine"]
         assert (record.levelno, record.getMessage()) == (logging.ERROR, "a call failed unforeseen")
         assert record.exc_info is not None
         assert record.exc_info[1] is error
@@ -193,7 +192,7 @@ def test_a_refusal_by_the_rules_that_cannot_be_recorded_is_unavailable(
     answer = ask(world, REFUSED)
     said = "UNAVAILABLE: The database cannot be reached or written now; try again later."
     assert (reply_of(answer), answer.attempt.rule) == ((503, said), "UNAVAILABLE")
-    assert [each.getMessage() for each in caplog.records if each.name == "reversals.calls"] == [
+    assert [each.getMessage() for each in caplog.records if each.name == "reversals.movements.engine"] == [
         "an attempt could not be recorded: failed"
     ]
 
@@ -263,7 +262,7 @@ def overtaken(world: World, winning: ReversalRequest) -> Outcome[str]:
             ask(world, key="key-1", request=winning)
         return render(result)
 
-    return calls.run(Told([REFUSED]), new_attempt(world, "key-1"), render=render_late)
+    return engine.run(Told([REFUSED]), new_attempt(world, "key-1"), render=render_late)
 
 
 def test_a_refusal_that_loses_its_key_meanwhile_gets_the_winners_answer(world: World) -> None:
@@ -280,7 +279,7 @@ def test_a_refusal_that_loses_its_key_to_another_request_is_refused_for_that(wor
 
 def test_a_key_whose_first_request_stays_locked_is_in_use(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     locked = failure(psycopg.errors.LockNotAvailable())
-    monkeypatch.setattr(calls, "execute_together", lambda statements: _raise(locked))
+    monkeypatch.setattr(engine, "execute_together", lambda statements: _raise(locked))
     answer = ask(world, key="key-1")
     assert (reply_of(answer), answer.attempt.holds_key) == ((409, f"KEY_IN_USE: {STILL_RUNNING}"), False)
 
@@ -293,7 +292,7 @@ def test_a_wait_for_another_lock_is_no_key_in_use(world: World) -> None:
 def test_a_key_that_was_looked_up_already_is_not_looked_up_again(world: World) -> None:
     first = ask(world, key="key-1")
     movement = Told()
-    again = calls.run(movement, new_attempt(world, "key-1"), render=render, key_is_free=True)
+    again = engine.run(movement, new_attempt(world, "key-1"), render=render, key_is_free=True)
     assert (again.attempt, again.is_replay, len(movement.moments)) == (first.attempt, True, 1)
 
 
@@ -377,7 +376,7 @@ def transfer(world: World) -> Callable[..., Outcome[Decimal]]:
     def ask_for(amount: object, *fails: Exception, key: str = "", is_dry_run: bool = False) -> Outcome[Decimal]:
         attempt = new_attempt(world, key)
         attempt.is_dry_run = is_dry_run
-        return calls.run(Transfer(giver, taker, TransferRequest(points(amount)), [*fails]), attempt)
+        return engine.run(Transfer(giver, taker, TransferRequest(points(amount)), [*fails]), attempt)
 
     return ask_for
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from django.http import HttpResponse
 
-from loyalty.groups import set_group
+from loyalty.ledger.groups import set_group
 from loyalty.models import ApiClient, ApiSecret, EmfSetting, Lot, Org, Program
 from tests.builders import ADDRESS, ON, World, make_customer, make_lot, make_world, redeemed, request_for
 

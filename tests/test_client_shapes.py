@@ -8,7 +8,7 @@ import pytest
 from django.http import HttpResponse
 from django.test import Client
 
-from loyalty.api_clients import create_api_client
+from loyalty.clients.api_clients import create_api_client
 from loyalty.models import Customer, Lot, Redemption
 from reversals.models import Reversal
 from tests.builders import (

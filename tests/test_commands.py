@@ -18,10 +18,10 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import connection, models, transaction
 
-from loyalty.credentials import md5_form
+from loyalty.clients.credentials import md5_form
 from loyalty.models import ApiClient, ApiSecret, EmfChange, EmfSetting, Lot, Org, Program, Redemption
+from reversals.assurance.verification import LAWS
 from reversals.models import Attempt, Delivery, LedgerCheck, Reversal
-from reversals.verification import LAWS
 from tests.builders import (
     World,
     changes_of,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from loyalty.contradictions import contradictions
-from loyalty.emf import REGISTRY, EmfSettings
+from loyalty.emf.registry import REGISTRY, EmfSettings
+from loyalty.emf.warnings import contradictions
 
 SWITCH = "Allow_points_redemption_reversal"
 LIMITS = ("Reversal_limit_count", "Reversal_limit_points")

@@ -6,17 +6,17 @@ from typing import Any
 import pytest
 import time_machine
 
-from loyalty.emf_stored import settings_of
-from loyalty.groups import set_group
+from loyalty.emf.stored import settings_of
+from loyalty.ledger.groups import set_group
 from loyalty.models import Lot, Redemption
-from reversals import calls
-from reversals.approving import Approved
-from reversals.calls import Outcome
-from reversals.correcting.requests import CorrectionRequest
-from reversals.correcting.service import Accepted, ApprovedBy, Correct
-from reversals.errors import CorrectionError, Refused
+from reversals.assurance.verification import broken_laws
+from reversals.manual.approvals import Approved
 from reversals.models import Approval, Attempt, Correction, Event, Reversal
-from reversals.verification import broken_laws
+from reversals.movements import engine
+from reversals.movements.correct.movement import Accepted, ApprovedBy, Correct
+from reversals.movements.correct.requests import CorrectionRequest
+from reversals.movements.engine import Outcome
+from reversals.refusals import CorrectionError, Refused
 from tests.builders import (
     ON,
     World,
@@ -71,7 +71,7 @@ def refusal_of(answer: Outcome[Any]) -> tuple[str, int, str]:
 
 
 def preview(reversal: Reversal) -> Accepted | Refused:
-    outcome = calls.run(correction_of(reversal), attempt_to_correct(reversal, is_dry_run=True))
+    outcome = engine.run(correction_of(reversal), attempt_to_correct(reversal, is_dry_run=True))
     assert outcome.result is not None
     return outcome.result
 
@@ -234,7 +234,7 @@ def test_a_reversal_of_another_org_is_804(world: World) -> None:
     attempt = attempt_to_correct(reversal)
     attempt.org_id = stranger.org.id
     approved_by = ApprovedBy(ask_to_correct(reversal).id, "arun")
-    answer = calls.run(correction_of(reversal, approved_by=approved_by), attempt)
+    answer = engine.run(correction_of(reversal, approved_by=approved_by), attempt)
     assert refusal_of(answer) == ("NOT_FOUND", 400, "There is no such reversal; check the reversal id.")
     assert moved(world) == before
 
@@ -295,7 +295,7 @@ def test_of_many_lots_that_lack_points_three_are_named(world: World) -> None:
 def test_what_nobody_approved_is_not_corrected(world: World) -> None:
     reversal = reversed_of(world, redeemed(world))
     before = moved(world)
-    answer = calls.run(correction_of(reversal), attempt_to_correct(reversal))
+    answer = engine.run(correction_of(reversal), attempt_to_correct(reversal))
     reason = "A correction is made once a second person has approved it."
     assert refusal_of(answer) == ("NEEDS_APPROVAL", 403, reason)
     assert moved(world) == before
@@ -307,7 +307,7 @@ def test_what_the_approval_refuses_is_the_answer_and_nothing_moves(world: World)
     approval = ask_to_correct(reversal)
     Approval.objects.filter(id=approval.id).update(lapses_at=utc("2026-01-02"))
     correction = correction_of(reversal, approved_by=ApprovedBy(approval.id, "arun"))
-    answer = calls.run(Approved(correction, approval, "arun", ""), attempt_to_correct(reversal))
+    answer = engine.run(Approved(correction, approval, "arun", ""), attempt_to_correct(reversal))
     lapsed = "The request lapsed on 2026-01-02; ask for it anew."
     assert refusal_of(answer) == ("NOT_APPROVABLE", 403, lapsed)
     assert moved(world) == before
@@ -318,7 +318,7 @@ def test_a_person_who_approves_themself_is_refused_by_the_database(world: World)
     before = moved(world)
     approval = ask_to_correct(reversal, asked_by="somebody else")
     correction = correction_of(reversal, approved_by=ApprovedBy(approval.id, "meera"))
-    answer = calls.run(Approved(correction, approval, "meera", ""), attempt_to_correct(reversal))
+    answer = engine.run(Approved(correction, approval, "meera", ""), attempt_to_correct(reversal))
     assert answer.error is CorrectionError.UNFORESEEN
     assert moved(world) == before
 

@@ -6,10 +6,10 @@ from decimal import Decimal
 
 import pytest
 
-from loyalty.emf import EmfSettings
-from loyalty.facts import CustomerFacts, LotFacts, WalletLot
-from reversals.correcting.rules import Facts, LineFacts, ReversalFacts, check_org, plan_correction
-from reversals.errors import CorrectionError, Refused
+from loyalty.emf.registry import EmfSettings
+from loyalty.ledger.snapshots import CustomerFacts, LotFacts, WalletLot
+from reversals.movements.correct.rules import Facts, LineFacts, ReversalFacts, check_org, plan_correction
+from reversals.refusals import CorrectionError, Refused
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from loyalty.credentials import keyed_digest, md5_form, new_secret, webhook_secret
-from reversals.authentication import _basic_credentials
+from loyalty.clients.credentials import keyed_digest, md5_form, new_secret, webhook_secret
+from reversals.api.authentication import _basic_credentials
 from tests.builders import basic
 
 

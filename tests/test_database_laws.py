@@ -20,8 +20,7 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import IntegrityError, connection, models, transaction
 
-from loyalty.changes import record_change
-from loyalty.emf_stored import set_emf
+from loyalty.emf.stored import set_emf
 from loyalty.fields import new_row_id
 from loyalty.models import (
     ApiClient,
@@ -45,6 +44,7 @@ from loyalty.models import (
     Tally,
     Webhook,
 )
+from loyalty.staff.audit import record_change
 from reversals.models import (
     Approval,
     Attempt,

@@ -19,11 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 
-from loyalty.groups import set_group
+from loyalty.ledger.groups import set_group
 from loyalty.models import Customer, Lot, Redemption
-from reversals.errors import ErrorCode, Refused
-from reversals.strict_json import parse_object
-from reversals.verification import broken_laws
+from reversals.api.strict_json import parse_object
+from reversals.assurance.verification import broken_laws
+from reversals.refusals import ErrorCode, Refused
 from tests.builders import in_days, make_customer, make_lot, make_world, redeemed
 from tests.test_properties import Ledger, walk
 

@@ -13,13 +13,13 @@ import time_machine
 from django.db import OperationalError, connection, connections
 from django.utils import timezone
 
-from loyalty.credentials import webhook_secret
+from loyalty.clients.credentials import webhook_secret
 from loyalty.models import Webhook
 from loyalty.webhooks import change_webhook
-from reversals.events import delivery, signing
-from reversals.events.delivery import Worker, claim, record
-from reversals.events.network import Answer
 from reversals.models import Delivery, Event
+from reversals.webhooks import delivery, signing
+from reversals.webhooks.delivery import Worker, claim, record
+from reversals.webhooks.network import Answer
 from tests.builders import World, make_customer, make_webhook, make_world, redeemed
 from tests.receiver import Answered, Received, Receiver, closed_url, dripping, receiving
 

@@ -12,10 +12,10 @@ from django.core.management import call_command
 from django.test import Client
 from jsonschema import Draft202012Validator
 
-from reversals.document.generation import document
-from reversals.errors import ErrorCode, Ladder, ReadError, RedemptionError
+from reversals.api.openapi.generation import document
 from reversals.management.commands import document_api
 from reversals.models import Reversal
+from reversals.refusals import ErrorCode, Ladder, ReadError, RedemptionError
 from tests import test_ladder, test_redeem
 from tests.builders import World, redeemed, request_for
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from loyalty.emf import REGISTRY
-from reversals.errors import ErrorCode, RedemptionError
+from loyalty.emf.registry import REGISTRY
+from reversals.refusals import ErrorCode, RedemptionError
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

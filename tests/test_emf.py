@@ -4,8 +4,8 @@ from decimal import Decimal
 
 import pytest
 
-from loyalty import emf
-from loyalty.emf import EmfSettings, InvalidSetting, ReversalState, check_value, in_words, known_key
+from loyalty.emf import registry as emf
+from loyalty.emf.registry import EmfSettings, InvalidSetting, ReversalState, check_value, in_words, known_key
 
 SWITCH = emf.ALLOW_REVERSAL.name
 

@@ -11,10 +11,10 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from loyalty import emf
 from loyalty.admin.emf_page import value_field
-from loyalty.contradictions import contradictions
-from loyalty.emf import REGISTRY, EmfSettings
+from loyalty.emf import registry as emf
+from loyalty.emf.registry import REGISTRY, EmfSettings
+from loyalty.emf.warnings import contradictions
 from loyalty.models import EmfSetting, OrgAccess
 from tests.builders import ON, World, changes_of, make_program, make_world, set_value
 

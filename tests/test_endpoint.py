@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from loyalty.api_clients import add_secret
+from loyalty.clients.api_clients import add_secret
 from loyalty.models import ApiClient, Customer, Lot
 from reversals.models import Reversal
 from tests.builders import (

@@ -10,15 +10,23 @@ from django.db import IntegrityError, connection, transaction
 from django.http import HttpResponse
 from django.utils import timezone
 
-from loyalty.changes import record_change
-from loyalty.customers import lock_reversals, unlock_reversals
-from loyalty.emf_stored import set_emf
-from loyalty.erased import erased
-from loyalty.models import Customer, CustomerGroup, CustomerIdentifier, EmfChange, GroupMember, Redemption, StaffChange
+from loyalty.emf.stored import set_emf
+from loyalty.ledger.customers import lock_reversals, unlock_reversals
+from loyalty.models import (
+    Customer,
+    CustomerGroup,
+    CustomerIdentifier,
+    EmfChange,
+    GroupMember,
+    Redemption,
+    StaffChange,
+)
+from loyalty.privacy.erased import erased
+from loyalty.staff.audit import record_change
+from reversals.assurance.sealing.checking import check_seals
+from reversals.assurance.sealing.seals import seal_ledger
+from reversals.assurance.verification import broken_laws
 from reversals.models import Approval, Attempt, BulkRow, BulkRun, Delivery, Event, Reversal
-from reversals.sealing.checking import check_seals
-from reversals.sealing.service import seal_ledger
-from reversals.verification import broken_laws
 from tests.builders import (
     World,
     correct,

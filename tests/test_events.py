@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, connection, transaction
 
-from loyalty.groups import set_group
+from loyalty.ledger.groups import set_group
 from loyalty.models import Redemption
-from reversals.events import outbox
 from reversals.models import Delivery, Event, Reversal
+from reversals.webhooks import outbox
 from tests.builders import (
     ON,
     World,

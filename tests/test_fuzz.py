@@ -17,8 +17,8 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from config.wsgi import application
 from loyalty.models import Redemption
-from reversals.document.generation import document
-from reversals.verification import broken_laws
+from reversals.api.openapi.generation import document
+from reversals.assurance.verification import broken_laws
 from tests.builders import World, make_lot, redeem, set_value
 
 pytestmark = pytest.mark.django_db

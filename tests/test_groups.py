@@ -8,9 +8,9 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from loyalty.errors import NotPossible
-from loyalty.groups import set_group
+from loyalty.ledger.groups import set_group
 from loyalty.models import Customer, CustomerGroup, GroupMember, Lot, Redemption
-from reversals.verification import broken_laws
+from reversals.assurance.verification import broken_laws
 from tests.builders import World, days_ago, in_days, make_customer, make_lot, make_world, set_value
 
 pytestmark = pytest.mark.django_db
@@ -276,11 +276,11 @@ def test_a_group_redemption_of_own_points_alone_is_as_any_other(family: Family) 
 def test_a_member_joining_while_the_locks_are_waited_for_is_not_drawn_on(
     family: Family, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from loyalty import selectors
+    from loyalty.ledger import locks
 
     joiner = make_customer(family.world.org)
     lot = make_lot(joiner, 9, program=family.world.program, expires_at=in_days(1))
-    lock = selectors.lock_customers
+    lock = locks.lock_customers
 
     def lock_while_somebody_joins(**options: Any) -> Any:
         locked = lock(**options)
@@ -292,7 +292,7 @@ def test_a_member_joining_while_the_locks_are_waited_for_is_not_drawn_on(
         )
         return locked
 
-    monkeypatch.setattr(selectors, "lock_customers", lock_while_somebody_joins)
+    monkeypatch.setattr(locks, "lock_customers", lock_while_somebody_joins)
     assert family.world.redeem(family.asha, 10).status_code == 200
     assert Lot.objects.get(id=lot.id).points_remaining == 9
 

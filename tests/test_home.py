@@ -13,9 +13,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from loyalty.models import OrgAccess
-from reversals.errors import ErrorCode
+from reversals.admin.daily_totals import Total, totals_of
 from reversals.models import Approval, Attempt, Correction, DayTotals, LedgerCheck, Reversal
-from reversals.totals import Total, totals_of
+from reversals.refusals import ErrorCode
 from tests.builders import ON, World, days_ago, in_days, make_world, points, redeemed, set_value, utc
 
 NOW = utc("2026-05-10 12:00")

@@ -7,7 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from loyalty.groups import set_group
+from loyalty.ledger.groups import set_group
 from loyalty.models import ApiSecret, Redemption
 from reversals.models import Delivery
 from tests import builders

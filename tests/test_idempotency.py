@@ -7,7 +7,7 @@ import pytest
 import time_machine
 from django.utils import timezone
 
-from loyalty.api_clients import create_api_client
+from loyalty.clients.api_clients import create_api_client
 from reversals.models import Attempt, Reversal
 from tests.builders import (
     ON,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from loyalty.identifiers import Identifier, IdentifierType, identifier_type, identify, masked, mobile_digits
+from loyalty.ledger.identifiers import Identifier, IdentifierType, identifier_type, identify, masked, mobile_digits
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 
 from loyalty.models import LedgerImport, Lot, Redemption
-from reversals.verification import broken_laws
+from reversals.assurance.verification import broken_laws
 from tests.builders import World, days_ago, make_customer, make_lot, make_world, points, redeem, redeemed
 
 pytestmark = pytest.mark.django_db

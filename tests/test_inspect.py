@@ -18,8 +18,8 @@ from loyalty.importing.bulk import analyze
 from loyalty.models import ApiClient, Lot, OrgAccess
 from reversals.admin.events import data_of
 from reversals.admin.filters import ByRule
-from reversals.errors import CorrectionError, ErrorCode, RedemptionError
 from reversals.models import Approval, Attempt, Correction, Delivery, Event, Reversal
+from reversals.refusals import CorrectionError, ErrorCode, RedemptionError
 from tests.builders import (
     World,
     days_ago,

@@ -12,8 +12,8 @@ from django.db import connection
 from django.http import HttpResponse
 from django.test.utils import CaptureQueriesContext
 
-from loyalty.api_clients import create_api_client
-from reversals.document.generation import document
+from loyalty.clients.api_clients import create_api_client
+from reversals.api.openapi.generation import document
 from reversals.models import Reversal
 from tests.builders import World, make_customer, make_lot, make_world, redeem, redeemed, request_for
 

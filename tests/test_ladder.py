@@ -9,7 +9,7 @@ from django.http import HttpResponse
 from django.test import Client
 
 from loyalty.models import Customer, Org
-from reversals.errors import ErrorCode
+from reversals.refusals import ErrorCode
 from tests.builders import (
     ADDRESS,
     ON,
@@ -376,7 +376,7 @@ def test_the_unforeseen_is_answered_without_a_traceback(
     def broken(*_: object, **__: object) -> str:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("reversals.public_ids.new_public_id", broken)
+    monkeypatch.setattr("reversals.movements.public_ids.new_public_id", broken)
     response = world.reverse(redeemed(world), 1)
     assert (response.status_code, response.json()["errors"][0]["code"]) == (500, 804)
     assert "ZeroDivisionError" not in response.content.decode()

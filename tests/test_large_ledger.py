@@ -9,10 +9,10 @@ from django.db import connection
 
 from loyalty.fields import new_row_id
 from loyalty.importing.bulk import analyze
+from reversals.assurance.sealing.checking import check_seals
+from reversals.assurance.sealing.seals import ENTRIES_AT_ONCE, seal_ledger
+from reversals.assurance.verification import broken_laws, rows_checked
 from reversals.models import Reversal
-from reversals.sealing.checking import check_seals
-from reversals.sealing.service import ENTRIES_AT_ONCE, seal_ledger
-from reversals.verification import broken_laws, rows_checked
 from tests.builders import World
 
 pytestmark = pytest.mark.deep

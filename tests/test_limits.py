@@ -18,8 +18,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from loyalty import tallies
-from loyalty.api_clients import add_secret
+from loyalty.clients import counters
+from loyalty.clients.api_clients import add_secret
 from loyalty.models import ApiClient, StaffChange, Tally
 from reversals.models import Attempt
 from tests.builders import World, basic, make_world, redeemed, staff_of
@@ -155,7 +155,7 @@ def test_a_database_that_cannot_count_refuses_as_before(
     def fail(amounts: dict[str, int]) -> dict[str, int]:
         raise DatabaseError("read only")
 
-    monkeypatch.setattr(tallies, "_add", fail)
+    monkeypatch.setattr(counters, "_add", fail)
     assert set(statuses("till.1", "wrong", times=5)) == {401}
     assert "a limit was not counted: read only" in caplog.text
 
@@ -168,22 +168,22 @@ def test_counts_older_than_a_day_are_cleared_away(three_failures: None, clock: A
     clock.shift(timedelta(minutes=1))
     call("till.1", "wrong")
     assert set(Tally.objects.values_list("minute", flat=True)) == {
-        tallies.current_minute() - 1,
-        tallies.current_minute(),
+        counters.current_minute() - 1,
+        counters.current_minute(),
     }
 
 
 @pytest.mark.usefixtures("committed", "on_postgresql")
 def test_many_who_count_at_once_count_exactly() -> None:
-    keys = [tallies.key_of("many at once", number, START) for number in range(4)]
+    keys = [counters.key_of("many at once", number, START) for number in range(4)]
 
     def count(number: int) -> None:
-        tallies.add(dict.fromkeys(keys if number % 2 else reversed(keys), 1))
+        counters.add(dict.fromkeys(keys if number % 2 else reversed(keys), 1))
         connections.close_all()
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(count, range(80)))
-    assert tallies.add(dict.fromkeys(keys, 0)) == dict.fromkeys(keys, 80)
+    assert counters.add(dict.fromkeys(keys, 0)) == dict.fromkeys(keys, 80)
 
 
 # Calls
@@ -281,7 +281,7 @@ def test_a_database_that_cannot_count_lets_pass(
         raise DatabaseError("read only")
 
     allow(world, 1)
-    monkeypatch.setattr(tallies, "_add", fail)
+    monkeypatch.setattr(counters, "_add", fail)
     assert set(statuses("till.1", world.secret, times=3)) == {404}
     assert "a limit was not counted: read only" in caplog.text
 

@@ -7,8 +7,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
-from loyalty.changes import record_change
 from loyalty.models import CustomerGroup
+from loyalty.staff.audit import record_change
 from tests.builders import World, make_lot, make_world, redeem, redeemed, staff_of
 
 pytestmark = pytest.mark.django_db

@@ -35,8 +35,8 @@ from pythonjsonlogger.json import JsonFormatter
 from config import serve
 from config.logs import LineFormatter
 from config.settings import is_unforeseen
+from reversals.api.monitoring import health
 from reversals.models import Approval, Attempt, Channel, Delivery, Event, LedgerCheck
-from reversals.monitoring import health
 from tests.builders import World, in_days, make_webhook, redeemed, staff_of
 from tests.serving import serving
 from tests.test_outages import FailingWrites

@@ -17,18 +17,18 @@ from django.core.management import CommandError, call_command
 from django.db import Error, connection, connections, transaction
 from django.utils import timezone
 
-from loyalty.customers import lock_reversals, unlock_reversals
-from loyalty.emf_stored import set_emf
-from loyalty.groups import set_group
+from loyalty.emf.stored import set_emf
+from loyalty.ledger.customers import lock_reversals, unlock_reversals
+from loyalty.ledger.groups import set_group
 from loyalty.models import Customer, Org, OrgMove, ReasonCode, Webhook
 from loyalty.moves import closed_orgs, is_of_closed_org, passing_over_closed_orgs
-from reversals import attempts
-from reversals.events import outbox
-from reversals.events.delivery import claim, webhooks_with_something_due
+from reversals.assurance.sealing.checking import check_seals
+from reversals.assurance.sealing.seals import seal_ledger
 from reversals.models import BulkRow, BulkRun, DayTotals, Delivery, Event, Reversal
+from reversals.movements import attempts
 from reversals.moving.tables import OF_THE_CELL, column_of_org, guarded_models, moved_models, rows_of
-from reversals.sealing.checking import check_seals
-from reversals.sealing.service import seal_ledger
+from reversals.webhooks import outbox
+from reversals.webhooks.delivery import claim, webhooks_with_something_due
 from tests.builders import (
     World,
     ask_to_correct,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from reversals.events import network
-from reversals.events.network import LARGEST_ANSWER, Answer, is_public
+from reversals.webhooks import network
+from reversals.webhooks.network import LARGEST_ANSWER, Answer, is_public
 from tests.receiver import closed_url, dripping, receiving
 
 PUBLIC = "93.184.215.14"

@@ -16,8 +16,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.http import HttpResponse
 
 from loyalty.models import Customer, Redemption
+from reversals.assurance.verification import broken_laws
 from reversals.models import LedgerCheck, Reversal
-from reversals.verification import broken_laws
 from tests.builders import World, make_world, redeemed, staff_of
 from tests.test_races import at_once
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loyalty.fields import PointsField
-from loyalty.points import (
+from loyalty.ledger.points import (
     InvalidPoints,
     PointsNotPositive,
     PointsTooPrecise,

@@ -29,17 +29,17 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from loyalty import clock
 from loyalty.errors import NotPossible
-from loyalty.groups import set_group
 from loyalty.importing.files import REDEMPTIONS
 from loyalty.importing.importer import import_ledger
+from loyalty.ledger import clock
+from loyalty.ledger.groups import set_group
 from loyalty.models import Customer, Draw, EmfSetting, Lot
-from reversals import approving, by_hand
-from reversals.by_hand import Wanted, WantedCorrection
-from reversals.errors import Refused
+from reversals.assurance.verification import broken_laws
+from reversals.manual import approvals, manual_reversals
+from reversals.manual.manual_reversals import Wanted, WantedCorrection
 from reversals.models import Approval, Reversal
-from reversals.verification import broken_laws
+from reversals.refusals import Refused
 from tests.builders import World, make_customer, make_lot, make_program, make_world, redeem, set_value
 from tests.ledger_model import NOT_ALONE, Late, Refusal, Request
 from tests.ledger_model import Ledger as Model
@@ -414,7 +414,7 @@ class Ledger(RuleBasedStateMachine):
         asked = redemption.left if points is None else points
         with self.a_moment() as now:
             expected = self.model.reverse(redemption, points, now, is_manual=True)
-            outcome = by_hand.reverse(
+            outcome = manual_reversals.reverse(
                 Wanted(
                     org_id=self.world.org.id,
                     redemption_id=redemption.id,
@@ -444,7 +444,7 @@ class Ledger(RuleBasedStateMachine):
         reversal = recent(self.model.reversals, which)
         with self.a_moment() as now:
             refusal = self.model.correct(reversal, is_preview=True)
-            outcome = by_hand.ask_to_correct(
+            outcome = manual_reversals.ask_to_correct(
                 WantedCorrection(
                     org_id=self.world.org.id,
                     reversal_id=reversal.id,
@@ -477,13 +477,13 @@ class Ledger(RuleBasedStateMachine):
         with self.a_moment() as now:
             can_be = request.can_be_decided(PEOPLE[person], now)
             with nullcontext() if can_be else pytest.raises(NotPossible):
-                approving.reject(self.approvals[id(request)], decided_by=PEOPLE[person], comment="No receipt.")
+                approvals.reject(self.approvals[id(request)], decided_by=PEOPLE[person], comment="No receipt.")
         request.status = "REJECTED" if can_be else request.status
 
     def approve(self, request: Request, person: str) -> None:
         with self.a_moment() as now:
             expected = self.model.approve(request, person, now)
-            answer = approving.approve(self.approvals[id(request)], decided_by=person, comment="")
+            answer = approvals.approve(self.approvals[id(request)], decided_by=person, comment="")
         if isinstance(expected, Refusal):
             assert answer.error is not None
             assert answer.error.code == expected.code

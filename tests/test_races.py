@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from django.db import connection, connections, transaction
 
-from loyalty import selectors
-from loyalty.groups import set_group
+from loyalty.ledger import locks
+from loyalty.ledger.groups import set_group
 from loyalty.models import Customer, Lot, Redemption
-from reversals import rules
+from reversals.assurance.verification import broken_laws
 from reversals.models import Correction, Reversal
-from reversals.verification import broken_laws
+from reversals.movements.reverse import rules
 from tests.builders import World, correct, make_customer, make_lot, make_world, redeem, redeemed
 
 pytestmark = pytest.mark.usefixtures("committed", "on_postgresql")
@@ -270,7 +270,7 @@ def test_with_the_lock_no_two_reversals_decide_on_the_same_facts(monkeypatch: py
 
 def test_without_the_lock_the_same_race_goes_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shows that the races can fail: only the constraints then stand between a redemption and a double."""
-    monkeypatch.setattr(selectors, "REDEMPTION_LOCK", "")
+    monkeypatch.setattr(locks, "REDEMPTION_LOCK", "")
     world = make_world()
     redemption = redeemed(world, 10)
     met = meet_after_reading(monkeypatch, clients=2)
@@ -281,7 +281,7 @@ def test_without_the_lock_the_same_race_goes_wrong(monkeypatch: pytest.MonkeyPat
 
 
 def test_without_the_lock_a_limit_is_passed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selectors, "REDEMPTION_LOCK", "")
+    monkeypatch.setattr(locks, "REDEMPTION_LOCK", "")
     world = make_world(settings={"Reversal_limit_count": "1"})
     redemptions = [redeemed(world, 10) for _ in range(2)]
     meet_after_reading(monkeypatch, clients=2)

@@ -12,13 +12,13 @@ from django.http import HttpResponse
 from django.test import Client
 from django.utils import timezone
 
-from loyalty import selectors, statements
+from loyalty.ledger import locks, sql
 from loyalty.models import Customer, Draw, Lot, Org, Program, Redemption
-from reversals import ledger
-from reversals.errors import RedemptionError
+from reversals.assurance.verification import broken_laws
 from reversals.models import Reversal
-from reversals.redeeming import rules
-from reversals.verification import broken_laws
+from reversals.movements.redeem import rules
+from reversals.movements.reverse import statements
+from reversals.refusals import RedemptionError
 from tests.builders import (
     World,
     basic,
@@ -139,8 +139,8 @@ def test_a_trailing_slash_is_the_same_address(world: World) -> None:
 def test_more_lots_than_one_statement_takes_are_drawn_and_given_back(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(statements, "ROWS_AT_ONCE", 2)
-    monkeypatch.setattr(statements, "PARAMETERS_AT_ONCE", 50)
+    monkeypatch.setattr(sql, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(sql, "PARAMETERS_AT_ONCE", 50)
     make_small_lots(world, 9)
     redemption_id = world.redeem(world.asha, 9).json()["redemptionId"]
     redemption = Redemption.objects.get(org=world.org, public_id=redemption_id)
@@ -260,7 +260,7 @@ def test_two_orgs_may_use_one_reference_number(world: World) -> None:
 def test_a_public_id_that_names_a_reversal_is_drawn_anew(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     reversal_id = world.reverse(redeemed(world, 10), 1).json()["reversalId"]
     ids = iter([reversal_id, "Fresh1"])
-    monkeypatch.setattr("reversals.redeeming.service.new_public_id", lambda: next(ids))
+    monkeypatch.setattr("reversals.movements.redeem.movement.new_public_id", lambda: next(ids))
     assert world.redeem(world.asha, 1).json()["redemptionId"] == "Fresh1"
 
 
@@ -413,8 +413,8 @@ def test_each_refusal_by_its_cause_says_its_code_and_writes_nothing(world: World
 @pytest.mark.parametrize(
     ("error", "statement"),
     [
-        (RedemptionError.UNAVAILABLE, "reversals.authentication.find_caller"),
-        (RedemptionError.DATABASE_FAILED, "loyalty.selectors.lock_wallet"),
+        (RedemptionError.UNAVAILABLE, "reversals.api.authentication.find_caller"),
+        (RedemptionError.DATABASE_FAILED, "loyalty.ledger.locks.lock_wallet"),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
@@ -431,14 +431,14 @@ def test_an_outage_is_answered_in_the_words_of_a_redemption(
 def test_an_outage_before_the_caller_is_known_is_answered_in_the_words_of_a_redemption(
     world: World, outage: Callable[[str], None]
 ) -> None:
-    outage("reversals.authentication.find_caller")
+    outage("reversals.api.authentication.find_caller")
     error = RedemptionError.UNAVAILABLE
     response = world.redeem(world.asha, 1)
     assert (response.status_code, response.json()["errors"][0]["message"]) == (503, error.message)
 
 
 def test_the_unforeseen_is_answered_in_the_words_of_a_redemption(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "_PUBLIC_ID_CHARACTERS", "")
+    monkeypatch.setattr(statements, "_PUBLIC_ID_CHARACTERS", "")
     make_lot(world.asha, 10, program=world.program)
     response = world.redeem(world.asha, 1)
     error = RedemptionError.UNFORESEEN
@@ -579,14 +579,14 @@ def test_a_lot_expires_at_its_very_moment(world: World) -> None:
 def test_the_facts_are_read_after_the_lock(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """What changes while the lock is waited for is what the rules see."""
     lot = make_lot(world.asha, 10, program=world.program)
-    lock = selectors.lock_customer
+    lock = locks.lock_customer
 
     def lock_late(**options: Any) -> Any:
         locked = lock(**options)
         Lot.objects.filter(id=lot.id).update(points_remaining=3)
         return locked
 
-    monkeypatch.setattr(selectors, "lock_customer", lock_late)
+    monkeypatch.setattr(locks, "lock_customer", lock_late)
     seen: list[Decimal] = []
     decide = rules.plan_redemption
 

@@ -10,8 +10,8 @@ from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
 
+from loyalty.ledger.points import written
 from loyalty.models import Lot, ReasonCode, Redemption
-from loyalty.points import written
 from reversals.models import Approval, Attempt, Reversal
 from tests.builders import ON, World, days_ago, make_world, redeemed, set_value, staff_of
 

@@ -6,12 +6,12 @@ from decimal import Decimal
 
 import pytest
 
-from loyalty.drawing import PlannedDraw, plan_draws
-from loyalty.emf import EmfSettings
-from loyalty.facts import CustomerFacts, LotFacts, ProgramFacts, RedemptionRecord, WalletLot
-from reversals.errors import RedemptionError, Refused
-from reversals.redeeming.requests import RedemptionRequest
-from reversals.redeeming.rules import Facts, check_repeat, plan_redemption, redeems_for_group
+from loyalty.emf.registry import EmfSettings
+from loyalty.ledger.drawing import PlannedDraw, plan_draws
+from loyalty.ledger.snapshots import CustomerFacts, LotFacts, ProgramFacts, RedemptionRecord, WalletLot
+from reversals.movements.redeem.requests import RedemptionRequest
+from reversals.movements.redeem.rules import Facts, check_repeat, plan_redemption, redeems_for_group
+from reversals.refusals import RedemptionError, Refused
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 GOLD, BLUE = ProgramFacts(1, 973, True), ProgramFacts(2, 974, True)

@@ -6,11 +6,18 @@ from decimal import Decimal
 
 import pytest
 
-from loyalty.emf import EmfSettings
-from loyalty.facts import CustomerFacts, ProgramFacts
-from reversals.errors import ErrorCode, Refused
-from reversals.requests import ReversalRequest
-from reversals.rules import EarlierReversals, Facts, PlannedLine, check_org, needs_approval, plan_reversal
+from loyalty.emf.registry import EmfSettings
+from loyalty.ledger.snapshots import CustomerFacts, ProgramFacts
+from reversals.movements.reverse.requests import ReversalRequest
+from reversals.movements.reverse.rules import (
+    EarlierReversals,
+    Facts,
+    PlannedLine,
+    check_org,
+    needs_approval,
+    plan_reversal,
+)
+from reversals.refusals import ErrorCode, Refused
 from tests.test_rules import NOW, draw, facts, no_lot, used
 
 SWITCH = "Allow_points_redemption_reversal"

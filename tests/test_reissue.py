@@ -11,10 +11,10 @@ import pytest
 import time_machine
 from django.http import HttpResponse
 
-from loyalty.groups import set_group
+from loyalty.ledger.groups import set_group
 from loyalty.models import Customer, Lot, Redemption
+from reversals.assurance.verification import broken_laws
 from reversals.models import Reversal
-from reversals.verification import broken_laws
 from tests.builders import World, correct, make_customer, make_lot, make_world, set_value
 from tests.test_import import import_ledger, redemption_row, write
 from tests.test_properties import clocks

@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 
 from loyalty.models import Lot
-from reversals.verification import broken_laws
+from reversals.assurance.verification import broken_laws
 from tests.builders import World, correct, days_ago, in_days, make_lot, make_world, redeem, redeemed
 
 pytestmark = pytest.mark.django_db

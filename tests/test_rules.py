@@ -6,11 +6,11 @@ from decimal import Decimal
 
 import pytest
 
-from loyalty.emf import EmfSettings
-from loyalty.facts import CustomerFacts, DrawFacts, ProgramFacts, RedemptionFacts
-from reversals.errors import ErrorCode, Refused
-from reversals.requests import ReversalRequest
-from reversals.rules import ZERO, EarlierReversals, Facts, LimitUse, Plan, plan_reversal
+from loyalty.emf.registry import EmfSettings
+from loyalty.ledger.snapshots import CustomerFacts, DrawFacts, ProgramFacts, RedemptionFacts
+from reversals.movements.reverse.requests import ReversalRequest
+from reversals.movements.reverse.rules import ZERO, EarlierReversals, Facts, LimitUse, Plan, plan_reversal
+from reversals.refusals import ErrorCode, Refused
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 ON = {(None, "Allow_points_redemption_reversal"): "yes"}

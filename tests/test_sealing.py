@@ -16,12 +16,12 @@ from django.db import connection, connections, transaction
 
 from loyalty.errors import NotPossible
 from loyalty.models import EmfChange
+from reversals.assurance.sealing import anchor, seals
+from reversals.assurance.sealing.checking import check_seals
+from reversals.assurance.sealing.entries import KINDS
+from reversals.assurance.sealing.entries import rows_of as sealed_rows_of
+from reversals.assurance.sealing.seals import seal_ledger
 from reversals.models import Reversal, Seal, SealedRow
-from reversals.sealing import anchor, service
-from reversals.sealing.checking import check_seals
-from reversals.sealing.entries import KINDS
-from reversals.sealing.entries import rows_of as sealed_rows_of
-from reversals.sealing.service import seal_ledger
 from tests.builders import ON, World, correct, make_customer, make_lot, make_world, redeem, redeemed, set_value
 from tests.test_commands import guards_lifted, run, verify
 from tests.test_races import at_once
@@ -130,7 +130,7 @@ def test_a_run_seals_in_batches_and_misses_nothing_between_them(
     seal_ledger(file)
     reversals = [reversal_of_two_lines(world) for _ in range(5)]
     assert correct(reversals[-1]).error is None
-    monkeypatch.setattr(service, "ENTRIES_AT_ONCE", 2)
+    monkeypatch.setattr(seals, "ENTRIES_AT_ONCE", 2)
     sealed = seal_ledger(file)
     assert (sealed.seals, sealed.rows) == (18, 36)
     rows = SealedRow.objects.filter(seal__gt=sealed.head.id - 18).order_by("seal", "position")
@@ -153,7 +153,7 @@ def test_an_old_history_that_takes_several_seals_is_not_dated_back(
 ) -> None:
     for _ in range(5):
         reversal_of_two_lines(world)
-    monkeypatch.setattr(service, "ENTRIES_AT_ONCE", 2)
+    monkeypatch.setattr(seals, "ENTRIES_AT_ONCE", 2)
     with guards_lifted():
         execute("UPDATE reversals_reversal SET created_at = '2026-01-01 00:00:00'")
         execute("DELETE FROM reversals_correction")
@@ -170,7 +170,7 @@ def test_the_anchor_has_a_line_for_each_seal(history: History) -> None:
     assert [line["seal"] for line in lines] == list(range(1, history.seals[-1].id + 1))
 
 
-# An auditor's program, which shares nothing with ours but the description in reversals/sealing/entries.py
+# An auditor's program, which shares nothing with ours but the description in reversals/assurance/sealing/entries.py
 
 
 def hashed(text: str) -> str:

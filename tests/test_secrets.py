@@ -23,9 +23,9 @@ from django.test import Client
 from django.urls import reverse
 from django_otp.oath import totp
 
-from loyalty.credentials import md5_form, webhook_secret
+from loyalty.clients.credentials import md5_form, webhook_secret
 from loyalty.models import ApiClient, Webhook
-from reversals import service
+from reversals.movements.reverse import movement
 from tests.builders import World, basic, make_webhook, redeemed, request_for, staff_of
 
 pytestmark = pytest.mark.django_db
@@ -168,7 +168,7 @@ def run_calls(run: Run, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError("unforeseen")
 
     with monkeypatch.context() as patched:
-        patched.setattr(service.rules, "check_org", fail)
+        patched.setattr(movement.rules, "check_org", fail)
         assert run.read(world.reverse(redemption, 1)).status_code == 500
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reversals.errors import ErrorCode, Refused
-from reversals.strict_json import NumberLiteral, parse_object
+from reversals.api.strict_json import NumberLiteral, parse_object
+from reversals.refusals import ErrorCode, Refused
 
 plain = st.recursive(
     st.none() | st.booleans() | st.text(st.characters(codec="utf-8", exclude_characters="\0")),

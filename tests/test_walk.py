@@ -12,12 +12,12 @@ from django.db import models
 from django.test import Client
 from django.urls import URLPattern, reverse
 
-from loyalty.api_clients import create_api_client
-from loyalty.changes import record_change
-from loyalty.emf_stored import set_emf
-from loyalty.groups import set_group
+from loyalty.clients.api_clients import create_api_client
+from loyalty.emf.stored import set_emf
+from loyalty.ledger.groups import set_group
 from loyalty.models import Org, ReasonCode
-from reversals.bulk import service
+from loyalty.staff.audit import record_change
+from reversals.manual.bulk import runs
 from reversals.models import LedgerCheck, Reversal
 from reversals.roles import ROLES
 from tests.builders import World, correct, days_ago, make_webhook, make_world, redeemed, staff_of
@@ -120,7 +120,7 @@ def world(db: None) -> World:
     world.reverse(redeemed(world), 3)
     reversal = Reversal.objects.get(org=world.org)
     correct(reversal)
-    service.start_from_redemptions(
+    runs.start_from_redemptions(
         org=world.org, key="page-1", redemptions=[reversal.redemption], reason="why", made_by="meera"
     )
     LedgerCheck.objects.create(org=world.org, started_at=days_ago(1), finished_at=days_ago(1), broken_count=0)

@@ -21,7 +21,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from loyalty.credentials import webhook_secret
+from loyalty.clients.credentials import webhook_secret
 from loyalty.errors import NotPossible
 from loyalty.models import OrgAccess, StaffChange, Webhook
 from loyalty.webhooks import checked_url

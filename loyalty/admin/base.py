@@ -20,11 +20,11 @@ from unfold.admin import ModelAdmin, TabularInline
 from unfold.paginator import InfinitePaginator
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-from loyalty.access import orgs_of
-from loyalty.backoffice import org_in_hand
-from loyalty.changes import record_change
+from loyalty.ledger.points import written
 from loyalty.models import Org, StaffChange
-from loyalty.points import written
+from loyalty.staff.access import orgs_of
+from loyalty.staff.audit import record_change
+from loyalty.staff.site import org_in_hand
 
 REASON_LENGTH = 500
 FOUND_AT_MOST = 50

@@ -13,13 +13,19 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
-from loyalty.access import orgs_of
 from loyalty.admin.asking import ReasonForm, ask, done
 from loyalty.admin.base import PageAdmin
-from loyalty.api_clients import LIVE_SECRETS, add_secret, create_api_client, revoke_secret, set_api_client_active
-from loyalty.backoffice import org_in_hand
-from loyalty.changes import record_change
+from loyalty.clients.api_clients import (
+    LIVE_SECRETS,
+    add_secret,
+    create_api_client,
+    revoke_secret,
+    set_api_client_active,
+)
 from loyalty.models import ApiClient, ApiSecret, Org
+from loyalty.staff.access import orgs_of
+from loyalty.staff.audit import record_change
+from loyalty.staff.site import org_in_hand
 
 ADD, CHANGE = "loyalty.add_apiclient", "loyalty.change_apiclient"
 ADDRESSES = {

@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from loyalty.admin.base import BackOfficeAdmin, OneOrg, ReadOnly
-from loyalty.emf import REGISTRY
+from loyalty.emf.registry import REGISTRY
 from loyalty.models import EmfChange, EmfSetting
 
 

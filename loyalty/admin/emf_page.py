@@ -21,14 +21,14 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
-from loyalty import emf
-from loyalty.access import orgs_of
-from loyalty.contradictions import contradictions
-from loyalty.emf import REGISTRY, EmfKey, EmfSettings, InvalidSetting, Whole, check_value, in_words
-from loyalty.emf_stored import set_emf, settings_of
+from loyalty.emf import registry as emf
+from loyalty.emf.registry import REGISTRY, EmfKey, EmfSettings, InvalidSetting, Whole, check_value, in_words
+from loyalty.emf.stored import set_emf, settings_of
+from loyalty.emf.warnings import contradictions
 from loyalty.errors import NotPossible
+from loyalty.ledger.queries import programs_of
 from loyalty.models import EmfChange, Org, Program
-from loyalty.reading import programs_of
+from loyalty.staff.access import orgs_of
 
 CHANGES_SHOWN = 20
 CHOICES: dict[Callable[[str], object], tuple[str, ...]] = {emf.yes_no: ("yes", "no"), emf.dialect: emf.DIALECTS}

@@ -12,10 +12,10 @@ from unfold.decorators import display
 
 from loyalty.admin import switching
 from loyalty.admin.base import OneOrg, ReasonedAdmin, ReasonedForm
-from loyalty.changes import record_change
-from loyalty.emf import EmfSettings, ReversalState
+from loyalty.emf.registry import EmfSettings, ReversalState
 from loyalty.models import Org, OrgAccess, Program, ReasonCode
 from loyalty.orgs import add_first_reason_codes
+from loyalty.staff.audit import record_change
 
 
 class OrgForm(ReasonedForm):

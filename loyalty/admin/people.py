@@ -31,11 +31,11 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from loyalty.admin.asking import ReasonForm, ask, done
 from loyalty.admin.base import Forgiving, OneOrg, PageAdmin, ReadOnly, ReasonedForm, Recorded, Undeletable
-from loyalty.changes import record_change
 from loyalty.errors import NotPossible
 from loyalty.models import OrgAccess, StaffChange
-from loyalty.signin import second_factor
-from loyalty.staff_locks import lock_people
+from loyalty.staff.audit import record_change
+from loyalty.staff.locks import lock_people
+from loyalty.staff.signin import second_factor
 
 SHOWN = 50
 

@@ -13,9 +13,9 @@ from django.template.response import TemplateResponse
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from loyalty.admin.emf_page import Value, value_at
-from loyalty.contradictions import contradictions
-from loyalty.emf import ALLOW_REVERSAL, PAUSED, EmfKey, EmfSettings
-from loyalty.emf_stored import set_emf, settings_of_orgs
+from loyalty.emf.registry import ALLOW_REVERSAL, PAUSED, EmfKey, EmfSettings
+from loyalty.emf.stored import set_emf, settings_of_orgs
+from loyalty.emf.warnings import contradictions
 from loyalty.models import Org, Program
 
 

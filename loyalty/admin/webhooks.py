@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from loyalty.admin.base import OneOrg, ReasonedAdmin, ReasonedForm
-from loyalty.credentials import webhook_secret
+from loyalty.clients.credentials import webhook_secret
 from loyalty.errors import NotPossible
 from loyalty.models import EventName, Webhook
 from loyalty.webhooks import checked_url, end_rest

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db import connection
 
-from loyalty.statements import places
+from loyalty.ledger.sql import places
 
 ROWS_AT_ONCE = 5_000
 

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from django.db import connection
 
-from loyalty.points import InvalidPoints, read_points, to_thousandths
+from loyalty.ledger.points import InvalidPoints, read_points, to_thousandths
 
 LARGEST_BIGINT = 2**63 - 1
 

@@ -14,7 +14,6 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from loyalty.fields import new_row_id
-from loyalty.identifiers import IdentifierType, identify
 from loyalty.importing.bulk import ROWS_AT_ONCE, analyze, rows_into
 from loyalty.importing.files import CUSTOMERS, POINTS, REDEMPTIONS, BadRow, LedgerFile, Row, find_file
 from loyalty.importing.replay import Uncovered, replay
@@ -31,6 +30,7 @@ from loyalty.importing.stages import (
     THERE,
     Check,
 )
+from loyalty.ledger.identifiers import IdentifierType, identify
 from loyalty.models import Org, Program
 
 BAD_ROWS_NAMED = 20

@@ -8,14 +8,14 @@ from typing import Any
 
 from django.db import connection
 
-from loyalty.clock import as_datetime, as_datetime_or_none
-from loyalty.drawing import in_drawing_order, plan_draws_in_order
-from loyalty.facts import LotFacts
 from loyalty.fields import new_row_id
 from loyalty.importing.bulk import analyze, rows_into
 from loyalty.importing.stages import DRAW_COLUMNS, STAGE_REPLAY, TAKE_DRAWN
-from loyalty.points import from_thousandths, to_thousandths
-from loyalty.statements import places
+from loyalty.ledger.clock import as_datetime, as_datetime_or_none
+from loyalty.ledger.drawing import in_drawing_order, plan_draws_in_order
+from loyalty.ledger.points import from_thousandths, to_thousandths
+from loyalty.ledger.snapshots import LotFacts
+from loyalty.ledger.sql import places
 
 _CUSTOMERS_AT_ONCE = 500
 

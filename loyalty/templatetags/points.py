@@ -4,7 +4,7 @@ from decimal import Decimal
 
 from django import template
 
-from loyalty.points import written
+from loyalty.ledger.points import written
 
 register = template.Library()
 register.filter("written", written)

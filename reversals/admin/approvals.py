@@ -15,14 +15,14 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 
 from loyalty.admin.base import OneOrg, PageAdmin, points_column
 from loyalty.errors import NotPossible
-from loyalty.points import written
-from reversals import approving, by_hand
+from loyalty.ledger.points import written
 from reversals.admin.parts import link, moment
 from reversals.admin.reversing import in_words, preview_of, preview_of_correction
-from reversals.approving import people_behind
-from reversals.by_hand import Wanted, WantedCorrection
-from reversals.errors import Refused
+from reversals.manual import approvals, manual_reversals
+from reversals.manual.approvals import people_behind
+from reversals.manual.manual_reversals import Wanted, WantedCorrection
 from reversals.models import Approval
+from reversals.refusals import Refused
 
 DECIDE = "reversals.decide_approval"
 
@@ -116,7 +116,7 @@ def state_of(approval: Approval) -> str:
 
 
 def _approve(approval: Approval, *, by: str, comment: str) -> tuple[str, int]:
-    answer = approving.approve(approval, decided_by=by, comment=comment)
+    answer = approvals.approve(approval, decided_by=by, comment=comment)
     if answer.error is not None:
         return in_words(Refused(answer.error, answer.attempt.refusal_reason)), messages.ERROR
     return f"Approved: the {kind_of(approval)} of {written(approval.points)} points is made.", messages.SUCCESS
@@ -124,7 +124,7 @@ def _approve(approval: Approval, *, by: str, comment: str) -> tuple[str, int]:
 
 def _reject(approval: Approval, *, by: str, comment: str) -> tuple[str, int]:
     try:
-        approving.reject(approval, decided_by=by, comment=comment)
+        approvals.reject(approval, decided_by=by, comment=comment)
     except NotPossible as error:
         return f"Not rejected: {error}", messages.ERROR
     return "Rejected.", messages.SUCCESS
@@ -134,10 +134,10 @@ def _preview(approval: Approval, *, by: str) -> dict[str, Any]:
     """What approving would do now, or why it would be refused; the dry run is that of who looks."""
     if approval.corrects is not None:
         corrects = WantedCorrection(reversal_id=approval.corrects.public_id, **_wish(approval, by=by))
-        taken = by_hand.preview_correction(corrects)
+        taken = manual_reversals.preview_correction(corrects)
         return _refusal(taken) if isinstance(taken, Refused) else preview_of_correction(taken)
     wanted = Wanted(redemption_id=approval.redemption.public_id, points=approval.points_asked, **_wish(approval, by=by))
-    outcome = by_hand.preview(wanted)
+    outcome = manual_reversals.preview(wanted)
     return _refusal(outcome) if isinstance(outcome, Refused) else preview_of(outcome, org_id=approval.org_id)
 
 

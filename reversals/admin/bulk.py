@@ -22,20 +22,20 @@ from unfold.widgets import (
     UnfoldBooleanSwitchWidget,
 )
 
-from loyalty.access import may_work_on, orgs_of
 from loyalty.admin.base import REASON_LENGTH, OfferedFilters, PageAdmin
-from loyalty.backoffice import org_in_hand
 from loyalty.errors import NotPossible
+from loyalty.ledger.points import written
 from loyalty.models import Org, Redemption
-from loyalty.points import written
+from loyalty.staff.access import may_work_on, orgs_of
+from loyalty.staff.site import org_in_hand
 from reversals.admin.export import inert
 from reversals.admin.parts import moment
 from reversals.admin.reversing import ByHandForm, in_words
-from reversals.bulk import results, service
-from reversals.bulk.files import MOST_BYTES, MOST_ROWS, FileRefused, FileRow, read_rows
-from reversals.bulk.service import Totals
-from reversals.errors import Refused
+from reversals.manual.bulk import results, runs
+from reversals.manual.bulk.runs import Totals
+from reversals.manual.bulk.uploads import MOST_BYTES, MOST_ROWS, FileRefused, FileRow, read_rows
 from reversals.models import BulkRow, BulkRun
+from reversals.refusals import Refused
 
 ADD = ("reversals.add_bulkrun", "reversals.add_reversal")
 ROWS_PER_PAGE = 50
@@ -93,7 +93,7 @@ class UploadForm(forms.Form):
     @property
     def key(self) -> str:
         """The key of the run: of the rows, or of this page where they are to be given back once more."""
-        return service.key_of(self.rows, page=str(self.cleaned_data["page"]) if self.cleaned_data["again"] else "")
+        return runs.key_of(self.rows, page=str(self.cleaned_data["page"]) if self.cleaned_data["again"] else "")
 
 
 class RunList(OfferedFilters):
@@ -101,11 +101,11 @@ class RunList(OfferedFilters):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        runs: list[Any] = list(self.result_list)
-        counts = service.rows_by_status(runs[0].org_id, [run.id for run in runs]) if runs else {}
-        for run in runs:
+        shown: list[Any] = list(self.result_list)
+        counts = runs.rows_by_status(shown[0].org_id, [run.id for run in shown]) if shown else {}
+        for run in shown:
             run.rows_by_status = counts[run.id]
-        self.result_list = runs
+        self.result_list = shown
 
 
 @admin.register(BulkRun)
@@ -146,7 +146,7 @@ class BulkRunAdmin(PageAdmin):
         if form.is_valid():
             org, file = form.cleaned_data["org"], form.cleaned_data["file"]
             username = request.user.get_username()
-            run, is_new = service.make_run(org=org, key=form.key, name=file.name, rows=form.rows, made_by=username)
+            run, is_new = runs.make_run(org=org, key=form.key, name=file.name, rows=form.rows, made_by=username)
             if not is_new:
                 self.message_user(request, _uploaded_before(run), messages.WARNING)
             return redirect("admin:reversals_bulkrun_change", run.pk)
@@ -158,7 +158,7 @@ class BulkRunAdmin(PageAdmin):
         return TemplateResponse(request, "admin/reversals/bulkrun/upload.html", context)
 
     def page(self, request: HttpRequest, row: BulkRun) -> dict[str, Any]:
-        totals = service.totals_of(row)
+        totals = runs.totals_of(row)
         status = request.GET.get("status", "")
         status = status if status in BulkRow.Status.values else ""
         shown = Paginator(results.rows_of(row, status), ROWS_PER_PAGE).get_page(request.GET.get("p"))
@@ -174,7 +174,7 @@ class BulkRunAdmin(PageAdmin):
 
     def check_view(self, request: HttpRequest, run_id: int) -> HttpResponse:
         """Checks some rows."""
-        return self._take_step(request, run_id, lambda run, username: service.check_some(run, made_by=username))
+        return self._take_step(request, run_id, lambda run, username: runs.check_some(run, made_by=username))
 
     def run_view(self, request: HttpRequest, run_id: int) -> HttpResponse:
         """Makes some reversals; the first time confirms the run."""
@@ -214,14 +214,14 @@ class BulkRunAdmin(PageAdmin):
             if notice:
                 self.message_user(request, notice, messages.WARNING)
             return redirect("admin:reversals_bulkrun_change", run.pk)
-        totals = service.totals_of(run)
+        totals = runs.totals_of(run)
         done, of = _progress(run, totals)
         return JsonResponse({"done": done, "all": of, "finished": done == of, "notice": notice})
 
 
 def _confirm_and_run(run: BulkRun, username: str) -> Refused | None:
-    service.confirm(run, made_by=username)
-    return service.run_some(run, made_by=username)
+    runs.confirm(run, made_by=username)
+    return runs.run_some(run, made_by=username)
 
 
 @admin.action(description="Reverse in bulk", permissions=["bulk"])
@@ -236,7 +236,7 @@ def reverse_in_bulk(modeladmin: Any, request: HttpRequest, queryset: QuerySet[Re
     form = ByHandForm(request.POST if "confirmed" in request.POST else None, org_id=org.id)
     if form.is_valid():
         try:
-            run = service.start_from_redemptions(
+            run = runs.start_from_redemptions(
                 org=org,
                 key=form.key,
                 redemptions=redemptions,

@@ -6,8 +6,8 @@ from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
-from loyalty.access import orgs_of
 from loyalty.admin.base import LedgerAdmin
+from loyalty.staff.access import orgs_of
 from reversals.models import LedgerCheck
 
 

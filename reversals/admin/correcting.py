@@ -8,14 +8,14 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 
-from loyalty.access import orgs_of
-from loyalty.points import written
-from reversals import by_hand
+from loyalty.ledger.points import written
+from loyalty.staff.access import orgs_of
 from reversals.admin.parts import page_of
 from reversals.admin.reversing import CorrectForm, asked_in_words, form_of, preview_of_correction, take_step
-from reversals.correcting.service import Accepted
-from reversals.errors import Refused
+from reversals.manual import manual_reversals
 from reversals.models import Approval, Reversal
+from reversals.movements.correct.movement import Accepted
+from reversals.refusals import Refused
 
 CORRECT = ("reversals.add_correction", "reversals.view_reversal")
 
@@ -44,8 +44,8 @@ def correct_view(request: HttpRequest, reversal_id: int) -> HttpResponse:
     }
     username = request.user.get_username()
     steps: dict[str, Callable[[], Accepted | Approval | Refused]] = {
-        "preview": lambda: by_hand.preview_correction(form.wanted(reversal, made_by=username)),
-        "confirm": lambda: by_hand.ask_to_correct(form.wanted(reversal, made_by=username)),
+        "preview": lambda: manual_reversals.preview_correction(form.wanted(reversal, made_by=username)),
+        "confirm": lambda: manual_reversals.ask_to_correct(form.wanted(reversal, made_by=username)),
     }
     outcome = take_step(request, form, steps)
     if outcome is None or isinstance(outcome, Refused):

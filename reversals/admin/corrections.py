@@ -7,7 +7,7 @@ from django.db.models import F
 from django.http import HttpRequest
 
 from loyalty.admin.base import OneOrg, PageAdmin, points_column
-from loyalty.points import written
+from loyalty.ledger.points import written
 from reversals.admin.export import Exportable
 from reversals.admin.filters import Period
 from reversals.admin.parts import link, moment

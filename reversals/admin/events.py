@@ -9,11 +9,11 @@ from django.db.models import F, QuerySet
 from django.http import HttpRequest
 
 from loyalty.admin.base import ExactSearch, LedgerAdmin, OneOrg, PageAdmin
-from loyalty.changes import record_change
-from loyalty.identifiers import masked
+from loyalty.ledger.identifiers import masked
+from loyalty.staff.audit import record_change
 from reversals.admin.parts import link, moment
-from reversals.events.delivery import deliver_again
 from reversals.models import Delivery, Event
+from reversals.webhooks.delivery import deliver_again
 
 SEE_IDENTIFIERS = "loyalty.see_identifiers"
 

@@ -20,9 +20,9 @@ from django.urls import URLPattern, path
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
-from loyalty.backoffice import org_in_hand
-from loyalty.changes import record_change
-from loyalty.points import written
+from loyalty.ledger.points import written
+from loyalty.staff.audit import record_change
+from loyalty.staff.site import org_in_hand
 
 EXPORT = "reversals.export_ledger"
 ROWS_AT_ONCE = 2_000

@@ -11,10 +11,10 @@ from django.db.models.lookups import Exact
 from django.http import HttpRequest
 from django.utils import timezone
 
-from loyalty.backoffice import org_in_hand
 from loyalty.models import ApiClient, Program, Redemption
-from reversals.errors import LADDERS
+from loyalty.staff.site import org_in_hand
 from reversals.models import Reversal
+from reversals.refusals import LADDERS
 
 CHOICES_SHOWN = 100
 LOOKED_THROUGH = 20_000

@@ -12,11 +12,11 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 
-from loyalty.access import orgs_of
-from loyalty.identifiers import Identifier, IdentifierType, identify, masked
+from loyalty.ledger.identifiers import Identifier, IdentifierType, identify, masked
+from loyalty.ledger.points import written
+from loyalty.ledger.queries import can_be_a_name
 from loyalty.models import Customer, CustomerIdentifier, Org, Redemption
-from loyalty.points import written
-from loyalty.reading import can_be_a_name
+from loyalty.staff.access import orgs_of
 from reversals.admin.parts import link, page_of
 from reversals.models import Reversal
 

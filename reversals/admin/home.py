@@ -14,14 +14,14 @@ from django.http import HttpRequest
 from django.utils import timezone
 from unfold.widgets import UnfoldAdminSelectWidget
 
-from loyalty.access import orgs_of
-from loyalty.backoffice import org_in_hand
-from loyalty.emf import ReversalState
-from loyalty.emf_stored import settings_of_orgs
+from loyalty.emf.registry import ReversalState
+from loyalty.emf.stored import settings_of_orgs
 from loyalty.models import Org
-from reversals.errors import ErrorCode
+from loyalty.staff.access import orgs_of
+from loyalty.staff.site import org_in_hand
+from reversals.admin.daily_totals import ACCEPTED, Total, first_day, start_of, totals_of
 from reversals.models import Approval, Correction, LedgerCheck
-from reversals.totals import ACCEPTED, Total, first_day, start_of, totals_of
+from reversals.refusals import ErrorCode
 
 PERIODS = (7, 30, 90)
 USUAL_PERIOD = 30

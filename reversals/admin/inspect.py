@@ -9,8 +9,8 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 from loyalty.admin.base import FOUND_AT_MOST, OneOrg, PageAdmin, points_column
+from loyalty.ledger.points import written
 from loyalty.models import Redemption
-from loyalty.points import written
 from reversals.admin.correcting import may_correct
 from reversals.admin.export import Exportable
 from reversals.admin.filters import ByClient, ByOperation, ByProgram, ByProgramAsked, ByRule, Period

@@ -8,7 +8,7 @@ from django.db import models
 from django.urls import reverse
 from django.utils.html import format_html
 
-from loyalty.points import written
+from loyalty.ledger.points import written
 
 
 def page_of(row: models.Model) -> str:

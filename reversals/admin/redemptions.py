@@ -12,16 +12,16 @@ from django.urls import URLPattern, path
 from django.utils import timezone
 
 from loyalty.admin.base import PageAdmin, points_column
+from loyalty.ledger.points import written
 from loyalty.models import Draw, Redemption
-from loyalty.points import written
-from reversals import by_hand
 from reversals.admin.bulk import may_reverse_in_bulk, reverse_in_bulk
 from reversals.admin.export import Exportable
 from reversals.admin.parts import link, moment, page_of
 from reversals.admin.reversing import ReverseForm, asked_in_words, form_of, preview_of, take_step
-from reversals.errors import Refused
+from reversals.manual import manual_reversals
 from reversals.models import Approval, Attempt, Reversal
-from reversals.service import Accepted
+from reversals.movements.reverse.movement import Accepted
+from reversals.refusals import Refused
 
 REVERSE = ("reversals.add_reversal", "loyalty.view_redemption")
 SHOWN = 50
@@ -81,8 +81,8 @@ class RedemptionAdmin(Exportable, PageAdmin):
         }
         username = request.user.get_username()
         steps: dict[str, Callable[[], Accepted | Reversal | Approval | Refused]] = {
-            "preview": lambda: by_hand.preview(form.wanted(redemption, made_by=username)),
-            "confirm": lambda: by_hand.reverse(form.wanted(redemption, made_by=username)),
+            "preview": lambda: manual_reversals.preview(form.wanted(redemption, made_by=username)),
+            "confirm": lambda: manual_reversals.reverse(form.wanted(redemption, made_by=username)),
         }
         outcome = take_step(request, form, steps)
         if outcome is None or isinstance(outcome, Refused):

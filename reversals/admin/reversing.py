@@ -9,16 +9,16 @@ from django import forms
 from django.http import HttpRequest
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
+from loyalty.ledger.points import InvalidPoints, read_written_points, written
+from loyalty.ledger.queries import available_points
 from loyalty.models import ReasonCode, Redemption
-from loyalty.points import InvalidPoints, read_written_points, written
-from loyalty.reading import available_points
 from reversals.admin.parts import moment
-from reversals.by_hand import ADMIN_KEYS, Wanted, WantedCorrection
-from reversals.correcting import service as correcting
-from reversals.errors import Refused
+from reversals.manual.manual_reversals import ADMIN_KEYS, Wanted, WantedCorrection
 from reversals.models import Approval, Reversal
-from reversals.rules import PlannedLine
-from reversals.service import Accepted
+from reversals.movements.correct import movement as correcting
+from reversals.movements.reverse.movement import Accepted
+from reversals.movements.reverse.rules import PlannedLine
+from reversals.refusals import Refused
 
 NOTE_LENGTH = 400
 

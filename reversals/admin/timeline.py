@@ -7,8 +7,8 @@ from typing import Any
 
 from django.db.models import QuerySet
 
+from loyalty.ledger.points import written
 from loyalty.models import Customer, Lot, Redemption
-from loyalty.points import written
 from reversals.admin.parts import link, moment
 from reversals.models import Approval, Attempt, Correction, Reversal
 

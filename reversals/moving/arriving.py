@@ -8,13 +8,13 @@ from django.db import IntegrityError, connection, transaction
 from loyalty.errors import NotPossible
 from loyalty.importing.bulk import analyze
 from loyalty.models import Org, OrgMove
+from reversals.assurance.sealing.seals import lock_chain
 from reversals.moving import files
 from reversals.moving.closing import record_step
 from reversals.moving.files import Manifest
 from reversals.moving.proving import check_laws, one_long_moment
 from reversals.moving.rows import Ids, lines_of, load
 from reversals.moving.tables import moved_models
-from reversals.sealing.service import lock_chain
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from django.utils import timezone
 from loyalty.errors import NotPossible
 from loyalty.models import Org, OrgMove
 from loyalty.moves import CLOSED_ORG, CLOSED_ORG_STATE, closed_orgs
-from loyalty.staff_locks import lock_moves
+from loyalty.staff.locks import lock_moves
+from reversals.movements.outages import is_lock_timeout
 from reversals.moving.tables import Model, column_of_org, guarded_models
-from reversals.outages import is_lock_timeout
 
 _CHANGES = {"INSERT": "NEW", "UPDATE": "OLD", "DELETE": "OLD"}
 _REFUSE = (

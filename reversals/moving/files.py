@@ -10,7 +10,7 @@ from pathlib import Path
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
-from loyalty.credentials import keyed_digest
+from loyalty.clients.credentials import keyed_digest
 from loyalty.errors import NotPossible
 from reversals.moving.tables import Model
 

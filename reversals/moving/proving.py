@@ -5,15 +5,15 @@ from contextlib import contextmanager
 
 from django.db import connection
 
-from loyalty import reading
 from loyalty.errors import NotPossible
-from reversals.verification import broken_laws
+from loyalty.ledger import queries
+from reversals.assurance.verification import broken_laws
 
 
 @contextmanager
 def one_long_moment() -> Iterator[None]:
     """All is read as of one moment, or in the caller's transaction, and without the limits of a request."""
-    with reading.one_moment():
+    with queries.one_moment():
         if connection.vendor == "postgresql":
             with connection.cursor() as cursor:
                 cursor.execute("SET LOCAL statement_timeout = 0")

@@ -14,7 +14,7 @@ from typing import Any
 from django.db import connection, models
 
 from loyalty.importing.bulk import rows_into
-from loyalty.statements import ids_of_sequence
+from loyalty.ledger.sql import ids_of_sequence
 from reversals.moving.tables import Model, rows_of
 
 ROWS_AT_ONCE = 2_000

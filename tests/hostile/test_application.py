@@ -7,7 +7,7 @@ import pytest
 from django.http import HttpResponse
 from django.test import Client
 
-from loyalty.api_clients import create_api_client
+from loyalty.clients.api_clients import create_api_client
 from loyalty.models import Customer
 from tests.builders import ON, World, make_lot, make_org, make_program, redeem, set_value
 from tests.hostile.corpus import CORPUS

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
-from loyalty.identifiers import IdentifierType, identify
-from loyalty.points import InvalidPoints, PointsNotPositive, PointsTooPrecise, read_points
-from reversals.authentication import ApiClientAuthentication
-from reversals.errors import ErrorCode, Refused
-from reversals.strict_json import parse_object
-from reversals.wire import read_idempotency_key
+from loyalty.ledger.identifiers import IdentifierType, identify
+from loyalty.ledger.points import InvalidPoints, PointsNotPositive, PointsTooPrecise, read_points
+from reversals.api.authentication import ApiClientAuthentication
+from reversals.api.fields import read_idempotency_key
+from reversals.api.strict_json import parse_object
+from reversals.refusals import ErrorCode, Refused
 from tests.builders import World
 from tests.hostile.requests import basic
 

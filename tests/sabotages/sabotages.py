@@ -21,21 +21,21 @@ def _edit(before: str, after: str) -> tuple[tuple[str, str], ...]:
 SABOTAGES = (
     Sabotage(
         "the rows are read without a lock",
-        "loyalty/selectors.py",
+        "loyalty/ledger/locks.py",
         _edit('REDEMPTION_LOCK = "FOR NO KEY UPDATE OF customer, redemption, draw"', 'REDEMPTION_LOCK = ""'),
         "tests/test_races.py::test_with_the_lock_no_two_reversals_decide_on_the_same_facts",
         needs_postgresql=True,
     ),
     Sabotage(
         "a key that another request holds counts as taken",
-        "reversals/attempts.py",
+        "reversals/movements/attempts.py",
         _edit("return bool(cursor.rowcount == 1)", "return True"),
         "tests/test_races.py::test_fifty_requests_with_one_key_are_one_reversal_and_one_reply",
         needs_postgresql=True,
     ),
     Sabotage(
         "the key is written in a transaction of its own",
-        "reversals/calls.py",
+        "reversals/movements/engine.py",
         _edit(
             "                with transaction.atomic():\n",
             "                self.attempt.holds_key = self.attempt.uses_key\n"
@@ -47,7 +47,7 @@ SABOTAGES = (
     ),
     Sabotage(
         "a reversal is read without its org",
-        "reversals/reading/selectors.py",
+        "reversals/api/reads/lookups.py",
         _edit(
             "named = _reversals(org_id).filter(public_id=public_id)",
             "named = _reversals(Reversal.objects.values_list('org_id').get(public_id=public_id)[0])"
@@ -57,19 +57,19 @@ SABOTAGES = (
     ),
     Sabotage(
         "whose redemption it is, is not asked",
-        "loyalty/selectors.py",
+        "loyalty/ledger/locks.py",
         _edit('customer_condition = f"WHERE {condition}"', 'customer_condition = f"WHERE ({condition}) OR TRUE"'),
         "tests/test_ladder.py",
     ),
     Sabotage(
         "points pass through a float",
-        "loyalty/points.py",
+        "loyalty/ledger/points.py",
         _edit("return from_thousandths(int(significant) * 10 ** (power + DECIMALS))", "return Decimal(float(literal))"),
         "tests/test_points.py::test_an_amount_is_read_exactly",
     ),
     Sabotage(
         "a limit of none and a limit of nothing are the same",
-        "reversals/rules.py",
+        "reversals/movements/reverse/rules.py",
         _edit("return facts.by_hand and limit is not None and", "return facts.by_hand and bool(limit) and"),
         "tests/test_rules.py::test_a_limit_of_nothing_lets_nobody_reverse_alone",
     ),
@@ -81,7 +81,7 @@ SABOTAGES = (
     ),
     Sabotage(
         "an outage before the service is a fault of the program",
-        "reversals/handlers.py",
+        "reversals/api/errors.py",
         _edit(
             "case Error() if (outage := outages.refusal_for(error, during_movement=False)) is not None:",
             "case Error() if (outage := None) is not None:",
@@ -90,43 +90,43 @@ SABOTAGES = (
     ),
     Sabotage(
         "points go back in the order of drawing",
-        "reversals/rules.py",
+        "reversals/movements/reverse/rules.py",
         _edit("for draw in reversed(facts.redemption.draws):", "for draw in facts.redemption.draws:"),
         "tests/test_rules.py::test_the_draw_made_last_is_given_back_first",
     ),
     Sabotage(
         "a lot has not expired at its very moment",
-        "loyalty/facts.py",
+        "loyalty/ledger/snapshots.py",
         _edit("self.lot_expires_at <= now", "self.lot_expires_at < now"),
         "tests/test_rules.py::test_a_lot_is_expired_at_its_very_moment_and_not_before",
     ),
     Sabotage(
         "a transaction is tried again after its COMMIT was sent",
-        "reversals/calls.py",
+        "reversals/movements/engine.py",
         _edit("if is_committing or not retries_left or", "if not retries_left or"),
         "tests/test_outages.py::test_a_commit_that_did_not_happen_is_not_tried_again",
     ),
     Sabotage(
         "a lost answer to COMMIT is not looked up",
-        "reversals/calls.py",
+        "reversals/movements/engine.py",
         _edit("if is_committing and attempts.was_committed(self.attempt):", "if False:"),
         "tests/test_outages.py::test_a_lost_answer_to_commit_is_looked_up_before_anything_is_said",
     ),
     Sabotage(
         "refusals leave the key unused",
-        "reversals/calls.py",
+        "reversals/movements/engine.py",
         _edit("attempt.holds_key = bool(attempt.fingerprint) and error.holds_key", "attempt.holds_key = False"),
         "tests/test_idempotency.py::test_a_definitive_refusal_replays_for_31_days_even_after_its_cause_is_gone",
     ),
     Sabotage(
         "a key repeats its answer whatever is asked",
-        "reversals/attempts.py",
+        "reversals/movements/attempts.py",
         _edit("if holder.fingerprint != attempt.fingerprint:", "if False:"),
         "tests/test_idempotency.py::test_the_same_key_with_another_request_is_422",
     ),
     Sabotage(
         "a key is looked for in every org",
-        "reversals/attempts.py",
+        "reversals/movements/attempts.py",
         _edit(
             "WHERE org_id = %s AND idempotency_key = %s AND holds_key",
             "WHERE %s > 0 AND idempotency_key = %s AND holds_key",
@@ -135,19 +135,19 @@ SABOTAGES = (
     ),
     Sabotage(
         "who asked may approve",
-        "reversals/approving.py",
+        "reversals/manual/approvals.py",
         _edit("if decided_by in people_behind(locked):", "if False:"),
         "tests/test_approving.py::test_who_asked_cannot_approve",
     ),
     Sabotage(
         "parts of a redemption do not count together",
-        "reversals/rules.py",
+        "reversals/movements/reverse/rules.py",
         _edit("facts.earlier.points_by_hand + points > limit", "points > limit"),
         "tests/test_approving.py::test_parts_of_one_redemption_count_together",
     ),
     Sabotage(
         "secrets are hashed without the pepper",
-        "loyalty/credentials.py",
+        "loyalty/clients/credentials.py",
         _edit(
             'hmac.digest(settings.API_PEPPER.encode(), text.encode(), "sha256").hex()',
             "hashlib.sha256(text.encode()).hexdigest()",
@@ -156,7 +156,7 @@ SABOTAGES = (
     ),
     Sabotage(
         "what was given back before does not count against the limit",
-        "reversals/rules.py",
+        "reversals/movements/reverse/rules.py",
         _edit(
             "if points_limit is not None and used.points + points > points_limit:",
             "if points_limit is not None and points > points_limit:",
@@ -165,13 +165,13 @@ SABOTAGES = (
     ),
     Sabotage(
         "a row of a bulk run has another key each time",
-        "reversals/bulk/service.py",
+        "reversals/manual/bulk/runs.py",
         _edit('key=f"{BulkRow.KEY_PREFIX}{row.id}"', 'key=f"{BulkRow.KEY_PREFIX}{time.time_ns()}"'),
         "tests/test_bulk.py::test_a_crash_between_the_reversal_and_the_rows_status_is_healed",
     ),
     Sabotage(
         "a preview gives points back",
-        "reversals/calls.py",
+        "reversals/movements/engine.py",
         _edit("if attempt.is_dry_run and not decision.is_replay:", "if False:"),
         "tests/test_preview.py::test_a_dry_run_answers_the_same_body_without_a_reversal_id_and_writes_only_the_attempt",
     ),
@@ -183,19 +183,19 @@ SABOTAGES = (
     ),
     Sabotage(
         "a key that is held counts as free",
-        "reversals/attempts.py",
+        "reversals/movements/attempts.py",
         _edit('return "idempotency_key" in constraint', "return False"),
         "tests/test_calls.py::test_a_key_that_was_looked_up_already_is_not_looked_up_again",
     ),
     Sabotage(
         "re-issued points stay in their own lot as well",
-        "reversals/ledger.py",
+        "reversals/movements/reverse/statements.py",
         _edit("(replaced if line.reissued else refilled)[line.draw.lot_id]", "refilled[line.draw.lot_id]"),
         "tests/test_reissue.py::test_reissued_points_leave_their_expired_lot_for_the_new_one",
     ),
     Sabotage(
         "a correction takes points that are no longer in their lots",
-        "reversals/correcting/rules.py",
+        "reversals/movements/correct/rules.py",
         _edit("short = [taking for taking in takings if taking.missing]", "short: list[PlannedTaking] = []"),
         "tests/test_reissue.py::test_correction_of_reversal_whose_points_were_reissued_since_is_refused",
     ),
@@ -213,13 +213,13 @@ SABOTAGES = (
     ),
     Sabotage(
         "points are re-issued again and again",
-        "reversals/rules.py",
+        "reversals/movements/reverse/rules.py",
         _edit("(has_expired and not draw.lot_is_reissue)", "has_expired"),
         "tests/test_reissue.py::test_points_redeemed_before_and_reversed_after_each_expiry_are_renewed_once",
     ),
     Sabotage(
         "the server's clock decides what has expired",
-        "loyalty/clock.py",
+        "loyalty/ledger/clock.py",
         _edit('if connection.vendor == "postgresql":', "if False:"),
         "tests/test_reissue.py::test_the_databases_clock_decides_what_has_expired",
         needs_postgresql=True,
@@ -235,7 +235,7 @@ SABOTAGES = (
     ),
     Sabotage(
         "a reference number is replayed although points of it were reversed",
-        "reversals/redeeming/service.py",
+        "reversals/movements/redeem/movement.py",
         _edit("if earlier.points_reversed:", "if False:"),
         "tests/test_reissue.py::test_repeat_of_reference_number_is_replayed_until_anything_was_reversed",
     ),

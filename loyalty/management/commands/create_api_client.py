@@ -2,8 +2,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from loyalty.api_clients import create_api_client
-from loyalty.commands import LoyaltyCommand
+from loyalty.clients.api_clients import create_api_client
+from loyalty.management.base import LoyaltyCommand
 from loyalty.orgs import find_org
 
 

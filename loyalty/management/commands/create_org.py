@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from loyalty.commands import LoyaltyCommand
+from loyalty.management.base import LoyaltyCommand
 from loyalty.orgs import create_org
 
 

@@ -2,8 +2,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from loyalty.commands import LoyaltyCommand
-from loyalty.credentials import webhook_secret
+from loyalty.clients.credentials import webhook_secret
+from loyalty.management.base import LoyaltyCommand
 from loyalty.models import EventName
 from loyalty.orgs import find_org
 from loyalty.webhooks import create_webhook

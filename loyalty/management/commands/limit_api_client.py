@@ -2,8 +2,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from loyalty.api_clients import find_api_client, limit_api_client
-from loyalty.commands import LoyaltyCommand, operator
+from loyalty.clients.api_clients import find_api_client, limit_api_client
+from loyalty.management.base import LoyaltyCommand, operator
 from loyalty.orgs import find_org
 
 

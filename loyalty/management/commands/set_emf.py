@@ -2,8 +2,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from loyalty.commands import LoyaltyCommand, operator
-from loyalty.emf_stored import set_emf
+from loyalty.emf.stored import set_emf
+from loyalty.management.base import LoyaltyCommand, operator
 from loyalty.orgs import find_org, find_program
 
 

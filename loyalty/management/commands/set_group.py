@@ -2,8 +2,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from loyalty.commands import LoyaltyCommand
-from loyalty.groups import set_group
+from loyalty.ledger.groups import set_group
+from loyalty.management.base import LoyaltyCommand
 from loyalty.orgs import find_org
 
 

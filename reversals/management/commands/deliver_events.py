@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from loyalty.commands import LoyaltyCommand
-from reversals.events.delivery import Worker
+from loyalty.management.base import LoyaltyCommand
+from reversals.webhooks.delivery import Worker
 
 
 class Command(LoyaltyCommand):

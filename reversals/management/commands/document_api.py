@@ -4,9 +4,9 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandParser
 
-from loyalty.commands import LoyaltyCommand
-from reversals.document.generation import document
-from reversals.document.table import api_page
+from loyalty.management.base import LoyaltyCommand
+from reversals.api.openapi.generation import document
+from reversals.api.openapi.table import api_page
 
 PAGE = settings.BASE_DIR / "docs" / "api.md"
 

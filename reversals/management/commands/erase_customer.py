@@ -3,10 +3,10 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from loyalty.commands import LoyaltyCommand
-from loyalty.erasing import find_customer
+from loyalty.management.base import LoyaltyCommand
 from loyalty.orgs import find_org
-from reversals.erasing import erase_customer
+from loyalty.privacy.erasing import find_customer
+from reversals.privacy.erasing import erase_customer
 
 
 class Command(LoyaltyCommand):

@@ -3,8 +3,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from loyalty.commands import LoyaltyCommand, operator
 from loyalty.errors import NotPossible
+from loyalty.management.base import LoyaltyCommand, operator
 from loyalty.orgs import find_org
 from reversals.moving.closing import reopen
 from reversals.moving.leaving import check_unchanged, export_org

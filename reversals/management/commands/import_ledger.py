@@ -7,10 +7,10 @@ from django.core.management.base import CommandParser
 from rich.console import Console
 from rich.progress import Progress
 
-from loyalty.commands import LoyaltyCommand, operator
 from loyalty.importing.importer import import_ledger
 from loyalty.importing.stages import BAD, Check
-from loyalty.points import written
+from loyalty.ledger.points import written
+from loyalty.management.base import LoyaltyCommand, operator
 
 # The ledger does not know reversals, whose ids and redemptions' ids are of one kind.
 NO_REVERSAL_HAS_THE_ID = Check(

@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from loyalty.commands import LoyaltyCommand, operator
+from loyalty.management.base import LoyaltyCommand, operator
 from reversals.moving.arriving import import_org
 
 

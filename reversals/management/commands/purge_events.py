@@ -4,8 +4,8 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils import timezone
 
-from loyalty.commands import LoyaltyCommand
-from reversals.events.outbox import purge
+from loyalty.management.base import LoyaltyCommand
+from reversals.webhooks.outbox import purge
 
 
 class Command(LoyaltyCommand):

@@ -4,15 +4,15 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandParser
 
-from loyalty.commands import LoyaltyCommand
-from loyalty.emf_stored import settings_of
+from loyalty.emf.stored import settings_of
+from loyalty.ledger.points import InvalidPoints, read_points, written
+from loyalty.management.base import LoyaltyCommand
 from loyalty.orgs import find_org
-from loyalty.points import InvalidPoints, read_points, written
-from reversals import calls
-from reversals.attempts import new_attempt
 from reversals.models import Channel
-from reversals.requests import ReversalRequest
-from reversals.service import Reverse
+from reversals.movements import engine
+from reversals.movements.attempts import new_attempt
+from reversals.movements.reverse.movement import Reverse
+from reversals.movements.reverse.requests import ReversalRequest
 
 
 class Command(LoyaltyCommand):
@@ -40,7 +40,7 @@ class Command(LoyaltyCommand):
             identifier=None,
             points_asked=_points(options["points"]),
         )
-        outcome = calls.run(Reverse(request, settings_of(org.id)), attempt)
+        outcome = engine.run(Reverse(request, settings_of(org.id)), attempt)
         if outcome.error is not None:
             raise ValidationError(f"{attempt.code} {outcome.error.message}: {attempt.refusal_reason}")
         reversal = attempt.reversal

@@ -4,8 +4,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandParser
 
-from loyalty.commands import LoyaltyCommand
-from reversals.sealing.service import seal_ledger
+from loyalty.management.base import LoyaltyCommand
+from reversals.assurance.sealing.seals import seal_ledger
 
 
 class Command(LoyaltyCommand):

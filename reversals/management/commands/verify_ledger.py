@@ -7,11 +7,11 @@ from django.core.management.base import CommandParser
 from django.db import DatabaseError
 from django.utils import timezone
 
-from loyalty.commands import LoyaltyCommand
+from loyalty.management.base import LoyaltyCommand
 from loyalty.orgs import find_org
-from reversals.conservation import points_of_programs
-from reversals.sealing.checking import check_seals
-from reversals.verification import LAWS, broken_laws, record_check, rows_checked
+from reversals.assurance.conservation import points_of_programs
+from reversals.assurance.sealing.checking import check_seals
+from reversals.assurance.verification import LAWS, broken_laws, record_check, rows_checked
 
 PROGRAM = (
     "org {org} program {program}: {awarded} points awarded and {reissued} re-issued; of these {live} live,"

@@ -1,0 +1,1 @@
+"""API clients: their credentials, their limits, and who calls."""

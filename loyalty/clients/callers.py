@@ -1,0 +1,84 @@
+"""Who calls: the API client whose credentials a request carries, its org and the org's settings."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import InterfaceError, OperationalError, connection
+
+from loyalty.emf.registry import EmfSettings
+from loyalty.ledger.clock import as_datetime_or_none
+from loyalty.ledger.snapshots import OrgFacts
+from loyalty.ledger.sql import Statement
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An API client whose credentials were right, with its org and the org's settings.
+
+    `also` is the value that was looked up in passing.
+    """
+
+    client_id: int
+    username: str
+    calls_per_minute: int | None
+    org: OrgFacts
+    settings: EmfSettings
+    secret_id: int
+    secret_last_used_at: datetime | None
+    also: Any = None
+    is_authenticated: bool = True  # what DRF asks of a user
+
+
+def find_caller(*, username: str, digest: str, also: Statement = ("NULL", [])) -> Caller | None:
+    """The live client of an active org with this username and this keyed digest of its password.
+
+    `also` is a value in SQL to look up in passing; it may name the `client`.
+    """
+    try:
+        row = _caller_row(username, digest, also)
+    except (OperationalError, InterfaceError):
+        # A kept connection does not outlive a restart of the database. It is the request's first statement
+        # and only reads, so it is asked once more on a new connection.
+        if connection.in_atomic_block:
+            raise
+        connection.close()
+        row = _caller_row(username, digest, also)
+    return None if row is None else _caller(username, *row)
+
+
+def _caller_row(username: str, digest: str, also: Statement) -> Any:
+    on_postgresql = connection.vendor == "postgresql"
+    array, all_rows = ("json_build_array", "json_agg") if on_postgresql else ("json_array", "json_group_array")
+    also_sql, also_params = also
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT client.id, client.calls_per_minute, org.id, org.country, org.v2_enabled,
+                   secret.id, secret.last_used_at,
+                   (SELECT CAST({all_rows}({array}(setting.program_id, setting.key, setting.value)) AS text)
+                      FROM loyalty_emfsetting setting WHERE setting.org_id = client.org_id),
+                   {also_sql}
+              FROM loyalty_apiclient client
+              JOIN loyalty_org org ON org.id = client.org_id AND org.is_active
+              JOIN loyalty_apisecret secret ON secret.org_id = client.org_id AND secret.client_id = client.id
+             WHERE client.username = %s AND client.is_active AND (secret.digest = %s OR secret.md5_digest = %s)
+            """,
+            [*also_params, username, digest, digest],
+        )
+        return cursor.fetchone()
+
+
+def _caller(username: str, *row: Any) -> Caller:
+    client_id, calls_per_minute, org_id, country, v2_enabled, secret_id, last_used_at, settings, also = row
+    return Caller(
+        client_id=client_id,
+        username=username,
+        calls_per_minute=calls_per_minute,
+        org=OrgFacts(org_id, country, bool(v2_enabled)),
+        settings=EmfSettings({(program_id, key): value for program_id, key, value in json.loads(settings or "[]")}),
+        secret_id=secret_id,
+        secret_last_used_at=as_datetime_or_none(last_used_at),
+        also=also,
+    )

@@ -1,0 +1,74 @@
+"""The stored EMF settings of orgs."""
+
+from collections.abc import Collection
+
+from django.db import transaction
+from django.utils import timezone
+
+from loyalty.emf.registry import EmfSettings, check_value, known_key
+from loyalty.errors import NotPossible
+from loyalty.models import EmfChange, EmfSetting, Org, Program
+from loyalty.request_id import current_request_id
+
+
+def settings_of(org_id: int) -> EmfSettings:
+    """The stored settings of an org, for callers other than API clients."""
+    rows = EmfSetting.objects.filter(org_id=org_id).values_list("program_id", "key", "value")
+    return EmfSettings({(program_id, key): value for program_id, key, value in rows})
+
+
+def settings_of_orgs(org_ids: Collection[int]) -> dict[int, EmfSettings]:
+    """The stored settings of each of the orgs."""
+    stored: dict[int, dict[tuple[int | None, str], str]] = {org_id: {} for org_id in org_ids}
+    rows = EmfSetting.objects.filter(org_id__in=org_ids).values_list("org_id", "program_id", "key", "value")
+    for org_id, program_id, key, value in rows:
+        stored[org_id][program_id, key] = value
+    return {org_id: EmfSettings(texts) for org_id, texts in stored.items()}
+
+
+@transaction.atomic
+def set_emf(
+    *, org: Org, key: str, value: str, ticket: str, reason: str, changed_by: str, program: Program | None = None
+) -> EmfChange:
+    """Sets one EMF setting from the next request on, and keeps who, when, old, new and why.
+
+    An empty value removes the stored one, so that the org's value or the default is in force again.
+    Raises InvalidSetting on an unknown key or a value that does not parse, NotPossible without ticket or reason
+    or where there is nothing to remove, ValidationError on a text that is too long.
+    """
+    emf_key = known_key(key)
+    value = value.strip()
+    if value:
+        check_value(emf_key, value, for_program=program is not None)
+    if not ticket.strip() or not reason.strip():
+        raise NotPossible("a change of a setting needs a ticket and a reason")
+    # One change at a time per org, so that each change's old value is the one before its new value.
+    Org.objects.select_for_update(no_key=True).get(id=org.id)
+    setting = EmfSetting.objects.filter(org=org, program=program, key=key).first()
+    if setting is None and not value:
+        raise NotPossible(f"{key} is not set there, so it cannot be removed")
+    change = EmfChange(
+        org=org,
+        program=program,
+        key=key,
+        old_value=setting.value if setting else "",
+        new_value=value,
+        ticket=ticket.strip(),
+        reason=reason.strip(),
+        changed_by=changed_by,
+        changed_at=timezone.now(),
+        request_id=current_request_id(),
+    )
+    change.clean_fields()
+    change.save(force_insert=True)
+    _store(setting or EmfSetting(org=org, program=program, key=key), value)
+    return change
+
+
+def _store(setting: EmfSetting, value: str) -> None:
+    if not value:
+        setting.delete()
+        return
+    setting.value = value
+    setting.clean_fields()
+    setting.save()

@@ -1,0 +1,249 @@
+"""Reads of the ledger for the hot path; every locking read of the project stands here.
+
+The statements are written out because an ORM query costs more than the database does. They name the org of
+what they look for, and join parents by row id alone: a foreign key over (org, id) holds the org, and of several
+indexes that begin with the org PostgreSQL takes the wrong one where it has no statistics of that org yet.
+Whoever moves points takes locks in one order: idempotency key, customers by id, redemption, lots by id.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from django.db import connection
+
+from loyalty.ledger.clock import as_datetime, as_datetime_or_none, clock
+from loyalty.ledger.identifiers import Identifier
+from loyalty.ledger.points import from_thousandths
+from loyalty.ledger.queries import customer_condition
+from loyalty.ledger.snapshots import (
+    CustomerFacts,
+    DrawFacts,
+    LotFacts,
+    ProgramFacts,
+    RedemptionFacts,
+    Wallet,
+    WalletLot,
+)
+from loyalty.ledger.sql import ROWS_AT_ONCE, Statement, places
+
+# The order of the names is the order of the locks. The joined program and lot are not locked: what is read
+# of them never changes, and a joined lock on the program would queue a whole org behind one row.
+REDEMPTION_LOCK = "FOR NO KEY UPDATE OF customer, redemption, draw"
+
+
+def lock_redemption(
+    *,
+    org_id: int,
+    identifier: Identifier | None,
+    public_id: str | None,
+    external_reference_number: str | None,
+    candidate_public_id: str,
+) -> RedemptionFacts | None:
+    """Locks the customer, their redemption and its draws, and returns them as they are once locked.
+
+    The customer is the one that `identifier` names, or without one the redemption's own. None: there is no
+    such customer, or no such redemption of that customer. `candidate_public_id` is an id for a new row, of
+    which the facts say whether a redemption has it already.
+
+    One statement, so that one round trip locks and reads. After waiting for a lock PostgreSQL reads the
+    locked rows anew but not the other tables of the join; so nothing is taken from those that could have
+    changed meanwhile, and no aggregate is joined in. (A webhook made meanwhile may miss the event.)
+    The clock stands outside of the query that locks, because inside PostgreSQL would read it before it waits.
+    """
+    named, params = _redemption_condition(org_id, public_id, external_reference_number)
+    of_customer = ""
+    customer_params: list[Any] = []
+    if identifier is not None:
+        condition, customer_params = customer_condition(org_id, identifier)
+        of_customer = f"WHERE {condition}"
+    now, now_params = clock()
+    with connection.cursor() as cursor:
+        # The LIMIT keeps PostgreSQL from carrying the org's id to the other tables: of an org that came after its
+        # last ANALYZE it expects hardly a row, and was seen to read all draws of the org for those of one redemption.
+        cursor.execute(
+            f"""
+            SELECT {now}, locked.* FROM (
+            SELECT customer.id, customer.public_id, customer.status,
+                   customer.reversals_locked, customer.reversals_locked_until,
+                   program.id, program.public_id, program.is_active,
+                   redemption.id, redemption.public_id, redemption.points, redemption.points_reversed,
+                   redemption.redeemed_at,
+                   EXISTS (SELECT 1 FROM loyalty_redemption taken WHERE taken.org_id = %s AND taken.public_id = %s),
+                   EXISTS (SELECT 1 FROM loyalty_webhook webhook WHERE webhook.org_id = %s AND webhook.is_active),
+                   draw.id, draw.position, draw.points, draw.points_reversed,
+                   draw.lot_id, lot.lot_ref, lot.expires_at, lot.customer_id, lot.is_reissue
+              FROM (SELECT asked.org_id, asked.id FROM loyalty_redemption asked WHERE {named} LIMIT 1) found
+              JOIN loyalty_redemption redemption ON redemption.id = found.id
+              JOIN loyalty_customer customer ON customer.id = redemption.customer_id
+              JOIN loyalty_program program ON program.id = redemption.program_id
+              JOIN loyalty_draw draw ON draw.org_id = found.org_id AND draw.redemption_id = found.id
+              LEFT JOIN loyalty_lot lot ON lot.id = draw.lot_id
+             {of_customer}
+             ORDER BY draw.position
+             {REDEMPTION_LOCK if connection.vendor == "postgresql" else ""}
+            ) locked
+            """,
+            [*now_params, org_id, candidate_public_id, org_id, *params, *customer_params],
+        )
+        rows = cursor.fetchall()
+    return _redemption_facts(rows) if rows else None
+
+
+def lock_customers(*, org_id: int, ids: Collection[int]) -> list[CustomerFacts]:
+    """Locks the customers with these row ids, in the order of their ids, and returns them as they are once locked."""
+    if not ids:
+        return []
+    return _lock_customers(f"customer.id IN ({places(ids)})", org_id, [*ids])
+
+
+def lock_customer(*, org_id: int, public_id: int) -> CustomerFacts | None:
+    """Locks the customer with this public id; None if there is none."""
+    locked = _lock_customers("customer.public_id = %s", org_id, [public_id])
+    return locked[0] if locked else None
+
+
+def _lock_customers(condition: str, org_id: int, params: list[Any]) -> list[CustomerFacts]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT customer.id, customer.public_id, customer.status,
+                   customer.reversals_locked, customer.reversals_locked_until
+              FROM loyalty_customer customer
+             WHERE customer.org_id = %s AND {condition}
+             ORDER BY customer.id
+             {"FOR NO KEY UPDATE" if connection.vendor == "postgresql" else ""}
+            """,
+            [org_id, *params],
+        )
+        return [_customer_facts(row) for row in cursor.fetchall()]
+
+
+def lock_wallet(
+    *,
+    org_id: int,
+    customer_ids: Collection[int],
+    candidate_is_taken: Statement,
+) -> Wallet:
+    """Locks the lots of the customers that can be drawn on now, in the order of their ids.
+
+    The caller holds the customers' locks, so that no other lot can appear meanwhile. `candidate_is_taken` is a
+    condition in SQL, of which the wallet says whether it holds.
+
+    The locks stand in the WITH: of what is only perhaps there PostgreSQL locks nothing.
+    """
+    condition = (
+        f"lot.org_id = %s AND lot.customer_id IN ({places(customer_ids)}) AND lot.points_remaining > 0"
+        " AND lot.awarded_at < (SELECT now FROM moment)"
+        " AND (lot.expires_at IS NULL OR lot.expires_at > (SELECT now FROM moment))"
+    )
+    now, now_params = clock()
+    taken, taken_params = candidate_is_taken
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            WITH moment AS MATERIALIZED (SELECT {now} AS now),
+                 lot AS ({_locking_lots(condition)})
+            SELECT moment.now, {taken},
+                   EXISTS (SELECT 1 FROM loyalty_webhook webhook WHERE webhook.org_id = %s AND webhook.is_active),
+                   program.id, program.public_id, program.is_active, lot.*
+              FROM moment
+              LEFT JOIN loyalty_program program ON program.org_id = %s
+              LEFT JOIN lot ON lot.program_id = program.id
+             ORDER BY program.id, lot.id
+            """,
+            [*now_params, org_id, *customer_ids, *taken_params, org_id, org_id],
+        )
+        return _wallet(cursor.fetchall())
+
+
+def lock_lots_named(*, org_id: int, ids: Collection[int]) -> list[WalletLot]:
+    """Locks the lots with these row ids, in their order, and returns them as they are once locked."""
+    ordered = sorted(ids)
+    batches = [ordered[start : start + ROWS_AT_ONCE] for start in range(0, len(ordered), ROWS_AT_ONCE)]
+    return [
+        lot
+        for batch in batches
+        # The sum keeps PostgreSQL from an index that begins with the org.
+        for lot in _lock_lots(f"lot.org_id + 0 = %s AND lot.id IN ({places(batch)})", [org_id, *batch])
+    ]
+
+
+def _lock_lots(condition: str, params: list[Any]) -> list[WalletLot]:
+    with connection.cursor() as cursor:
+        cursor.execute(_locking_lots(condition), params)
+        return [_wallet_lot(row) for row in cursor.fetchall()]
+
+
+def _locking_lots(condition: str) -> str:
+    return f"""
+        SELECT lot.id, customer.public_id AS customer_public_id, lot.points_remaining, lot.awarded_at, lot.expires_at,
+               lot.lot_ref, lot.customer_id, program.id AS program_id, program.public_id AS program_public_id
+          FROM loyalty_lot lot
+          JOIN loyalty_customer customer ON customer.id = lot.customer_id
+          JOIN loyalty_program program ON program.id = lot.program_id
+         WHERE {condition}
+         ORDER BY lot.id
+         {"FOR NO KEY UPDATE OF lot" if connection.vendor == "postgresql" else ""}
+    """
+
+
+def _redemption_condition(
+    org_id: int, public_id: str | None, external_reference_number: str | None
+) -> tuple[str, list[Any]]:
+    """What a redemption named `asked` must be, by its public id, its reference number, or both."""
+    names = {"public_id": public_id, "external_reference_number": external_reference_number}
+    given = {column: name for column, name in names.items() if name is not None}
+    return " AND ".join(["asked.org_id = %s", *(f"asked.{column} = %s" for column in given)]), [org_id, *given.values()]
+
+
+def _customer_facts(row: Sequence[Any]) -> CustomerFacts:
+    return CustomerFacts(row[0], row[1], row[2], bool(row[3]), as_datetime_or_none(row[4]))
+
+
+def _wallet_lot(row: Sequence[Any]) -> WalletLot:
+    facts = LotFacts(row[0], row[1], from_thousandths(row[2]), as_datetime(row[3]), as_datetime_or_none(row[4]))
+    return WalletLot(facts, *row[5:])
+
+
+def _wallet(rows: Sequence[Sequence[Any]]) -> Wallet:
+    now, is_taken, has_webhooks, *_ = rows[0]
+    programs = {row[3]: ProgramFacts(row[3], row[4], bool(row[5])) for row in rows if row[3] is not None}
+    return Wallet(
+        now=as_datetime(now),
+        programs=tuple(programs.values()),
+        lots=tuple(_wallet_lot(row[6:]) for row in rows if row[6] is not None),
+        candidate_is_taken=bool(is_taken),
+        has_webhooks=bool(has_webhooks),
+    )
+
+
+def _redemption_facts(rows: Sequence[Sequence[Any]]) -> RedemptionFacts:
+    # Once the last row is read, all rows are locked.
+    locked_at, *first = rows[-1][:16]
+    return RedemptionFacts(
+        customer=_customer_facts(first),
+        program=ProgramFacts(first[5], first[6], bool(first[7])),
+        id=first[8],
+        public_id=first[9],
+        points=from_thousandths(first[10]),
+        points_reversed=from_thousandths(first[11]),
+        redeemed_at=as_datetime(first[12]),
+        candidate_is_taken=bool(first[13]),
+        has_webhooks=bool(first[14]),
+        locked_at=as_datetime(locked_at),
+        draws=tuple(_draw_facts(row[16:]) for row in rows),
+    )
+
+
+def _draw_facts(row: Sequence[Any]) -> DrawFacts:
+    return DrawFacts(
+        id=row[0],
+        position=row[1],
+        points=from_thousandths(row[2]),
+        points_reversed=from_thousandths(row[3]),
+        lot_id=row[4],
+        lot_ref=row[5],
+        lot_expires_at=as_datetime_or_none(row[6]),
+        lot_customer_id=row[7],
+        lot_is_reissue=bool(row[8]),
+    )

@@ -1,0 +1,175 @@
+"""Hand-written SQL in portions that both databases take, run in as few round trips as each allows."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+
+from django.db import connection
+
+from loyalty.ledger.points import to_thousandths
+
+# SQL with %s for its parameters, and the parameters.
+Statement = tuple[str, list[Any]]
+
+# SQLite takes 32,766 parameters and PostgreSQL 65,535.
+ROWS_AT_ONCE = 2_000
+PARAMETERS_AT_ONCE = 60_000
+
+# A few shapes of statements make up nearly all calls; to write one out costs more than all the rules.
+_kept = lru_cache(maxsize=128)
+PLACES_OF_KEPT = 150
+
+# What most columns of an attempt hold. To Python 1 is True, too: numbers are no keys here.
+_LITERALS: dict[object, str] = {None: "NULL", "": "''", True: "TRUE", False: "FALSE"}
+
+
+def insert_into(table: str, *rows: Mapping[str, object]) -> Statement:
+    """An INSERT of the rows, each a mapping of the same columns to values; a Decimal is an amount of points."""
+    params = _adapted(value for row in rows for value in row.values())
+    return _insert(table, tuple(rows[0]), len(rows)), params
+
+
+@_kept
+def _insert(table: str, columns: Collection[str], rows: int) -> str:
+    row_places = f"({places(columns)})"
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row_places] * rows)}"
+
+
+def insert_all_into(table: str, rows: Sequence[Mapping[str, object]]) -> list[Statement]:
+    """As many INSERTs of the rows as the databases' limits of parameters ask for."""
+    return [insert_into(table, *rows[start : start + ROWS_AT_ONCE]) for start in range(0, len(rows), ROWS_AT_ONCE)]
+
+
+def update(table: str, changes: Mapping[str, object], *, org_id: int, row_id: int) -> Statement:
+    """An UPDATE of one row: the columns to change, with their new values."""
+    columns = ", ".join(f"{column} = %s" for column in changes)
+    values = _adapted(changes.values())
+    return f"UPDATE {table} SET {columns} WHERE org_id = %s AND id = %s", [*values, org_id, row_id]
+
+
+def add_points(
+    table: str, column: str, *, org_id: int, points: Mapping[int, Decimal], out_of: str | None = None
+) -> list[Statement]:
+    """UPDATEs that add points, negative to take them, to a column of the rows with these ids, in their order.
+
+    With `out_of` the points are moved: that column of the same row loses them.
+    """
+    ids = sorted(points)
+    batches = [ids[start : start + ROWS_AT_ONCE] for start in range(0, len(ids), ROWS_AT_ONCE)]
+    return [
+        (
+            _addition(table, column, out_of, len(batch)),
+            [*(value for row_id in batch for value in (row_id, to_thousandths(points[row_id]))), org_id],
+        )
+        for batch in batches
+    ]
+
+
+@_kept
+def _addition(table: str, column: str, out_of: str | None, rows: int) -> str:
+    taken = f", {out_of} = {out_of} - moved.column2" if out_of is not None else ""
+    values = ", ".join(["(CAST(%s AS bigint), CAST(%s AS bigint))"] * rows)
+    # Both databases name the columns of VALUES column1 and column2. The sum keeps PostgreSQL from looking the rows
+    # up by an index that begins with the org, which it does where it has no statistics of that org yet.
+    return (
+        f"UPDATE {table} SET {column} = {column} + moved.column2{taken} FROM (VALUES {values}) AS moved"
+        f" WHERE {table}.org_id + 0 = %s AND {table}.id = moved.column1"
+    )
+
+
+def ids_of_sequence(table: str, count: int) -> list[int]:
+    """So many new ids for a table whose ids come from a sequence, rising."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(
+                "SELECT nextval(pg_get_serial_sequence(%s, 'id')) FROM generate_series(1, %s)", [table, count]
+            )
+            return sorted(row[0] for row in cursor.fetchall())
+        cursor.execute("SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = %s", [table])
+        [last] = cursor.fetchone()
+        return list(range(last + 1, last + count + 1))
+
+
+def places(values: Collection[object]) -> str:
+    """As many placeholders as there are values."""
+    return ", ".join(["%s"] * len(values))
+
+
+def execute_together(statements: Sequence[Statement]) -> None:
+    """Runs writes that do not read each other's rows: on PostgreSQL as one statement, or few if they are very large.
+
+    Give parents before children: SQLite looks for the parent when the child is written.
+    """
+    with connection.cursor() as cursor:
+        if connection.vendor != "postgresql":
+            for sql, params in statements:
+                cursor.execute(sql, params)
+            return
+        for batch in _batches(statements):
+            sql = _one_of(tuple(sql for sql, _ in batch))
+            cursor.execute(*_sent_once(sql, [param for _, params in batch for param in params]))
+
+
+@_kept
+def _one_of(sqls: tuple[str, ...]) -> str:
+    steps = ", ".join(f"step_{number} AS ({sql})" for number, sql in enumerate(sqls))
+    return f"WITH {steps} SELECT"
+
+
+def _sent_once(sql: str, params: Sequence[Any]) -> tuple[str, Sequence[Any] | dict[str, Any]]:
+    """The statement with a name for each value, where equal numbers and equal times share one.
+
+    psycopg keeps what it made of a statement if that has no more than 50 parameters; a reversal of one lot has 70
+    places for 25 values, and to make it anew cost more than all the rules. A long statement stays as it is.
+    """
+    if len(params) > PLACES_OF_KEPT:
+        return sql, params
+    named: dict[object, int] = {}
+    pattern: list[int | str] = []
+    for place, value in enumerate(params):
+        kind = type(value)
+        if kind is int or kind is datetime:
+            pattern.append(named.setdefault(value, place))
+        elif value in _LITERALS:
+            pattern.append(_LITERALS[value])
+        else:
+            # PostgreSQL learns the type of a text from its column, and two columns may have two types.
+            pattern.append(named.setdefault((place, value), place))
+    return _named(sql, tuple(pattern)), {f"p{place}": params[place] for place in named.values()}
+
+
+@_kept
+def _named(sql: str, pattern: tuple[int | str, ...]) -> str:
+    """The statement with, at each place, a literal or the name of the first place that has the value."""
+    *parts, end = sql.split("%s")
+    names = (first if isinstance(first, str) else f"%(p{first})s" for first in pattern)
+    return "".join([*chain(*zip(parts, names, strict=True)), end])
+
+
+def _batches(statements: Sequence[Statement]) -> list[list[Statement]]:
+    """The statements in their order, no batch with more parameters than PostgreSQL takes."""
+    batches: list[list[Statement]] = [[]]
+    room = PARAMETERS_AT_ONCE
+    for statement in statements:
+        room -= len(statement[1])
+        if room < 0:
+            batches.append([])
+            room = PARAMETERS_AT_ONCE - len(statement[1])
+        batches[-1].append(statement)
+    return batches
+
+
+def _adapted(values: Iterable[object]) -> list[Any]:
+    """As the database keeps them: points as whole thousandths, and on SQLite times as text in UTC."""
+    on_sqlite = connection.vendor == "sqlite"
+    adapted: list[Any] = []
+    for value in values:
+        if isinstance(value, Decimal):
+            value = to_thousandths(value)
+        elif on_sqlite and isinstance(value, datetime):
+            value = connection.ops.adapt_datetimefield_value(value)
+        adapted.append(value)
+    return adapted

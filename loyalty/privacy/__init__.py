@@ -1,0 +1,1 @@
+"""Erases who a customer is."""

@@ -1,0 +1,135 @@
+"""The back office's site: the pages beside the lists, and the org that a person works on."""
+
+import logging
+from collections.abc import Callable
+from functools import update_wrapper, wraps
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth import logout
+from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import redirect, render
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, URLResolver, path
+from django.utils.decorators import method_decorator
+from unfold.sites import UnfoldAdminSite
+
+from loyalty.models import Org
+from loyalty.moves import is_of_closed_org
+from loyalty.staff.access import orgs_of
+from loyalty.staff.audit import record_change
+from loyalty.staff.signin import lockout, second_factor, sessions, views
+from loyalty.staff.signin.forms import LOCKED_OUT
+
+logger = logging.getLogger(__name__)
+
+Page = Callable[..., HttpResponseBase]
+
+
+def through_outages(page: Page) -> Page:
+    """The page on a connection that is alive; 503 and a page that says so in an outage, or where the org is closed."""
+
+    @wraps(page)
+    def answered(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if connection.connection is not None and not connection.in_atomic_block and not connection.is_usable():
+            connection.close()  # it was kept from before a restart of the database
+        try:
+            response = page(request, *args, **kwargs)
+            # What a template asks of the database, it asks here.
+            return response.render() if isinstance(response, TemplateResponse) else response
+        except (OperationalError, InterfaceError, IntegrityError) as error:
+            is_closed = is_of_closed_org(error)
+            if isinstance(error, IntegrityError) and not is_closed:
+                raise
+            logger.warning("a page of the back office met an outage", exc_info=True)
+            return render(request, "admin/outage.html", {"org_is_closed": is_closed}, status=503)
+
+    return answered
+
+
+class BackOffice(UnfoldAdminSite):
+    """Serves /admin/. Apps add their own pages with `add_page`; each is for signed-in staff only."""
+
+    site_header = site_title = "Loyalty back office"
+    index_title = "Home"
+
+    def __init__(self, name: str = "admin") -> None:
+        super().__init__(name)
+        self.pages: list[tuple[str, Page, str]] = []
+
+    def add_page(self, route: str, page: Page, *, name: str) -> None:
+        """Serves `page` at /admin/`route`, reversible as `admin:name`; it checks permissions itself."""
+        self.pages.append((route, page, name))
+
+    def extra_urls(self) -> list[URLPattern]:
+        return [
+            path("second-factor/", views.enter_code, name="enter_code"),
+            path("second-factor/new/", views.set_up, name="set_up_second_factor"),
+            path("second-factor/leave/", views.leave, name="leave"),
+            *(path(route, self.admin_view(page), name=name) for route, page, name in self.pages),
+        ]
+
+    def get_urls(self) -> list[URLPattern | URLResolver]:
+        """Without Django's short cut from a row to its page on the public site, of which no row here has one."""
+        return [pattern for pattern in super().get_urls() if getattr(pattern, "name", "") != "view_on_site"]
+
+    def has_permission(self, request: HttpRequest) -> bool:
+        return super().has_permission(request) and second_factor.is_passed(request.user)
+
+    def admin_view(self, view: Page, cacheable: bool = False) -> Page:
+        page = super().admin_view(view, cacheable)
+
+        def within_limits(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            sessions.end_if_over(request)
+            return page(request, *args, **kwargs)
+
+        return update_wrapper(through_outages(within_limits), page)
+
+    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """The page for a new password of one's own. Wrong old ones are counted, and the last of them signs out."""
+        with transaction.atomic():
+            response: Any = super().password_change(request, extra_context)
+            if response.status_code == 302:  # only once it is changed
+                _record(request, "password changed", reason="Their own.", after={"password": "changed"})
+                return response
+        is_wrong = response.context_data["form"].has_error("old_password", "password_incorrect")
+        if not (is_wrong and lockout.count_wrong_password(request)):
+            return response
+        _record(request, "signed out", reason="Too many wrong passwords on the page that changes it.", after={})
+        logout(request)
+        messages.error(request, LOCKED_OUT)
+        return redirect("admin:login")
+
+    @method_decorator(through_outages)
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        sessions.end_if_over(request)
+        if request.method == "GET" and views.awaits_second_factor(request):
+            return views.second_factor_page(request)
+        return super().login(request, extra_context)
+
+
+def _record(request: HttpRequest, action: str, *, reason: str, after: dict[str, Any]) -> None:
+    """Keeps what a person did to their own account."""
+    person: Any = request.user
+    record_change(person, org=None, action=action, made_by=person.username, reason=reason, before={}, after=after)
+
+
+def org_in_hand(request: HttpRequest) -> Org | None:
+    """The one org whose rows the lists and the home page show; None for a person without any.
+
+    `?org=` chooses it among the person's orgs, and their session keeps it; else it is the one with the lowest id.
+    """
+    orgs = orgs_of(request.user)
+    for wanted in (request.GET.get("org"), request.session.get("org")):
+        org = _chosen(orgs, wanted)
+        if org is not None:
+            if request.session.get("org") != org.id:
+                request.session["org"] = org.id
+            return org
+    return orgs.order_by("id").first()
+
+
+def _chosen(orgs: Any, wanted: Any) -> Org | None:
+    text = str(wanted)
+    return orgs.filter(id=int(text)).first() if text.isascii() and text.isdigit() and len(text) <= 18 else None

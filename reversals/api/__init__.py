@@ -1,0 +1,1 @@
+"""Every HTTP address for API clients."""

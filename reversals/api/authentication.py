@@ -1,0 +1,76 @@
+"""Tells which API client calls: HTTP Basic with a secret, or with its MD5 as the vendor's clients send it."""
+
+import base64
+import binascii
+
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import AuthenticationFailed, Throttled
+from rest_framework.request import Request
+
+from loyalty.clients import failed_logins, rates
+from loyalty.clients.addresses import address_of
+from loyalty.clients.callers import Caller, find_caller
+from loyalty.clients.credentials import keyed_digest
+from loyalty.clients.failed_logins import Login
+from loyalty.clients.last_used import note_use
+from reversals.api.fields import read_idempotency_key
+from reversals.movements.attempts import holder_of
+from reversals.refusals import Refused
+
+
+class ApiClientAuthentication(BaseAuthentication):
+    """`request.user` is the Caller, who holds the row id of the attempt that holds the request's idempotency key.
+
+    Anything but right credentials of a live client is one and the same 401.
+
+    Throttled (429) where they were wrong too often, or the client has called too often in this minute.
+    """
+
+    CHALLENGE = 'Basic realm="loyalty", charset="UTF-8"'
+
+    def authenticate(self, request: Request) -> tuple[Caller, None]:
+        credentials = _basic_credentials(request.META.get("HTTP_AUTHORIZATION", ""))
+        if credentials is None:
+            raise AuthenticationFailed
+        username, password = credentials
+        login = Login(username, keyed_digest(password), address_of(request))
+        _must_wait(failed_logins.seconds_to_wait(login))
+        _must_wait(rates.seconds_to_wait(username=username, digest=login.digest))
+        caller = find_caller(username=username, digest=login.digest, also=holder_of(_key_of(request)))
+        if caller is None:
+            _must_wait(failed_logins.note_wrong(login))
+            raise AuthenticationFailed
+        failed_logins.note_right(login)
+        _must_wait(rates.note_call(caller, digest=login.digest))
+        note_use(caller.secret_id, last_used_at=caller.secret_last_used_at)
+        return caller, None
+
+    def authenticate_header(self, request: Request) -> str:
+        return self.CHALLENGE
+
+
+def _key_of(request: Request) -> str:
+    """The request's idempotency key; empty without one, and for one that the view will refuse."""
+    try:
+        return read_idempotency_key(request.META.get("HTTP_IDEMPOTENCY_KEY"))
+    except Refused:
+        return ""
+
+
+def _must_wait(seconds: int) -> None:
+    if seconds:
+        raise Throttled(seconds)
+
+
+def _basic_credentials(header: str) -> tuple[str, str] | None:
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        decoded = base64.b64decode(encoded.strip(), validate=True).decode("utf-8")
+    except (binascii.Error, ValueError):
+        return None
+    username, colon, password = decoded.partition(":")
+    if not colon or "\0" in username:
+        return None
+    return username, password

@@ -1,0 +1,104 @@
+"""What every JSON body has in common: fields read by their rules, points as numbers, and the envelope of failures."""
+
+import re
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any, Protocol
+
+from loyalty.ledger.points import InvalidPoints, PointsNotPositive, PointsTooPrecise, read_points
+from reversals.api.strict_json import NumberLiteral
+from reversals.json_values import written_json
+from reversals.refusals import ErrorCode, Refused
+
+_PLAIN_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
+
+KEY_CHARACTERS = "A-Za-z0-9._:+/=~-"
+LONGEST_KEY = 255
+_KEY = re.compile(f'"([{KEY_CHARACTERS}]{{1,{LONGEST_KEY}}})"|([{KEY_CHARACTERS}]{{1,{LONGEST_KEY}}})', re.ASCII)
+
+
+class Parameters(Protocol):
+    """The parameters of a query, each of which may come several times."""
+
+    def getlist(self, key: str) -> list[str]: ...
+    def __iter__(self) -> Iterator[str]: ...
+
+
+def invalid(field: str, expected: str) -> Refused:
+    """The refusal of a field that breaks its rule."""
+    return Refused(ErrorCode.INVALID_REQUEST, f"{field}: expected {expected}.")
+
+
+def read_text(members: Mapping[str, Any], field: str, *, longest: int) -> str | None:
+    """A string or a number's text; None where the field is absent or null. Refuses 887."""
+    value = members.get(field)
+    if value is None:
+        return None
+    if not isinstance(value, str) or not 1 <= len(value) <= longest:
+        raise invalid(field, f"a string of 1 to {longest} characters")
+    return str(value)
+
+
+def read_amount(members: Mapping[str, Any], field: str) -> Decimal | None:
+    """Points, judged on the literal; None where the field is absent or null. Refuses 887, 878."""
+    value = members.get(field)
+    if value is None:
+        return None
+    if not isinstance(value, NumberLiteral) and not (isinstance(value, str) and _PLAIN_NUMBER.fullmatch(value)):
+        raise invalid(field, 'a number, or digits in a string such as "250.0"')
+    try:
+        return read_points(value)
+    except PointsTooPrecise as error:
+        raise Refused(ErrorCode.POINTS_TOO_PRECISE, f"{field}: expected {error}.") from error
+    except PointsNotPositive as error:
+        raise Refused(ErrorCode.POINTS_NOT_POSITIVE, f"{field}: expected {error}.") from error
+    except InvalidPoints as error:
+        raise invalid(field, str(error)) from error
+
+
+def read_parameter(parameters: Parameters, name: str) -> str | None:
+    """A parameter of the query; None without one. Refuses 887 where it is given twice or empty."""
+    values = parameters.getlist(name)
+    if not values:
+        return None
+    if len(values) > 1 or not values[0]:
+        raise invalid(name, "one value that is not empty")
+    return values[0]
+
+
+def read_switch(parameters: Parameters, name: str) -> bool:
+    """A query parameter that is `true` or `false`, the default. Refuses 887."""
+    value = read_parameter(parameters, name)
+    if value not in {"true", "false", None}:
+        raise invalid(name, "true or false")
+    return value == "true"
+
+
+def means_dry_run(name: str) -> bool:
+    """Whether a parameter means `dryRun`, however spelt: ignored as unknown, it would make a preview real."""
+    return re.sub("[^a-z]", "", name.lower()) == "dryrun"
+
+
+def read_idempotency_key(header: str | None) -> str:
+    """The key in an Idempotency-Key header; empty without one. Refuses 887.
+
+    Two such headers arrive joined by a comma, which no key may hold.
+    """
+    if header is None:
+        return ""
+    key = _KEY.fullmatch(header)
+    if key is None:
+        raise invalid("Idempotency-Key", "one header of 1 to 255 characters of A-Z a-z 0-9 . _ : + / = ~ -")
+    return key[1] or key[2]
+
+
+def by_member_and_expiry(member_id: int | None, expiry: str | None) -> tuple[int, bool, str]:
+    """The order of a breakup's rows: by member, earliest expiry first, never last."""
+    return member_id or 0, expiry is None, expiry or ""
+
+
+def failure_body(code: int, message: str, reason: str) -> str:
+    """The envelope of every failure. It never holds `orgId`, by which clients recognise success."""
+    return written_json(
+        {"errors": [{"status": False, "code": code, "message": message, "reason": reason}], "warnings": []}
+    )

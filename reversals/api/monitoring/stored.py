@@ -1,0 +1,92 @@
+"""What the database says of itself and of what waits in it, asked each time that Prometheus reads."""
+
+import platform
+from collections.abc import Iterator
+from datetime import datetime
+
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connection
+from django.db.models import Count, Min
+from django.utils import timezone
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from reversals.api.monitoring import health
+from reversals.models import Approval, Delivery, Event, LedgerCheck, Seal
+
+_UP = "Whether the database answers, can be written and has all migrations."
+
+
+class Stored(Collector):
+    """Gauges that are the same whichever worker is asked. Without the database there are but two."""
+
+    def collect(self) -> Iterator[Metric]:
+        yield _build()
+        try:
+            health.check()
+            gauges = [*_last_check(), *_last_seal(), *_events(), *_approvals(), *_waits()]
+        except (DatabaseError, InterfaceError, health.NotReady):
+            yield _gauge("loyalty_database_up", _UP, 0)
+            return
+        yield _gauge("loyalty_database_up", _UP, 1)
+        yield from gauges
+
+
+def _build() -> Metric:
+    versions = {"version": str(settings.SPECTACULAR_SETTINGS["VERSION"]), "python": platform.python_version()}
+    return InfoMetricFamily("loyalty_build", "What is running.", value=versions)
+
+
+def _last_check() -> Iterator[Metric]:
+    """The last verify_ledger over all orgs; none before the first."""
+    last = LedgerCheck.objects.filter(org__isnull=True).order_by("-finished_at").first()
+    if last is None:
+        return
+    yield _moment("loyalty_ledger_check_timestamp_seconds", "When all orgs were verified last.", last.finished_at)
+    yield _gauge("loyalty_ledger_check_broken_rows", "Rows that broke a law then.", last.broken_count)
+
+
+def _last_seal() -> Iterator[Metric]:
+    """The last seal that left nothing unsealed; none before the first."""
+    last = Seal.objects.filter(is_complete=True).order_by("-id").first()
+    if last is not None:
+        yield _moment("loyalty_seal_timestamp_seconds", "When the history was sealed last.", last.sealed_at)
+
+
+def _events() -> Iterator[Metric]:
+    waiting = Delivery.objects.filter(status=Delivery.Status.PENDING)
+    counted = waiting.aggregate(count=Count("id"), due_at=Min("due_at"), event_id=Min("event_id"))
+    yield _gauge("loyalty_deliveries_waiting", "Events on their way to a webhook.", counted["count"])
+    if counted["due_at"] is not None:
+        name = "loyalty_deliveries_due_timestamp_seconds"
+        yield _moment(name, "When the first of them is, or was, to be sent next.", counted["due_at"])
+    for event in Event.objects.filter(id=counted["event_id"]):
+        yield _moment("loyalty_deliveries_oldest_timestamp_seconds", "When the oldest happened.", event.created_at)
+
+
+def _approvals() -> Iterator[Metric]:
+    waiting = Approval.objects.filter(status=Approval.Status.WAITING, lapses_at__gt=timezone.now())
+    counted = waiting.aggregate(count=Count("id"), lapses_at=Min("lapses_at"))
+    yield _gauge("loyalty_approvals_waiting", "Requests that wait for a second person.", counted["count"])
+    if counted["lapses_at"] is not None:
+        yield _moment("loyalty_approvals_lapse_timestamp_seconds", "When the first lapses.", counted["lapses_at"])
+
+
+def _waits() -> Iterator[Metric]:
+    """Sessions that wait for another one's lock now, which PostgreSQL alone can say."""
+    if connection.vendor != "postgresql":
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        (count,) = cursor.fetchone()
+    yield _gauge("loyalty_sessions_waiting_for_locks", "Sessions of the database that wait for a lock.", count)
+
+
+def _moment(name: str, meaning: str, moment: datetime) -> Metric:
+    return _gauge(name, meaning, moment.timestamp())
+
+
+def _gauge(name: str, meaning: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, meaning, value=value)

@@ -1,0 +1,70 @@
+"""The doors for the machines that watch this one: health and metrics. They ask for no API client and record nothing."""
+
+import json
+from collections.abc import Callable
+from hmac import compare_digest
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.views.decorators.http import require_safe
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
+
+from reversals.api.errors import answer
+from reversals.api.fields import failure_body
+from reversals.api.monitoring import health
+from reversals.api.monitoring.stored import Stored
+from reversals.movements import counters
+
+_LOOPBACK = {"127.0.0.1", "::1"}
+
+
+@require_safe
+def live(request: HttpRequest) -> HttpResponse:
+    """`GET /health/live`: the process answers. The database is not asked."""
+    return answer(200, '{"status":"live"}')
+
+
+@require_safe
+def ready(request: HttpRequest) -> HttpResponse:
+    """`GET /health/ready`: 200 where calls can be served, else 503 with the reason."""
+    try:
+        health.check()
+    except health.NotReady as error:
+        body = json.dumps({"status": "not ready", "reason": str(error)}, separators=(",", ":"))
+        return answer(503, body, headers={"Retry-After": "1"})
+    return answer(200, '{"status":"ready"}')
+
+
+@require_safe
+def metrics(request: HttpRequest) -> HttpResponse:
+    """`GET /metrics`, in Prometheus' text format, for who brings METRICS_TOKEN; without one, for this machine only."""
+    if not _may_read(request):
+        return answer(403, failure_body(403, "Forbidden", "Send METRICS_TOKEN as a bearer token."))
+    stored = CollectorRegistry()
+    stored.register(Stored())
+    body = generate_latest(counters.registry()) + generate_latest(stored)
+    return HttpResponse(body, content_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+def _may_read(request: HttpRequest) -> bool:
+    if settings.METRICS_TOKEN:
+        sent = request.headers.get("Authorization", "").encode()
+        return compare_digest(sent, f"Bearer {settings.METRICS_TOKEN}".encode())
+    # What a proxy on this machine passes on comes from elsewhere.
+    return request.META.get("REMOTE_ADDR") in _LOOPBACK and "X-Forwarded-For" not in request.headers
+
+
+VIEWS = {"/health/live": live, "/health/ready": ready, "/metrics": metrics}
+
+
+class MonitoringMiddleware:
+    """Answers these addresses before a session is looked for and the host is checked.
+
+    Who watches asks by the machine's address, which is no name of ALLOWED_HOSTS.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        return VIEWS.get(request.path, self.get_response)(request)

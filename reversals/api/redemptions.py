@@ -1,0 +1,32 @@
+"""The HTTP door of redemptions: who asks and in what shape, one call to the service, and its answer as JSON."""
+
+from functools import partial
+
+from django.http import HttpResponse
+from rest_framework.request import Request
+
+from reversals.api import redemption_json
+from reversals.api.call import ApiView, Exchange, parameters_of
+from reversals.api.openapi import operations
+from reversals.movements.redeem.movement import Redeem
+from reversals.refusals import RedemptionError, Refused
+
+
+class RedeemPoints(ApiView):
+    """`POST /v2/customers/{customerId}/redemptions`."""
+
+    http_method_names = ("post",)
+    ladder = RedemptionError
+
+    @operations.redeem_points
+    def post(self, request: Request, customer_id: str) -> HttpResponse:
+        exchange = Exchange(request, Redeem.operation)
+        caller = exchange.caller
+        reply = partial(redemption_json.reply, caller.org.id)
+        try:
+            members = exchange.read()
+            exchange.attempt.is_dry_run = not redemption_json.read_commit(members, parameters_of(request))
+            movement = Redeem(redemption_json.read_request(members, customer_id=customer_id), caller.settings)
+        except Refused as refusal:
+            return exchange.send(exchange.refuse(refusal, reply))
+        return exchange.send(exchange.run(movement, reply))

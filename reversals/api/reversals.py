@@ -1,0 +1,32 @@
+"""The HTTP door of reversals: who asks and in what shape, one call to the service, and its answer as JSON."""
+
+from django.http import HttpResponse
+from rest_framework.request import Request
+
+from reversals.api.call import ApiView, Exchange, parameters_of
+from reversals.api.openapi import operations
+from reversals.api.reversal_json import ReversalReplies
+from reversals.movements.reverse.movement import Reverse
+from reversals.refusals import ErrorCode, Refused
+
+
+class ReversePoints(ApiView):
+    """`POST /v2/points/reverse`."""
+
+    http_method_names = ("post",)
+    ladder = ErrorCode
+
+    @operations.reverse_points
+    def post(self, request: Request) -> HttpResponse:
+        exchange = Exchange(request, Reverse.operation)
+        caller = exchange.caller
+        replies = ReversalReplies(caller.org, caller.settings)
+        try:
+            members = exchange.read()
+            exchange.attempt.is_dry_run = replies.read_options(parameters_of(request))
+            movement = Reverse(replies.read(members), caller.settings)
+        except Refused as refusal:
+            outcome = exchange.refuse(refusal, replies.reply)
+        else:
+            outcome = exchange.run(movement, replies.reply)
+        return exchange.send(outcome, replies.echoing(outcome.attempt.reply))

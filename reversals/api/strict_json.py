@@ -1,0 +1,97 @@
+"""Reads JSON exactly and strictly: numbers keep their literal, and nothing doubtful is let through."""
+
+import json
+import re
+from collections import Counter
+from typing import Any
+
+from reversals.refusals import ErrorCode, Refused
+
+DEEPEST = 16
+
+# A string, closed or not, or a bracket. It always matches to its end, so a hostile body costs one pass.
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.?)*+"?|[\[\]{}]', re.DOTALL)
+
+
+class NumberLiteral(str):
+    """A JSON number as it was written."""
+
+    __slots__ = ()
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The JSON object in `body`: numbers as NumberLiteral, everything else as Python's json gives it.
+
+    Refuses 887: not UTF-8, no JSON, no object, a key twice, nested deeper than 16, a NUL character or half
+    a surrogate pair in a string, NaN or Infinity.
+    """
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _invalid(f"the body is not UTF-8 (byte {error.start})") from error
+    if _is_too_deep(text):
+        raise _invalid(f"the body nests deeper than {DEEPEST}")
+    try:
+        value = json.loads(
+            text,
+            parse_int=NumberLiteral,
+            parse_float=NumberLiteral,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_object_without_duplicates,
+        )
+    except json.JSONDecodeError as error:
+        raise _invalid(f"the body is not JSON: {error.msg} at line {error.lineno} column {error.colno}") from error
+    if not isinstance(value, dict):
+        raise _invalid("the body is not a JSON object")
+    if "\\u" in text:
+        _check_strings(value)
+    return value
+
+
+def _invalid(what: str) -> Refused:
+    return Refused(ErrorCode.INVALID_REQUEST, f"Send one JSON object in UTF-8: {what}.")
+
+
+def _refuse_constant(constant: str) -> None:
+    raise _invalid(f"{constant} is no JSON number")
+
+
+def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise _invalid(f"the key {twice[:64]!r} appears twice")
+    return members
+
+
+def _is_too_deep(text: str) -> bool:
+    # Before parsing: the parser recurses, and a hostile body must not choose how deep.
+    if text.count("{") + text.count("[") <= DEEPEST:
+        return False
+    depth = 0
+    for match in _STRING_OR_BRACKET.finditer(text):
+        if match[0] in "[{":
+            depth += 1
+            if depth > DEEPEST:
+                return True
+        elif match[0] in "]}":
+            depth -= 1
+    return False
+
+
+def _check_strings(value: Any) -> None:
+    """Escapes can spell what UTF-8 cannot carry and what PostgreSQL cannot store."""
+    if isinstance(value, dict):
+        for key, member in value.items():
+            _check_strings(key)
+            _check_strings(member)
+    elif isinstance(value, list):
+        for member in value:
+            _check_strings(member)
+    elif isinstance(value, str):
+        if "\0" in value:
+            raise _invalid("a string holds a NUL character")
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise _invalid("a string holds half a surrogate pair") from error

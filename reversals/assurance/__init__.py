@@ -1,0 +1,1 @@
+"""Proves the ledger: its laws, the conservation of points, and the seals over its history."""

@@ -1,0 +1,260 @@
+"""Checks the chain of seals against the ledger and the anchor, and names in sentences what was tampered with.
+
+What is noticed of a sealed row: that it is gone, or that it, or a child of it, changed or was added or removed.
+
+What is noticed of a row that was put in, sealed since or not: one that names an import which an earlier run had
+sealed, because all rows of an import are committed together; and one that is dated more than an hour before a seal that
+left nothing unsealed. Rows from a file bear times of another system, so only the first applies to them.
+
+What is not noticed here: a row that was changed, removed or put in before it was sealed, dated as of now. What breaks a
+law is found by `reversals.assurance.verification`; a forged import, redemption or reversal that keeps every law is not
+told from a real one. So seal often.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import chain, groupby, islice
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from django.db import connection
+
+from loyalty.ledger import queries
+from loyalty.ledger.clock import as_datetime
+from loyalty.ledger.sql import places
+from loyalty.moves import arrivals
+from reversals.assurance.sealing import anchor
+from reversals.assurance.sealing.entries import KINDS, Entry, EntryKind, hash_of_seal, rows_of
+from reversals.models import Seal, SealedRow
+
+PROBLEMS_NAMED = 100
+# No transaction is open for so long, and no clock may be so wrong: what is dated earlier was put into the sealed past.
+LATEST = timedelta(hours=1)
+
+ENTRIES_AT_ONCE = 50_000
+
+_BY_KIND = {kind.kind.value: kind for kind in KINDS}
+_SEALED = "SELECT row_id AS id FROM reversals_sealedrow WHERE seal_id BETWEEN %s AND %s AND kind = %s"
+_LISTED = (
+    "SELECT seal_id, kind, row_id, org_id, digest FROM reversals_sealedrow WHERE seal_id BETWEEN %s AND %s"
+    " ORDER BY seal_id, position"
+)
+
+
+class _Listed(NamedTuple):
+    """An entry as a seal lists it."""
+
+    seal_id: int
+    kind: str
+    row_id: int
+    org_id: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """How many seals were checked, and what is wrong, in sentences; at most 100 of them."""
+
+    seals: int
+    problems: list[str]
+
+
+def check_seals(anchor_file: Path | None = None) -> Checked:
+    """Checks every seal, and the anchor where its file is given.
+
+    A seal that the file lacks is no fault: the next run of seal_ledger appends it.
+    """
+    # The file first: a seal is committed before it is appended, so whatever the file has is in the database by then.
+    anchored, unreadable = ([], []) if anchor_file is None else anchor.read(anchor_file)
+    with queries.one_moment():
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute("SET LOCAL statement_timeout = 0")
+                cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+                cursor.execute("SET LOCAL work_mem = '64MB'")
+        problems = chain(unreadable, anchor.contradictions(anchored), _Chain().problems(), _astray(), _put_in())
+        return Checked(seals=Seal.objects.count(), problems=list(islice(problems, PROBLEMS_NAMED)))
+
+
+class _Chain:
+    """One walk along the chain, in portions of seals that list some 50,000 entries together."""
+
+    def __init__(self) -> None:
+        self.arrived = arrivals()
+        self.imports = _completed_imports()
+        self.previous: Seal | None = None
+        self.complete: Seal | None = None  # the last seal before that left nothing unsealed
+
+    def problems(self) -> Iterator[str]:
+        for seals in _portions():
+            entries = _entries_between(seals[0], seals[-1])
+            listed = {number: list(rows) for number, rows in groupby(_listed_between(seals[0], seals[-1]), _seal_id)}
+            for seal in seals:
+                yield from self._broken_seal(seal, listed.get(seal.id, []), entries)
+
+    def _broken_seal(
+        self, seal: Seal, rows: Sequence[_Listed], entries: Mapping[tuple[str, int], Entry]
+    ) -> Iterator[str]:
+        if seal.id != (self.previous.id if self.previous else 0) + 1:
+            yield f"seal {seal.id}: the seal before it is gone"
+        for row in rows:
+            entry = entries.get((row.kind, row.row_id))
+            if entry is None:
+                yield f"seal {seal.id}: {_named(row)} is gone"
+            elif entry.digest != row.digest:
+                yield f"seal {seal.id}: {_named(row)} is not as it was sealed"
+            elif entry.written_at is not None or entry.import_id is not None:
+                yield from self._put_in_later(seal, row, entry)
+        if seal.hash != _hash_of(seal, rows, self.previous) or seal.count != len(rows):
+            yield f"seal {seal.id}: its hash is not that of its rows and of the seal before it"
+        self.previous, self.complete = seal, seal if seal.is_complete else self.complete
+
+    def _put_in_later(self, seal: Seal, row: _Listed, entry: Entry) -> Iterator[str]:
+        """Whether an earlier seal would hold the row, had it been there then."""
+        if entry.import_id is not None:
+            completed = self.imports.get(entry.import_id)
+            if completed is not None and completed < seal.id:
+                yield f"seal {seal.id}: {_named(row)} was added to import {entry.import_id} after seal {completed}"
+        elif (
+            self.complete is not None
+            and _could_see(self.complete, row.org_id, self.arrived)
+            and _is_before(entry.written_at, self.complete)
+        ):
+            yield f"seal {seal.id}: {_named(row)} is dated back, to before seal {self.complete.id}"
+
+
+_seal_id = itemgetter(0)
+
+
+def _portions() -> Iterator[list[Seal]]:
+    portion: list[Seal] = []
+    entries = 0
+    for seal in Seal.objects.order_by("id").iterator():
+        if portion and entries + seal.count > ENTRIES_AT_ONCE:
+            yield portion
+            portion, entries = [], 0
+        portion.append(seal)
+        entries += seal.count
+    if portion:
+        yield portion
+
+
+def _listed_between(first: Seal, last: Seal) -> Iterator[_Listed]:
+    with connection.cursor() as cursor:
+        cursor.execute(_LISTED, [first.id, last.id])
+        yield from map(_Listed._make, rows_of(cursor))
+
+
+def _entries_between(first: Seal, last: Seal) -> dict[tuple[str, int], Entry]:
+    """What the seals list, as it stands now, by kind and row id."""
+    entries: dict[tuple[str, int], Entry] = {}
+    with connection.cursor() as cursor:
+        for kind in KINDS:
+            cursor.execute(kind.sql(_SEALED), [first.id, last.id, kind.kind.value])
+            for entry in kind.entries_of(rows_of(cursor)):
+                entries[kind.kind.value, entry.row_id] = entry
+    return entries
+
+
+def _completed_imports() -> dict[int, int]:
+    """For each sealed import, the number of the seal with which the run ended that sealed it and all of its rows."""
+    complete = list(Seal.objects.filter(is_complete=True).order_by("id").values_list("id", flat=True))
+    sealed = SealedRow.objects.filter(kind=SealedRow.Kind.IMPORT).values_list("row_id", "seal_id")
+    places_of = ((import_id, bisect_left(complete, seal_id)) for import_id, seal_id in sealed)
+    return {import_id: complete[place] for import_id, place in places_of if place < len(complete)}
+
+
+def _could_see(seal: Seal, org_id: int, arrived: Mapping[int, datetime]) -> bool:
+    """Whether the org was in this cell by then: what it brought along is older than seals that never saw it."""
+    return org_id not in arrived or arrived[org_id] <= seal.sealed_at
+
+
+def _is_before(written_at: str | None, seal: Seal) -> bool:
+    try:
+        return written_at is not None and as_datetime(written_at) < seal.sealed_at - LATEST
+    except ValueError:
+        return False
+
+
+def _hash_of(seal: Seal, rows: Sequence[_Listed], previous: Seal | None) -> str:
+    return hash_of_seal(
+        number=seal.id,
+        sealed_at=seal.sealed_at,
+        is_complete=seal.is_complete,
+        previous_hash=previous.hash if previous else None,
+        digests=[row.digest for row in rows],
+    )
+
+
+def _named(row: _Listed) -> str:
+    """The row's kind, its id and the name by which people know it, if it is still there."""
+    kind = _BY_KIND.get(row.kind)
+    if kind is None:
+        return f"{row.kind} {row.row_id} of org {row.org_id}"
+    if not kind.name:
+        return _in_words(kind, row.row_id, None, row.org_id)
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {kind.name} FROM {kind.row.table} WHERE id = %s", [row.row_id])
+        found = cursor.fetchone()
+    return _in_words(kind, row.row_id, found and found[0], row.org_id)
+
+
+def _in_words(kind: EntryKind, row_id: int, name: object, org_id: int) -> str:
+    return f"{kind.kind.label} {row_id}{f' ({name})' if name is not None else ''} of org {org_id}"
+
+
+def _astray() -> Iterator[str]:
+    """Lists of no seal would keep what they list from ever being sealed."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT sealed.seal_id, COUNT(*) FROM reversals_sealedrow sealed"
+            " LEFT JOIN reversals_seal seal ON seal.id = sealed.seal_id WHERE seal.id IS NULL GROUP BY sealed.seal_id"
+        )
+        for number, count in cursor.fetchall():
+            yield f"seal {number} is gone; {count} rows were sealed by it"
+
+
+def _put_in() -> Iterator[str]:
+    """Unsealed rows that the last seal which left nothing unsealed would hold, had they been there then."""
+    last = Seal.objects.filter(is_complete=True).order_by("-id").first()
+    if last is None:
+        return
+    imports = _completed_imports()
+    for kind in KINDS:
+        for org_id, row_id, name, written_at, import_id in _unsealed_before(last, kind):
+            what = f"unsealed: {_in_words(kind, row_id, name, org_id)}"
+            if import_id is not None:
+                yield f"{what} was added to import {import_id} after seal {imports[import_id]}"
+            else:
+                yield f"{what} is dated {written_at[:16]}, to before seal {last.id}"
+
+
+def _unsealed_before(seal: Seal, kind: EntryKind) -> list[tuple[Any, ...]]:
+    arrived = arrivals()
+    unseen = [org_id for org_id in arrived if not _could_see(seal, org_id, arrived)]
+    word, conditions = kind.row.word, list[str]()
+    params: list[Any] = [kind.kind.value]
+    if kind.has_import:
+        conditions.append(
+            f"{kind.import_id} IN (SELECT row_id FROM reversals_sealedrow WHERE kind = %s AND seal_id <= %s)"
+        )
+        params += [SealedRow.Kind.IMPORT.value, seal.id]
+    if kind.time:
+        seen = f" AND {word}.org_id NOT IN ({places(unseen)})" if unseen else ""
+        conditions.append(f"({kind.written_at} < %s{seen})")
+        params += [connection.ops.adapt_datetimefield_value(seal.sealed_at - LATEST), *unseen]
+    if not conditions:
+        return []
+    name = f"{word}.{kind.name}" if kind.name else "NULL"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT {word}.org_id, {word}.id, {name}, CAST({kind.written_at} AS text), {kind.import_id}"
+            f" FROM {kind.row.table} {word} WHERE NOT EXISTS (SELECT 1 FROM reversals_sealedrow sealed"
+            f" WHERE sealed.kind = %s AND sealed.row_id = {word}.id) AND ({' OR '.join(conditions)})",
+            params,
+        )
+        rows: list[tuple[Any, ...]] = cursor.fetchmany(PROBLEMS_NAMED)
+        return rows

@@ -1,0 +1,185 @@
+"""The word of a second person: what is asked for waits, and is approved with the movement itself or rejected."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Generic, TypeVar
+
+from django.db import transaction
+from django.utils import timezone
+
+from loyalty.emf import registry as emf
+from loyalty.emf.stored import settings_of
+from loyalty.errors import NotPossible
+from loyalty.ledger.sql import update
+from loyalty.staff.audit import record_change
+from reversals.models import Approval, Attempt, BulkRow, Channel
+from reversals.movements import engine
+from reversals.movements.attempts import MovementRequest, new_attempt
+from reversals.movements.correct.movement import ApprovedBy, Correct
+from reversals.movements.correct.requests import CorrectionRequest
+from reversals.movements.engine import Decision, Moment, Movement, Outcome
+from reversals.movements.reverse.movement import Reverse
+from reversals.movements.reverse.requests import ReversalRequest
+from reversals.refusals import ErrorCode, Refused
+
+Accepted = TypeVar("Accepted", covariant=True)
+
+
+def ask(
+    *,
+    org_id: int,
+    redemption_id: int,
+    points_asked: Decimal | None,
+    points: Decimal,
+    key: str,
+    channel: str,
+    reason: str,
+    asked_by: str,
+    corrects_id: int | None = None,
+) -> Approval:
+    """The request for approval with this key: a new one, or the one that an earlier send of it made.
+
+    `redemption_id` and `corrects_id` are row ids; `corrects_id` names the reversal to correct, None asks for a
+    reversal of `points_asked` points, None for all that is left. `points` is what it comes to now.
+    """
+    now = timezone.now()
+    Approval.objects.bulk_create(
+        [
+            Approval(
+                org_id=org_id,
+                redemption_id=redemption_id,
+                corrects_id=corrects_id,
+                points_asked=points_asked,
+                points=points,
+                key=key,
+                channel=channel,
+                reason=reason,
+                asked_by=asked_by,
+                asked_at=now,
+                lapses_at=now + timedelta(days=settings_of(org_id).get(emf.APPROVAL_DAYS)),
+            )
+        ],
+        ignore_conflicts=True,
+    )
+    return Approval.objects.get(org_id=org_id, key=key)
+
+
+@dataclass(frozen=True, slots=True)
+class Approved(Generic[Accepted]):
+    """A movement that a second person approves: it is made and the approval kept, both or neither."""
+
+    movement: Movement[Accepted]
+    approval: Approval
+    decided_by: str
+    comment: str
+
+    @property
+    def operation(self) -> str:
+        return self.movement.operation
+
+    @property
+    def request(self) -> MovementRequest:
+        return self.movement.request
+
+    def decide(self, moment: Moment) -> Decision[Accepted]:
+        """Refuses NOT_APPROVABLE where the approval was decided, has lapsed, or is of somebody who asked for it."""
+        _lock_waiting(self.approval, decided_by=self.decided_by, now=timezone.now())
+        decision = self.movement.decide(moment)
+        kept = {
+            "status": Approval.Status.APPROVED.value,
+            "decided_by": self.decided_by,
+            "decided_at": timezone.now(),
+            "comment": self.comment.strip(),
+            "reversal_id": decision.reversal_id if self.approval.corrects_id is None else None,
+        }
+        keeping = update("reversals_approval", kept, org_id=self.approval.org_id, row_id=self.approval.id)
+        return replace(decision, statements=(*decision.statements, keeping))
+
+
+def approve(approval: Approval, *, decided_by: str, comment: str) -> Outcome[object]:
+    """Makes the movement that was asked for and keeps the approval, both or neither.
+
+    All rules decide anew. A refusal leaves the request waiting, and so does an outage: NOT_APPROVABLE where it
+    was decided already, has lapsed, or `decided_by` is who asked for it; else what the movement's ladder says.
+    """
+    attempt = new_attempt(approval.org_id, channel=approval.channel, made_by=approval.asked_by, reason=approval.reason)
+    movement = _movement_of(approval, decided_by=decided_by)
+    return engine.run(Approved(movement, approval, decided_by, comment), attempt)
+
+
+def _movement_of(approval: Approval, *, decided_by: str) -> Movement[object]:
+    """What was asked for, as a movement that this person approves."""
+    settings = settings_of(approval.org_id)
+    if approval.corrects is not None:
+        request = CorrectionRequest(approval.corrects.public_id)
+        return Correct(request, settings, approved_by=ApprovedBy(approval.id, decided_by))
+    return Reverse(
+        ReversalRequest(
+            redemption_id=approval.redemption.public_id,
+            external_reference_number=None,
+            identifier=None,
+            points_asked=approval.points_asked,
+        ),
+        settings,
+        is_approved=True,
+    )
+
+
+@transaction.atomic
+def reject(approval: Approval, *, decided_by: str, comment: str) -> Approval:
+    """Ends the request without a movement. Raises NotPossible without a comment, or where it cannot be decided."""
+    if not comment.strip():
+        raise NotPossible("a rejection needs a comment that says why")
+    try:
+        locked = _lock_waiting(approval, decided_by=decided_by, now=timezone.now())
+    except Refused as refusal:
+        raise NotPossible(refusal.reason) from refusal
+    locked.status, locked.decided_by, locked.decided_at = Approval.Status.REJECTED, decided_by, timezone.now()
+    locked.comment = comment.strip()
+    locked.save(update_fields=["status", "decided_by", "decided_at", "comment"])
+    record_change(
+        locked,
+        org=locked.org,
+        action="rejected",
+        made_by=decided_by,
+        reason=locked.comment,
+        before={"status": Approval.Status.WAITING},
+        after={"status": Approval.Status.REJECTED},
+    )
+    return locked
+
+
+def _lock_waiting(approval: Approval, *, decided_by: str, now: datetime) -> Approval:
+    """The request, locked and still waiting for this person. Refuses NOT_APPROVABLE."""
+    locked = lock_approval(org_id=approval.org_id, approval_id=approval.id)
+    if locked.status != Approval.Status.WAITING:
+        raise Refused(ErrorCode.NOT_APPROVABLE, f"{locked.decided_by} has {locked.get_status_display().lower()} it.")
+    if locked.lapses_at <= now:
+        raise Refused(ErrorCode.NOT_APPROVABLE, f"The request lapsed on {locked.lapses_at:%Y-%m-%d}; ask for it anew.")
+    if decided_by in people_behind(locked):
+        raise Refused(ErrorCode.NOT_APPROVABLE, "Another person than the one who asked for it has to decide.")
+    if is_key_of_reversal(org_id=locked.org_id, key=locked.key):
+        # The limit was raised between two sends of one page: the other send needed nobody's approval.
+        raise Refused(ErrorCode.NOT_APPROVABLE, "The same request was made already without approval; reject this one.")
+    return locked
+
+
+def lock_approval(*, org_id: int, approval_id: int) -> Approval:
+    """Locks the request for approval and returns it as it is once locked."""
+    return Approval.objects.select_for_update(no_key=True).get(org_id=org_id, id=approval_id)
+
+
+def people_behind(approval: Approval) -> set[str]:
+    """Who asked for it: of a row of a bulk run also who made and who confirmed the run."""
+    people = {approval.asked_by}
+    if approval.channel == Channel.BULK:
+        rows = BulkRow.objects.filter(org_id=approval.org_id, id=approval.key.removeprefix(BulkRow.KEY_PREFIX))
+        for made_by, confirmed_by in rows.values_list("run__made_by", "run__confirmed_by"):
+            people |= {made_by, confirmed_by}
+    return people
+
+
+def is_key_of_reversal(*, org_id: int, key: str) -> bool:
+    """Whether a reversal was made under this idempotency key."""
+    return Attempt.objects.filter(org_id=org_id, idempotency_key=key, holds_key=True, reversal__isnull=False).exists()

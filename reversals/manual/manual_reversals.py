@@ -1,0 +1,169 @@
+"""What a person asks for, a reversal or its correction: previewed, made, or left to the word of a second person."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import ClassVar, TypeVar
+
+from loyalty.emf.stored import settings_of
+from reversals.manual import approvals
+from reversals.models import Approval, Attempt, Channel, Reversal
+from reversals.movements import engine
+from reversals.movements.attempts import new_attempt
+from reversals.movements.correct import movement as correcting
+from reversals.movements.correct.requests import CorrectionRequest
+from reversals.movements.engine import Outcome
+from reversals.movements.reverse.movement import Accepted, Reverse
+from reversals.movements.reverse.requests import ReversalRequest
+from reversals.refusals import CorrectionError, ErrorCode, Ladder, Refused
+
+# What begins the idempotency keys of pages. No key sent to the API may hold a "#", so the two never meet.
+ADMIN_KEYS = "admin#"
+
+Accepts = TypeVar("Accepts")
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """Who asks, why, and the key by which a resend is the same request."""
+
+    org_id: int
+    reason: str
+    made_by: str
+    key: str
+
+    def attempt(self, channel: Channel, *, is_dry_run: bool = False) -> Attempt:
+        return new_attempt(
+            self.org_id,
+            channel=channel,
+            made_by=self.made_by,
+            reason=self.reason,
+            is_dry_run=is_dry_run,
+            idempotency_key="" if is_dry_run else self.key,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted(_Wish):
+    """A reversal that a person asks for, of a redemption by its public id. `points` None: all that is left."""
+
+    redemption_id: str
+    points: Decimal | None
+    channel: Channel = Channel.ADMIN
+    another_request: ClassVar[Ladder] = ErrorCode.KEY_OF_ANOTHER_REQUEST
+
+    @property
+    def request(self) -> ReversalRequest:
+        return ReversalRequest(
+            redemption_id=self.redemption_id,
+            external_reference_number=None,
+            identifier=None,
+            points_asked=self.points,
+        )
+
+    def is_of(self, approval: Approval) -> bool:
+        """Whether the request for approval is this one, and not an edited page's of the same key."""
+        is_amount = self.points is None or self.points == approval.points_asked
+        is_reversal = approval.corrects is None
+        return is_reversal and is_amount and approval.redemption.public_id == self.redemption_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedCorrection(_Wish):
+    """A correction that a person asks for, of a whole reversal by its public id."""
+
+    reversal_id: str
+    another_request: ClassVar[Ladder] = CorrectionError.KEY_OF_ANOTHER_REQUEST
+
+    def is_of(self, approval: Approval) -> bool:
+        """Whether the request for approval is this one, and not an edited page's of the same key."""
+        return approval.corrects is not None and approval.corrects.public_id == self.reversal_id
+
+
+def preview(wanted: Wanted) -> Accepted | Refused:
+    """What the reversal would do, or why it would be refused. Moves nothing; the attempt is kept as a dry run."""
+    movement = Reverse(wanted.request, settings_of(wanted.org_id))
+    return _previewed(engine.run(movement, wanted.attempt(wanted.channel, is_dry_run=True)))
+
+
+def preview_correction(wanted: WantedCorrection) -> correcting.Accepted | Refused:
+    """What the correction would take back, or why it would be refused. Moves nothing, as `preview`."""
+    movement = correcting.Correct(CorrectionRequest(wanted.reversal_id), settings_of(wanted.org_id))
+    return _previewed(engine.run(movement, wanted.attempt(Channel.ADMIN, is_dry_run=True)))
+
+
+def _previewed(outcome: Outcome[Accepts]) -> Accepts | Refused:
+    if outcome.result is None:
+        raise LookupError("a dry run holds no key, so nothing is repeated for it")
+    return outcome.result
+
+
+def reverse(wanted: Wanted) -> Reversal | Approval | Refused:
+    """Makes the reversal once, however often it is sent.
+
+    An Approval is returned instead where it is of more points than one person may give back: it waits for a
+    second person, or was decided since. Refused: nothing was done, with the reason of the ladder.
+    """
+    asked_before = _asked_before(wanted)
+    if asked_before is not None:
+        return asked_before
+    movement = Reverse(wanted.request, settings_of(wanted.org_id))
+    outcome = engine.run(movement, wanted.attempt(wanted.channel))
+    if outcome.error is ErrorCode.NEEDS_APPROVAL:
+        return _ask(wanted)
+    if outcome.error is not None:
+        return Refused(outcome.error, outcome.attempt.refusal_reason)
+    reversal: Reversal = outcome.attempt.reversal
+    return reversal
+
+
+def ask_to_correct(wanted: WantedCorrection) -> Approval | Refused:
+    """Asks a second person to have the reversal corrected, once, however often it is sent."""
+    asked_before = _asked_before(wanted)
+    if asked_before is not None:
+        return asked_before
+    outcome = preview_correction(wanted)
+    if isinstance(outcome, Refused):
+        return outcome
+    reversal = outcome.facts.reversal
+    asked = approvals.ask(
+        org_id=wanted.org_id,
+        redemption_id=reversal.redemption_id,
+        corrects_id=reversal.id,
+        points_asked=None,
+        points=outcome.plan.points,
+        key=wanted.key,
+        channel=Channel.ADMIN,
+        reason=wanted.reason,
+        asked_by=wanted.made_by,
+    )
+    return _as_asked(asked, wanted)
+
+
+def _ask(wanted: Wanted) -> Approval | Refused:
+    outcome = preview(wanted)
+    if isinstance(outcome, Refused):
+        return outcome
+    asked = approvals.ask(
+        org_id=wanted.org_id,
+        redemption_id=outcome.facts.redemption.id,
+        points_asked=outcome.plan.points,  # what is approved is what moves, also if more is left by then
+        points=outcome.plan.points,
+        key=wanted.key,
+        channel=wanted.channel,
+        reason=wanted.reason,
+        asked_by=wanted.made_by,
+    )
+    return _as_asked(asked, wanted)
+
+
+def _asked_before(wanted: Wanted | WantedCorrection) -> Approval | Refused | None:
+    """The request for approval that an earlier send made, if one did."""
+    approval = Approval.objects.filter(org_id=wanted.org_id, key=wanted.key).first()
+    return None if approval is None else _as_asked(approval, wanted)
+
+
+def _as_asked(approval: Approval, wanted: Wanted | WantedCorrection) -> Approval | Refused:
+    """The request for approval, or a refusal if something else was asked for under its key."""
+    if wanted.is_of(approval):
+        return approval
+    return Refused(wanted.another_request, "This page has asked for something else already; open it anew.")

@@ -1,0 +1,35 @@
+"""Reads of reversals that more than one movement asks for."""
+
+from django.db.models import Exists, OuterRef, QuerySet
+
+from loyalty.ledger.identifiers import Identifier
+from loyalty.ledger.queries import find_customer_id
+from loyalty.ledger.sql import Statement
+from reversals.models import Correction, Reversal
+
+
+def standing(org_id: int) -> QuerySet[Reversal]:
+    """The org's reversals that were not corrected."""
+    corrections = Correction.objects.filter(org_id=org_id, reversal_id=OuterRef("id"))
+    return Reversal.objects.filter(~Exists(corrections), org_id=org_id)
+
+
+def last_reversal_of(*, org_id: int, redemption_id: int) -> str | None:
+    """The public id of the redemption's last reversal that was not corrected; None if there is none."""
+    reversals = standing(org_id).filter(redemption_id=redemption_id).order_by("-created_at", "-id")
+    return reversals.values_list("public_id", flat=True).first()
+
+
+def is_reversal(*, org_id: int, public_id: str, identifier: Identifier | None) -> bool:
+    """Whether the public id names a reversal of the customer that `identifier` names; of any without one."""
+    named = Reversal.objects.filter(org_id=org_id, public_id=public_id)
+    if identifier is None:
+        return named.exists()
+    customer_id = find_customer_id(org_id=org_id, identifier=identifier)
+    return customer_id is not None and named.filter(customer_id=customer_id).exists()
+
+
+def names_a_reversal(*, org_id: int, public_id: str) -> Statement:
+    """The condition that the public id is a reversal's already, for a statement that locks."""
+    named = "EXISTS (SELECT 1 FROM reversals_reversal named WHERE named.org_id = %s AND named.public_id = %s)"
+    return named, [org_id, public_id]

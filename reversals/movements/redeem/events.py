@@ -1,0 +1,66 @@
+"""The event that tells webhooks of a redemption."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+from loyalty.ledger import queries
+from loyalty.ledger.sql import Statement
+from loyalty.models import EventName
+from reversals.models import Attempt
+from reversals.movements.redeem.statements import NewRedemption
+from reversals.webhooks import payloads
+from reversals.webhooks.outbox import event_statements, occasion_of, webhooks_of
+from reversals.webhooks.payloads import ProgramPoints
+
+
+def redemption_events(
+    new: NewRedemption,
+    *,
+    customer_public_id: int,
+    points_by_program: Mapping[int, Decimal],
+    own_points_by_program: Mapping[int, Decimal],
+    is_group_redemption: bool,
+    attempt: Attempt,
+) -> list[Statement]:
+    """What writes `pointsRedeemed` of the planned redemption, for each webhook that wants it.
+
+    The caller holds the customer's lock. The points drawn, and those of them that were the customer's own, are by the
+    program's row id.
+    """
+    webhooks = webhooks_of(new.org_id, EventName.POINTS_REDEEMED)
+    if not webhooks:
+        return []
+    programs = queries.programs_of(new.org_id)
+    points_before = queries.current_points(
+        org_id=new.org_id, customer_id=new.customer_id, program_ids=points_by_program.keys(), now=new.redeemed_at
+    )
+    data = payloads.redeemed_data(
+        occasion=occasion_of(
+            programs,
+            program_id=new.program_id,
+            customer_id=customer_public_id,
+            identifier=None,
+            made_by=attempt.made_by,
+            channel=attempt.channel,
+        ),
+        redemption_id=new.public_id,
+        transaction_number=new.transaction_number,
+        is_group_redemption=is_group_redemption,
+        programs=[
+            ProgramPoints(
+                programs[drawn_in].public_id,
+                points,
+                points_before[drawn_in] - own_points_by_program.get(drawn_in, Decimal(0)),
+            )
+            for drawn_in, points in points_by_program.items()
+        ],
+    )
+    return event_statements(
+        EventName.POINTS_REDEEMED,
+        data,
+        webhooks=webhooks,
+        org_id=new.org_id,
+        customer_id=new.customer_id,
+        request_id=attempt.request_id,
+        now=new.redeemed_at,
+    )

@@ -1,0 +1,107 @@
+"""One reversal as a movement: locks the redemption, reads what the rules need, and says what to write."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from loyalty.emf.registry import EmfSettings
+from loyalty.fields import new_row_id
+from loyalty.ledger import locks as loyalty_selectors
+from loyalty.ledger.snapshots import RedemptionFacts
+from reversals.models import Channel
+from reversals.movements import counters, outages
+from reversals.movements.engine import Decision, LockFirst, Moment
+from reversals.movements.past_reversals import is_reversal
+from reversals.movements.public_ids import new_public_id
+from reversals.movements.reverse import rules
+from reversals.movements.reverse.earlier import earlier_reversals
+from reversals.movements.reverse.events import reversal_events
+from reversals.movements.reverse.requests import ReversalRequest
+from reversals.movements.reverse.rules import Facts, Plan
+from reversals.movements.reverse.statements import reversal_statements
+from reversals.refusals import ErrorCode, Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A reversal that may be made: what it rests on, what is written, and its public id; None in a dry run."""
+
+    facts: Facts
+    plan: Plan
+    reversal_id: str | None
+
+    @property
+    def needs_approval(self) -> bool:
+        return rules.needs_approval(self.facts, self.plan.points)
+
+
+@dataclass(frozen=True, slots=True)
+class Reverse:
+    """The reversal that is asked for, under the settings of its org. `is_approved`: a second person approves it."""
+
+    operation: ClassVar[str] = "REVERSE"
+
+    request: ReversalRequest
+    settings: EmfSettings
+    is_approved: bool = False
+
+    def decide(self, moment: Moment) -> Decision[Accepted]:
+        """Refuses in the order of `ErrorCode`, from row 3 on. A dry run shows what somebody would have to approve."""
+        rules.check_org(self.settings)
+        attempt, public_id = moment.attempt, new_public_id()
+        with counters.LOCK_SECONDS.labels(self.operation).time():
+            redemption = self._lock(moment, public_id)
+        facts = Facts(
+            request=self.request,
+            settings=self.settings,
+            redemption=redemption,
+            earlier=earlier_reversals(
+                attempt=attempt,
+                request=self.request,
+                redemption=redemption,
+                settings=self.settings,
+                now=redemption.locked_at,
+            ),
+            by_hand=attempt.channel != Channel.API,
+            is_approved=self.is_approved or attempt.is_dry_run,
+            now=redemption.locked_at,
+        )
+        plan = rules.plan_reversal(facts)
+        reversal_id = new_row_id()
+        statements = reversal_statements(reversal_id, public_id, facts=facts, plan=plan, attempt=attempt)
+        if redemption.has_webhooks and not attempt.is_dry_run:
+            statements += reversal_events(facts=facts, plan=plan, attempt=attempt, public_id=public_id)
+        accepted = Accepted(facts, plan, None if attempt.is_dry_run else public_id)
+        return Decision(accepted, tuple(statements), reversal_id=reversal_id)
+
+    def _lock(self, moment: Moment, candidate: str) -> RedemptionFacts:
+        """The redemption, locked. Whose lots it drew is known only then: other members are locked in a new try."""
+        org_id, request = moment.attempt.org_id, self.request
+        members = loyalty_selectors.lock_customers(org_id=org_id, ids=moment.customer_ids)
+        redemption = loyalty_selectors.lock_redemption(
+            org_id=org_id,
+            identifier=request.identifier,
+            public_id=request.redemption_id,
+            external_reference_number=request.external_reference_number,
+            candidate_public_id=candidate,
+        )
+        if redemption is None:
+            raise self._not_found(org_id)
+        if redemption.candidate_is_taken:
+            raise outages.PublicIdTaken
+        if redemption.is_cross_member and not moment.customer_ids:
+            raise LockFirst(redemption.customer_ids)
+        return replace(redemption, members=tuple(members))
+
+    def _not_found(self, org_id: int) -> Refused:
+        public_id = self.request.redemption_id
+        if public_id is not None and is_reversal(
+            org_id=org_id, public_id=public_id, identifier=self.request.identifier
+        ):
+            return Refused(
+                ErrorCode.IS_A_REVERSAL,
+                f"{public_id} is a reversal; a reversal is not reversed. Send the redemptionId.",
+            )
+        return Refused(
+            ErrorCode.NOT_FOUND,
+            "There is no such customer, or no such redemption of that customer; check identifier and redemption.",
+        )

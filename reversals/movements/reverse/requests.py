@@ -1,0 +1,32 @@
+"""What a door asks for: one movement of points, in plain values that any door can make."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from loyalty.ledger.identifiers import Identifier
+from loyalty.ledger.points import written
+
+
+@dataclass(frozen=True, slots=True)
+class ReversalRequest:
+    """One reversal asked for.
+
+    Exactly one of `redemption_id` and `external_reference_number` is set. `identifier` is None where staff
+    name the redemption alone; `points_asked` None means all that is left; `program_id` is a public id as text.
+    """
+
+    redemption_id: str | None
+    external_reference_number: str | None
+    identifier: Identifier | None
+    points_asked: Decimal | None
+    program_id: str | None = None
+
+    @property
+    def meaning(self) -> tuple[object, ...]:
+        return (
+            self.redemption_id,
+            self.external_reference_number,
+            None if self.identifier is None else (self.identifier.type.value, self.identifier.value),
+            "all" if self.points_asked is None else written(self.points_asked),
+            self.program_id,
+        )

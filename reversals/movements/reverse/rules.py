@@ -1,0 +1,287 @@
+"""Decides on one reversal: facts in, a plan out, or a refusal. No clock, no database and no Django here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from loyalty.emf import registry as emf
+from loyalty.emf.registry import EmfSettings, InvalidSetting
+from loyalty.ledger.points import written
+from loyalty.ledger.snapshots import DrawFacts, RedemptionFacts
+from reversals.movements.reverse.requests import ReversalRequest
+from reversals.refusals import ErrorCode, Refused
+
+ZERO = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitUse:
+    """How much of the limits a customer has used in the period: by redemptions of theirs, and by points of theirs."""
+
+    count: int = 0
+    points: Decimal = ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierReversals:
+    """What earlier reversals matter: all None, zero or empty where the settings do not ask for them.
+
+    `limit_use` is by the customer's row id. `points_by_hand` were given back by hand of the same redemption on one
+    person's word.
+    """
+
+    last_of_redemption: str | None = None
+    duplicate: str | None = None
+    limit_use: Mapping[int, LimitUse] = field(default_factory=dict)
+    points_by_hand: Decimal = ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that the decision on one reversal rests on, read after the rows were locked."""
+
+    request: ReversalRequest
+    settings: EmfSettings
+    redemption: RedemptionFacts
+    earlier: EarlierReversals
+    by_hand: bool
+    is_approved: bool
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedLine:
+    """Points to give back to one draw. `reissued` of them, counted as available, leave their lot for a new one."""
+
+    draw: DrawFacts
+    points: Decimal
+    available: Decimal
+    expired: Decimal
+    reissued: Decimal
+
+    def owner_id(self, redemption: RedemptionFacts) -> int:
+        """The row id of the customer whom the points go back to."""
+        owner = self.draw.lot_customer_id
+        return redemption.customer.id if owner is None else owner
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A reversal that may be made: its lines, in the order of giving back."""
+
+    points: Decimal
+    lines: tuple[PlannedLine, ...]
+    reissue_expires_at: datetime | None
+
+    @property
+    def available(self) -> Decimal:
+        return sum((line.available for line in self.lines), ZERO)
+
+    @property
+    def expired(self) -> Decimal:
+        return sum((line.expired for line in self.lines), ZERO)
+
+    @property
+    def reissued(self) -> Decimal:
+        return sum((line.reissued for line in self.lines), ZERO)
+
+    @property
+    def expired_again(self) -> Decimal:
+        """Expired points that would be re-issued, were their lot not a re-issue itself."""
+        return sum((line.expired for line in self.lines if self._reissues and line.draw.lot_is_reissue), ZERO)
+
+    @property
+    def _reissues(self) -> bool:
+        return self.reissue_expires_at is not None
+
+    def points_by_owner(self, redemption: RedemptionFacts, *, available: bool = False) -> dict[int, Decimal]:
+        """The points, or only the available ones, that go to each customer, by row id, in the order of the lines."""
+        points: dict[int, Decimal] = {}
+        for line in self.lines:
+            owner = line.owner_id(redemption)
+            points[owner] = points.get(owner, ZERO) + (line.available if available else line.points)
+        return points
+
+
+def check_org(settings: EmfSettings) -> None:
+    """The checks that need no look-up. Refuses 898, 888, 818 (rows 3 to 5 of the ladder)."""
+    try:
+        if settings.get(emf.PAUSED):
+            raise Refused(
+                ErrorCode.UNAVAILABLE, "Reversals are paused for this org; try again later with the same key."
+            )
+        settings.check()
+    except InvalidSetting as error:
+        raise Refused(ErrorCode.INVALID_SETTING, f"Staff must correct a setting: {error}.") from error
+    if not settings.allows_reversal_somewhere():
+        raise Refused(
+            ErrorCode.OFF_FOR_ORG, f"{emf.ALLOW_REVERSAL.name} is off for this org; ask its staff to turn it on."
+        )
+
+
+def plan_reversal(facts: Facts) -> Plan:
+    """The reversal to write. Refuses 885, 818, 901, 904, 902, 827, 817, 899, 903 (rows 8 to 16), in this order."""
+    _check_program(facts)
+    _check_customer(facts)
+    _check_repeat(facts)
+    _check_window(facts)
+    points = _points_to_reverse(facts)
+    reissue_days = facts.settings.get(emf.REISSUE_DAYS, facts.redemption.program.id)
+    plan = Plan(
+        points=points,
+        lines=_plan_lines(facts, points),
+        reissue_expires_at=None if reissue_days is None else facts.now + timedelta(days=reissue_days),
+    )
+    _check_limits(facts, plan)
+    _check_approval(facts, points)
+    return plan
+
+
+def _check_program(facts: Facts) -> None:
+    program = facts.redemption.program
+    if not program.is_active:
+        raise Refused(ErrorCode.WRONG_PROGRAM, "The program of this redemption is not active.")
+    if facts.request.program_id not in {None, str(program.public_id)}:
+        raise Refused(ErrorCode.WRONG_PROGRAM, "programId is not the program of this redemption; leave it out.")
+    if not facts.settings.get(emf.ALLOW_REVERSAL, program.id):
+        raise Refused(
+            ErrorCode.OFF_FOR_PROGRAM,
+            f"{emf.ALLOW_REVERSAL.name} is off for program {program.public_id}; ask the org's staff to turn it on.",
+        )
+
+
+def _check_customer(facts: Facts) -> None:
+    customer = facts.redemption.customer
+    if customer.status == "MERGED":
+        raise Refused(ErrorCode.CUSTOMER_NOT_ELIGIBLE, "The customer was merged into another; staff must put it right.")
+    if customer.status in facts.settings.get(emf.BLOCKED_STATUSES, facts.redemption.program.id):
+        raise Refused(
+            ErrorCode.CUSTOMER_NOT_ELIGIBLE, f"The customer's status is {customer.status}, which blocks reversals."
+        )
+    if not customer.reversals_locked:
+        return
+    until = customer.reversals_locked_until
+    if until is None:
+        raise Refused(ErrorCode.CUSTOMER_LOCKED, "Reversals are locked for this customer until staff unlock them.")
+    if until > facts.now:
+        raise Refused(
+            ErrorCode.CUSTOMER_LOCKED, f"Reversals are locked for this customer until {until:%Y-%m-%dT%H:%M:%SZ}."
+        )
+
+
+def _check_repeat(facts: Facts) -> None:
+    earlier = facts.earlier
+    if facts.redemption.points_left <= 0:
+        raise Refused(
+            ErrorCode.NOTHING_LEFT,
+            f"All points of this redemption were reversed already; the last reversal is {earlier.last_of_redemption}.",
+        )
+    if earlier.duplicate is not None:
+        raise Refused(
+            ErrorCode.DUPLICATE,
+            f"The same request was accepted a moment ago as reversal {earlier.duplicate};"
+            " if another one is meant, send an Idempotency-Key.",
+        )
+
+
+def _check_window(facts: Facts) -> None:
+    days = facts.settings.get(emf.WINDOW_DAYS, facts.redemption.program.id)
+    if days is None:
+        return
+    if facts.now - facts.redemption.redeemed_at > timedelta(days=days):
+        raise Refused(
+            ErrorCode.OUTSIDE_WINDOW,
+            f"The points were redeemed more than {days} days ago; later reversals are not made.",
+        )
+
+
+def _points_to_reverse(facts: Facts) -> Decimal:
+    left = facts.redemption.points_left
+    asked = facts.request.points_asked
+    if asked is None:
+        return left
+    if asked > left:
+        raise Refused(
+            ErrorCode.MORE_THAN_LEFT, f"{written(asked)} points were asked and {written(left)} are left to reverse."
+        )
+    return asked
+
+
+def _plan_lines(facts: Facts, points: Decimal) -> tuple[PlannedLine, ...]:
+    """Gives back in the opposite order of drawing, so that redeeming r and reversing p leaves what r - p leaves."""
+    reissues = facts.settings.get(emf.REISSUE_DAYS, facts.redemption.program.id) is not None
+    lines: list[PlannedLine] = []
+    missing = points
+    for draw in reversed(facts.redemption.draws):
+        returned = min(missing, draw.points_left)
+        if not returned:
+            continue
+        lines.append(_plan_line(draw, returned, reissues=reissues, now=facts.now))
+        missing -= returned
+    return tuple(lines)
+
+
+def _plan_line(draw: DrawFacts, points: Decimal, *, reissues: bool, now: datetime) -> PlannedLine:
+    has_expired = draw.has_expired(now)
+    if reissues and (draw.lot_id is None or (has_expired and not draw.lot_is_reissue)):
+        return PlannedLine(draw, points, available=points, expired=ZERO, reissued=points)
+    if draw.lot_id is None:
+        raise Refused(
+            ErrorCode.NO_LOT_TO_RETURN_TO,
+            f"{written(points)} of the points came from no lot that could take them back;"
+            f" staff must set {emf.REISSUE_DAYS.name}, or ask for fewer points.",
+        )
+    if has_expired:
+        return PlannedLine(draw, points, available=ZERO, expired=points, reissued=ZERO)
+    return PlannedLine(draw, points, available=points, expired=ZERO, reissued=ZERO)
+
+
+def _check_limits(facts: Facts, plan: Plan) -> None:
+    """The limits hold for the customer who redeemed, and for each customer who is given points back."""
+    customer_id = facts.redemption.customer.id
+    points = plan.points_by_owner(facts.redemption) | {customer_id: plan.points}
+    for owner_id in (customer_id, *(owner for owner in points if owner != customer_id)):
+        whose = "" if owner_id == customer_id else ", by the member of the group whose points these are"
+        _check_limits_of(facts, facts.earlier.limit_use.get(owner_id, LimitUse()), points[owner_id], whose)
+
+
+def _check_limits_of(facts: Facts, used: LimitUse, points: Decimal, whose: str) -> None:
+    program_id = facts.redemption.program.id
+    days = facts.settings.get(emf.LIMIT_DAYS, program_id)
+    count_limit = facts.settings.get(emf.LIMIT_COUNT, program_id)
+    if count_limit is not None and used.count + 1 > count_limit:
+        raise Refused(
+            ErrorCode.LIMIT_EXCEEDED,
+            f"{emf.LIMIT_COUNT.name}: {used.count} of {count_limit} reversals within {days} days are used{whose}.",
+        )
+    points_limit = facts.settings.get(emf.LIMIT_POINTS, program_id)
+    if points_limit is not None and used.points + points > points_limit:
+        raise Refused(
+            ErrorCode.LIMIT_EXCEEDED,
+            f"{emf.LIMIT_POINTS.name}: {written(used.points)} of {written(points_limit)} points within {days} days are"
+            f" used{whose}, and {written(points)} more were asked.",
+        )
+
+
+def needs_approval(facts: Facts, points: Decimal) -> bool:
+    """Whether one person alone may not give back that many by hand: parts of one redemption count together."""
+    limit = _approval_limit(facts)
+    return facts.by_hand and limit is not None and facts.earlier.points_by_hand + points > limit
+
+
+def _check_approval(facts: Facts, points: Decimal) -> None:
+    limit = _approval_limit(facts)
+    if limit is None or facts.is_approved or not needs_approval(facts, points):
+        return
+    by_hand = facts.earlier.points_by_hand
+    before = f" after {written(by_hand)} of the same redemption" if by_hand else ""
+    raise Refused(
+        ErrorCode.NEEDS_APPROVAL,
+        f"{written(points)} points{before} are more than {emf.APPROVAL_POINTS.name} ({written(limit)})"
+        " allows one person to give back.",
+    )
+
+
+def _approval_limit(facts: Facts) -> Decimal | None:
+    return facts.settings.get(emf.APPROVAL_POINTS, facts.redemption.program.id)

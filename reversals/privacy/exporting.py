@@ -1,0 +1,104 @@
+"""Puts together all that is kept of a customer, for the customer to have: plain values, under the names of the columns.
+
+Ids are public ones, points are text with their decimals, times are ISO 8601.
+"""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django.db.models import Q, QuerySet
+
+from loyalty.ledger.points import written
+from loyalty.models import Customer, CustomerIdentifier, Draw, GroupMember, Lot, Redemption, StaffChange
+from reversals.models import Approval, Attempt, BulkRow, Correction, Event, Reversal, ReversalLine
+
+
+def export_customer(customer: Customer) -> dict[str, Any]:
+    """Everything that is kept of the customer, by kind, the oldest first."""
+    org_id, redemption_ids = customer.org_id, Redemption.objects.filter(org=customer.org_id, customer=customer)
+    reversals = Reversal.objects.filter(org=org_id, customer=customer)
+    drawn_by_others = Q(draw__lot__customer=customer)
+    return {
+        "org_id": org_id,
+        "customer_id": customer.public_id,
+        **_fields(customer, "status", "reversals_locked", "reversals_locked_until", "reversals_lock_reason"),
+        "erased_at": _plain(customer.erased_at),
+        "identifiers": _rows(CustomerIdentifier.objects.filter(org=org_id, customer=customer), "type", "value"),
+        "groups": _rows(
+            GroupMember.objects.filter(org=org_id, customer=customer), "group__public_id", "joined_at", "left_at"
+        ),
+        "lots": _rows(
+            Lot.objects.filter(org=org_id, customer=customer),
+            *("lot_ref", "program__public_id", "points_awarded", "points_remaining", "points_reissued"),
+            *("awarded_at", "expires_at"),
+        ),
+        "redemptions": _rows(
+            redemption_ids,
+            *("public_id", "program__public_id", "points", "points_reversed", "redeemed_at"),
+            *("transaction_number", "external_reference_number"),
+        ),
+        "draws": _rows(
+            Draw.objects.filter(Q(redemption__customer=customer) | Q(lot__customer=customer), org=org_id),
+            *("redemption__public_id", "position", "lot__lot_ref", "points", "points_reversed"),
+        ),
+        "reversals": _rows(
+            reversals,
+            *("public_id", "redemption__public_id", "points_asked", "points", "points_available", "points_expired"),
+            *("channel", "made_by", "reason", "created_at"),
+        ),
+        "lines": _rows(
+            ReversalLine.objects.filter(Q(reversal__customer=customer) | drawn_by_others, org=org_id),
+            *("reversal__public_id", "draw__position", "points", "points_available", "points_expired"),
+            "reissued_lot__lot_ref",
+        ),
+        "corrections": _rows(
+            Correction.objects.filter(org=org_id, reversal__customer=customer),
+            *("reversal__public_id", "points", "made_by", "approved_by", "reason", "created_at"),
+        ),
+        "approvals": _rows(
+            Approval.objects.filter(org=org_id, redemption__customer=customer),
+            *("redemption__public_id", "points", "status", "reason", "asked_by", "asked_at"),
+            *("decided_by", "decided_at", "comment"),
+        ),
+        "attempts": _rows(
+            Attempt.objects.filter(
+                Q(reversal__customer=customer)
+                | Q(redemption__customer=customer)
+                | Q(redemption_id_asked__in=redemption_ids.values("public_id")),
+                org=org_id,
+            ),
+            *("created_at", "operation", "request_id", "channel", "made_by", "reason", "redemption_id_asked"),
+            *("identifier_type", "identifier_masked", "points_asked", "http_status", "code", "refusal_reason"),
+        ),
+        "bulk_rows": _rows(
+            BulkRow.objects.filter(org=org_id, redemption_id__in=redemption_ids.values("public_id")),
+            *("run__name", "position", "redemption_id", "points_written", "reason", "status", "outcome"),
+        ),
+        "events": _rows(Event.objects.filter(org=org_id, customer=customer), "name", "event_id", "created_at", "data"),
+        "staff_changes": _rows(
+            StaffChange.objects.filter(subject=customer._meta.label_lower, subject_id=str(customer.pk)),
+            *("action", "before", "after", "reason", "made_by", "made_at"),
+        ),
+    }
+
+
+def _rows(rows: QuerySet[Any], *columns: str) -> list[dict[str, Any]]:
+    return [
+        {column.replace("__", "_"): _plain(value) for column, value in row.items()}
+        for row in rows.order_by("id").values(*columns)
+    ]
+
+
+def _fields(row: Any, *columns: str) -> dict[str, Any]:
+    return {column: _plain(getattr(row, column)) for column in columns}
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Decimal():
+            return written(value)
+        case datetime():
+            return value.isoformat()
+        case _:
+            return value

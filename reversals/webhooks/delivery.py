@@ -1,0 +1,284 @@
+"""Delivers events: claims what is due, sends it while no transaction is open, and records the outcome."""
+
+import logging
+import random
+import time
+from collections import Counter
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery
+from django.utils import timezone
+from django.utils.http import parse_http_date_safe
+
+from loyalty.clients.credentials import webhook_secret
+from loyalty.models import Webhook
+from loyalty.moves import closed_orgs, passing_over_closed_orgs
+from reversals.models import Delivery
+from reversals.webhooks import network, signing
+from reversals.webhooks.network import Answer
+from reversals.webhooks.outbox import RETRIED_FOR, body_of
+
+logger = logging.getLogger(__name__)
+
+AT_ONCE = 8
+# A slow receiver leaves room for others; one that was not reached last time is tried with one delivery only.
+AT_ONCE_TO_ONE_WEBHOOK = 4
+SECONDS_FOR_A_SEND = 10
+# Nothing is sent after the deadline. The look-up of a name before it ends by the resolver's own limits, commonly
+# 30 s, and its failure is to be recorded too.
+LEASE = timedelta(seconds=60)
+POLL_SECONDS = 0.5
+SECONDS_TO_WAIT_FOR_THE_DATABASE = 5
+
+# Short, since the customer's later events wait for it: most failures of a receiver that answers pass at once.
+FIRST_DELAY = timedelta(seconds=0.25)
+LONGEST_DELAY = timedelta(hours=1)
+FIRST_REST = timedelta(seconds=1)
+LONGEST_REST = timedelta(minutes=5)
+GIVEN_UP_AT_ONCE = 1_000
+
+Status = Delivery.Status
+
+
+class Worker:
+    """Delivers what is due, several at once. Its threads only send; the database is that of the caller's thread."""
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[str] = Counter(dict.fromkeys(("delivered", "failed", "given_up"), 0))
+        self._sending: dict[Future[Answer], Delivery] = {}
+        self._is_stopping = False
+
+    def stop(self) -> None:
+        """Makes `run` return once what is being sent has been recorded. May be called by a signal handler."""
+        self._is_stopping = True
+
+    def run(self, *, once: bool) -> None:
+        """Delivers until `stop`, or with `once` until nothing is due and nothing is being sent.
+
+        With `once` a failing database is raised; without it is waited for.
+        """
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            while not self._is_stopping or self._sending:
+                try:
+                    is_idle = self._turn(pool)
+                except (OperationalError, InterfaceError) as error:
+                    if once:
+                        raise
+                    logger.warning("the database failed, deliveries wait: %s", error)
+                    connection.close()
+                    time.sleep(SECONDS_TO_WAIT_FOR_THE_DATABASE)
+                    continue
+                if is_idle and once:
+                    return
+                if is_idle:
+                    time.sleep(POLL_SECONDS)
+
+    def _turn(self, pool: ThreadPoolExecutor) -> bool:
+        """Starts what is due, records what has ended; True if there was neither."""
+        if not self._is_stopping:
+            for delivery in self._claim():
+                self._sending[pool.submit(send, delivery, time.monotonic() + SECONDS_FOR_A_SEND)] = delivery
+        if not self._sending:
+            return True
+        ended, _ = wait(self._sending, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+        for future in ended:
+            outcome, delivery = None, self._sending.pop(future)
+            with passing_over_closed_orgs():  # its new cell sends it again
+                outcome = record(delivery, future.result())
+            if outcome is not None:
+                self.outcomes["failed" if outcome == Status.PENDING else outcome.value.lower()] += 1
+        return False
+
+    def _claim(self) -> list[Delivery]:
+        claimed: list[Delivery] = []
+        free = AT_ONCE - len(self._sending)
+        if not free:
+            return claimed
+        sending_to = Counter(delivery.webhook_id for delivery in self._sending.values())
+        for webhook in webhooks_with_something_due():
+            most = 1 if webhook.unreachable_count else AT_ONCE_TO_ONE_WEBHOOK
+            room = min(free - len(claimed), most - sending_to[webhook.id])
+            if room > 0:
+                with passing_over_closed_orgs():
+                    claimed += claim(webhook, at_most=room)
+        return claimed
+
+
+def webhooks_with_something_due() -> QuerySet[Webhook]:
+    """The webhooks to deliver to now, in random order, so that none is always the last; none of a closed org."""
+    now = timezone.now()
+    due = Delivery.objects.filter(
+        org_id=OuterRef("org_id"), webhook_id=OuterRef("id"), status=Status.PENDING, due_at__lte=now
+    )
+    rested = Q(rests_until__isnull=True) | Q(rests_until__lte=now)
+    webhooks = Webhook.objects.filter(rested, Exists(due), is_active=True)
+    return webhooks.exclude(org_id__in=closed_orgs()).order_by("?")
+
+
+@transaction.atomic
+def claim(webhook: Webhook, *, at_most: int) -> list[Delivery]:
+    """Leases up to `at_most` deliveries that are due, each the first that its customer has pending there.
+
+    A delivery that another worker holds, or is about to, is not waited for.
+    """
+    now = timezone.now()
+    pending = Delivery.objects.filter(org_id=webhook.org_id, webhook_id=webhook.id, status=Status.PENDING)
+    of_customer = pending.filter(customer_id=OuterRef("customer_id"))
+    # Single values and no EXISTS: PostgreSQL then looks at one delivery after the other until it has enough,
+    # instead of joining all that are pending.
+    first = of_customer.order_by("event_id").values("event_id")[:1]
+    # A later one may be on its way already, where staff let an earlier one be delivered again.
+    on_its_way = of_customer.filter(leased_until__gt=now).values("event_id")[:1]
+    unleased = Q(leased_until__isnull=True) | Q(leased_until__lte=now)
+    due = (
+        pending.filter(unleased, due_at__lte=now, event_id=Subquery(first))
+        .alias(on_its_way=Subquery(on_its_way))
+        .filter(on_its_way__isnull=True)
+        .select_related("event")
+    )
+    claimed: list[Delivery] = list(due.select_for_update(skip_locked=True, of=("self",)).order_by("due_at")[:at_most])
+    Delivery.objects.filter(id__in=[delivery.id for delivery in claimed]).update(leased_until=now + LEASE)
+    for delivery in claimed:
+        delivery.leased_until = now + LEASE
+        delivery.webhook = webhook
+    return claimed
+
+
+def send(delivery: Delivery, deadline: float) -> Answer:
+    """Posts the delivery's event and returns the answer; asks no database. `deadline` is of time.monotonic()."""
+    webhook, event = delivery.webhook, delivery.event
+    body = body_of(event)
+    headers = {"content-type": "application/json", "user-agent": "loyalty-back-office"} | signing.signed_headers(
+        secret=webhook_secret(webhook.id), event_id=event.event_id, timestamp=int(time.time()), body=body
+    )
+    return network.post(
+        webhook.url,
+        headers=headers,
+        body=body,
+        deadline=deadline,
+        private_allowed=settings.WEBHOOKS_TO_PRIVATE_ADDRESSES,
+    )
+
+
+@transaction.atomic
+def record(delivery: Delivery, answer: Answer) -> Status | None:
+    """Writes what became of a claimed delivery and returns its new status.
+
+    None, and nothing is written, if the lease has passed to another worker meanwhile.
+    """
+    now = timezone.now()
+    status = _status_after(delivery, answer, now)
+    due_at = now if answer.status == 410 else now + delay(delivery.tries + 1, answer, now=now)
+    held = Delivery.objects.filter(
+        org_id=delivery.org_id, id=delivery.id, status=Status.PENDING, leased_until=delivery.leased_until
+    ).update(
+        status=status,
+        tries=F("tries") + 1,
+        due_at=due_at,
+        leased_until=None,
+        last_status=answer.status,
+        last_answer=answer.text,
+        delivered_at=now if status == Status.DELIVERED else None,
+    )
+    if not held:
+        return None
+    if status == Status.GIVEN_UP:
+        logger.warning("%s was given up: %s %s", delivery, answer.status, answer.text)
+    if status == Status.PENDING:
+        _those_behind(delivery).filter(due_at__lt=due_at).update(due_at=due_at)
+    else:
+        next_one = _those_behind(delivery).order_by("event_id").values("id")[:1]
+        Delivery.objects.filter(id__in=next_one, due_at__gt=now).update(due_at=now)
+    _note_on_webhook(delivery.webhook, answer, now)
+    return status
+
+
+def delay(tries: int, answer: Answer, *, now: datetime) -> timedelta:
+    """How long to wait after so many tries: a quarter second, doubling up to an hour, and a random quarter more.
+
+    If the receiver asks for more with Retry-After, that, up to an hour.
+    """
+    backoff = _doubling(FIRST_DELAY, tries, at_most=LONGEST_DELAY) * random.uniform(1, 1.25)
+    return max(backoff, min(_asked_for(answer.retry_after, now=now), LONGEST_DELAY))
+
+
+def deliver_again(deliveries: QuerySet[Delivery]) -> int:
+    """Makes the deliveries due now, whatever became of them, to be retried anew; returns how many.
+
+    Those to a webhook that is not active wait until it is.
+    """
+    now = timezone.now()
+    return deliveries.update(
+        status=Status.PENDING, tries=0, due_at=now, give_up_at=now + RETRIED_FOR, delivered_at=None
+    )
+
+
+def _status_after(delivery: Delivery, answer: Answer, now: datetime) -> Status:
+    if answer.status is not None and 200 <= answer.status < 300:
+        return Status.DELIVERED
+    if answer.status == 410:
+        return Status.PENDING
+    if answer.status == 400 or now >= delivery.give_up_at:
+        return Status.GIVEN_UP
+    return Status.PENDING
+
+
+def _those_behind(delivery: Delivery) -> QuerySet[Delivery]:
+    """The customer's later deliveries. They wait in any case, but what is not due, no claim has to look at."""
+    return Delivery.objects.filter(
+        org_id=delivery.org_id,
+        webhook_id=delivery.webhook_id,
+        customer_id=delivery.customer_id,
+        event_id__gt=delivery.event_id,
+        status=Status.PENDING,
+    )
+
+
+def _note_on_webhook(webhook: Webhook, answer: Answer, now: datetime) -> None:
+    this = Webhook.objects.filter(org_id=webhook.org_id, id=webhook.id)
+    if answer.status == 410:
+        logger.warning("webhook %s of org %s was disabled by its receiver", webhook, webhook.org_id)
+        this.update(is_active=False, disabled_at=now, disabled_reason="The receiver answered 410 Gone.")
+    elif not answer.was_reached:
+        # What was sent at the same time and failed too does not count again.
+        rest = _doubling(FIRST_REST, webhook.unreachable_count + 1, at_most=LONGEST_REST)
+        this.filter(unreachable_count=webhook.unreachable_count).update(
+            unreachable_count=F("unreachable_count") + 1, rests_until=now + rest
+        )
+        _give_up_what_is_past_its_time(webhook, now)
+    elif webhook.unreachable_count:
+        this.update(unreachable_count=0, rests_until=None)
+
+
+def _give_up_what_is_past_its_time(webhook: Webhook, now: datetime) -> None:
+    """Gives up with the one that was tried what else waited for a receiver that cannot be reached."""
+    past = Delivery.objects.filter(
+        org_id=webhook.org_id,
+        webhook_id=webhook.id,
+        status=Status.PENDING,
+        give_up_at__lte=now,
+        leased_until__isnull=True,
+    )
+    given_up = Delivery.objects.filter(id__in=past.values("id")[:GIVEN_UP_AT_ONCE], status=Status.PENDING)
+    count = given_up.update(status=Status.GIVEN_UP, last_answer="The receiver could not be reached.")
+    if count:
+        logger.warning("%s deliveries to webhook %s of org %s were given up", count, webhook, webhook.org_id)
+
+
+def _doubling(first: timedelta, times: int, *, at_most: timedelta) -> timedelta:
+    """Twice as long with each further time."""
+    # The exponent is cut where the limit has long been reached: powers of two outgrow a timedelta.
+    return min(first * (1 << min(times - 1, 20)), at_most)
+
+
+def _asked_for(retry_after: str | None, *, now: datetime) -> timedelta:
+    """The wait that a Retry-After header asks for, in seconds or until a date; none if it says neither."""
+    if retry_after is None:
+        return timedelta(0)
+    if retry_after.isascii() and retry_after.isdigit():
+        return timedelta(seconds=int(retry_after[:9]))
+    date = parse_http_date_safe(retry_after)
+    return timedelta(0) if date is None else timedelta(seconds=date - now.timestamp())

@@ -1,0 +1,117 @@
+"""What writes events and their deliveries, with what they tell of; they are sent later, by the worker."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from django.db.models import Exists, OuterRef
+
+from loyalty.fields import new_row_id
+from loyalty.ledger.identifiers import Identifier
+from loyalty.ledger.sql import Statement, ids_of_sequence, insert_all_into, insert_into
+from loyalty.models import Program, Webhook
+from loyalty.moves import closed_orgs
+from reversals.json_values import written_json
+from reversals.models import Channel, Delivery, Event
+from reversals.webhooks import payloads
+from reversals.webhooks.payloads import Occasion
+
+RETRIED_FOR = timedelta(days=7)
+PURGED_AT_ONCE = 1_000
+
+
+def body_of(event: Event) -> bytes:
+    """What is sent for the event, the same on every try."""
+    return payloads.body(
+        place=event.id,
+        event_id=event.event_id,
+        name=event.name,
+        org_id=event.org_id,
+        request_id=event.request_id,
+        created_at=event.created_at,
+        data=json.loads(event.data),
+    )
+
+
+def purge(*, before: datetime) -> int:
+    """Removes events older than `before` that no webhook waits for, a batch at a time, and returns how many.
+
+    Those of a closed org stay.
+    """
+    waiting = Delivery.objects.filter(event_id=OuterRef("id"), status=Delivery.Status.PENDING)
+    old = Event.objects.filter(~Exists(waiting), created_at__lt=before).exclude(org_id__in=closed_orgs()).order_by("id")
+    removed = 0
+    while batch := list(old.values_list("id", flat=True)[:PURGED_AT_ONCE]):
+        Delivery.objects.filter(event_id__in=batch).delete()
+        removed += Event.objects.filter(id__in=batch).delete()[0]
+    return removed
+
+
+def webhooks_of(org_id: int, name: str) -> list[Webhook]:
+    return [webhook for webhook in Webhook.objects.filter(org_id=org_id, is_active=True) if webhook.wants(name)]
+
+
+def occasion_of(
+    programs: Mapping[int, Program],
+    *,
+    program_id: int,
+    customer_id: int,
+    identifier: Identifier | None,
+    made_by: str,
+    channel: str,
+) -> Occasion:
+    program = programs[program_id]
+    return Occasion(
+        customer_id=customer_id,
+        identifier=identifier,
+        program_id=program.public_id,
+        program_name=program.name,
+        # No program is marked as the default one: it is the one that the org began with.
+        program_is_default=program_id == next(iter(programs)),
+        made_by=made_by,
+        by_api_client=channel == Channel.API,
+    )
+
+
+def event_statements(
+    name: str,
+    data: dict[str, Any],
+    *,
+    webhooks: list[Webhook],
+    org_id: int,
+    customer_id: int,
+    request_id: str,
+    now: datetime,
+) -> list[Statement]:
+    [event_id] = ids_of_sequence(Event._meta.db_table, 1)
+    event = {
+        "id": event_id,
+        "org_id": org_id,
+        "customer_id": customer_id,
+        "name": name,
+        "event_id": str(uuid4()),
+        "request_id": request_id,
+        "data": written_json(data),
+        "created_at": now,
+    }
+    deliveries = [
+        {
+            "id": new_row_id(),
+            "org_id": org_id,
+            "event_id": event_id,
+            "webhook_id": webhook.id,
+            "customer_id": customer_id,
+            "status": Delivery.Status.PENDING.value,
+            "tries": 0,
+            "due_at": now,
+            "give_up_at": now + RETRIED_FOR,
+            "last_answer": "",
+        }
+        for webhook in webhooks
+    ]
+    return [
+        insert_into(Event._meta.db_table, event),
+        *insert_all_into(Delivery._meta.db_table, deliveries),
+    ]

@@ -1,0 +1,170 @@
+"""The JSON that receivers get, as the published API writes it: plain values in, no Django and no database here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from loyalty.ledger.identifiers import Identifier, IdentifierType
+from reversals.json_values import number, written_json
+
+# The API's names of the identifiers that an event may repeat.
+_INSTORE = {
+    IdentifierType.MOBILE: "mobile",
+    IdentifierType.EMAIL: "email",
+    IdentifierType.EXTERNAL_ID: "externalId",
+}
+_POINTS_TO_CURRENCY = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """What every event tells: of whom, in which program, and at whose request. All ids are public ones."""
+
+    customer_id: int
+    identifier: Identifier | None
+    program_id: int
+    program_name: str
+    program_is_default: bool
+    made_by: str
+    by_api_client: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramPoints:
+    """Points that moved in one program, and those that the customer can spend there afterwards.
+
+    `points` are those drawn, or given back and available; `expired` those given back to expired lots.
+    """
+
+    program_id: int
+    points: Decimal
+    points_after: Decimal
+    expired: Decimal = Decimal(0)
+
+
+def reversed_data(
+    *, occasion: Occasion, redemption_id: str, reversal_id: str, programs: Sequence[ProgramPoints]
+) -> dict[str, Any]:
+    """The data block of `redeemedPointsReversed`, with an entry for each program that points went back to."""
+    available = sum((program.points for program in programs), Decimal(0))
+    expired = sum((program.expired for program in programs), Decimal(0))
+    return {
+        **_about(occasion, activity="PointsRedemptionReversal", identifiers={"redemptionId": redemption_id}),
+        "reversalId": reversal_id,
+        **_returned(available, expired),
+        "redemptionSummaryId": None,
+        "redemptionReversalToEarningPrograms": [
+            {
+                "programId": program.program_id,
+                **_returned(program.points, program.expired),
+                "programCurrentPoints": number(program.points_after),
+            }
+            for program in programs
+        ],
+    }
+
+
+def redeemed_data(
+    *,
+    occasion: Occasion,
+    redemption_id: str,
+    transaction_number: str,
+    is_group_redemption: bool,
+    programs: Sequence[ProgramPoints],
+) -> dict[str, Any]:
+    """The data block of `pointsRedeemed`, with an entry for each program that points were drawn in."""
+    points = sum((program.points for program in programs), Decimal(0))
+    return {
+        **_about(
+            occasion,
+            activity="PointsRedemption",
+            # No bill is known when points are redeemed; the original says so with -1.
+            identifiers={"billId": "-1", "redemptionId": redemption_id},
+        ),
+        "redemptionId": redemption_id,
+        "totalPointsRedeemed": number(points),
+        "redemptionSummaryId": None,
+        "redeemedPointsCurrencyValue": number(points * _POINTS_TO_CURRENCY),
+        "redemptionNotes": "",
+        "redemptionBillNumber": transaction_number,
+        "isGroupRedemption": is_group_redemption,
+        "redemptionFromEarningPrograms": [
+            {
+                "programId": program.program_id,
+                "pointsRedeemed": number(program.points),
+                "programCurrentPoints": number(program.points_after),
+            }
+            for program in programs
+        ],
+    }
+
+
+def body(
+    *,
+    place: int,
+    event_id: str,
+    name: str,
+    org_id: int,
+    request_id: str,
+    created_at: datetime,
+    data: dict[str, Any],
+) -> bytes:
+    """The event as it is sent: the data in the flat envelope, the same bytes on every try.
+
+    `place` is the event's in the order; it stands for the numeric ids that the original has for its rows,
+    and is known only once the event is written.
+    """
+    envelope = {
+        "eventName": name,
+        "eventId": event_id,
+        "eventLogId": place,
+        "orgId": org_id,
+        "refId": f"{org_id}_{request_id}",
+        "apiRequestId": request_id,
+        "createdAt": int(created_at.timestamp() * 1000),
+        "data": data | {"redemptionSummaryId": place},
+        "loyaltyEventId": place,
+    }
+    return written_json(envelope).encode()
+
+
+def _about(occasion: Occasion, *, activity: str, identifiers: dict[str, str]) -> dict[str, Any]:
+    return {
+        "customerIdentifiers": {"customerId": occasion.customer_id, "instore": _instore(occasion.identifier)},
+        "entityInformation": {"entityType": "USER", "entityId": occasion.customer_id},
+        "triggeringActivity": {
+            "name": activity,
+            "identifiers": [{"key": key, "value": value} for key, value in identifiers.items()],
+            "enteredBy": _entered_by(occasion),
+            "additionalAttributes": [],
+        },
+        "loyaltyProgramDetails": {
+            "id": occasion.program_id,
+            "name": occasion.program_name,
+            "isDefault": occasion.program_is_default,
+            "pointsToCurrencyRatio": float(_POINTS_TO_CURRENCY),
+            "tiers": [],
+        },
+        "loyaltyProgramId": occasion.program_id,
+    }
+
+
+def _instore(identifier: Identifier | None) -> dict[str, str]:
+    if identifier is None or identifier.type not in _INSTORE:
+        return {}
+    return {_INSTORE[identifier.type]: identifier.value}
+
+
+def _entered_by(occasion: Occasion) -> dict[str, Any]:
+    if occasion.by_api_client:
+        return {"till": {"code": occasion.made_by, "name": occasion.made_by}}
+    return {"id": occasion.made_by}
+
+
+def _returned(available: Decimal, expired: Decimal) -> dict[str, Any]:
+    return {
+        "redeemedPointsReversed": number(available + expired),
+        "redeemedPointsReversedDetails": {"available": number(available), "expired": number(expired)},
+    }

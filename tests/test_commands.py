@@ -1088,7 +1088,8 @@ def test_a_key_replays_its_refusal_after_a_purge(world: World) -> None:
 def test_purge_attempts_removes_more_than_one_batch(world: World) -> None:
     old = old_attempt(world, 400)
     Attempt.objects.bulk_create(
-        Attempt(org=world.org, created_at=old.created_at, channel="API", made_by="till.1") for _ in range(1_000)
+        Attempt(org=world.org, created_at=old.created_at, channel="API", made_by="till.1", rule="NOT_FOUND")
+        for _ in range(1_000)
     )
     assert run("purge_attempts", "--older-than", 365) == {"removed": 1_001}
     assert world.attempts() == []

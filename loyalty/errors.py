@@ -1,5 +1,5 @@
 """What the ledger's own operations refuse."""
 
 
-class NotPossible(ValueError):
+class InvalidOperation(ValueError):
     """What was asked cannot be done; the message says why and what was expected."""

@@ -2,7 +2,7 @@
 
 from django.db import transaction
 
-from loyalty.errors import NotPossible
+from loyalty.errors import InvalidOperation
 from loyalty.models import Org, Program, ReasonCode
 
 FIRST_REASON_CODES = {
@@ -14,29 +14,29 @@ FIRST_REASON_CODES = {
 
 
 def find_org(org_id: int) -> Org:
-    """The org. Raises NotPossible."""
+    """The org. Raises InvalidOperation."""
     try:
         return Org.objects.get(id=org_id)
     except Org.DoesNotExist:
-        raise NotPossible(f"there is no org {org_id}; create_org makes one") from None
+        raise InvalidOperation(f"there is no org {org_id}; create_org makes one") from None
 
 
 def find_program(org: Org, public_id: int) -> Program:
-    """The program of the org by its public id. Raises NotPossible."""
+    """The program of the org by its public id. Raises InvalidOperation."""
     try:
         return Program.objects.get(org=org, public_id=public_id)
     except Program.DoesNotExist:
-        raise NotPossible(f"org {org.id} has no program {public_id}; create_program makes one") from None
+        raise InvalidOperation(f"org {org.id} has no program {public_id}; create_program makes one") from None
 
 
 @transaction.atomic
 def create_org(*, org_id: int, name: str, country: str, v2_enabled: bool) -> Org:
     """A new active org with the first reason codes.
 
-    Raises NotPossible if the id is taken, ValidationError on a wrong value.
+    Raises InvalidOperation if the id is taken, ValidationError on a wrong value.
     """
     if Org.objects.filter(id=org_id).exists():
-        raise NotPossible(f"there is already an org {org_id}")
+        raise InvalidOperation(f"there is already an org {org_id}")
     org = Org(id=org_id, name=name.strip(), country=country, v2_enabled=v2_enabled)
     org.full_clean()
     org.save(force_insert=True)
@@ -52,9 +52,9 @@ def add_first_reason_codes(org: Org) -> None:
 
 @transaction.atomic
 def create_program(*, org: Org, public_id: int, name: str) -> Program:
-    """A new active program of the org. Raises NotPossible if the id is taken, ValidationError on a wrong value."""
+    """A new active program of the org. Raises InvalidOperation if the id is taken, ValidationError on a wrong value."""
     if Program.objects.filter(org=org, public_id=public_id).exists():
-        raise NotPossible(f"org {org.id} already has a program {public_id}")
+        raise InvalidOperation(f"org {org.id} already has a program {public_id}")
     program = Program(org=org, public_id=public_id, name=name.strip())
     program.full_clean()
     program.save(force_insert=True)

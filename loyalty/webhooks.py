@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.db import transaction
 
-from loyalty.errors import NotPossible
+from loyalty.errors import InvalidOperation
 from loyalty.models import EventName, Org, Webhook
 
 
@@ -14,11 +14,11 @@ from loyalty.models import EventName, Org, Webhook
 def create_webhook(*, org: Org, name: str, url: str, event_names: Collection[str] = EventName.values) -> Webhook:
     """A new active webhook of the org, told of the named events.
 
-    Raises NotPossible if the name is taken, the URL unusable or an event unknown, ValidationError on a text
+    Raises InvalidOperation if the name is taken, the URL unusable or an event unknown, ValidationError on a text
     that is too long.
     """
     if Webhook.objects.filter(org=org, name=name.strip()).exists():
-        raise NotPossible(f"org {org.id} already has a webhook {name.strip()}")
+        raise InvalidOperation(f"org {org.id} already has a webhook {name.strip()}")
     webhook = Webhook(org=org, name=name.strip(), url=checked_url(url), event_names=_checked_event_names(event_names))
     webhook.clean_fields()
     webhook.save(force_insert=True)
@@ -29,7 +29,7 @@ def create_webhook(*, org: Org, name: str, url: str, event_names: Collection[str
 def change_webhook(webhook: Webhook, *, url: str, event_names: Collection[str], is_active: bool) -> Webhook:
     """The webhook as given; an active one rests no more, whatever its receiver answered before.
 
-    Raises NotPossible if the URL is unusable or an event unknown, ValidationError on a text that is too long.
+    Raises InvalidOperation if the URL is unusable or an event unknown, ValidationError on a text that is too long.
     """
     webhook.url, webhook.event_names = checked_url(url), _checked_event_names(event_names)
     webhook.is_active = is_active
@@ -47,7 +47,7 @@ def end_rest(webhook: Webhook) -> None:
 
 
 def checked_url(url: str) -> str:
-    """The URL, if events can be sent to it. Raises NotPossible.
+    """The URL, if events can be sent to it. Raises InvalidOperation.
 
     Where it leads is not asked here but at each connection, because names can change what they lead to.
     """
@@ -60,12 +60,16 @@ def checked_url(url: str) -> str:
     except ValueError:
         sendable = False
     if not sendable or "@" in parts.netloc or "#" in url or not url.isascii() or not url.isprintable() or " " in url:
-        raise NotPossible(f"the URL is {url!r}; expected {' or '.join(schemes)}://host/path in ASCII, without a user")
+        raise InvalidOperation(
+            f"the URL is {url!r}; expected {' or '.join(schemes)}://host/path in ASCII, without a user"
+        )
     return url
 
 
 def _checked_event_names(names: Collection[str]) -> str:
     unknown = sorted(set(names) - set(EventName.values))
     if unknown or not names:
-        raise NotPossible(f"events are {', '.join(unknown) or 'none'}; expected some of {', '.join(EventName.values)}")
+        raise InvalidOperation(
+            f"events are {', '.join(unknown) or 'none'}; expected some of {', '.join(EventName.values)}"
+        )
     return ",".join(name for name in EventName.values if name in names)

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from loyalty.clients import last_used
 from loyalty.clients.api_clients import add_secret
-from loyalty.errors import NotPossible
+from loyalty.errors import InvalidOperation
 from loyalty.models import ApiClient, ApiSecret, StaffChange
 from reversals.roles import ROLES
 from tests.builders import World, make_world, redeemed, staff_of
@@ -135,7 +135,7 @@ def test_two_secrets_are_live_at_once_and_a_third_is_refused(world: World, team:
     assert [change[2:] for change in changes(world)] == [
         ("secret issued", "meera", "A new till.", {"live secrets": 1}, {"live secrets": 2})
     ]
-    with pytest.raises(NotPossible):
+    with pytest.raises(InvalidOperation):
         add_secret(client)
 
 

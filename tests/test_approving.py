@@ -7,11 +7,11 @@ from decimal import Decimal
 import pytest
 from django.db import connection
 
-from loyalty.errors import NotPossible
+from loyalty.errors import InvalidOperation
 from loyalty.models import Redemption, StaffChange
 from reversals.manual import approvals, manual_reversals
 from reversals.manual.bulk import runs as bulk
-from reversals.manual.manual_reversals import Wanted
+from reversals.manual.manual_reversals import ManualReversal
 from reversals.models import Approval, Attempt, Channel, Reversal
 from reversals.movements.reverse.movement import Accepted
 from reversals.refusals import ErrorCode, Refused
@@ -25,8 +25,8 @@ def world(db: None) -> World:
     return make_world(settings={ON: "yes", LIMIT: "5"})
 
 
-def wanted(redemption: Redemption, points: object = None, **changes: str) -> Wanted:
-    return Wanted(
+def wanted(redemption: Redemption, points: object = None, **changes: str) -> ManualReversal:
+    return ManualReversal(
         org_id=redemption.org_id,
         redemption_id=redemption.public_id,
         points=None if points is None else Decimal(str(points)),
@@ -121,7 +121,7 @@ def test_who_asked_cannot_approve(world: World) -> None:
         ErrorCode.NOT_APPROVABLE,
         "Another person than the one who asked for it has to decide.",
     )
-    with pytest.raises(NotPossible, match="Another person"):
+    with pytest.raises(InvalidOperation, match="Another person"):
         approvals.reject(approval, decided_by="meera", comment="changed my mind")
     assert not Reversal.objects.exists()
     assert Approval.objects.get().status == "WAITING"
@@ -136,7 +136,7 @@ def test_an_approval_is_given_once(world: World) -> None:
 
 def test_a_rejected_request_is_over(world: World) -> None:
     approval = asked(redeemed(world))
-    with pytest.raises(NotPossible, match="needs a comment"):
+    with pytest.raises(InvalidOperation, match="needs a comment"):
         approvals.reject(approval, decided_by="arun", comment=" ")
     approvals.reject(approval, decided_by="arun", comment="No receipt.")
     assert refusal_of(approval) == (ErrorCode.NOT_APPROVABLE, "arun has rejected it.")

@@ -17,7 +17,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import resolve, reverse
 
-from loyalty.errors import NotPossible
+from loyalty.errors import InvalidOperation
 from loyalty.models import Lot, OrgAccess, Redemption
 from reversals.admin.export import inert
 from reversals.manual import approvals
@@ -319,7 +319,7 @@ def test_nothing_is_run_before_all_is_checked_nor_where_nothing_is_ready(world: 
     assert step(operator, run, "run")["notice"] == "Not possible: no row is ready to be reversed."
     run.refresh_from_db()
     assert run.confirmed_at is None
-    with pytest.raises(NotPossible):
+    with pytest.raises(InvalidOperation):
         run_some(run, made_by="meera")
     assert_nothing_moved(world)
 
@@ -435,7 +435,7 @@ def test_selected_redemptions_become_a_run(world: World, operator: Client) -> No
 def test_a_run_of_redemptions_needs_some_of_one_org_and_a_reason(world: World) -> None:
     mine, foreign = redeemed(world, 1), redeemed(make_world(), 1)
     for redemptions, reason in (([], "why"), ([mine, foreign], "why"), ([mine], " ")):
-        with pytest.raises(NotPossible):
+        with pytest.raises(InvalidOperation):
             start_from_redemptions(org=world.org, key="page-1", redemptions=redemptions, reason=reason, made_by="meera")
     assert not BulkRun.objects.exists()
 

@@ -85,8 +85,8 @@ def write_by_hand(world: World, redemption: Redemption) -> None:
     """What people wrote, each with one of the names."""
     text = "called by {}".format
     org, asha = world.org, world.asha
-    by_hand = ("reverse_points", org.id, redemption.public_id, "--points", 1, "--by", "meera", "--reason")
-    run(*by_hand, text(NATIONAL))
+    manual = ("reverse_points", org.id, redemption.public_id, "--points", 1, "--by", "meera", "--reason")
+    run(*manual, text(NATIONAL))
     reversal = redemption.reversals.get(channel="COMMAND")
     approval = Approval.objects.create(
         org=org,

@@ -279,11 +279,11 @@ def test_attempts_are_filtered_by_channel_operation_dry_run_client_and_program(w
     till = ApiClient.objects.get(org=world.org)
     redemption = redeemed(world)
     rare = make_program(world.org)
-    by_hand = make_attempt(world, channel="ADMIN")
+    manual = make_attempt(world, channel="ADMIN")
     redeeming = make_attempt(world, operation="REDEEM", redemption=redemption)
     dry = make_attempt(world, is_dry_run=True, redemption_id_asked=redemption.public_id)
     of_client = make_attempt(world, client=till)
-    assert listed(auditor, "reversals_attempt", channel__exact="ADMIN") == [by_hand]
+    assert listed(auditor, "reversals_attempt", channel__exact="ADMIN") == [manual]
     assert listed(auditor, "reversals_attempt", operation="REDEEM") == [redeeming]
     assert listed(auditor, "reversals_attempt", is_dry_run__exact="1") == [dry]
     assert listed(auditor, "reversals_attempt", client=till.pk) == [of_client]

@@ -29,7 +29,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from loyalty.errors import NotPossible
+from loyalty.errors import InvalidOperation
 from loyalty.importing.files import REDEMPTIONS
 from loyalty.importing.importer import import_ledger
 from loyalty.ledger import clock
@@ -37,7 +37,7 @@ from loyalty.ledger.groups import set_group
 from loyalty.models import Customer, Draw, EmfSetting, Lot
 from reversals.assurance.verification import broken_laws
 from reversals.manual import approvals, manual_reversals
-from reversals.manual.manual_reversals import Wanted, WantedCorrection
+from reversals.manual.manual_reversals import ManualCorrection, ManualReversal
 from reversals.models import Approval, Reversal
 from reversals.refusals import Refused
 from tests.builders import World, make_customer, make_lot, make_program, make_world, redeem, set_value
@@ -415,7 +415,7 @@ class Ledger(RuleBasedStateMachine):
         with self.a_moment() as now:
             expected = self.model.reverse(redemption, points, now, is_manual=True)
             outcome = manual_reversals.reverse(
-                Wanted(
+                ManualReversal(
                     org_id=self.world.org.id,
                     redemption_id=redemption.id,
                     points=None if points is None else amount(points),
@@ -445,7 +445,7 @@ class Ledger(RuleBasedStateMachine):
         with self.a_moment() as now:
             refusal = self.model.correct(reversal, is_preview=True)
             outcome = manual_reversals.ask_to_correct(
-                WantedCorrection(
+                ManualCorrection(
                     org_id=self.world.org.id,
                     reversal_id=reversal.id,
                     reason="the wrong customer",
@@ -476,7 +476,7 @@ class Ledger(RuleBasedStateMachine):
             return
         with self.a_moment() as now:
             can_be = request.can_be_decided(PEOPLE[person], now)
-            with nullcontext() if can_be else pytest.raises(NotPossible):
+            with nullcontext() if can_be else pytest.raises(InvalidOperation):
                 approvals.reject(self.approvals[id(request)], decided_by=PEOPLE[person], comment="No receipt.")
         request.status = "REJECTED" if can_be else request.status
 

@@ -152,9 +152,9 @@ def test_limits_are_told_with_what_is_used_of_them() -> None:
 
 
 def test_what_one_person_may_not_give_back_alone_is_told() -> None:
-    case = replace(facts(draw(1, 9), asked=4, settings={"Reversal_approval_points": "5"}), by_hand=True)
+    case = replace(facts(draw(1, 9), asked=4, settings={"Reversal_approval_points": "5"}), is_manual=True)
     assert plan_reversal(case).points == 4
-    after = replace(case, earlier=EarlierReversals(points_by_hand=Decimal(2)))
+    after = replace(case, earlier=EarlierReversals(points_reversed_manually=Decimal(2)))
     assert refusal(after) == (
         ErrorCode.NEEDS_APPROVAL,
         "4 points after 2 of the same redemption are more than Reversal_approval_points (5)"
@@ -179,7 +179,7 @@ def test_what_one_person_may_not_give_back_alone_is_told() -> None:
 )
 def test_a_programs_own_value_decides(key: str, text: str, error: ErrorCode) -> None:
     settings = EmfSettings({(None, SWITCH): "yes", (1, key): text})
-    case = replace(facts(draw(1, 5)), settings=settings, by_hand=True)
+    case = replace(facts(draw(1, 5)), settings=settings, is_manual=True)
     old = replace(case, redemption=replace(case.redemption, redeemed_at=NOW - timedelta(days=2)))
     assert refusal(old)[0] is error
 

@@ -61,7 +61,7 @@ def facts(*draws: DrawFacts, asked: int | None = None, settings: dict[str, str] 
             has_webhooks=False,
         ),
         earlier=EarlierReversals(),
-        by_hand=False,
+        is_manual=False,
         is_approved=False,
         now=NOW,
     )
@@ -132,14 +132,14 @@ def test_a_lock_ends_at_its_very_moment(until: datetime | None, is_refused: bool
 
 
 @pytest.mark.parametrize(
-    ("by_hand", "asked", "is_approved", "is_refused"),
+    ("is_manual", "asked", "is_approved", "is_refused"),
     [(True, 6, False, True), (True, 6, True, False), (True, 5, False, False), (False, 6, False, False)],
 )
 def test_only_a_large_reversal_by_hand_needs_a_second_person(
-    by_hand: bool, asked: int, is_approved: bool, is_refused: bool
+    is_manual: bool, asked: int, is_approved: bool, is_refused: bool
 ) -> None:
     case = facts(draw(1, 9), asked=asked, settings={"Reversal_approval_points": "5"})
-    case = replace(case, by_hand=by_hand, is_approved=is_approved)
+    case = replace(case, is_manual=is_manual, is_approved=is_approved)
     if not is_refused:
         assert plan_reversal(case).points == asked
         return
@@ -151,7 +151,7 @@ def test_only_a_large_reversal_by_hand_needs_a_second_person(
 def test_a_limit_of_nothing_lets_nobody_reverse_alone() -> None:
     case = facts(draw(1, 9), asked=1, settings={"Reversal_approval_points": "0"})
     with pytest.raises(Refused) as raised:
-        plan_reversal(replace(case, by_hand=True, is_approved=False))
+        plan_reversal(replace(case, is_manual=True, is_approved=False))
     assert raised.value.error is ErrorCode.NEEDS_APPROVAL
 
 

@@ -22,7 +22,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from loyalty.clients.credentials import webhook_secret
-from loyalty.errors import NotPossible
+from loyalty.errors import InvalidOperation
 from loyalty.models import OrgAccess, StaffChange, Webhook
 from loyalty.webhooks import checked_url
 from reversals.models import Delivery, Event
@@ -116,7 +116,7 @@ def test_create_webhook_refuses_a_name_that_the_org_has_already_and_no_other(wor
     ],
 )
 def test_a_url_that_nothing_can_be_sent_to_is_refused(url: str) -> None:
-    with pytest.raises(NotPossible, match="expected https://host/path"):
+    with pytest.raises(InvalidOperation, match="expected https://host/path"):
         checked_url(url)
 
 

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from loyalty.admin.base import ReasonedForm
-from loyalty.errors import NotPossible
+from loyalty.errors import InvalidOperation
 
 Outcome = TypeVar("Outcome")
 
@@ -31,7 +31,7 @@ def done(form: forms.Form, deed: Callable[[dict[str, Any]], Outcome]) -> Outcome
     try:
         with transaction.atomic():
             return deed(form.cleaned_data)
-    except NotPossible as error:
+    except InvalidOperation as error:
         message = str(error)
         form.add_error(None, f"{message[:1].upper()}{message[1:]}.")
     except ValidationError as error:

@@ -25,7 +25,7 @@ from loyalty.emf import registry as emf
 from loyalty.emf.registry import REGISTRY, EmfKey, EmfSettings, InvalidSetting, Whole, check_value, in_words
 from loyalty.emf.stored import set_emf, settings_of
 from loyalty.emf.warnings import contradictions
-from loyalty.errors import NotPossible
+from loyalty.errors import InvalidOperation
 from loyalty.ledger.queries import programs_of
 from loyalty.models import EmfChange, Org, Program
 from loyalty.staff.access import orgs_of
@@ -230,7 +230,7 @@ def _save(request: HttpRequest, org: Org, form: ValueForm) -> bool:
             reason=values["reason"],
             changed_by=request.user.get_username(),
         )
-    except (InvalidSetting, NotPossible) as error:
+    except (InvalidSetting, InvalidOperation) as error:
         form.add_error(None, str(error))
         return False
     place = f"program {values['program']}" if values["program"] else "the org"

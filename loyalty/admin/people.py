@@ -31,7 +31,7 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from loyalty.admin.asking import ReasonForm, ask, done
 from loyalty.admin.base import Forgiving, OneOrg, PageAdmin, ReadOnly, ReasonedForm, Recorded, Undeletable
-from loyalty.errors import NotPossible
+from loyalty.errors import InvalidOperation
 from loyalty.models import OrgAccess, StaffChange
 from loyalty.staff.audit import record_change
 from loyalty.staff.locks import lock_people
@@ -205,7 +205,7 @@ class PersonAdmin(Forgiving, Recorded, SuperusersOnly, Undeletable, ModelAdmin):
 
         def reset(given: dict[str, Any]) -> User:
             if person == request.user:
-                raise NotPossible("your own second factor is reset by another superuser")
+                raise InvalidOperation("your own second factor is reset by another superuser")
             second_factor.reset(person, made_by=request.user.get_username(), reason=given["reason"])
             return person
 

@@ -10,7 +10,7 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from loyalty.admin.base import OneOrg, ReasonedAdmin, ReasonedForm
 from loyalty.clients.credentials import webhook_secret
-from loyalty.errors import NotPossible
+from loyalty.errors import InvalidOperation
 from loyalty.models import EventName, Webhook
 from loyalty.webhooks import checked_url, end_rest
 
@@ -37,7 +37,7 @@ class WebhookForm(ReasonedForm):
     def clean_url(self) -> str:
         try:
             return checked_url(self.cleaned_data["url"])
-        except NotPossible as error:
+        except InvalidOperation as error:
             raise forms.ValidationError(str(error)) from error
 
     def clean_event_names(self) -> str:

@@ -6,7 +6,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from loyalty.emf.registry import EmfSettings, check_value, known_key
-from loyalty.errors import NotPossible
+from loyalty.errors import InvalidOperation
 from loyalty.models import EmfChange, EmfSetting, Org, Program
 from loyalty.request_id import current_request_id
 
@@ -33,7 +33,7 @@ def set_emf(
     """Sets one EMF setting from the next request on, and keeps who, when, old, new and why.
 
     An empty value removes the stored one, so that the org's value or the default is in force again.
-    Raises InvalidSetting on an unknown key or a value that does not parse, NotPossible without ticket or reason
+    Raises InvalidSetting on an unknown key or a value that does not parse, InvalidOperation without ticket or reason
     or where there is nothing to remove, ValidationError on a text that is too long.
     """
     emf_key = known_key(key)
@@ -41,12 +41,12 @@ def set_emf(
     if value:
         check_value(emf_key, value, for_program=program is not None)
     if not ticket.strip() or not reason.strip():
-        raise NotPossible("a change of a setting needs a ticket and a reason")
+        raise InvalidOperation("a change of a setting needs a ticket and a reason")
     # One change at a time per org, so that each change's old value is the one before its new value.
     Org.objects.select_for_update(no_key=True).get(id=org.id)
     setting = EmfSetting.objects.filter(org=org, program=program, key=key).first()
     if setting is None and not value:
-        raise NotPossible(f"{key} is not set there, so it cannot be removed")
+        raise InvalidOperation(f"{key} is not set there, so it cannot be removed")
     change = EmfChange(
         org=org,
         program=program,

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from django.db import transaction
 from django.utils import timezone
 
-from loyalty.errors import NotPossible
+from loyalty.errors import InvalidOperation
 from loyalty.ledger.locks import lock_customers
 from loyalty.models import Customer, CustomerGroup, GroupMember, Org
 
@@ -17,11 +17,11 @@ def set_group(
     """The group of that number, made if there is none, with its name set and members added and removed.
 
     `add` and `remove` are customer ids (public). A customer is in one group at a time; who is added again or
-    removed again stays as they are. Raises NotPossible on an unknown customer, one in another group, or one
+    removed again stays as they are. Raises InvalidOperation on an unknown customer, one in another group, or one
     both added and removed; ValidationError on a wrong number or name.
     """
     if both := set(add) & set(remove):
-        raise NotPossible(f"customer {min(both)} is both added and removed")
+        raise InvalidOperation(f"customer {min(both)} is both added and removed")
     customers = _customers(org, {*add, *remove})
     # Redemptions read who is in a group under the customers' locks.
     lock_customers(org_id=org.id, ids=customers.values())
@@ -43,7 +43,7 @@ def _customers(org: Org, public_ids: Collection[int]) -> dict[int, int]:
     """Row ids by public id."""
     found = dict(Customer.objects.filter(org=org, public_id__in=public_ids).values_list("public_id", "id"))
     if missing := set(public_ids) - set(found):
-        raise NotPossible(f"org {org.id} has no customer {min(missing)}")
+        raise InvalidOperation(f"org {org.id} has no customer {min(missing)}")
     return found
 
 
@@ -51,4 +51,4 @@ def _add(group: CustomerGroup, current: GroupMember | None, public_id: int, cust
     if current is None:
         GroupMember.objects.create(org_id=group.org_id, group=group, customer_id=customer_id, joined_at=timezone.now())
     elif current.group_id != group.id:
-        raise NotPossible(f"customer {public_id} is in group {current.group.public_id}; remove them there first")
+        raise InvalidOperation(f"customer {public_id} is in group {current.group.public_id}; remove them there first")

@@ -24,7 +24,7 @@ from django.db import connection, models
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from loyalty.errors import NotPossible
+from loyalty.errors import InvalidOperation
 from loyalty.ledger.identifiers import IdentifierType
 from loyalty.ledger.locks import lock_customers
 from loyalty.models import Customer, CustomerGroup, CustomerIdentifier, EmfChange, Org, StaffChange
@@ -77,15 +77,15 @@ _OF_NO_PERSON = {field.name for field in StaffChange._meta.fields} - {"reason", 
 
 
 def find_customer(org: Org, public_id: int) -> Customer:
-    """The customer of the org by its public id. Raises NotPossible."""
+    """The customer of the org by its public id. Raises InvalidOperation."""
     try:
         return Customer.objects.get(org=org, public_id=public_id)
     except Customer.DoesNotExist:
-        raise NotPossible(f"org {org.id} has no customer {public_id}") from None
+        raise InvalidOperation(f"org {org.id} has no customer {public_id}") from None
 
 
 def lock_to_erase(customer: Customer) -> list[CustomerIdentifier]:
-    """Locks the customer and returns the identifiers to erase. Raises NotPossible if they were erased before.
+    """Locks the customer and returns the identifiers to erase. Raises InvalidOperation if they were erased before.
 
     Call it, and the rest, in one transaction.
     """
@@ -96,7 +96,9 @@ def lock_to_erase(customer: Customer) -> list[CustomerIdentifier]:
     lock_customers(org_id=customer.org_id, ids=[customer.id])
     customer.refresh_from_db()
     if customer.erased_at is not None:
-        raise NotPossible(f"the identity of customer {customer.public_id} was erased at {customer.erased_at:%Y-%m-%d}")
+        raise InvalidOperation(
+            f"the identity of customer {customer.public_id} was erased at {customer.erased_at:%Y-%m-%d}"
+        )
     return list(CustomerIdentifier.objects.filter(org_id=customer.org_id, customer=customer).order_by("type", "value"))
 
 
@@ -105,8 +107,8 @@ def erase_identity(
 ) -> int:
     """Erases what the ledger's tables keep, records who did it and why, and returns how many texts were erased.
 
-    Raises NotPossible without a ticket, a reason or a name, or if one of them holds an identifier; ValidationError on
-    one that is too long.
+    Raises InvalidOperation without a ticket, a reason or a name, or if one of them holds an identifier;
+    ValidationError on one that is too long.
     """
     _check_record(identifiers, ticket=ticket, reason=reason, made_by=made_by)
     CustomerIdentifier.objects.filter(org_id=customer.org_id, id__in=[each.id for each in identifiers]).delete()
@@ -129,9 +131,9 @@ def _check_record(identifiers: Sequence[CustomerIdentifier], *, ticket: str, rea
     """Refuses a record of the erasure that says too little or too much."""
     for name, text in (("ticket", ticket), ("reason", reason), ("name of who does it", made_by)):
         if not text.strip():
-            raise NotPossible(f"erasing a customer's identity needs a {name}")
+            raise InvalidOperation(f"erasing a customer's identity needs a {name}")
         if any(value.lower() in text.lower() for value in looked_for(identifiers)):
-            raise NotPossible(f"the {name} holds an identifier of the customer, and would be kept for ever")
+            raise InvalidOperation(f"the {name} holds an identifier of the customer, and would be kept for ever")
     StaffChange(reason=f"{ticket}: {reason}", made_by=made_by).clean_fields(exclude=_OF_NO_PERSON)
 
 

@@ -14,13 +14,13 @@ from django.views.decorators.http import require_POST
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from loyalty.admin.base import OneOrg, PageAdmin, points_column
-from loyalty.errors import NotPossible
+from loyalty.errors import InvalidOperation
 from loyalty.ledger.points import written
 from reversals.admin.parts import link, moment
 from reversals.admin.reversing import in_words, preview_of, preview_of_correction
 from reversals.manual import approvals, manual_reversals
 from reversals.manual.approvals import people_behind
-from reversals.manual.manual_reversals import Wanted, WantedCorrection
+from reversals.manual.manual_reversals import ManualCorrection, ManualReversal
 from reversals.models import Approval
 from reversals.refusals import Refused
 
@@ -125,7 +125,7 @@ def _approve(approval: Approval, *, by: str, comment: str) -> tuple[str, int]:
 def _reject(approval: Approval, *, by: str, comment: str) -> tuple[str, int]:
     try:
         approvals.reject(approval, decided_by=by, comment=comment)
-    except NotPossible as error:
+    except InvalidOperation as error:
         return f"Not rejected: {error}", messages.ERROR
     return "Rejected.", messages.SUCCESS
 
@@ -133,10 +133,12 @@ def _reject(approval: Approval, *, by: str, comment: str) -> tuple[str, int]:
 def _preview(approval: Approval, *, by: str) -> dict[str, Any]:
     """What approving would do now, or why it would be refused; the dry run is that of who looks."""
     if approval.corrects is not None:
-        corrects = WantedCorrection(reversal_id=approval.corrects.public_id, **_wish(approval, by=by))
+        corrects = ManualCorrection(reversal_id=approval.corrects.public_id, **_wish(approval, by=by))
         taken = manual_reversals.preview_correction(corrects)
         return _refusal(taken) if isinstance(taken, Refused) else preview_of_correction(taken)
-    wanted = Wanted(redemption_id=approval.redemption.public_id, points=approval.points_asked, **_wish(approval, by=by))
+    wanted = ManualReversal(
+        redemption_id=approval.redemption.public_id, points=approval.points_asked, **_wish(approval, by=by)
+    )
     outcome = manual_reversals.preview(wanted)
     return _refusal(outcome) if isinstance(outcome, Refused) else preview_of(outcome, org_id=approval.org_id)
 

@@ -23,14 +23,14 @@ from unfold.widgets import (
 )
 
 from loyalty.admin.base import REASON_LENGTH, OfferedFilters, PageAdmin
-from loyalty.errors import NotPossible
+from loyalty.errors import InvalidOperation
 from loyalty.ledger.points import written
 from loyalty.models import Org, Redemption
 from loyalty.staff.access import may_work_on, orgs_of
 from loyalty.staff.site import org_in_hand
 from reversals.admin.export import inert
 from reversals.admin.parts import moment
-from reversals.admin.reversing import ByHandForm, in_words
+from reversals.admin.reversing import ManualForm, in_words
 from reversals.manual.bulk import results, runs
 from reversals.manual.bulk.runs import Totals
 from reversals.manual.bulk.uploads import MOST_BYTES, MOST_ROWS, FileRefused, FileRow, read_rows
@@ -208,7 +208,7 @@ class BulkRunAdmin(PageAdmin):
         try:
             refusal = step(run, request.user.get_username())
             notice = in_words(refusal) if refusal is not None else ""
-        except NotPossible as error:
+        except InvalidOperation as error:
             notice = f"Not possible: {error}."
         if request.accepts("text/html"):
             if notice:
@@ -233,7 +233,7 @@ def reverse_in_bulk(modeladmin: Any, request: HttpRequest, queryset: QuerySet[Re
     org = redemptions[0].org
     if not may_reverse_in_bulk(request) or not may_work_on(request.user, org.id):
         raise PermissionDenied
-    form = ByHandForm(request.POST if "confirmed" in request.POST else None, org_id=org.id)
+    form = ManualForm(request.POST if "confirmed" in request.POST else None, org_id=org.id)
     if form.is_valid():
         try:
             run = runs.start_from_redemptions(
@@ -244,7 +244,7 @@ def reverse_in_bulk(modeladmin: Any, request: HttpRequest, queryset: QuerySet[Re
                 made_by=request.user.get_username(),
             )
             return redirect("admin:reversals_bulkrun_change", run.pk)
-        except NotPossible as error:
+        except InvalidOperation as error:
             form.add_error(None, f"Not possible: {error}.")
     context = modeladmin.admin_site.each_context(request) | {
         "opts": modeladmin.opts,

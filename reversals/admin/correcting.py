@@ -49,9 +49,9 @@ def correct_view(request: HttpRequest, reversal_id: int) -> HttpResponse:
     }
     outcome = take_step(request, form, steps)
     if outcome is None or isinstance(outcome, Refused):
-        return TemplateResponse(request, "admin/by_hand/form.html", shown)
+        return TemplateResponse(request, "admin/manual/form.html", shown)
     if isinstance(outcome, Accepted):
-        return TemplateResponse(request, "admin/by_hand/preview.html", shown | preview_of_correction(outcome))
+        return TemplateResponse(request, "admin/manual/preview.html", shown | preview_of_correction(outcome))
     messages.warning(request, asked_in_words(outcome))
     return redirect(page_of(reversal))
 

@@ -86,10 +86,10 @@ class RedemptionAdmin(Exportable, PageAdmin):
         }
         outcome = take_step(request, form, steps)
         if outcome is None or isinstance(outcome, Refused):
-            return self.render_page(request, "admin/by_hand/form.html", redemption, shown)
+            return self.render_page(request, "admin/manual/form.html", redemption, shown)
         if isinstance(outcome, Accepted):
             shown |= preview_of(outcome, org_id=redemption.org_id)
-            return self.render_page(request, "admin/by_hand/preview.html", redemption, shown)
+            return self.render_page(request, "admin/manual/preview.html", redemption, shown)
         self.message_user(request, *_in_words(outcome))
         return redirect(shown["back"])
 

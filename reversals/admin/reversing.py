@@ -13,7 +13,7 @@ from loyalty.ledger.points import InvalidPoints, read_written_points, written
 from loyalty.ledger.queries import available_points
 from loyalty.models import ReasonCode, Redemption
 from reversals.admin.parts import moment
-from reversals.manual.manual_reversals import ADMIN_KEYS, Wanted, WantedCorrection
+from reversals.manual.manual_reversals import ADMIN_KEYS, ManualCorrection, ManualReversal
 from reversals.models import Approval, Reversal
 from reversals.movements.correct import movement as correcting
 from reversals.movements.reverse.movement import Accepted
@@ -22,7 +22,7 @@ from reversals.refusals import Refused
 
 NOTE_LENGTH = 400
 
-Form = TypeVar("Form", bound="ByHandForm")
+Form = TypeVar("Form", bound="ManualForm")
 Outcome = TypeVar("Outcome")
 
 
@@ -55,7 +55,7 @@ class PointsInput(forms.CharField):
             raise forms.ValidationError(f"Expected {error}.") from error
 
 
-class ByHandForm(forms.Form):
+class ManualForm(forms.Form):
     """Why something is done by hand: one of the reason codes that the org keeps, and a note."""
 
     reason_code = forms.ChoiceField(widget=UnfoldAdminSelectWidget)
@@ -93,14 +93,14 @@ class ByHandForm(forms.Form):
         self.data = {**self.data.dict(), "page": str(uuid4())}  # type: ignore[attr-defined]
 
 
-class ReverseForm(ByHandForm):
+class ReverseForm(ManualForm):
     """How many points to give back, and why."""
 
     points = PointsInput(help_text="All that is left is filled in; at most 3 decimals.")
     field_order = ["points", "reason_code", "note"]
 
-    def wanted(self, redemption: Redemption, *, made_by: str) -> Wanted:
-        return Wanted(
+    def wanted(self, redemption: Redemption, *, made_by: str) -> ManualReversal:
+        return ManualReversal(
             org_id=redemption.org_id,
             redemption_id=redemption.public_id,
             points=self.cleaned_data["points"],
@@ -110,11 +110,11 @@ class ReverseForm(ByHandForm):
         )
 
 
-class CorrectForm(ByHandForm):
+class CorrectForm(ManualForm):
     """Why a reversal was wrong."""
 
-    def wanted(self, reversal: Reversal, *, made_by: str) -> WantedCorrection:
-        return WantedCorrection(
+    def wanted(self, reversal: Reversal, *, made_by: str) -> ManualCorrection:
+        return ManualCorrection(
             org_id=reversal.org_id,
             reversal_id=reversal.public_id,
             reason=self.reason,
@@ -128,7 +128,7 @@ def form_of(request: HttpRequest, form: type[Form], *, org_id: int, initial: dic
     return form(request.POST if "step" in request.POST else None, org_id=org_id, initial=initial)
 
 
-def take_step(request: HttpRequest, form: ByHandForm, steps: Mapping[str, Callable[[], Outcome]]) -> Outcome | None:
+def take_step(request: HttpRequest, form: ManualForm, steps: Mapping[str, Callable[[], Outcome]]) -> Outcome | None:
     """Takes the step of `steps` that was asked for. None, or a refusal: the form is to be shown again."""
     step = request.POST.get("step", "")
     if step not in steps or not form.is_valid():

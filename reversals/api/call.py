@@ -45,7 +45,7 @@ def parameters_of(request: Request) -> QueryDict:
         raise Refused(ErrorCode.INVALID_REQUEST, "The address has too many parameters; send fewer.") from error
 
 
-class Exchange:
+class ApiCall:
     """One HTTP request that moves points, from its body to its answer."""
 
     def __init__(self, request: Request, operation: str) -> None:

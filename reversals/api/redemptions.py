@@ -6,7 +6,7 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 
 from reversals.api import redemption_json
-from reversals.api.call import ApiView, Exchange, parameters_of
+from reversals.api.call import ApiCall, ApiView, parameters_of
 from reversals.api.openapi import operations
 from reversals.movements.redeem.movement import Redeem
 from reversals.refusals import RedemptionError, Refused
@@ -20,13 +20,13 @@ class RedeemPoints(ApiView):
 
     @operations.redeem_points
     def post(self, request: Request, customer_id: str) -> HttpResponse:
-        exchange = Exchange(request, Redeem.operation)
-        caller = exchange.caller
+        call = ApiCall(request, Redeem.operation)
+        caller = call.caller
         reply = partial(redemption_json.reply, caller.org.id)
         try:
-            members = exchange.read()
-            exchange.attempt.is_dry_run = not redemption_json.read_commit(members, parameters_of(request))
+            members = call.read()
+            call.attempt.is_dry_run = not redemption_json.read_commit(members, parameters_of(request))
             movement = Redeem(redemption_json.read_request(members, customer_id=customer_id), caller.settings)
         except Refused as refusal:
-            return exchange.send(exchange.refuse(refusal, reply))
-        return exchange.send(exchange.run(movement, reply))
+            return call.send(call.refuse(refusal, reply))
+        return call.send(call.run(movement, reply))

@@ -3,7 +3,7 @@
 from django.http import HttpResponse
 from rest_framework.request import Request
 
-from reversals.api.call import ApiView, Exchange, parameters_of
+from reversals.api.call import ApiCall, ApiView, parameters_of
 from reversals.api.openapi import operations
 from reversals.api.reversal_json import ReversalReplies
 from reversals.movements.reverse.movement import Reverse
@@ -18,15 +18,15 @@ class ReversePoints(ApiView):
 
     @operations.reverse_points
     def post(self, request: Request) -> HttpResponse:
-        exchange = Exchange(request, Reverse.operation)
-        caller = exchange.caller
+        call = ApiCall(request, Reverse.operation)
+        caller = call.caller
         replies = ReversalReplies(caller.org, caller.settings)
         try:
-            members = exchange.read()
-            exchange.attempt.is_dry_run = replies.read_options(parameters_of(request))
+            members = call.read()
+            call.attempt.is_dry_run = replies.read_options(parameters_of(request))
             movement = Reverse(replies.read(members), caller.settings)
         except Refused as refusal:
-            outcome = exchange.refuse(refusal, replies.reply)
+            outcome = call.refuse(refusal, replies.reply)
         else:
-            outcome = exchange.run(movement, replies.reply)
-        return exchange.send(outcome, replies.echoing(outcome.attempt.reply))
+            outcome = call.run(movement, replies.reply)
+        return call.send(outcome, replies.echoing(outcome.attempt.reply))

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from loyalty.emf import registry as emf
 from loyalty.emf.stored import settings_of
-from loyalty.errors import NotPossible
+from loyalty.errors import InvalidOperation
 from loyalty.ledger.sql import update
 from loyalty.staff.audit import record_change
 from reversals.models import Approval, Attempt, BulkRow, Channel
@@ -128,13 +128,13 @@ def _movement_of(approval: Approval, *, decided_by: str) -> Movement[object]:
 
 @transaction.atomic
 def reject(approval: Approval, *, decided_by: str, comment: str) -> Approval:
-    """Ends the request without a movement. Raises NotPossible without a comment, or where it cannot be decided."""
+    """Ends the request without a movement. Raises InvalidOperation without a comment, or where it cannot be decided."""
     if not comment.strip():
-        raise NotPossible("a rejection needs a comment that says why")
+        raise InvalidOperation("a rejection needs a comment that says why")
     try:
         locked = _lock_waiting(approval, decided_by=decided_by, now=timezone.now())
     except Refused as refusal:
-        raise NotPossible(refusal.reason) from refusal
+        raise InvalidOperation(refusal.reason) from refusal
     locked.status, locked.decided_by, locked.decided_at = Approval.Status.REJECTED, decided_by, timezone.now()
     locked.comment = comment.strip()
     locked.save(update_fields=["status", "decided_by", "decided_at", "comment"])

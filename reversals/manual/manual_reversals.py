@@ -23,7 +23,7 @@ Accepts = TypeVar("Accepts")
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
+class _ManualRequest:
     """Who asks, why, and the key by which a resend is the same request."""
 
     org_id: int
@@ -43,7 +43,7 @@ class _Wish:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted(_Wish):
+class ManualReversal(_ManualRequest):
     """A reversal that a person asks for, of a redemption by its public id. `points` None: all that is left."""
 
     redemption_id: str
@@ -68,7 +68,7 @@ class Wanted(_Wish):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WantedCorrection(_Wish):
+class ManualCorrection(_ManualRequest):
     """A correction that a person asks for, of a whole reversal by its public id."""
 
     reversal_id: str
@@ -79,13 +79,13 @@ class WantedCorrection(_Wish):
         return approval.corrects is not None and approval.corrects.public_id == self.reversal_id
 
 
-def preview(wanted: Wanted) -> Accepted | Refused:
+def preview(wanted: ManualReversal) -> Accepted | Refused:
     """What the reversal would do, or why it would be refused. Moves nothing; the attempt is kept as a dry run."""
     movement = Reverse(wanted.request, settings_of(wanted.org_id))
     return _previewed(engine.run(movement, wanted.attempt(wanted.channel, is_dry_run=True)))
 
 
-def preview_correction(wanted: WantedCorrection) -> correcting.Accepted | Refused:
+def preview_correction(wanted: ManualCorrection) -> correcting.Accepted | Refused:
     """What the correction would take back, or why it would be refused. Moves nothing, as `preview`."""
     movement = correcting.Correct(CorrectionRequest(wanted.reversal_id), settings_of(wanted.org_id))
     return _previewed(engine.run(movement, wanted.attempt(Channel.ADMIN, is_dry_run=True)))
@@ -97,7 +97,7 @@ def _previewed(outcome: Outcome[Accepts]) -> Accepts | Refused:
     return outcome.result
 
 
-def reverse(wanted: Wanted) -> Reversal | Approval | Refused:
+def reverse(wanted: ManualReversal) -> Reversal | Approval | Refused:
     """Makes the reversal once, however often it is sent.
 
     An Approval is returned instead where it is of more points than one person may give back: it waits for a
@@ -116,7 +116,7 @@ def reverse(wanted: Wanted) -> Reversal | Approval | Refused:
     return reversal
 
 
-def ask_to_correct(wanted: WantedCorrection) -> Approval | Refused:
+def ask_to_correct(wanted: ManualCorrection) -> Approval | Refused:
     """Asks a second person to have the reversal corrected, once, however often it is sent."""
     asked_before = _asked_before(wanted)
     if asked_before is not None:
@@ -139,7 +139,7 @@ def ask_to_correct(wanted: WantedCorrection) -> Approval | Refused:
     return _as_asked(asked, wanted)
 
 
-def _ask(wanted: Wanted) -> Approval | Refused:
+def _ask(wanted: ManualReversal) -> Approval | Refused:
     outcome = preview(wanted)
     if isinstance(outcome, Refused):
         return outcome
@@ -156,13 +156,13 @@ def _ask(wanted: Wanted) -> Approval | Refused:
     return _as_asked(asked, wanted)
 
 
-def _asked_before(wanted: Wanted | WantedCorrection) -> Approval | Refused | None:
+def _asked_before(wanted: ManualReversal | ManualCorrection) -> Approval | Refused | None:
     """The request for approval that an earlier send made, if one did."""
     approval = Approval.objects.filter(org_id=wanted.org_id, key=wanted.key).first()
     return None if approval is None else _as_asked(approval, wanted)
 
 
-def _as_asked(approval: Approval, wanted: Wanted | WantedCorrection) -> Approval | Refused:
+def _as_asked(approval: Approval, wanted: ManualReversal | ManualCorrection) -> Approval | Refused:
     """The request for approval, or a refusal if something else was asked for under its key."""
     if wanted.is_of(approval):
         return approval

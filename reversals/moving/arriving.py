@@ -5,7 +5,7 @@ from pathlib import Path
 
 from django.db import IntegrityError, connection, transaction
 
-from loyalty.errors import NotPossible
+from loyalty.errors import InvalidOperation
 from loyalty.importing.bulk import analyze
 from loyalty.models import Org, OrgMove
 from reversals.assurance.sealing.seals import lock_chain
@@ -36,7 +36,7 @@ def import_org(folder: Path, *, made_by: str) -> Arrived:
     if OrgMove.objects.filter(org_id=manifest.org_id, step=OrgMove.Step.ARRIVED, manifest=sha256).exists():
         return Arrived(manifest, is_new=False)
     if Org.objects.filter(id=manifest.org_id).exists():
-        raise NotPossible(f"org {manifest.org_id} is in this cell already")
+        raise InvalidOperation(f"org {manifest.org_id} is in this cell already")
     _check_files(folder, manifest)
     try:
         with transaction.atomic(), one_long_moment():
@@ -45,7 +45,7 @@ def import_org(folder: Path, *, made_by: str) -> Arrived:
             lock_chain()  # so that no seal of this cell falls between the arrival and its commit
             record_step(manifest.org_id, OrgMove.Step.ARRIVED, made_by=made_by, manifest=sha256)
     except IntegrityError as error:
-        raise NotPossible(
+        raise InvalidOperation(
             f"a row of the org is in this cell already, or breaks a law of the database: {error}"
         ) from error
     return Arrived(manifest, is_new=True)
@@ -54,22 +54,22 @@ def import_org(folder: Path, *, made_by: str) -> Arrived:
 def _check_fits(manifest: Manifest) -> None:
     here = files.current_schema()
     if manifest.schema != here:
-        raise NotPossible(
+        raise InvalidOperation(
             f"the export is of schema {dict(manifest.schema)} and this cell has {here}; migrate the older"
         )
     if manifest.pepper != files.pepper_mark(manifest.org_id):
-        raise NotPossible(
+        raise InvalidOperation(
             "this cell has another API_PEPPER than the one that the org leaves: no secret and no idempotency key of"
             " the org would work here; set it to the same"
         )
     if set(manifest.tables) != {model._meta.label_lower for model in moved_models()}:
-        raise NotPossible("the export does not hold the tables of this version")
+        raise InvalidOperation("the export does not hold the tables of this version")
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:
     for model in moved_models():
         if files.digest_of(files.read_table(folder, model)) != manifest.tables[model._meta.label_lower]:
-            raise NotPossible(f"the file of {model._meta.label_lower} is not as it was written")
+            raise InvalidOperation(f"the file of {model._meta.label_lower} is not as it was written")
 
 
 def _load(folder: Path, manifest: Manifest) -> None:
@@ -85,5 +85,5 @@ def _prove(manifest: Manifest) -> None:
     places: Ids = {}
     for model in moved_models():
         if files.digest_of(lines_of(model, manifest.org_id, places)) != manifest.tables[model._meta.label_lower]:
-            raise NotPossible(f"the rows of {model._meta.label_lower} are not as they were exported")
+            raise InvalidOperation(f"the rows of {model._meta.label_lower} are not as they were exported")
     check_laws(manifest.org_id)

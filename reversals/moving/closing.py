@@ -8,7 +8,7 @@ writer at a time. So once the last table has its triggers, no transaction that b
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
-from loyalty.errors import NotPossible
+from loyalty.errors import InvalidOperation
 from loyalty.models import Org, OrgMove
 from loyalty.moves import CLOSED_ORG, CLOSED_ORG_STATE, closed_orgs
 from loyalty.staff.locks import lock_moves
@@ -39,7 +39,7 @@ def reopen(org: Org, *, made_by: str) -> None:
     with transaction.atomic():
         lock_moves()
         if org.id not in closed_orgs():
-            raise NotPossible(f"org {org.id} is not closed")
+            raise InvalidOperation(f"org {org.id} is not closed")
         record_step(org.id, OrgMove.Step.REOPENED, made_by=made_by)
     _guard_tables()
 
@@ -60,7 +60,7 @@ def _guard_tables() -> None:
                 _guard(model, sorted(closed_orgs()))
     except OperationalError as error:
         if is_lock_timeout(error):
-            raise NotPossible("a long write holds a table; run the same command again once it is over") from error
+            raise InvalidOperation("a long write holds a table; run the same command again once it is over") from error
         raise
 
 

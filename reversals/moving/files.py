@@ -11,7 +11,7 @@ from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
 from loyalty.clients.credentials import keyed_digest
-from loyalty.errors import NotPossible
+from loyalty.errors import InvalidOperation
 from reversals.moving.tables import Model
 
 MANIFEST = "manifest.json"
@@ -54,7 +54,7 @@ def make_folder(folder: Path) -> None:
     """Makes the folder, for its owner alone: the files hold personal data. Refuses one that holds an export."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if (folder / MANIFEST).exists():
-        raise NotPossible(f"{folder} holds an export already; name a new folder")
+        raise InvalidOperation(f"{folder} holds an export already; name a new folder")
 
 
 def write_table(folder: Path, model: Model, lines: Iterable[bytes]) -> Table:
@@ -72,7 +72,7 @@ def read_table(folder: Path, model: Model) -> Iterator[bytes]:
         with _path(folder, model).open("rb") as file:
             yield from file
     except OSError as error:
-        raise NotPossible(f"the export is broken: {error}") from error
+        raise InvalidOperation(f"the export is broken: {error}") from error
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -88,7 +88,7 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
         tables = {name: Table(**table) for name, table in members.pop("tables").items()}
         return Manifest(tables=tables, **members), hashlib.sha256(text).hexdigest()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise NotPossible(f"{folder} holds no whole export: {error}") from error
+        raise InvalidOperation(f"{folder} holds no whole export: {error}") from error
 
 
 def current_schema() -> dict[str, str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from django.utils import timezone
 
-from loyalty.errors import NotPossible
+from loyalty.errors import InvalidOperation
 from loyalty.models import Org
 from loyalty.moves import closed_orgs
 from reversals.moving import closing, files
@@ -44,14 +44,14 @@ def check_unchanged(org: Org, folder: Path) -> Manifest:
     """Proves that the closed org is still as it was exported. Refuses an open one, and names tables that changed."""
     manifest, _ = files.read_manifest(folder)
     if manifest.org_id != org.id:
-        raise NotPossible(f"the export is of org {manifest.org_id}")
+        raise InvalidOperation(f"the export is of org {manifest.org_id}")
     if org.id not in closed_orgs():
-        raise NotPossible(f"org {org.id} is not closed here")
+        raise InvalidOperation(f"org {org.id} is not closed here")
     places: Ids = {}
     with one_long_moment():
         now = {model._meta.label_lower: files.digest_of(lines_of(model, org.id, places)) for model in guarded_models()}
     check_laws(org.id)
     changed = [name for name, table in now.items() if manifest.tables.get(name) != table]
     if changed:
-        raise NotPossible(f"changed since the export: {', '.join(changed)}")
+        raise InvalidOperation(f"changed since the export: {', '.join(changed)}")
     return manifest

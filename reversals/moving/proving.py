@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from django.db import connection
 
-from loyalty.errors import NotPossible
+from loyalty.errors import InvalidOperation
 from loyalty.ledger import queries
 from reversals.assurance.verification import broken_laws
 
@@ -26,4 +26,4 @@ def check_laws(org_id: int) -> None:
     """Checks every law of the org's ledger, as verify_ledger does. Refuses a broken one, with its rows."""
     broken = broken_laws(org_id)
     if broken:
-        raise NotPossible(f"the ledger is broken: {'; '.join(map(str, broken))}")
+        raise InvalidOperation(f"the ledger is broken: {'; '.join(map(str, broken))}")

@@ -56,7 +56,7 @@ class Erased:
 def erase_customer(customer: Customer, *, ticket: str, reason: str, made_by: str) -> Erased:
     """Erases the customer's identity everywhere, once, and keeps who did it and why.
 
-    Raises NotPossible if it was erased before, without a ticket, a reason or a name, or if one of them holds an
+    Raises InvalidOperation if it was erased before, without a ticket, a reason or a name, or if one of them holds an
     identifier; ValidationError on one that is too long.
     """
     identifiers = erasing.lock_to_erase(customer)

@@ -70,7 +70,7 @@ SABOTAGES = (
     Sabotage(
         "a limit of none and a limit of nothing are the same",
         "reversals/movements/reverse/rules.py",
-        _edit("return facts.by_hand and limit is not None and", "return facts.by_hand and bool(limit) and"),
+        _edit("return facts.is_manual and limit is not None and", "return facts.is_manual and bool(limit) and"),
         "tests/test_rules.py::test_a_limit_of_nothing_lets_nobody_reverse_alone",
     ),
     Sabotage(
@@ -142,7 +142,7 @@ SABOTAGES = (
     Sabotage(
         "parts of a redemption do not count together",
         "reversals/movements/reverse/rules.py",
-        _edit("facts.earlier.points_by_hand + points > limit", "points > limit"),
+        _edit("facts.earlier.points_reversed_manually + points > limit", "points > limit"),
         "tests/test_approving.py::test_parts_of_one_redemption_count_together",
     ),
     Sabotage(
@@ -226,7 +226,7 @@ SABOTAGES = (
     ),
     Sabotage(
         "limits count for the customer who redeemed alone",
-        "reversals/selectors.py",
+        "reversals/movements/reverse/earlier.py",
         _edit(
             "_limit_use(attempt.org_id, redemption.customer_ids,",
             "_limit_use(attempt.org_id, {redemption.customer.id},",

@@ -12,7 +12,7 @@ from django.utils import timezone
 from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
-from loyalty.errors import NotPossible
+from loyalty.errors import InvalidOperation
 from loyalty.staff.audit import record_change
 from loyalty.staff.locks import lock_person
 
@@ -57,11 +57,11 @@ def key_in_text(device: TOTPDevice) -> str:
 def set_up(device: TOTPDevice, code: str) -> list[str]:
     """Stores the device, if the code is its own, and returns the person's recovery codes, which are shown once.
 
-    Raises WrongCode, and NotPossible where the person has a device already.
+    Raises WrongCode, and InvalidOperation where the person has a device already.
     """
     person = lock_person(device.user_id)
     if is_set_up(person):
-        raise NotPossible("a second factor is set up already; sign in with its code")
+        raise InvalidOperation("a second factor is set up already; sign in with its code")
     if not device.verify_token(code):
         raise WrongCode
     codes = [StaticToken.random_token() for _ in range(RECOVERY_CODES)]
@@ -93,10 +93,10 @@ def recovery_codes_left(user: Any) -> int:
 
 @transaction.atomic
 def reset(person: User, *, made_by: str, reason: str) -> None:
-    """Removes the person's devices, so that the next sign-in sets up a new one. Raises NotPossible if there is none."""
+    """Removes the person's devices, so that the next sign-in sets up a new one. Raises InvalidOperation without one."""
     lock_person(person.pk)
     if not is_set_up(person):
-        raise NotPossible(f"{person.username} has no second factor; the next sign-in sets one up")
+        raise InvalidOperation(f"{person.username} has no second factor; the next sign-in sets one up")
     TOTPDevice.objects.filter(user=person).delete()
     StaticDevice.objects.filter(user=person).delete()
     _record(person, action="second factor reset", made_by=made_by, reason=reason, is_set_up=False)

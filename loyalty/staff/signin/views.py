@@ -19,7 +19,7 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
 
-from loyalty.errors import NotPossible
+from loyalty.errors import InvalidOperation
 from loyalty.staff.signin import second_factor, sessions
 from loyalty.staff.signin.forms import CodeForm
 from loyalty.staff.signin.second_factor import WrongCode
@@ -89,7 +89,7 @@ def set_up(request: HttpRequest) -> HttpResponse:
             codes = second_factor.set_up(device, form.cleaned_data["code"])
         except WrongCode as wrong:
             form.add_error("code", str(wrong))
-        except NotPossible:
+        except InvalidOperation:
             return second_factor_page(request)
         else:
             del request.session[OFFERED_KEY]

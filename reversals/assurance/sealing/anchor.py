@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
-from loyalty.errors import NotPossible
+from loyalty.errors import InvalidOperation
 from reversals.models import Seal
 
 
@@ -43,7 +43,7 @@ class Anchor:
 def opened(path: Path) -> Iterator[Anchor]:
     """The anchor to append to, made if there is none; waits for whoever else does.
 
-    A line that a crash left unfinished stays, and is written anew in full below. Raises NotPossible if the file
+    A line that a crash left unfinished stays, and is written anew in full below. Raises InvalidOperation if the file
     contradicts the database.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def opened(path: Path) -> Iterator[Anchor]:
         seals, problems = _read(text)
         problems += contradictions(seals)
         if problems:
-            raise NotPossible(
+            raise InvalidOperation(
                 f"{problems[0]}; keep {path} as evidence, find out what happened to the database, and then seal"
                 " with a new file"
             )

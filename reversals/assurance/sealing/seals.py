@@ -47,7 +47,7 @@ class Sealed:
 def seal_ledger(anchor_file: Path) -> Sealed:
     """Seals all that is committed and unsealed, and appends every seal that the file lacks to it.
 
-    Raises NotPossible, before anything is sealed, if the file contradicts the database.
+    Raises InvalidOperation, before anything is sealed, if the file contradicts the database.
     """
     with anchor.opened(anchor_file) as lines:
         lines.append_missing()

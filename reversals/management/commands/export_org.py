@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from loyalty.errors import NotPossible
+from loyalty.errors import InvalidOperation
 from loyalty.management.base import LoyaltyCommand, operator
 from loyalty.orgs import find_org
 from reversals.moving.closing import reopen
@@ -36,7 +36,7 @@ class Command(LoyaltyCommand):
             reopen(org, made_by=operator())
             return {"org": org.id, "closed": False}
         if folder is None:
-            raise NotPossible("name the folder of the export")
+            raise InvalidOperation("name the folder of the export")
         if options["check"]:
             manifest = check_unchanged(org, folder)
         else:

@@ -12,12 +12,12 @@ from django.db import transaction
 from django.db.models import Count, Q, QuerySet, Sum
 from django.utils import timezone
 
-from loyalty.errors import NotPossible
+from loyalty.errors import InvalidOperation
 from loyalty.ledger.points import written
 from loyalty.models import Org, Redemption
 from reversals.manual import manual_reversals
 from reversals.manual.bulk.uploads import MOST_ROWS, FileRow, read_points_of
-from reversals.manual.manual_reversals import Wanted
+from reversals.manual.manual_reversals import ManualReversal
 from reversals.models import Approval, BulkRow, BulkRun, Channel, Reversal
 from reversals.refusals import Refused
 
@@ -82,14 +82,14 @@ def start_from_redemptions(
 ) -> BulkRun:
     """The run with this key, which gives back all that is left of these redemptions.
 
-    Raises NotPossible on none or too many of them, one of another org, or without a reason.
+    Raises InvalidOperation on none or too many of them, one of another org, or without a reason.
     """
     if not 1 <= len(redemptions) <= MOST_ROWS:
-        raise NotPossible(f"{len(redemptions)} redemptions are selected; expected 1 to {MOST_ROWS:,}")
+        raise InvalidOperation(f"{len(redemptions)} redemptions are selected; expected 1 to {MOST_ROWS:,}")
     if any(redemption.org_id != org.id for redemption in redemptions):
-        raise NotPossible(f"a redemption is not of {org}; select redemptions of one org")
+        raise InvalidOperation(f"a redemption is not of {org}; select redemptions of one org")
     if not reason.strip():
-        raise NotPossible("a bulk run needs a reason")
+        raise InvalidOperation("a bulk run needs a reason")
     rows = [
         FileRow(line=number, redemption_id=redemption.public_id, points_written="", reason=reason.strip())
         for number, redemption in enumerate(redemptions, start=1)
@@ -107,15 +107,15 @@ def check_some(run: BulkRun, *, made_by: str) -> Refused | None:
 def confirm(run: BulkRun, *, made_by: str) -> None:
     """From now on the run's reversals are made. Who confirms it later changes nothing.
 
-    Raises NotPossible while rows are unchecked, or where none is ready.
+    Raises InvalidOperation while rows are unchecked, or where none is ready.
     """
     if run.confirmed_at is not None:
         return
     totals = totals_of(run)
     if totals.unchecked:
-        raise NotPossible(f"{totals.unchecked:,} rows are not checked yet; check them first")
+        raise InvalidOperation(f"{totals.unchecked:,} rows are not checked yet; check them first")
     if not totals.ready:
-        raise NotPossible("no row is ready to be reversed")
+        raise InvalidOperation("no row is ready to be reversed")
     BulkRun.objects.filter(org_id=run.org_id, id=run.id, confirmed_at__isnull=True).update(
         confirmed_at=timezone.now(), confirmed_by=made_by
     )
@@ -126,10 +126,10 @@ def run_some(run: BulkRun, *, made_by: str) -> Refused | None:
     """Makes the reversals of ready rows for a while, each once, however many people and tabs run it.
 
     `made_by` asks for those that are made now. Returns the temporary refusal that stopped it, if one did.
-    Raises NotPossible on a run that is not confirmed.
+    Raises InvalidOperation on a run that is not confirmed.
     """
     if run.confirmed_at is None:
-        raise NotPossible("the run is not confirmed yet")
+        raise InvalidOperation("the run is not confirmed yet")
     return _work_off(_rows(run).filter(status=Status.READY), lambda row: _reverse(row, made_by))
 
 
@@ -243,8 +243,8 @@ def _reverse(row: BulkRow, made_by: str) -> Refused | None:
     return None
 
 
-def _wanted(row: BulkRow, made_by: str) -> Wanted:
-    return Wanted(
+def _wanted(row: BulkRow, made_by: str) -> ManualReversal:
+    return ManualReversal(
         org_id=row.org_id,
         redemption_id=row.redemption_id,
         points=read_points_of(row.points_written),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from loyalty.emf.registry import EmfSettings
-from loyalty.ledger import locks as loyalty_selectors
+from loyalty.ledger import locks
 from reversals.movements import counters
 from reversals.movements.correct import rules, snapshot
 from reversals.movements.correct.requests import CorrectionRequest
@@ -69,8 +69,8 @@ class Correct:
         """The facts, with every row that the correction changes locked."""
         org_id = moment.attempt.org_id
         # Whoever else owns a lot that it gave back to is locked as well as the reversal's customer.
-        customers = loyalty_selectors.lock_customers(org_id=org_id, ids=reversal.customer_ids)
-        redemption = loyalty_selectors.lock_redemption(
+        customers = locks.lock_customers(org_id=org_id, ids=reversal.customer_ids)
+        redemption = locks.lock_redemption(
             org_id=org_id,
             identifier=None,
             public_id=reversal.redemption_public_id,
@@ -79,7 +79,7 @@ class Correct:
         )
         if redemption is None:  # it stands as long as its reversal does
             raise LookupError(f"the redemption of reversal {reversal.public_id} is gone")
-        lots = loyalty_selectors.lock_lots_named(org_id=org_id, ids=reversal.lot_ids)
+        lots = locks.lock_lots_named(org_id=org_id, ids=reversal.lot_ids)
         return Facts(
             reversal=reversal,
             corrected_at=snapshot.corrected_at(org_id=org_id, reversal_id=reversal.id),

@@ -7,8 +7,7 @@ from typing import ClassVar
 
 from loyalty.emf.registry import EmfSettings
 from loyalty.fields import new_row_id
-from loyalty.ledger import locks as loyalty_selectors
-from loyalty.ledger import queries
+from loyalty.ledger import locks, queries
 from loyalty.ledger.clock import database_now
 from loyalty.ledger.snapshots import CustomerFacts, DrawRecord, RedemptionRecord, Wallet, WalletLot
 from loyalty.ledger.sql import Statement
@@ -79,7 +78,7 @@ class Redeem:
         identifier = self.request.identifier
         not_found = Refused(RedemptionError.CUSTOMER_NOT_FOUND, "There is no such customer; check the customer id.")
         if not for_group:
-            customer = loyalty_selectors.lock_customer(org_id=org_id, public_id=identifier.customer_number or 0)
+            customer = locks.lock_customer(org_id=org_id, public_id=identifier.customer_number or 0)
             if customer is None:
                 raise not_found
             return customer, [customer.id]
@@ -87,14 +86,14 @@ class Redeem:
         if customer_id is None:
             raise not_found
         group = queries.group_of(org_id=org_id, customer_id=customer_id)
-        locked = {member.id: member for member in loyalty_selectors.lock_customers(org_id=org_id, ids=group)}
+        locked = {member.id: member for member in locks.lock_customers(org_id=org_id, ids=group)}
         # Who left while the locks were waited for is out; who joined is not locked, and so not in yet.
         still_in = queries.group_of(org_id=org_id, customer_id=customer_id)
         active = {row_id for row_id in still_in & set(locked) if locked[row_id].status == "ACTIVE"}
         return locked[customer_id], sorted(active | {customer_id})
 
     def _lock_wallet(self, org_id: int, owner_ids: Sequence[int], candidate: str) -> Wallet:
-        wallet = loyalty_selectors.lock_wallet(
+        wallet = locks.lock_wallet(
             org_id=org_id,
             customer_ids=owner_ids,
             candidate_is_taken=past_reversals.names_a_reversal(org_id=org_id, public_id=candidate),

@@ -30,7 +30,7 @@ def earlier_reversals(
     A reversal that was corrected counts as not made.
     """
     last = duplicate = None
-    by_hand = ZERO
+    manual = ZERO
     if redemption.points_reversed:
         of_redemption = standing(attempt.org_id).filter(redemption_id=redemption.id)
         if not redemption.points_left:
@@ -41,13 +41,13 @@ def earlier_reversals(
                 attempt.org_id, redemption.id, request.points_asked, since=now - timedelta(seconds=seconds)
             )
         if attempt.channel != Channel.API and settings.get(emf.APPROVAL_POINTS, redemption.program.id) is not None:
-            by_hand = _points_on_one_word(of_redemption)
+            manual = _points_on_one_word(of_redemption)
     limit_use: dict[int, LimitUse] = {}
     limits = (emf.LIMIT_COUNT, emf.LIMIT_POINTS)
     if any(settings.get(limit, redemption.program.id) is not None for limit in limits):
         days = settings.get(emf.LIMIT_DAYS, redemption.program.id)
         limit_use = _limit_use(attempt.org_id, redemption.customer_ids, since=now - timedelta(days=days))
-    return EarlierReversals(last, duplicate, limit_use, by_hand)
+    return EarlierReversals(last, duplicate, limit_use, manual)
 
 
 def _limit_use(org_id: int, customer_ids: Collection[int], *, since: datetime) -> dict[int, LimitUse]:

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from loyalty.emf.registry import EmfSettings
 from loyalty.fields import new_row_id
-from loyalty.ledger import locks as loyalty_selectors
+from loyalty.ledger import locks
 from loyalty.ledger.snapshots import RedemptionFacts
 from reversals.models import Channel
 from reversals.movements import counters, outages
@@ -61,7 +61,7 @@ class Reverse:
                 settings=self.settings,
                 now=redemption.locked_at,
             ),
-            by_hand=attempt.channel != Channel.API,
+            is_manual=attempt.channel != Channel.API,
             is_approved=self.is_approved or attempt.is_dry_run,
             now=redemption.locked_at,
         )
@@ -76,8 +76,8 @@ class Reverse:
     def _lock(self, moment: Moment, candidate: str) -> RedemptionFacts:
         """The redemption, locked. Whose lots it drew is known only then: other members are locked in a new try."""
         org_id, request = moment.attempt.org_id, self.request
-        members = loyalty_selectors.lock_customers(org_id=org_id, ids=moment.customer_ids)
-        redemption = loyalty_selectors.lock_redemption(
+        members = locks.lock_customers(org_id=org_id, ids=moment.customer_ids)
+        redemption = locks.lock_redemption(
             org_id=org_id,
             identifier=request.identifier,
             public_id=request.redemption_id,

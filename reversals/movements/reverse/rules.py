@@ -27,14 +27,14 @@ class LimitUse:
 class EarlierReversals:
     """What earlier reversals matter: all None, zero or empty where the settings do not ask for them.
 
-    `limit_use` is by the customer's row id. `points_by_hand` were given back by hand of the same redemption on one
-    person's word.
+    `limit_use` is by the customer's row id. `points_reversed_manually` are those of the same redemption that one person
+    reversed alone.
     """
 
     last_of_redemption: str | None = None
     duplicate: str | None = None
     limit_use: Mapping[int, LimitUse] = field(default_factory=dict)
-    points_by_hand: Decimal = ZERO
+    points_reversed_manually: Decimal = ZERO
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Facts:
     settings: EmfSettings
     redemption: RedemptionFacts
     earlier: EarlierReversals
-    by_hand: bool
+    is_manual: bool
     is_approved: bool
     now: datetime
 
@@ -267,15 +267,15 @@ def _check_limits_of(facts: Facts, used: LimitUse, points: Decimal, whose: str) 
 def needs_approval(facts: Facts, points: Decimal) -> bool:
     """Whether one person alone may not give back that many by hand: parts of one redemption count together."""
     limit = _approval_limit(facts)
-    return facts.by_hand and limit is not None and facts.earlier.points_by_hand + points > limit
+    return facts.is_manual and limit is not None and facts.earlier.points_reversed_manually + points > limit
 
 
 def _check_approval(facts: Facts, points: Decimal) -> None:
     limit = _approval_limit(facts)
     if limit is None or facts.is_approved or not needs_approval(facts, points):
         return
-    by_hand = facts.earlier.points_by_hand
-    before = f" after {written(by_hand)} of the same redemption" if by_hand else ""
+    manual = facts.earlier.points_reversed_manually
+    before = f" after {written(manual)} of the same redemption" if manual else ""
     raise Refused(
         ErrorCode.NEEDS_APPROVAL,
         f"{written(points)} points{before} are more than {emf.APPROVAL_POINTS.name} ({written(limit)})"

@@ -58,7 +58,7 @@ SABOTAGES = (
     Sabotage(
         "whose redemption it is, is not asked",
         "loyalty/ledger/locks.py",
-        _edit('customer_condition = f"WHERE {condition}"', 'customer_condition = f"WHERE ({condition}) OR TRUE"'),
+        _edit('of_customer = f"WHERE {condition}"', 'of_customer = f"WHERE ({condition}) OR TRUE"'),
         "tests/test_ladder.py",
     ),
     Sabotage(

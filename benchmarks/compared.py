@@ -17,7 +17,7 @@ from rest_framework.views import APIView, exception_handler
 
 from loyalty.clients.credentials import keyed_digest
 from loyalty.models import ApiClient, ApiSecret, EmfSetting, Lot, Redemption
-from reversals.models import Attempt, Channel, Operation, Reversal, ReversalLine
+from reversals.models import Attempt, Channel, Reversal, ReversalLine
 from reversals.movements.public_ids import new_public_id
 
 
@@ -121,7 +121,7 @@ def _reverse(client: Any, redemption_id: str, identifier: dict[str, str], points
     Attempt.objects.create(
         org=org,
         created_at=now,
-        operation=Operation.REVERSE,
+        operation="REVERSE",
         channel=Channel.API,
         client=client,
         made_by=client.username,

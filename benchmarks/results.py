@@ -5,7 +5,7 @@ import platform
 import statistics
 import subprocess
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -131,8 +131,8 @@ class Results:
             "## What one call costs\n",
             "CPU per call in milliseconds: PostgreSQL, server, load. What is sent to PostgreSQL is statements and round"
             " trips of a call, BEGIN and COMMIT included.\n",
-            "| call | clients | per second | to (a) | to (b) | p50 ms | p99 ms | p99/p50 | CPU | sent |",
-            "|---|---|---|---|---|---|---|---|---|---|",
+            "| call | clients | per second | to (a) | to (b) | to (c) | p50 ms | p99 ms | p99/p50 | CPU | sent |",
+            "|---|---|---|---|---|---|---|---|---|---|---|",
         ]
         for name in self._names(WORDS):
             kind, clients, rows = name
@@ -142,11 +142,25 @@ class Results:
             cpu = ", ".join(f"{self.cpu(name, who):.2f}" for who in ("PostgreSQL", "server", "load"))
             lines.append(
                 f"| {WORDS[kind]} | {clients} | {self.rate(name):.0f} | {self.ratio(name, ('pgbench', 8, rows))} |"
-                f" {self.ratio(name, ('constant', 8, rows))} | {self.median(name, lambda measured: measured.p50):.1f} |"
+                f" {self.ratio(name, ('constant', 8, rows))} | {self.ratio(name, ('reverse', 8, rows))} |"
+                f" {self.median(name, lambda measured: measured.p50):.1f} |"
                 f" {self.median(name, lambda measured: measured.p99):.1f} | {tail:.2f} |"
                 f" {cpu} | {self._sent(kind)} |"
             )
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._floors(made)])
+
+    def _floors(self, made: Sequence[Ledger]) -> Iterator[str]:
+        """How near a reversal is to the least that it can cost: the constant view, pgbench and the load."""
+        for rows in (ledger.rows for ledger in made if ("constant", 8, ledger.rows) in self.measured):
+            constant, reverse = ("constant", 8, rows), ("reverse", 8, rows)
+            load = self.cpu(reverse, "load")
+            floor = self.cpu(constant, "server") + self.cpu(("pgbench", 8, rows), "PostgreSQL") + load
+            whole = load + self.cpu(reverse, "server") + self.cpu(reverse, "PostgreSQL")
+            yield (
+                f"\nThe floor of a reversal, the CPU of the constant view, pgbench and the load over its own:"
+                f" {floor / whole:.2f}. The server uses {self.cpu(reverse, 'server') / self.cpu(constant, 'server'):.2f}"
+                " times the CPU of the constant view."
+            )
 
     def _sent(self, kind: str) -> str:
         sent = self.sent.get(kind)

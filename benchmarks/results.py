@@ -158,8 +158,9 @@ class Results:
             whole = load + self.cpu(reverse, "server") + self.cpu(reverse, "PostgreSQL")
             yield (
                 f"\nThe floor of a reversal, the CPU of the constant view, pgbench and the load over its own:"
-                f" {floor / whole:.2f}. The server uses {self.cpu(reverse, 'server') / self.cpu(constant, 'server'):.2f}"
-                " times the CPU of the constant view."
+                f" {floor / whole:.2f}. Its server uses"
+                f" {self.cpu(reverse, 'server') / self.cpu(constant, 'server'):.2f}"
+                " times the constant view's."
             )
 
     def _sent(self, kind: str) -> str:

@@ -180,8 +180,8 @@ def _raise(error: Exception) -> Any:
 
 @pytest.fixture
 def unrecorded(monkeypatch: pytest.MonkeyPatch) -> Exception:
-    """No attempt can be written: the disk is full."""
-    error = failure(psycopg.errors.DiskFull())
+    """No attempt can be written: the database takes no writes."""
+    error = failure(psycopg.errors.ReadOnlySqlTransaction())
     monkeypatch.setattr(attempts, "record", lambda attempt: _raise(error))
     return error
 
@@ -201,12 +201,24 @@ def test_a_refusal_by_the_rules_that_cannot_be_recorded_is_unavailable(
 def test_another_refusal_that_cannot_be_recorded_is_answered_all_the_same(
     world: World, unrecorded: Exception, error: ErrorCode
 ) -> None:
-    assert reply_of(ask(world, Refused(error, "Why."))) == (error.status, f"{error.name}: Why.")
+    outcome = engine.refuse(Refused(error, "Why."), new_attempt(world), render=render)
+    assert reply_of(outcome) == (error.status, f"{error.name}: Why.")
 
 
 def test_a_fault_in_the_record_alone_leaves_the_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempts, "record", lambda attempt: _raise(DataError()))
-    assert reply_of(ask(world, REFUSED)) == (400, "MORE_THAN_LEFT: Only 1 is left.")
+    outcome = engine.refuse(REFUSED, new_attempt(world), render=render)
+    assert reply_of(outcome) == (400, "MORE_THAN_LEFT: Only 1 is left.")
+
+
+def test_nothing_of_a_refusal_that_was_rolled_back_is_left_on_the_next_try(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, fails = attempts.record, [failure(psycopg.errors.DeadlockDetected())]
+    monkeypatch.setattr(attempts, "record", lambda attempt: _raise(fails.pop()) if fails else record(attempt))
+    outcome = ask(world, REFUSED)
+    (kept,) = world.attempts()
+    assert (reply_of(outcome), outcome.error, kept.rule, kept.refusal_reason) == ((201, "made"), None, "", "")
 
 
 # Keys

@@ -291,20 +291,21 @@ def test_lots_of_one_expiry_are_drawn_in_order_of_award_then_of_the_file(
     ]
 
 
-def test_only_lots_awarded_before_and_unexpired_at_the_redemption_are_drawn(world: World, tmp_path: Path) -> None:
+def test_only_lots_awarded_at_or_before_and_unexpired_at_the_redemption_are_drawn(world: World, tmp_path: Path) -> None:
     lots = [
-        lot_row(world, "AWARDED AT THAT MOMENT", 10, awarded_at=NOON),
+        lot_row(world, "AWARDED AT THAT MOMENT", 1, awarded_at=NOON),
         lot_row(world, "AWARDED LATER", 10, awarded_at="2026-03-01T12:00:01Z"),
         lot_row(world, "EXPIRED AT THAT MOMENT", 10, expires_at=NOON),
         lot_row(world, "EXPIRED", 10, expires_at="2026-03-01T11:59:59Z"),
         lot_row(world, "JUST AWARDED", 1, awarded_at="2026-03-01T11:59:59.999999Z"),
         lot_row(world, "ABOUT TO EXPIRE", 1, expires_at="2026-03-01T12:00:00.000001Z"),
     ]
-    import_ledger(write(tmp_path, points=lots, redemptions=[redemption_row(world, "R1", 3)]))
+    import_ledger(write(tmp_path, points=lots, redemptions=[redemption_row(world, "R1", 4)]))
     assert draws_of(world, "R1") == [
         (1, None, points(1)),
         (2, "ABOUT TO EXPIRE", points(1)),
         (3, "JUST AWARDED", points(1)),
+        (4, "AWARDED AT THAT MOMENT", points(1)),
     ]
 
 

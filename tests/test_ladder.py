@@ -376,7 +376,7 @@ def test_the_unforeseen_is_answered_without_a_traceback(
     def broken(*_: object, **__: object) -> str:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("reversals.movements.public_ids.new_public_id", broken)
+    monkeypatch.setattr("reversals.movements.reverse.movement.new_public_id", broken)
     response = world.reverse(redeemed(world), 1)
     assert (response.status_code, response.json()["errors"][0]["code"]) == (500, 804)
     assert "ZeroDivisionError" not in response.content.decode()

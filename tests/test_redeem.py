@@ -16,8 +16,8 @@ from loyalty.ledger import locks, sql
 from loyalty.models import Customer, Draw, Lot, Org, Program, Redemption
 from reversals.assurance.verification import broken_laws
 from reversals.models import Reversal
+from reversals.movements import public_ids
 from reversals.movements.redeem import rules
-from reversals.movements.reverse import statements
 from reversals.refusals import RedemptionError
 from tests.builders import (
     World,
@@ -438,7 +438,7 @@ def test_an_outage_before_the_caller_is_known_is_answered_in_the_words_of_a_rede
 
 
 def test_the_unforeseen_is_answered_in_the_words_of_a_redemption(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statements, "_PUBLIC_ID_CHARACTERS", "")
+    monkeypatch.setattr(public_ids, "_PUBLIC_ID_CHARACTERS", "")
     make_lot(world.asha, 10, program=world.program)
     response = world.redeem(world.asha, 1)
     error = RedemptionError.UNFORESEEN

@@ -45,7 +45,7 @@ def test_what_expires_first_is_drawn_first_and_only_as_much_as_is_asked() -> Non
 
 
 def test_lots_that_cannot_be_drawn_are_passed_over_and_the_missing_part_comes_first() -> None:
-    lots = [lot(1, 0), lot(2, 5, expires_in=timedelta(0)), lot(3, 5, age=timedelta(0)), lot(4, 2)]
+    lots = [lot(1, 0), lot(2, 5, expires_in=timedelta(0)), lot(3, 5, age=timedelta(microseconds=-1)), lot(4, 2)]
     assert plan_draws(lots, Decimal(7), at=NOW) == [PlannedDraw(None, Decimal(5)), PlannedDraw(4, Decimal(2))]
 
 

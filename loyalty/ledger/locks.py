@@ -133,7 +133,7 @@ def lock_wallet(
     """
     condition = (
         f"lot.org_id = %s AND lot.customer_id IN ({places(customer_ids)}) AND lot.points_remaining > 0"
-        " AND lot.awarded_at < (SELECT now FROM moment)"
+        " AND lot.awarded_at <= (SELECT now FROM moment)"
         " AND (lot.expires_at IS NULL OR lot.expires_at > (SELECT now FROM moment))"
     )
     now, now_params = clock()

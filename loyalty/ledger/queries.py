@@ -73,7 +73,7 @@ def find_redemption_id(
 
 def points_of(*, org_id: int, customer_id: int, at: datetime) -> PointsRecord:
     """The points in the customer's own lots at `at`; `customer_id` is the row id."""
-    lots = Lot.objects.filter(org_id=org_id, customer_id=customer_id, points_remaining__gt=0, awarded_at__lt=at)
+    lots = Lot.objects.filter(org_id=org_id, customer_id=customer_id, points_remaining__gt=0, awarded_at__lte=at)
     expired, by_expiry = ZERO, dict[datetime | None, Decimal]()
     for expires_at, points in lots.order_by("expires_at").values_list("expires_at", "points_remaining"):
         if expires_at is not None and expires_at <= at:

@@ -47,7 +47,7 @@ class LotFacts:
         return replace(self, points_remaining=self.points_remaining - points)
 
     def can_be_drawn(self, at: datetime) -> bool:
-        return self.points_remaining > 0 and self.awarded_at < at and (self.expires_at is None or self.expires_at > at)
+        return self.points_remaining > 0 and self.awarded_at <= at and (self.expires_at is None or self.expires_at > at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
-from itertools import chain
 from typing import Any
 
 from django.db import connection
@@ -20,10 +19,6 @@ PARAMETERS_AT_ONCE = 60_000
 
 # A few shapes of statements make up nearly all calls; to write one out costs more than all the rules.
 _kept = lru_cache(maxsize=128)
-PLACES_OF_KEPT = 150
-
-# What most columns of an attempt hold. To Python 1 is True, too: numbers are no keys here.
-_LITERALS: dict[object, str] = {None: "NULL", "": "''", True: "TRUE", False: "FALSE"}
 
 
 def insert_into(table: str, *rows: Mapping[str, object]) -> Statement:
@@ -110,43 +105,13 @@ def execute_together(statements: Sequence[Statement]) -> None:
             return
         for batch in _batches(statements):
             sql = _one_of(tuple(sql for sql, _ in batch))
-            cursor.execute(*_sent_once(sql, [param for _, params in batch for param in params]))
+            cursor.execute(sql, [param for _, params in batch for param in params])
 
 
 @_kept
 def _one_of(sqls: tuple[str, ...]) -> str:
     steps = ", ".join(f"step_{number} AS ({sql})" for number, sql in enumerate(sqls))
     return f"WITH {steps} SELECT"
-
-
-def _sent_once(sql: str, params: Sequence[Any]) -> tuple[str, Sequence[Any] | dict[str, Any]]:
-    """The statement with a name for each value, where equal numbers and equal times share one.
-
-    psycopg keeps what it made of a statement if that has no more than 50 parameters; a reversal of one lot has 70
-    places for 25 values, and to make it anew cost more than all the rules. A long statement stays as it is.
-    """
-    if len(params) > PLACES_OF_KEPT:
-        return sql, params
-    named: dict[object, int] = {}
-    pattern: list[int | str] = []
-    for place, value in enumerate(params):
-        kind = type(value)
-        if kind is int or kind is datetime:
-            pattern.append(named.setdefault(value, place))
-        elif value in _LITERALS:
-            pattern.append(_LITERALS[value])
-        else:
-            # PostgreSQL learns the type of a text from its column, and two columns may have two types.
-            pattern.append(named.setdefault((place, value), place))
-    return _named(sql, tuple(pattern)), {f"p{place}": params[place] for place in named.values()}
-
-
-@_kept
-def _named(sql: str, pattern: tuple[int | str, ...]) -> str:
-    """The statement with, at each place, a literal or the name of the first place that has the value."""
-    *parts, end = sql.split("%s")
-    names = (first if isinstance(first, str) else f"%(p{first})s" for first in pattern)
-    return "".join([*chain(*zip(parts, names, strict=True)), end])
 
 
 def _batches(statements: Sequence[Statement]) -> list[list[Statement]]:

@@ -200,7 +200,7 @@ def _expiries(customer: Customer, now: datetime) -> dict[str, Any]:
 def _held(customer: Customer, now: datetime) -> QuerySet[Lot]:
     """The customer's lots that hold points at that time, expired or not."""
     lots = Lot.objects.filter(org_id=customer.org_id, customer=customer)
-    return lots.filter(points_remaining__gt=0, awarded_at__lt=now).order_by()
+    return lots.filter(points_remaining__gt=0, awarded_at__lte=now).order_by()
 
 
 def _unexpired(now: datetime) -> Q:

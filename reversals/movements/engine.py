@@ -177,7 +177,12 @@ class _Call(Generic[Accepted]):
 
     def _decide_and_write(self, movement: Movement[Accepted], moment: Moment) -> Outcome[Accepted]:
         attempt = self.attempt
-        decision = movement.decide(moment)
+        attempt.rule, attempt.code, attempt.refusal_reason = "", None, ""  # of a try that was rolled back
+        try:
+            decision = movement.decide(moment)
+        except Refused as refusal:
+            # Nothing is written yet, so the refusal commits. After a ROLLBACK the driver would prepare all anew.
+            return self._record(refusal)
         if attempt.is_dry_run and not decision.is_replay:
             decision = Decision(decision.accepted)
         attempt.reversal_id, attempt.redemption_id = decision.reversal_id, decision.redemption_id
@@ -196,7 +201,24 @@ class _Call(Generic[Accepted]):
         return attempts.is_held(error)
 
     def refuse(self, refusal: Refused) -> Outcome[Accepted]:
-        """Records the refusal, after the rollback, and returns it; or what the key's holder was answered."""
+        """Records the refusal outside of a transaction and returns it; or what the key's holder was answered."""
+        try:
+            return self._record(refusal)
+        except Refused as refused_by_key:
+            return self.refuse(refused_by_key)
+        except Error as outage:
+            return self._unrecorded(self._put_on_attempt(refusal), outage)
+
+    def _record(self, refusal: Refused) -> Outcome[Accepted]:
+        """The outcome of the refusal, once recorded; refuses in turn where its key was used for another request."""
+        refused = self._put_on_attempt(refusal)
+        self.is_writing = True
+        if attempts.record(self.attempt):
+            return Outcome(self.attempt, refused)
+        return Outcome(attempts.answer_of_holder(self.attempt), None, is_replay=True)
+
+    def _put_on_attempt(self, refusal: Refused) -> Refused:
+        """The refusal in the words of the operation, which is put on the attempt."""
         attempt = self.attempt
         # What all movements share refuses in the words of a reversal; the operation has words of its own.
         error = attempt.ladder[refusal.error.name]
@@ -207,14 +229,7 @@ class _Call(Generic[Accepted]):
         attempt.holds_key = bool(attempt.fingerprint) and error.holds_key
         refused = Refused(error, refusal.reason)
         self._finish(self.render(refused))
-        try:
-            if attempts.record(attempt):
-                return Outcome(attempt, refused)
-            return Outcome(attempts.answer_of_holder(attempt), None, is_replay=True)
-        except Refused as refused_by_key:
-            return self.refuse(refused_by_key)
-        except Error as outage:
-            return self._unrecorded(refused, outage)
+        return refused
 
     def _unrecorded(self, refused: Refused, error: Error) -> Outcome[Accepted]:
         """The outcome where no attempt can be written: the ladder's UNAVAILABLE, unless an earlier row applies."""

@@ -16,7 +16,7 @@ TILLS = 8
 SEQUENCE = "made_by_pgbench"
 
 # Row ids are drawn from one range per table, so that parents can be computed. Of every even redemption one of its ten
-# points was given back; the odd ones nobody has reversed yet.
+# points was reversed; the odd ones nobody has reversed yet.
 FILL = """
 INSERT INTO loyalty_customer (id, org_id, public_id, status, reversals_locked, reversals_lock_reason)
 SELECT 1000000000 + n, 1, n, 'ACTIVE', false, '' FROM generate_series(1, {customers}) n;

@@ -294,7 +294,7 @@ REST_FRAMEWORK = {
 SPECTACULAR_SETTINGS = {
     "OAS_VERSION": "3.1.0",
     "TITLE": "Loyalty back office",
-    "DESCRIPTION": "Redeemed points come back, exactly once, to the lots they came from.",
+    "DESCRIPTION": "Reverses redeemed points, exactly once, into the lots that they came from.",
     "VERSION": "0.1.0",
     "PREPROCESSING_HOOKS": ["reversals.api.openapi.generation.as_published"],
     "POSTPROCESSING_HOOKS": ["reversals.api.openapi.generation.complete"],

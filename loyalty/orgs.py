@@ -8,7 +8,7 @@ from loyalty.models import Org, Program, ReasonCode
 FIRST_REASON_CODES = {
     "GOODS_RETURNED": "The customer returned what was bought.",
     "WRONG_REDEMPTION": "The points were redeemed by mistake.",
-    "GOODWILL": "Given back as a courtesy.",
+    "GOODWILL": "Reversed as a courtesy.",
     "OTHER": "Another reason, which the note says.",
 }
 

@@ -1,4 +1,4 @@
-"""A reversal by hand of more points than one person may give back waits for a second person."""
+"""A reversal by hand of more points than one person may reverse waits for a second person."""
 
 import threading
 from datetime import timedelta

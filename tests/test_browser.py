@@ -185,10 +185,10 @@ def test_points_are_given_back_with_a_preview(desk_for: DeskFor, world: World) -
     page.get_by_label("Points").fill("2.5")
     page.get_by_label("Note").fill("receipt 17")
     page.get_by_role("button", name="Preview").click()
-    expect(page.get_by_text("2.5 points come back.")).to_be_visible()
+    expect(page.get_by_text("2.5 points will be reversed.")).to_be_visible()
     desk.check("Reverse points")
     page.get_by_role("button", name="Give the points back").dblclick()
-    expect(page.get_by_text("gave back 2.5 points, 0 of them to expired lots.")).to_be_visible()
+    expect(page.get_by_text("reversed 2.5 points, 0 of them to expired lots.")).to_be_visible()
     assert Reversal.objects.get(org=world.org).made_by == username_of(world, "Reversal operator")
 
 
@@ -403,7 +403,7 @@ def test_the_keyboard_alone_is_enough(desk_for: DeskFor, world: World) -> None:
     page.keyboard.type("receipt 17")
     press_enter_on(desk, page.get_by_role("button", name="Preview"))
     press_enter_on(desk, page.get_by_role("button", name="Give the points back"))
-    expect(page.get_by_text("gave back 7.5 points")).to_be_visible()
+    expect(page.get_by_text("reversed 7.5 points")).to_be_visible()
     assert Reversal.objects.get(org=world.org).points == redemption.points
 
 
@@ -494,7 +494,7 @@ def test_what_customers_and_staff_write_is_never_run(desk_for: DeskFor, world: W
     expect(page.get_by_text(f"Reason: X: {PAYLOAD}")).to_be_visible()
     check_unhurt(desk)
     page.get_by_role("button", name="Give the points back").click()
-    expect(page.get_by_text("gave back 2 points")).to_be_visible()
+    expect(page.get_by_text("reversed 2 points")).to_be_visible()
     check_unhurt(desk)
 
     desk.open("/admin/reversals/bulkrun/add/")

@@ -93,7 +93,7 @@ def assert_nothing_moved(world: World) -> None:
 RESULT_COLUMNS = [
     "redemption_id",
     "points asked",
-    "points given back",
+    "points reversed",
     "of them expired",
     "status",
     "code",
@@ -126,7 +126,7 @@ def test_a_file_is_checked_confirmed_and_worked_off(world: World, operator: Clie
     assert preview["facts"][3:] == [
         ("Rows ready", "3"),
         ("Rows not possible", "3"),
-        ("Points to give back", "14"),
+        ("Points to reverse", "14"),
         ("Of them to expired lots", "4"),
         ("Rows that will need approval", "0"),
     ]
@@ -372,9 +372,9 @@ def test_rows_that_are_meant_again_are_a_run_of_their_own_with_a_warning(world: 
     assert upload(operator, world, line, **form) == second
     assert check_some(second, made_by="meera") is None
     shown = page(operator, second).context
-    assert shown["facts"][-1] == ("Of them given back, in part, by another run before", "1")
+    assert shown["facts"][-1] == ("Of them reversed in part by an earlier run", "1")
     [row] = shown["rows"]["rows"]
-    assert row[-1] == f"the run returns.csv of {first.made_at:%Y-%m-%d} gave back 7 points of it already"
+    assert row[-1] == f"the run returns.csv of {first.made_at:%Y-%m-%d} reversed 7 points of it already"
     confirm(second, made_by="meera")
     run_some(second, made_by="meera")
     assert [reversal.points for reversal in Reversal.objects.filter(org=world.org)] == [7, 7]

@@ -525,7 +525,7 @@ def test_a_manual_reversal_of_more_than_the_approval_points_is_refused(world: Wo
     redemption = redeemed(world, "10.001")
     assert refusal_of_reversal(world, redemption.public_id) == (
         "403 Points reversal needs approval: "
-        "10.001 points are more than Reversal_approval_points (10) allows one person to give back."
+        "10.001 points are more than Reversal_approval_points (10) allows one person to reverse."
     )
     assert [(attempt.code, attempt.rule) for attempt in world.attempts()] == [(403, "NEEDS_APPROVAL")]
 
@@ -809,7 +809,7 @@ CORRUPTIONS = [
         "lot",
     ),
     (
-        "a reissued lot is awarded what its lines gave back",
+        "a reissued lot is awarded what its lines reversed",
         "UPDATE loyalty_lot SET points_awarded = points_awarded + 1, points_remaining = points_remaining + 1"
         " WHERE id = {reissued_lot}",
         "reissued_lot",
@@ -820,7 +820,7 @@ CORRUPTIONS = [
         "reissued_lot",
     ),
     (
-        "what was drawn last is given back first, unless a correction came between",
+        "what was drawn last is reversed first, unless a correction came between",
         "UPDATE loyalty_draw SET points_reversed = points_reversed - 1 WHERE id = {last_draw}",
         "draw",
     ),
@@ -830,7 +830,7 @@ CORRUPTIONS = [
         "line",
     ),
     (
-        "a line gives back to a draw of its reversal's redemption",
+        "a line is of a draw of its reversal's redemption",
         "UPDATE reversals_reversalline SET draw_id = {uncovered_draw} WHERE id = {line}",
         "line",
     ),

@@ -21,7 +21,7 @@ from django.core.management import call_command
 from django.db import IntegrityError, connection, models, transaction
 
 from loyalty.emf.stored import set_emf
-from loyalty.fields import new_row_id
+from loyalty.fields import new_row_id, new_row_ids
 from loyalty.models import (
     ApiClient,
     ApiSecret,
@@ -708,3 +708,8 @@ def test_a_raw_replacement_of_a_row_that_is_only_ever_added_is_refused(raw: sqli
     table = model._meta.db_table
     with pytest.raises(sqlite3.IntegrityError, match=APPEND_ONLY[model]):
         raw.execute(f"INSERT OR REPLACE INTO {table} SELECT * FROM {table}")
+
+
+def test_ids_drawn_together_are_drawn_by_nobody_else() -> None:
+    ids = [*new_row_ids(3), new_row_id(), *new_row_ids(2), new_row_id()]
+    assert sorted(set(ids)) == ids

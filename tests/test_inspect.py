@@ -109,7 +109,7 @@ def test_a_reversal_shows_its_lines_lot_by_lot(world: World, auditor: Client) ->
     assert [(row[4], row[5], row[6]) for row in shown["lines"]["rows"]] == [("6", "6", "0"), ("3", "3", "0")]
     assert all(lot.lot_ref in text for lot in (expired, lasting))
     assert Lot.objects.get(reissuing_lines__reversal=reversal).lot_ref in text
-    assert ("Points given back", "9") in shown["facts"]
+    assert ("Points reversed", "9") in shown["facts"]
     assert ("Idempotency key", "sent") in shown["facts"]
 
 

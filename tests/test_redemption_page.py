@@ -1,4 +1,4 @@
-"""A redemption's page: what it drew, what came back, and points given back by hand in three steps."""
+"""A redemption's page: what it drew, what was reversed, and points reversed by hand in three steps."""
 
 import re
 from typing import Any
@@ -45,7 +45,7 @@ def test_the_page_shows_draws_and_reversals(world: World, operator: Client) -> N
     lot = redemption.draws.get().lot
     assert lot.lot_ref in text
     assert reversal_id in text
-    assert re.search(r"Left to give back</dt>\s*<dd[^>]*>5\.5</dd>", text)
+    assert re.search(r"Left to reverse</dt>\s*<dd[^>]*>5\.5</dd>", text)
     assert "Reverse points" in text
 
 
@@ -81,7 +81,7 @@ def test_confirmed_points_come_back_once_however_often_the_page_is_sent(world: W
     redemption = redeemed(world)
     said = [messages_of(send(operator, redemption, "confirm")) for _ in range(3)]
     reversal = Reversal.objects.get()
-    assert said == [[f"Reversal {reversal.public_id} gave back 4 points, 0 of them to expired lots."]] * 3
+    assert said == [[f"Reversal {reversal.public_id} reversed 4 points, 0 of them to expired lots."]] * 3
     assert (reversal.points, reversal.made_by, reversal.channel) == (4, "meera", "ADMIN")
     assert reversal.reason == "GOODS_RETURNED: receipt 17"
 
@@ -165,7 +165,7 @@ def test_nothing_left_offers_no_button(world: World, operator: Client) -> None:
     world.reverse(redemption)
     text = page(operator, redemption)
     assert "Reverse points" not in text
-    assert "All points of this redemption were given back." in text
+    assert "All points of this redemption were reversed." in text
 
 
 def test_who_may_not_reverse_has_no_button_and_no_way(world: World) -> None:

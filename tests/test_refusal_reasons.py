@@ -158,12 +158,12 @@ def test_what_one_person_may_not_give_back_alone_is_told() -> None:
     assert refusal(after) == (
         ErrorCode.NEEDS_APPROVAL,
         "4 points after 2 of the same redemption are more than Reversal_approval_points (5)"
-        " allows one person to give back.",
+        " allows one person to reverse.",
     )
     large = replace(case, request=replace(case.request, points_asked=Decimal(6)))
     assert refusal(large) == (
         ErrorCode.NEEDS_APPROVAL,
-        "6 points are more than Reversal_approval_points (5) allows one person to give back.",
+        "6 points are more than Reversal_approval_points (5) allows one person to reverse.",
     )
     assert [needs_approval(each, Decimal(4)) for each in (case, after)] == [False, True]
 

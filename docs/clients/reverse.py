@@ -23,7 +23,7 @@ class NotReversed(Exception):
 
 
 def reverse(host, user, secret, redemption_id, customer_id, points=None, *, key):
-    """The id of the reversal. The same key on every try makes the points come back once."""
+    """The id of the reversal. With the same key on every try, the points are reversed once."""
     body = {"redemptionId": redemption_id, "identifier": {"type": "ID", "value": customer_id}}
     if points is not None:
         body["pointsToBeReversed"] = points

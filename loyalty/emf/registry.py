@@ -127,7 +127,7 @@ APPROVAL_POINTS = EmfKey(
     "Reversal_approval_points",
     _unset_or(points),
     None,
-    "A manual reversal of more than this, with what one person gave back of it before, needs a second person.",
+    "A manual reversal of more than this, with what one person reversed of it before, needs a second person.",
 )
 APPROVAL_DAYS = EmfKey(
     "Reversal_approval_days", _DAYS, 7, "How many days a request for approval waits for the second person.", True

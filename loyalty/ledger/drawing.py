@@ -19,7 +19,7 @@ class PlannedDraw:
 def plan_draws(lots: Iterable[LotFacts], points: Decimal, *, at: datetime) -> list[PlannedDraw]:
     """The draws of a redemption of `points` at `at`, in their order of position.
 
-    What no lot covers comes first in position, so that it is given back last.
+    What no lot covers comes first in position, so that it is reversed last.
     """
     return plan_draws_in_order(in_drawing_order(lots), points, at=at)
 

@@ -92,7 +92,7 @@ class UploadForm(forms.Form):
 
     @property
     def key(self) -> str:
-        """The key of the run: of the rows, or of this page where they are to be given back once more."""
+        """The key of the run: of the rows, or of this page where they are to be reversed once more."""
         return runs.key_of(self.rows, page=str(self.cleaned_data["page"]) if self.cleaned_data["again"] else "")
 
 
@@ -319,14 +319,14 @@ def _sums(run: BulkRun, totals: Totals) -> list[tuple[str, Any]]:
         return [
             ("Rows ready", f"{totals.ready:,}"),
             ("Rows not possible", f"{totals.invalid:,}"),
-            ("Points to give back", written(totals.points_ready)),
+            ("Points to reverse", written(totals.points_ready)),
             ("Of them to expired lots", written(totals.points_ready_expired)),
             ("Rows that will need approval", f"{totals.needing_approval:,}"),
             *_warnings(totals),
         ]
     return [
         ("Rows reversed", f"{totals.reversed:,}"),
-        ("Points given back", written(totals.points_reversed)),
+        ("Points reversed", written(totals.points_reversed)),
         ("Of them to expired lots", written(totals.points_reversed_expired)),
         ("Rows asked for approval", f"{totals.requested:,}"),
         ("Rows refused", f"{totals.refused:,}"),
@@ -336,7 +336,7 @@ def _sums(run: BulkRun, totals: Totals) -> list[tuple[str, Any]]:
 
 
 def _warnings(totals: Totals) -> list[tuple[str, str]]:
-    return [("Of them given back, in part, by another run before", f"{totals.repeating:,}")] if totals.repeating else []
+    return [("Of them reversed in part by an earlier run", f"{totals.repeating:,}")] if totals.repeating else []
 
 
 def _filters(totals: Totals) -> list[tuple[str, str, int]]:
@@ -386,7 +386,7 @@ def _linked_outcome(row: BulkRow) -> str:
 
 def _selected_table(redemptions: list[Redemption]) -> dict[str, Any]:
     return {
-        "headers": ["Redemption", "Customer", "Points", "Left to give back"],
+        "headers": ["Redemption", "Customer", "Points", "Left to reverse"],
         "rows": [
             [each.public_id, each.customer, written(each.points), written(each.points - each.points_reversed)]
             for each in redemptions

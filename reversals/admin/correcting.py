@@ -38,7 +38,7 @@ def correct_view(request: HttpRequest, reversal_id: int) -> HttpResponse:
         "original": reversal,
         "form": form,
         "title": f"Correct reversal {reversal}",
-        "explanation": f"The reversal gave back {written(reversal.points)} points. A correction draws all of them"
+        "explanation": f"The reversal is of {written(reversal.points)} points. A correction draws all of them"
         " again from the lots that they went to, once another person has approved it.",
         "back": page_of(reversal),
     }

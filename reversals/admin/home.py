@@ -52,7 +52,7 @@ class Chooser(forms.Form):
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """What was given back on one day."""
+    """What was reversed on one day."""
 
     day: date
     count: int
@@ -112,7 +112,7 @@ def _boxes(request: HttpRequest, orgs: Sequence[Org], days: int) -> dict[str, An
 
 
 def _given_back(totals: Iterable[Total]) -> dict[str, Any]:
-    """The points given back, day by day, with their sums and the charts' data."""
+    """The points reversed, day by day, with their sums and the charts' data."""
     days: dict[date, Day] = {}
     for total in sorted(total for total in totals if total.rule == ACCEPTED):
         before = days.get(total.day, Day(total.day, 0, Decimal(0), Decimal(0)))
@@ -135,7 +135,7 @@ def _points_chart(days: Sequence[Day]) -> str:
     return _chart(
         days,
         ("of it expired", [float(day.points_expired) for day in days], "var(--color-orange-500)"),
-        ("points given back", [float(day.points) for day in days], "var(--color-primary-500)"),
+        ("points reversed", [float(day.points) for day in days], "var(--color-primary-500)"),
     )
 
 

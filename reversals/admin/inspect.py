@@ -54,7 +54,7 @@ class ReversalAdmin(Exportable, PageAdmin):
 
 @admin.register(Attempt)
 class AttemptAdmin(Exportable, PageAdmin):
-    list_display = ["created_at", "operation", "answer", "channel", "made_by", "redemption_id_asked", "reversal"]
+    list_display = ["created_at", "asked_for", "answer", "channel", "made_by", "redemption_id_asked", "reversal"]
     list_select_related = ["reversal"]
     list_filter = [OneOrg, Period, ByRule, "channel", ByOperation, "is_dry_run", ByProgramAsked, ByClient]
     ordering = ["-created_at", "-id"]
@@ -72,6 +72,10 @@ class AttemptAdmin(Exportable, PageAdmin):
         ways = (Q(redemption_id_asked=term), Q(idempotency_key=term, holds_key=True))
         found = {pk for way in ways for pk in queryset.filter(way).values_list("pk", flat=True)[:FOUND_AT_MOST]}
         return queryset.filter(pk__in=found), False
+
+    @admin.display(description="operation")
+    def asked_for(self, attempt: Attempt) -> str:
+        return attempt.operation.capitalize()
 
     @admin.display(description="answer")
     def answer(self, attempt: Attempt) -> str:
@@ -98,7 +102,7 @@ def _reversal_facts(reversal: Reversal) -> list[tuple[str, Any]]:
         ("Redemption", link(redemption)),
         ("Customer", link(reversal.customer)),
         ("Points asked for", written_or(reversal.points_asked, "all that was left")),
-        ("Points given back", written(reversal.points)),
+        ("Points reversed", written(reversal.points)),
         ("Of them available", written(reversal.points_available)),
         ("To expired lots", written(reversal.points_expired)),
         ("Channel", reversal.get_channel_display()),
@@ -110,7 +114,7 @@ def _reversal_facts(reversal: Reversal) -> list[tuple[str, Any]]:
 
 
 def _lines(reversal: Reversal) -> dict[str, Any]:
-    """What came back lot by lot, the one drawn last first."""
+    """What was reversed lot by lot, the one drawn last first."""
     lines = ReversalLine.objects.filter(org_id=reversal.org_id, reversal=reversal)
     parents = lines.select_related("draw__lot__program", "draw__lot__customer", "reissued_lot")
     return {

@@ -1,4 +1,4 @@
-"""Redemptions: what each drew, what came back, and reversals by hand through the same door as the API's."""
+"""Redemptions: what each drew, what was reversed, and reversals by hand through the same door as the API's."""
 
 from collections.abc import Callable
 from typing import Any
@@ -76,7 +76,7 @@ class RedemptionAdmin(Exportable, PageAdmin):
             "form": form,
             "title": f"Reverse points of redemption {redemption}",
             "explanation": f"{written(redemption.points)} points were redeemed;"
-            f" {written(redemption.points_reversed)} were given back so far.",
+            f" {written(redemption.points_reversed)} were reversed so far.",
             "back": page_of(redemption),
         }
         username = request.user.get_username()
@@ -98,7 +98,7 @@ def _in_words(outcome: Reversal | Approval) -> tuple[str, int]:
     if isinstance(outcome, Approval):
         return asked_in_words(outcome), messages.WARNING
     return (
-        f"Reversal {outcome.public_id} gave back {written(outcome.points)} points,"
+        f"Reversal {outcome.public_id} reversed {written(outcome.points)} points,"
         f" {written(outcome.points_expired)} of them to expired lots.",
         messages.SUCCESS,
     )
@@ -118,15 +118,15 @@ def _facts(redemption: Redemption) -> list[tuple[str, Any]]:
         ("Transaction number", redemption.transaction_number or "none"),
         ("External reference", redemption.external_reference_number or "none"),
         ("Points", written(redemption.points)),
-        ("Given back", written(redemption.points_reversed)),
-        ("Left to give back", written(redemption.points - redemption.points_reversed)),
+        ("Reversed", written(redemption.points_reversed)),
+        ("Left to reverse", written(redemption.points - redemption.points_reversed)),
     ]
 
 
 def _draws(redemption: Redemption) -> dict[str, Any]:
     draws = Draw.objects.filter(org_id=redemption.org_id, redemption=redemption).select_related("lot__customer")
     return {
-        "headers": ["Order", "Lot", "Of customer", "Expires", "Drawn", "Given back", "Left"],
+        "headers": ["Order", "Lot", "Of customer", "Expires", "Drawn", "Reversed", "Left"],
         "rows": [_draw_row(draw) for draw in draws.order_by("position")[:SHOWN]],
     }
 

@@ -1,4 +1,4 @@
-"""What a person fills in and sees when they give points back by hand: forms, preview, refusals in words."""
+"""What a person fills in and sees when they reverse points by hand: forms, preview, refusals in words."""
 
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
@@ -94,7 +94,7 @@ class ManualForm(forms.Form):
 
 
 class ReverseForm(ManualForm):
-    """How many points to give back, and why."""
+    """How many points to reverse, and why."""
 
     points = PointsInput(help_text="All that is left is filled in; at most 3 decimals.")
     field_order = ["points", "reason_code", "note"]
@@ -144,10 +144,10 @@ def preview_of(outcome: Accepted, *, org_id: int) -> dict[str, Any]:
     plan = outcome.plan
     lost = f", {written(plan.expired)} of them to expired lots, where they cannot be spent" if plan.expired else ""
     return {
-        "summary": f"{written(plan.points)} points come back{lost}.",
+        "summary": f"{written(plan.points)} points will be reversed{lost}.",
         "needs_approval": outcome.needs_approval,
         "lots": {
-            "headers": ["Lot", "Expires", "Points that come back", "What becomes of them"],
+            "headers": ["Lot", "Expires", "Points reversed", "What becomes of them"],
             "rows": [_lot_row(line, outcome) for line in plan.lines],
         },
         "balances": {

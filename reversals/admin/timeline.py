@@ -54,7 +54,7 @@ def _awards(customer: Customer) -> Iterable[Moment]:
 
 
 def _redeemed(redemption: Redemption) -> Moment:
-    said = f"{written(redemption.points_reversed)} given back so far"
+    said = f"{written(redemption.points_reversed)} reversed so far"
     return Moment(redemption.redeemed_at, "Redeemed", link(redemption), f"-{written(redemption.points)}", said, "")
 
 

@@ -72,7 +72,7 @@ def _parent_of_org(table: str, key: str, foreign_key: str, parent: str) -> Law:
     )
 
 
-# What reversals gave back as it stands: a correction takes its reversal's points away again. As differences, so that
+# What reversals come to as it stands: a correction takes its reversal's points away again. As differences, so that
 # no row of the ledger is looked up among the few corrections.
 _REVERSED = (
     "(SELECT org_id, redemption_id, points FROM reversals_reversal"
@@ -236,7 +236,7 @@ LAWS = (
         " HAVING lot.is_reissue <> (COUNT(line.id) > 0)",
     ),
     Law(
-        "a reissued lot is awarded what its lines gave back",
+        "a reissued lot is awarded what its lines reversed",
         "SELECT lot.org_id, lot.lot_ref, lot.points_awarded, SUM(line.points_available) FROM loyalty_lot lot"
         " JOIN reversals_reversalline line ON line.org_id = lot.org_id AND line.reissued_lot_id = lot.id"
         " GROUP BY lot.org_id, lot.id, lot.lot_ref, lot.points_awarded"
@@ -253,7 +253,7 @@ LAWS = (
         " WHERE lot.customer_id <> COALESCE(own.customer_id, reversal.customer_id)",
     ),
     Law(
-        "what was drawn last is given back first, unless a correction came between",
+        "what was drawn last is reversed first, unless a correction came between",
         "SELECT early.org_id, early.id, early.points_reversed, late.points_reversed FROM loyalty_draw early"
         " JOIN loyalty_draw late ON late.org_id = early.org_id AND late.redemption_id = early.redemption_id"
         " AND late.position > early.position"
@@ -272,7 +272,7 @@ LAWS = (
         " THEN line.points ELSE 0 END",
     ),
     Law(
-        "a line gives back to a draw of its reversal's redemption",
+        "a line is of a draw of its reversal's redemption",
         "SELECT line.org_id, line.id, draw.redemption_id, reversal.redemption_id FROM reversals_reversalline line"
         " JOIN reversals_reversal reversal ON reversal.id = line.reversal_id"
         " JOIN loyalty_draw draw ON draw.id = line.draw_id"

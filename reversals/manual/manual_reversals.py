@@ -100,7 +100,7 @@ def _previewed(outcome: Outcome[Accepts]) -> Accepts | Refused:
 def reverse(wanted: ManualReversal) -> Reversal | Approval | Refused:
     """Makes the reversal once, however often it is sent.
 
-    An Approval is returned instead where it is of more points than one person may give back: it waits for a
+    An Approval is returned instead where it is of more points than one person may reverse: it waits for a
     second person, or was decided since. Refused: nothing was done, with the reason of the ladder.
     """
     asked_before = _asked_before(wanted)

@@ -35,7 +35,7 @@ class Occasion:
 class ProgramPoints:
     """Points that moved in one program, and those that the customer can spend there afterwards.
 
-    `points` are those drawn, or given back and available; `expired` those given back to expired lots.
+    `points` are those drawn, or reversed and available; `expired` those that went to expired lots.
     """
 
     program_id: int

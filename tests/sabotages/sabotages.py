@@ -155,7 +155,7 @@ SABOTAGES = (
         "tests/test_endpoint.py::test_another_pepper_voids_every_secret",
     ),
     Sabotage(
-        "what was given back before does not count against the limit",
+        "what was reversed before does not count against the limit",
         "reversals/movements/reverse/rules.py",
         _edit(
             "if points_limit is not None and used.points + points > points_limit:",
@@ -170,7 +170,7 @@ SABOTAGES = (
         "tests/test_bulk.py::test_a_crash_between_the_reversal_and_the_rows_status_is_healed",
     ),
     Sabotage(
-        "a preview gives points back",
+        "a preview reverses points",
         "reversals/movements/engine.py",
         _edit("if attempt.is_dry_run and not decision.is_replay:", "if False:"),
         "tests/test_preview.py::test_a_dry_run_answers_the_same_body_without_a_reversal_id_and_writes_only_the_attempt",

@@ -1,4 +1,4 @@
-"""Reads reversals for those who ask what was given back; nothing here locks or decides."""
+"""Reads reversals for those who ask what was reversed; nothing here locks or decides."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -39,7 +39,7 @@ def find_reversal(*, org_id: int, public_id: str) -> ReversalRecord | None:
 
 
 def lines_of(*, org_id: int, reversal_id: int) -> tuple[LineRecord, ...]:
-    """The lines of the reversal with this row id, in the order of giving back."""
+    """The lines of the reversal with this row id, in the order of reversal."""
     rows = (
         ReversalLine.objects.filter(org_id=org_id, reversal_id=reversal_id)
         .order_by("-draw__position")

@@ -1,4 +1,4 @@
-"""What reversals gave back as plain values, for replies that say what was; no Django here."""
+"""Reversals as plain values, for replies that say what was; no Django here."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,8 +17,8 @@ class Role(StrEnum):
 class ReversalRecord:
     """A reversal, and where it was found for a customer, their role in it; ids are public ids but for `row_id`.
 
-    For a SOURCE the points, available and expired, are those that this customer was given back. A reversal that
-    was corrected gave back nothing in the end: all of its points were drawn again.
+    For a SOURCE the points, available and expired, are those of this customer's points. A reversal that
+    was corrected counts as nothing in the end: all of its points were drawn again.
     """
 
     role: Role | None

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from django.db import connection, transaction
 
-from loyalty.fields import new_row_id
+from loyalty.fields import new_row_ids
 from loyalty.importing.bulk import analyze, rows_into
 from loyalty.ledger.clock import database_now
 from reversals.assurance.sealing import anchor
@@ -62,12 +62,10 @@ def _seal_everything() -> list[Seal]:
     with _one_view_of_the_ledger():
         previous = lock_chain()
         unsealed = _unsealed()
-        # Consecutive, because no other run writes meanwhile and to draw each id costs as much as its hash.
-        row_ids = count(new_row_id())
         batch = list(islice(unsealed, ENTRIES_AT_ONCE))
         while batch:
             following = list(islice(unsealed, ENTRIES_AT_ONCE))
-            previous = _seal(batch, previous, is_complete=not following, row_ids=row_ids)
+            previous = _seal(batch, previous, is_complete=not following)
             seals.append(previous)
             batch = following
         if len(seals) > 1:
@@ -94,10 +92,8 @@ def _one_view_of_the_ledger() -> Iterator[None]:
         yield
 
 
-def _seal(
-    entries: Sequence[tuple[EntryKind, Entry]], previous: Seal | None, *, is_complete: bool, row_ids: Iterator[int]
-) -> Seal:
-    """Adds the seal after `previous`, and lists its entries in rows with the next ids."""
+def _seal(entries: Sequence[tuple[EntryKind, Entry]], previous: Seal | None, *, is_complete: bool) -> Seal:
+    """Adds the seal after `previous`, and lists its entries."""
     number = 1 if previous is None else previous.id + 1
     sealed_at = database_now()
     seal = Seal.objects.create(
@@ -114,8 +110,8 @@ def _seal(
         ),
     )
     with connection.cursor() as cursor, rows_into(cursor, SealedRow._meta.db_table, _COLUMNS) as add:
-        for position, (kind, entry) in enumerate(entries, start=1):
-            add((next(row_ids), entry.org_id, number, position, kind.kind.value, entry.row_id, entry.digest))
+        for row_id, position, (kind, entry) in zip(new_row_ids(len(entries)), count(1), entries, strict=False):
+            add((row_id, entry.org_id, number, position, kind.kind.value, entry.row_id, entry.digest))
     return seal
 
 

@@ -10,7 +10,7 @@ from reversals.models import Approval, BulkRow, BulkRun, Reversal
 HEADER = (
     "redemption_id",
     "points asked",
-    "points given back",
+    "points reversed",
     "of them expired",
     "status",
     "code",

@@ -61,7 +61,7 @@ class Totals:
 def key_of(rows: Sequence[FileRow], *, page: str = "") -> str:
     """The key of a run of these rows: the same rows have the same, whoever sends them under whatever file name.
 
-    `page` makes it the key of one page: for rows that are to be given back once more.
+    `page` makes it the key of one page: for rows that are to be reversed once more.
     """
     asked = [(row.redemption_id, row.points_written, row.reason) for row in rows]
     return hashlib.sha256(json.dumps([page, asked]).encode()).hexdigest()
@@ -80,7 +80,7 @@ def make_run(*, org: Org, key: str, name: str, rows: Sequence[FileRow], made_by:
 def start_from_redemptions(
     *, org: Org, key: str, redemptions: Sequence[Redemption], reason: str, made_by: str
 ) -> BulkRun:
-    """The run with this key, which gives back all that is left of these redemptions.
+    """The run with this key, which reverses all that is left of these redemptions.
 
     Raises InvalidOperation on none or too many of them, one of another org, or without a reason.
     """
@@ -215,7 +215,7 @@ def _check(row: BulkRow, made_by: str) -> Refused | None:
 
 
 def _given_back_before(row: BulkRow) -> str:
-    """What another run gave back of the redemption or asked for. A row for all that is left repeats nothing."""
+    """What another run reversed of the redemption or asked for. A row for all that is left repeats nothing."""
     if not row.points_written:
         return ""
     rows = BulkRow.objects.filter(org_id=row.org_id, redemption_id=row.redemption_id)
@@ -223,7 +223,7 @@ def _given_back_before(row: BulkRow) -> str:
     last = before.select_related("run").order_by("-id").first()
     if last is None or last.points is None:
         return ""
-    did = "gave back" if last.status == Status.REVERSED else "asked for"
+    did = "reversed" if last.status == Status.REVERSED else "asked for"
     return f"the run {last.run} of {last.run.made_at:%Y-%m-%d} {did} {written(last.points)} points of it already"
 
 

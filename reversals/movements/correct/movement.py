@@ -47,7 +47,7 @@ class Correct:
         """Refuses in the order of `CorrectionError`."""
         rules.check_org(self.settings)
         attempt = moment.attempt
-        # What was given back to whom never changes, so it is read before the locks and says which to take.
+        # Whose points were reversed never changes, so it is read before the locks and says which to take.
         reversal = snapshot.find_reversal_facts(org_id=attempt.org_id, public_id=self.request.reversal_id)
         if reversal is None:
             raise Refused(CorrectionError.NOT_FOUND, "There is no such reversal; check the reversal id.")
@@ -68,7 +68,7 @@ class Correct:
     def _lock(self, moment: Moment, reversal: ReversalFacts) -> Facts:
         """The facts, with every row that the correction changes locked."""
         org_id = moment.attempt.org_id
-        # Whoever else owns a lot that it gave back to is locked as well as the reversal's customer.
+        # Whoever else owns a lot that it refilled is locked as well as the reversal's customer.
         customers = locks.lock_customers(org_id=org_id, ids=reversal.customer_ids)
         redemption = locks.lock_redemption(
             org_id=org_id,

@@ -83,7 +83,7 @@ class PlannedTaking:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A correction that may be made: what each lot loses, in the order in which the reversal gave back.
+    """A correction that may be made: what each lot loses, in the order of the reversal.
 
     `replaced` are the points that the reversal had re-issued, by their own lot's row id: they are drawn from it again.
     """

@@ -86,7 +86,7 @@ def _limit_use(org_id: int, customer_ids: Collection[int], *, since: datetime) -
 
 
 def _points_on_one_word(reversals: QuerySet[Reversal]) -> Decimal:
-    """What those of the reversals gave back that one person made by hand, approved by nobody else."""
+    """The points of those reversals that one person made manually, approved by nobody else."""
     alone = reversals.filter(approvals__isnull=True).exclude(channel=Channel.API)
     return alone.aggregate(points=Sum("points"))["points"] or ZERO
 

@@ -82,7 +82,7 @@ def _returned_by_program(facts: Facts, plan: Plan, org_id: int) -> dict[int, _Re
 
 
 def _program_of(line: PlannedLine, programs: Mapping[int, int], *, otherwise: int) -> int:
-    """The lot's program; that of the redemption for points that come back in a new lot."""
+    """The lot's program; that of the redemption for points that are re-issued."""
     if line.reissued or line.draw.lot_id is None:
         return otherwise
     return programs[line.draw.lot_id]

@@ -52,7 +52,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class PlannedLine:
-    """Points to give back to one draw. `reissued` of them, counted as available, leave their lot for a new one."""
+    """Points to return to one draw. `reissued` of them, counted as available, leave their lot for a new one."""
 
     draw: DrawFacts
     points: Decimal
@@ -68,7 +68,7 @@ class PlannedLine:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A reversal that may be made: its lines, in the order of giving back."""
+    """A reversal that may be made: its lines, in the order of reversal."""
 
     points: Decimal
     lines: tuple[PlannedLine, ...]
@@ -209,7 +209,7 @@ def _points_to_reverse(facts: Facts) -> Decimal:
 
 
 def _plan_lines(facts: Facts, points: Decimal) -> tuple[PlannedLine, ...]:
-    """Gives back in the opposite order of drawing, so that redeeming r and reversing p leaves what r - p leaves."""
+    """Reverses in the opposite order of drawing, so that redeeming r and reversing p leaves what r - p leaves."""
     reissues = facts.settings.get(emf.REISSUE_DAYS, facts.redemption.program.id) is not None
     lines: list[PlannedLine] = []
     missing = points
@@ -238,7 +238,7 @@ def _plan_line(draw: DrawFacts, points: Decimal, *, reissues: bool, now: datetim
 
 
 def _check_limits(facts: Facts, plan: Plan) -> None:
-    """The limits hold for the customer who redeemed, and for each customer who is given points back."""
+    """The limits hold for the customer who redeemed, and for each customer who has points of theirs reversed."""
     customer_id = facts.redemption.customer.id
     points = plan.points_by_owner(facts.redemption) | {customer_id: plan.points}
     for owner_id in (customer_id, *(owner for owner in points if owner != customer_id)):
@@ -265,7 +265,7 @@ def _check_limits_of(facts: Facts, used: LimitUse, points: Decimal, whose: str) 
 
 
 def needs_approval(facts: Facts, points: Decimal) -> bool:
-    """Whether one person alone may not give back that many by hand: parts of one redemption count together."""
+    """Whether one person alone may not reverse that many by hand: parts of one redemption count together."""
     limit = _approval_limit(facts)
     return facts.is_manual and limit is not None and facts.earlier.points_reversed_manually + points > limit
 
@@ -279,7 +279,7 @@ def _check_approval(facts: Facts, points: Decimal) -> None:
     raise Refused(
         ErrorCode.NEEDS_APPROVAL,
         f"{written(points)} points{before} are more than {emf.APPROVAL_POINTS.name} ({written(limit)})"
-        " allows one person to give back.",
+        " allows one person to reverse.",
     )
 
 

@@ -12,7 +12,7 @@ from reversals.movements.reverse.rules import Facts, Plan
 
 @dataclass(frozen=True, slots=True)
 class ReissuedLot:
-    """A new lot in which the points of one customer come back."""
+    """A new lot in which the points of one customer are re-issued."""
 
     id: int
     customer_id: int
@@ -47,7 +47,7 @@ def reversal_statements(
 
 
 def _reissued_lots(facts: Facts, plan: Plan, public_id: str) -> list[ReissuedLot]:
-    """A new lot for each customer whose points come back as one."""
+    """A new lot for each customer whose points are reversed as one."""
     points: dict[int, Decimal] = {}
     for line in plan.lines:
         if line.reissued:

@@ -58,35 +58,40 @@ def lock_redemption(
         of_customer = f"WHERE {condition}"
     now, now_params = clock()
     with connection.cursor() as cursor:
-        # The LIMIT keeps PostgreSQL from carrying the org's id to the other tables: of an org that came after its
-        # last ANALYZE it expects hardly a row, and was seen to read all draws of the org for those of one redemption.
         cursor.execute(
-            f"""
-            SELECT {now}, locked.* FROM (
-            SELECT customer.id, customer.public_id, customer.status,
-                   customer.reversals_locked, customer.reversals_locked_until,
-                   program.id, program.public_id, program.is_active,
-                   redemption.id, redemption.public_id, redemption.points, redemption.points_reversed,
-                   redemption.redeemed_at,
-                   EXISTS (SELECT 1 FROM loyalty_redemption taken WHERE taken.org_id = %s AND taken.public_id = %s),
-                   EXISTS (SELECT 1 FROM loyalty_webhook webhook WHERE webhook.org_id = %s AND webhook.is_active),
-                   draw.id, draw.position, draw.points, draw.points_reversed,
-                   draw.lot_id, lot.lot_ref, lot.expires_at, lot.customer_id, lot.is_reissue
-              FROM (SELECT asked.org_id, asked.id FROM loyalty_redemption asked WHERE {named} LIMIT 1) found
-              JOIN loyalty_redemption redemption ON redemption.id = found.id
-              JOIN loyalty_customer customer ON customer.id = redemption.customer_id
-              JOIN loyalty_program program ON program.id = redemption.program_id
-              JOIN loyalty_draw draw ON draw.org_id = found.org_id AND draw.redemption_id = found.id
-              LEFT JOIN loyalty_lot lot ON lot.id = draw.lot_id
-             {of_customer}
-             ORDER BY draw.position
-             {REDEMPTION_LOCK if connection.vendor == "postgresql" else ""}
-            ) locked
-            """,
+            _locking_redemption(now, named, of_customer),
             [*now_params, org_id, candidate_public_id, org_id, *params, *customer_params],
         )
         rows = cursor.fetchall()
     return _redemption_facts(rows) if rows else None
+
+
+def _locking_redemption(now: str, named: str, of_customer: str) -> str:
+    """The statement that locks the redemption that is `named`; all three are SQL."""
+    # The LIMIT keeps PostgreSQL from carrying the org's id to the other tables: of an org that came after its
+    # last ANALYZE it expects hardly a row, and was seen to read all draws of the org for those of one redemption.
+    return f"""
+        SELECT {now}, locked.* FROM (
+        SELECT customer.id, customer.public_id, customer.status,
+               customer.reversals_locked, customer.reversals_locked_until,
+               program.id, program.public_id, program.is_active,
+               redemption.id, redemption.public_id, redemption.points, redemption.points_reversed,
+               redemption.redeemed_at,
+               EXISTS (SELECT 1 FROM loyalty_redemption taken WHERE taken.org_id = %s AND taken.public_id = %s),
+               EXISTS (SELECT 1 FROM loyalty_webhook webhook WHERE webhook.org_id = %s AND webhook.is_active),
+               draw.id, draw.position, draw.points, draw.points_reversed,
+               draw.lot_id, lot.lot_ref, lot.expires_at, lot.customer_id, lot.is_reissue
+          FROM (SELECT asked.org_id, asked.id FROM loyalty_redemption asked WHERE {named} LIMIT 1) found
+          JOIN loyalty_redemption redemption ON redemption.id = found.id
+          JOIN loyalty_customer customer ON customer.id = redemption.customer_id
+          JOIN loyalty_program program ON program.id = redemption.program_id
+          JOIN loyalty_draw draw ON draw.org_id = found.org_id AND draw.redemption_id = found.id
+          LEFT JOIN loyalty_lot lot ON lot.id = draw.lot_id
+         {of_customer}
+         ORDER BY draw.position
+         {REDEMPTION_LOCK if connection.vendor == "postgresql" else ""}
+        ) locked
+    """
 
 
 def lock_customers(*, org_id: int, ids: Collection[int]) -> list[CustomerFacts]:

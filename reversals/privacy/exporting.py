@@ -16,9 +16,12 @@ from reversals.models import Approval, Attempt, BulkRow, Correction, Event, Reve
 
 def export_customer(customer: Customer) -> dict[str, Any]:
     """Everything that is kept of the customer, by kind, the oldest first."""
-    org_id, redemption_ids = customer.org_id, Redemption.objects.filter(org=customer.org_id, customer=customer)
-    reversals = Reversal.objects.filter(org=org_id, customer=customer)
-    drawn_by_others = Q(draw__lot__customer=customer)
+    return _identity(customer) | _points(customer) | _requests(customer)
+
+
+def _identity(customer: Customer) -> dict[str, Any]:
+    """Who they are, and what staff changed of that."""
+    org_id = customer.org_id
     return {
         "org_id": org_id,
         "customer_id": customer.public_id,
@@ -28,13 +31,25 @@ def export_customer(customer: Customer) -> dict[str, Any]:
         "groups": _rows(
             GroupMember.objects.filter(org=org_id, customer=customer), "group__public_id", "joined_at", "left_at"
         ),
+        "staff_changes": _rows(
+            StaffChange.objects.filter(subject=customer._meta.label_lower, subject_id=str(customer.pk)),
+            *("action", "before", "after", "reason", "made_by", "made_at"),
+        ),
+    }
+
+
+def _points(customer: Customer) -> dict[str, Any]:
+    """Their points, and how these moved."""
+    org_id = customer.org_id
+    drawn_by_others = Q(draw__lot__customer=customer)
+    return {
         "lots": _rows(
             Lot.objects.filter(org=org_id, customer=customer),
             *("lot_ref", "program__public_id", "points_awarded", "points_remaining", "points_reissued"),
             *("awarded_at", "expires_at"),
         ),
         "redemptions": _rows(
-            redemption_ids,
+            Redemption.objects.filter(org=org_id, customer=customer),
             *("public_id", "program__public_id", "points", "points_reversed", "redeemed_at"),
             *("transaction_number", "external_reference_number"),
         ),
@@ -43,7 +58,7 @@ def export_customer(customer: Customer) -> dict[str, Any]:
             *("redemption__public_id", "position", "lot__lot_ref", "points", "points_reversed"),
         ),
         "reversals": _rows(
-            reversals,
+            Reversal.objects.filter(org=org_id, customer=customer),
             *("public_id", "redemption__public_id", "points_asked", "points", "points_available", "points_expired"),
             *("channel", "made_by", "reason", "created_at"),
         ),
@@ -56,6 +71,14 @@ def export_customer(customer: Customer) -> dict[str, Any]:
             Correction.objects.filter(org=org_id, reversal__customer=customer),
             *("reversal__public_id", "points", "made_by", "approved_by", "reason", "created_at"),
         ),
+    }
+
+
+def _requests(customer: Customer) -> dict[str, Any]:
+    """What was asked for about them, and who was told."""
+    org_id = customer.org_id
+    redemptions = Redemption.objects.filter(org=org_id, customer=customer)
+    return {
         "approvals": _rows(
             Approval.objects.filter(org=org_id, redemption__customer=customer),
             *("redemption__public_id", "points", "status", "reason", "asked_by", "asked_at"),
@@ -65,21 +88,17 @@ def export_customer(customer: Customer) -> dict[str, Any]:
             Attempt.objects.filter(
                 Q(reversal__customer=customer)
                 | Q(redemption__customer=customer)
-                | Q(redemption_id_asked__in=redemption_ids.values("public_id")),
+                | Q(redemption_id_asked__in=redemptions.values("public_id")),
                 org=org_id,
             ),
             *("created_at", "operation", "request_id", "channel", "made_by", "reason", "redemption_id_asked"),
             *("identifier_type", "identifier_masked", "points_asked", "http_status", "code", "refusal_reason"),
         ),
         "bulk_rows": _rows(
-            BulkRow.objects.filter(org=org_id, redemption_id__in=redemption_ids.values("public_id")),
+            BulkRow.objects.filter(org=org_id, redemption_id__in=redemptions.values("public_id")),
             *("run__name", "position", "redemption_id", "points_written", "reason", "status", "outcome"),
         ),
         "events": _rows(Event.objects.filter(org=org_id, customer=customer), "name", "event_id", "created_at", "data"),
-        "staff_changes": _rows(
-            StaffChange.objects.filter(subject=customer._meta.label_lower, subject_id=str(customer.pk)),
-            *("action", "before", "after", "reason", "made_by", "made_at"),
-        ),
     }
 
 

@@ -1,11 +1,11 @@
 """The event that tells webhooks of a redemption."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 
 from loyalty.ledger import queries
 from loyalty.ledger.sql import Statement
-from loyalty.models import EventName
+from loyalty.models import EventName, Program
 from reversals.models import Attempt
 from reversals.movements.redeem.statements import NewRedemption
 from reversals.webhooks import payloads
@@ -31,9 +31,6 @@ def redemption_events(
     if not webhooks:
         return []
     programs = queries.programs_of(new.org_id)
-    points_before = queries.current_points(
-        org_id=new.org_id, customer_id=new.customer_id, program_ids=points_by_program.keys(), now=new.redeemed_at
-    )
     data = payloads.redeemed_data(
         occasion=occasion_of(
             programs,
@@ -46,14 +43,7 @@ def redemption_events(
         redemption_id=new.public_id,
         transaction_number=new.transaction_number,
         is_group_redemption=is_group_redemption,
-        programs=[
-            ProgramPoints(
-                programs[drawn_in].public_id,
-                points,
-                points_before[drawn_in] - own_points_by_program.get(drawn_in, Decimal(0)),
-            )
-            for drawn_in, points in points_by_program.items()
-        ],
+        programs=list(_drawn(new, programs, points_by_program, own_points_by_program)),
     )
     return event_statements(
         EventName.POINTS_REDEEMED,
@@ -64,3 +54,18 @@ def redemption_events(
         request_id=attempt.request_id,
         now=new.redeemed_at,
     )
+
+
+def _drawn(
+    new: NewRedemption,
+    programs: Mapping[int, Program],
+    points: Mapping[int, Decimal],
+    own_points: Mapping[int, Decimal],
+) -> Iterator[ProgramPoints]:
+    """What was drawn in each program, and what the customer can spend there afterwards."""
+    points_before = queries.current_points(
+        org_id=new.org_id, customer_id=new.customer_id, program_ids=points.keys(), now=new.redeemed_at
+    )
+    for program_id, drawn in points.items():
+        points_after = points_before[program_id] - own_points.get(program_id, Decimal(0))
+        yield ProgramPoints(programs[program_id].public_id, drawn, points_after)

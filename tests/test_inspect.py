@@ -330,7 +330,7 @@ RARE = [
     ("reversals_attempt", {"rule": "refused"}, "attempts_refused|attempts_by_rule"),
     ("reversals_attempt", {"channel__exact": "BULK"}, "attempts_unusual"),
     ("reversals_attempt", {"is_dry_run__exact": "1"}, "attempts_unusual"),
-    ("reversals_attempt", {"operation__exact": "CORRECT"}, "attempts_unusual"),
+    ("reversals_attempt", {"operation": "CORRECT"}, "attempts_unusual"),
     ("reversals_reversal", {"channel__exact": "BULK"}, "reversals_by_hand"),
 ]
 

@@ -13,8 +13,8 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
-from loyalty.admin.asking import ReasonForm, ask, done
 from loyalty.admin.base import PageAdmin
+from loyalty.admin.confirmation import ReasonForm, ask, done
 from loyalty.clients.api_clients import (
     LIVE_SECRETS,
     add_secret,

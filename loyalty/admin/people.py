@@ -29,8 +29,8 @@ from unfold.forms import AdminPasswordChangeForm, UserCreationForm
 from unfold.paginator import InfinitePaginator
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
-from loyalty.admin.asking import ReasonForm, ask, done
 from loyalty.admin.base import Forgiving, OneOrg, PageAdmin, ReadOnly, ReasonedForm, Recorded, Undeletable
+from loyalty.admin.confirmation import ReasonForm, ask, done
 from loyalty.errors import InvalidOperation
 from loyalty.models import OrgAccess, StaffChange
 from loyalty.staff.audit import record_change

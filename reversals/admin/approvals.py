@@ -16,7 +16,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 from loyalty.admin.base import OneOrg, PageAdmin, points_column
 from loyalty.errors import InvalidOperation
 from loyalty.ledger.points import written
-from reversals.admin.parts import link, moment
+from reversals.admin.html import link, moment
 from reversals.admin.reversing import in_words, preview_of, preview_of_correction
 from reversals.manual import approvals, manual_reversals
 from reversals.manual.approvals import people_behind

@@ -29,7 +29,7 @@ from loyalty.models import Org, Redemption
 from loyalty.staff.access import may_work_on, orgs_of
 from loyalty.staff.site import org_in_hand
 from reversals.admin.export import inert
-from reversals.admin.parts import moment
+from reversals.admin.html import moment
 from reversals.admin.reversing import ManualForm, in_words
 from reversals.manual.bulk import results, runs
 from reversals.manual.bulk.runs import Totals

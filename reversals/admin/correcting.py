@@ -10,7 +10,7 @@ from django.template.response import TemplateResponse
 
 from loyalty.ledger.points import written
 from loyalty.staff.access import orgs_of
-from reversals.admin.parts import page_of
+from reversals.admin.html import page_of
 from reversals.admin.reversing import CorrectForm, asked_in_words, form_of, preview_of_correction, take_step
 from reversals.manual import manual_reversals
 from reversals.models import Approval, Reversal

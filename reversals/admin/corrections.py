@@ -10,7 +10,7 @@ from loyalty.admin.base import OneOrg, PageAdmin, points_column
 from loyalty.ledger.points import written
 from reversals.admin.export import Exportable
 from reversals.admin.filters import Period
-from reversals.admin.parts import link, moment
+from reversals.admin.html import link, moment
 from reversals.models import Correction, ReversalLine
 
 SHOWN = 50

@@ -15,14 +15,14 @@ from django.urls import URLPattern, path
 from django.utils import timezone
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
-from loyalty.admin.asking import ReasonForm, ask, done
 from loyalty.admin.base import OneOrg, PageAdmin
+from loyalty.admin.confirmation import ReasonForm, ask, done
 from loyalty.ledger.clock import database_now
 from loyalty.ledger.customers import GIVEN_STATUSES, lock_reversals, set_status, unlock_reversals
 from loyalty.ledger.identifiers import masked
 from loyalty.ledger.points import written
 from loyalty.models import Customer, CustomerIdentifier, GroupMember, Lot
-from reversals.admin.parts import link, moment, page_of
+from reversals.admin.html import link, moment, page_of
 from reversals.admin.timeline import NEWEST, timeline_of
 
 LOCK = "loyalty.lock_reversals"

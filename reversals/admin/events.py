@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from loyalty.admin.base import ExactSearch, LedgerAdmin, OneOrg, PageAdmin
 from loyalty.ledger.identifiers import masked
 from loyalty.staff.audit import record_change
-from reversals.admin.parts import link, moment
+from reversals.admin.html import link, moment
 from reversals.models import Delivery, Event
 from reversals.webhooks.delivery import deliver_again
 

@@ -17,7 +17,7 @@ from loyalty.ledger.points import written
 from loyalty.ledger.queries import can_be_a_name
 from loyalty.models import Customer, CustomerIdentifier, Org, Redemption
 from loyalty.staff.access import orgs_of
-from reversals.admin.parts import link, page_of
+from reversals.admin.html import link, page_of
 from reversals.models import Reversal
 
 AT_MOST = 20  # of a kind

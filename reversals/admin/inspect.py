@@ -14,7 +14,7 @@ from loyalty.models import Redemption
 from reversals.admin.correcting import may_correct
 from reversals.admin.export import Exportable
 from reversals.admin.filters import ByClient, ByOperation, ByProgram, ByProgramAsked, ByRule, Period
-from reversals.admin.parts import link, link_or_none, moment, written_or
+from reversals.admin.html import link, link_or_none, moment, written_or
 from reversals.models import Approval, Attempt, Correction, Reversal, ReversalLine
 
 SHOWN = 50

@@ -16,7 +16,7 @@ from loyalty.ledger.points import written
 from loyalty.models import Draw, Redemption
 from reversals.admin.bulk import may_reverse_in_bulk, reverse_in_bulk
 from reversals.admin.export import Exportable
-from reversals.admin.parts import link, moment, page_of
+from reversals.admin.html import link, moment, page_of
 from reversals.admin.reversing import ReverseForm, asked_in_words, form_of, preview_of, take_step
 from reversals.manual import manual_reversals
 from reversals.models import Approval, Attempt, Reversal

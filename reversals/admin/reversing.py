@@ -12,7 +12,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, U
 from loyalty.ledger.points import InvalidPoints, read_written_points, written
 from loyalty.ledger.queries import available_points
 from loyalty.models import ReasonCode, Redemption
-from reversals.admin.parts import moment
+from reversals.admin.html import moment
 from reversals.manual.manual_reversals import ADMIN_KEYS, ManualCorrection, ManualReversal
 from reversals.models import Approval, Reversal
 from reversals.movements.correct import movement as correcting

@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 
 from loyalty.ledger.points import written
 from loyalty.models import Customer, Lot, Redemption
-from reversals.admin.parts import link, moment
+from reversals.admin.html import link, moment
 from reversals.models import Approval, Attempt, Correction, Reversal
 
 NEWEST = 50

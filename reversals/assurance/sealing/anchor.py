@@ -51,7 +51,7 @@ def opened(path: Path) -> Iterator[Anchor]:
         fcntl.flock(file, fcntl.LOCK_EX)
         text = path.read_text(encoding="utf-8")
         seals, problems = _read(text)
-        problems += contradictions(seals)
+        problems += disagreements(seals)
         if problems:
             raise InvalidOperation(
                 f"{problems[0]}; keep {path} as evidence, find out what happened to the database, and then seal"
@@ -72,7 +72,7 @@ def read(path: Path) -> tuple[list[AnchoredSeal], list[str]]:
         return [], [f"anchor: {path} cannot be read ({error})"]
 
 
-def contradictions(seals: list[AnchoredSeal]) -> list[str]:
+def disagreements(seals: list[AnchoredSeal]) -> list[str]:
     """In sentences, what the database has no longer, or has otherwise, of the seals in the file."""
     stored = dict(Seal.objects.values_list("id", "hash"))
     problems = []

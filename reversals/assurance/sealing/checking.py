@@ -75,7 +75,7 @@ def check_seals(anchor_file: Path | None = None) -> Checked:
                 cursor.execute("SET LOCAL statement_timeout = 0")
                 cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
                 cursor.execute("SET LOCAL work_mem = '64MB'")
-        problems = chain(unreadable, anchor.contradictions(anchored), _Chain().problems(), _astray(), _put_in())
+        problems = chain(unreadable, anchor.disagreements(anchored), _Chain().problems(), _astray(), _put_in())
         return Checked(seals=Seal.objects.count(), problems=list(islice(problems, PROBLEMS_NAMED)))
 
 

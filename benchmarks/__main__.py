@@ -15,7 +15,7 @@ from benchmarks import ledgers, past_one_machine
 from benchmarks.machines import POSTGRESQL, Ledger, Measured
 from benchmarks.results import Results
 from tests import environment  # noqa: F401  sets the environment before Django reads it
-from tests.faults.machines import Database
+from tests.system.faults.machines import Database
 
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 # What else is asked on the ledger of MAIN redemptions: the kind of call, and how many clients ask at once.

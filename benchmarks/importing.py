@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from benchmarks.ledgers import ORG, environment_of
-from tests.faults.machines import Database
 from tests.serving import manage
+from tests.system.faults.machines import Database
 
 CUSTOMERS, LOTS, REDEMPTIONS = 5_000, 200_000, 100_000
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)

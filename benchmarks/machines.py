@@ -12,8 +12,8 @@ import psutil
 
 from benchmarks.ledgers import TILLS, authorization, customers_of, environment_of
 from loyalty.fields import new_row_id
-from tests.faults.machines import Server
 from tests.postgresql import PROGRAMS
+from tests.system.faults.machines import Server
 
 LOAD = Path(__file__).parent / "load.lua"
 

@@ -7,11 +7,11 @@ from contextlib import ExitStack
 from benchmarks import ledgers
 from benchmarks.machines import POSTGRESQL, Ledger, Measured
 from benchmarks.results import Looks
-from tests.deploy.machines import make_role, stacked
-from tests.deploy.reader import Reader
-from tests.faults.machines import Database
 from tests.postgresql import Replica
 from tests.serving import manage
+from tests.system.deploy.machines import make_role, stacked
+from tests.system.deploy.reader import Reader
+from tests.system.faults.machines import Database
 
 ROWS = 100_000
 

@@ -24,7 +24,7 @@ from tests.serving import serving, with_demo_ledger
 # A migrated SQLite file, of which the run takes a copy: hundreds of runs need not migrate (tests/mutation.py).
 MADE = os.environ.get("TEST_DATABASE_MADE")
 
-# What is done to the migrated database before the tests begin (tests/test_partitioning.py).
+# What is done to the migrated database before the tests begin (tests/database/test_partitioning.py).
 SCRIPT = os.environ.get("TEST_DATABASE_SCRIPT")
 
 

@@ -1,0 +1,490 @@
+"""Health, metrics and the log: what the machines that watch the server, and people who look for a call, can read."""
+
+import json
+import logging
+import os
+import platform
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from datetime import datetime, timedelta
+from http.client import HTTPConnection, HTTPException
+from io import StringIO
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from django.conf import settings as project
+from django.core.exceptions import PermissionDenied
+from django.core.management import call_command
+from django.db import OperationalError, connection, connections
+from django.db.migrations.recorder import MigrationRecorder
+from django.test import Client, override_settings
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+from prometheus_client.parser import text_string_to_metric_families
+from pythonjsonlogger.json import JsonFormatter
+
+from config import serve
+from config.logs import LineFormatter
+from config.settings import is_unforeseen
+from reversals.api.monitoring import health
+from reversals.models import Approval, Attempt, Channel, Delivery, Event, LedgerCheck
+from tests.builders import World, in_days, make_webhook, redeemed, staff_of
+from tests.movements.test_outages import FailingWrites
+from tests.serving import serving
+from tests.system.test_server import ask as reverse_over
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def samples_of(text: str) -> Samples:
+    """Every sample of the text by its name and labels."""
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def metrics(client: Client, **headers: str) -> Samples:
+    response = client.get("/metrics", headers=headers)
+    assert response.status_code == 200
+    assert response["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    return samples_of(response.content.decode())
+
+
+def grown(before: Samples, after: Samples, name: str) -> dict[tuple[str, ...], float]:
+    """How much each sample of this name grew, by the values of its labels."""
+    return {
+        tuple(value for _, value in labels): value - before.get((sample, labels), 0)
+        for (sample, labels), value in after.items()
+        if sample == name and value != before.get((sample, labels), 0)
+    }
+
+
+# Health
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_live_server_says_so_without_its_database(client: Client, method: str) -> None:
+    response = client.generic(method, "/health/live")
+    assert (response.status_code, response["Cache-Control"]) == (200, "no-store")
+    assert response.content == (b'{"status":"live"}' if method == "GET" else b"")
+
+
+@pytest.fixture
+def prober(django_db_setup: None, django_db_blocker: Any) -> Iterator[Callable[..., Any]]:
+    """Runs a call in the thread that asks the database whether it is ready, and forgets what it learned."""
+    with django_db_blocker.unblock():
+        yield lambda call: health.prober.submit(call).result(timeout=60)
+        health.prober.submit(connections.close_all).result()
+    health.check_migrations.cache_clear()
+
+
+def readiness(client: Client) -> tuple[int, Any]:
+    response = client.get("/health/ready")
+    assert (response["Cache-Control"], dict(response.cookies)) == ("no-store", {})
+    assert response.get("Retry-After") == (None if response.status_code == 200 else "1")
+    return response.status_code, response.json()
+
+
+def not_ready(reason: str) -> tuple[int, Any]:
+    return 503, {"status": "not ready", "reason": reason}
+
+
+READY = (200, {"status": "ready"})
+
+
+def test_a_server_with_its_database_is_ready(client: Client, prober: Callable[..., Any]) -> None:
+    assert readiness(client) == READY
+    asked: list[str] = []
+
+    def listen(execute: Any, sql: str, *more: Any) -> Any:
+        asked.append(sql)
+        return execute(sql, *more)
+
+    prober(lambda: connection.execute_wrappers.append(listen))
+    assert readiness(client) == READY
+    prober(lambda: connection.execute_wrappers.clear())
+    assert len(asked) == 1
+    head = client.head("/health/ready")
+    assert (head.status_code, head.content) == (200, b"")
+
+
+def test_a_server_without_its_database_is_not_ready(client: Client, prober: Callable[..., Any]) -> None:
+    def fail(*_: Any) -> None:
+        raise OperationalError("password=secret")
+
+    prober(lambda: connection.execute_wrappers.append(fail))
+    assert readiness(client) == not_ready("the database does not answer")
+    prober(lambda: connection.execute_wrappers.clear())
+    assert readiness(client) == READY
+
+
+def test_a_server_whose_database_is_silent_is_not_ready_in_time(client: Client, prober: Callable[..., Any]) -> None:
+    answers = threading.Event()
+    silence = health.prober.submit(answers.wait, 60)
+    started = time.monotonic()
+    assert readiness(client) == not_ready("the database did not answer within 2 s")
+    waited = time.monotonic() - started
+    assert not silence.done()
+    answers.set()
+    assert waited >= 2
+    assert readiness(client) == READY
+
+
+def test_a_server_that_cannot_write_is_not_ready(
+    client: Client, prober: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if connection.vendor == "postgresql":
+        prober(lambda: connection.cursor().execute("SET default_transaction_read_only = on"))
+    else:
+        monkeypatch.setattr("os.access", lambda *_: False)
+    assert readiness(client) == not_ready("the database is read-only")
+
+
+def test_a_server_whose_database_is_behind_is_not_ready(
+    client: Client, prober: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    health.check_migrations.cache_clear()
+    applied = prober(lambda: MigrationRecorder(connection).applied_migrations())
+    last = max(key for key in applied if key[0] == "reversals")
+    rest = {key: row for key, row in applied.items() if key != last}
+    monkeypatch.setattr(MigrationRecorder, "applied_migrations", lambda _: rest)
+    expected = not_ready("1 migrations are not applied; run manage.py migrate")
+    assert readiness(client) == readiness(client) == expected
+    monkeypatch.undo()
+    assert readiness(client) == READY
+
+
+@pytest.mark.parametrize("address", ["/health/live", "/health/ready", "/metrics"])
+def test_who_watches_may_ask_by_any_host_name(client: Client, prober: Callable[..., Any], address: str) -> None:
+    assert client.get(address, headers={"host": "10.1.2.3:8000"}).status_code == 200
+    assert client.get("/openapi.json", headers={"host": "10.1.2.3:8000"}).status_code == 400
+    assert client.post(address).status_code == 405
+    assert client.get(f"{address}/").status_code == 404
+
+
+# Metrics
+
+
+def test_calls_are_counted_by_operation_status_code_and_rule(world: World, client: Client) -> None:
+    redemption = redeemed(world, 10)
+    before = metrics(client)
+    for _ in range(2):
+        world.reverse(redemption, 2, key="k")
+    world.reverse(redemption, 99)
+    world.ask({}, user="nobody")
+    client.get("/v2/nothing")
+    client.get("/admin/login/")
+    after = metrics(client)
+    assert grown(before, after, "loyalty_calls_total") == {
+        ("", "ReversePoints", "200"): 2,
+        ("817", "ReversePoints", "400"): 1,
+        ("", "ReversePoints", "401"): 1,
+        ("", "other", "404"): 1,
+        ("", "admin", "200"): 1,
+        ("", "metrics", "200"): 1,
+    }
+    assert grown(before, after, "loyalty_refusals_total") == {("ReversePoints", "MORE_THAN_LEFT"): 1}
+    assert grown(before, after, "loyalty_replays_total") == {("ReversePoints",): 1}
+    assert grown(before, after, "loyalty_movements_total") == {
+        ("API", "", "REVERSE", ""): 2,
+        ("API", "817", "REVERSE", "MORE_THAN_LEFT"): 1,
+    }
+    assert grown(before, after, "loyalty_lock_seconds_count") == {("REVERSE",): 2}
+    assert grown(before, after, "loyalty_call_seconds_count")["ReversePoints",] == 4
+
+
+def test_what_waits_and_what_was_verified_is_told(world: World, client: Client) -> None:
+    make_webhook(world.org)
+    world.reverse(redeemed(world, 10))
+    now = timezone.now()
+    LedgerCheck.objects.create(started_at=now, finished_at=now - timedelta(days=1), broken_count=0)
+    LedgerCheck.objects.create(started_at=now, finished_at=now, broken_count=3)
+    LedgerCheck.objects.create(org=world.org, started_at=now, finished_at=now + timedelta(days=1), broken_count=9)
+    told = metrics(client)
+    assert told["loyalty_database_up", ()] == 1
+    assert told["loyalty_ledger_check_broken_rows", ()] == 3
+    assert told["loyalty_ledger_check_timestamp_seconds", ()] == pytest.approx(now.timestamp(), abs=0.001)
+    assert told["loyalty_deliveries_waiting", ()] == 1
+    due_at = Delivery.objects.get().due_at
+    assert told["loyalty_deliveries_due_timestamp_seconds", ()] == pytest.approx(due_at.timestamp(), abs=0.001)
+    event = Event.objects.get()
+    oldest_at = told["loyalty_deliveries_oldest_timestamp_seconds", ()]
+    assert oldest_at == pytest.approx(event.created_at.timestamp(), abs=0.001)
+    assert told["loyalty_approvals_waiting", ()] == 0
+    assert ("loyalty_approvals_lapse_timestamp_seconds", ()) not in told
+    if connection.vendor == "postgresql":
+        assert told["loyalty_sessions_waiting_for_locks", ()] == 0
+
+
+def test_approvals_are_told_until_they_lapse(world: World, client: Client) -> None:
+    lapsing = [ask_for_approval(world, lapses_at=in_days(days)) for days in (3, 2, -1)]
+    told = metrics(client)
+    assert told["loyalty_approvals_waiting", ()] == 2
+    first = told["loyalty_approvals_lapse_timestamp_seconds", ()]
+    assert first == pytest.approx(lapsing[1].lapses_at.timestamp(), abs=0.001)
+
+
+def ask_for_approval(world: World, *, lapses_at: datetime) -> Approval:
+    return Approval.objects.create(
+        org=world.org,
+        redemption=redeemed(world, 10),
+        points=10,
+        key=f"key {lapses_at}",
+        channel=Channel.ADMIN,
+        reason="a return",
+        asked_by="asha",
+        asked_at=timezone.now(),
+        lapses_at=lapses_at,
+    )
+
+
+def test_what_is_done_by_hand_is_counted_by_its_channel(world: World, client: Client) -> None:
+    redemption = redeemed(world, 10)
+    before = metrics(client)
+    words = (str(world.org.id), redemption.public_id, "--reason", "a return", "--by", "asha")
+    call_command("reverse_points", *words, stdout=StringIO())
+    assert grown(before, metrics(client), "loyalty_movements_total") == {("COMMAND", "", "REVERSE", ""): 1}
+
+
+def test_a_transaction_tried_again_is_counted_by_what_ended_it(world: World, client: Client) -> None:
+    redemption = redeemed(world, 10)
+    before = metrics(client)
+    with connection.execute_wrapper(FailingWrites(psycopg.errors.DeadlockDetected("deadlock detected"), times=2)):
+        assert world.reverse(redemption, 2).status_code == 200
+    assert grown(before, metrics(client), "loyalty_transaction_retries_total") == {("40P01",): 2}
+
+
+@pytest.mark.usefixtures("world")
+def test_what_is_running_is_told(client: Client) -> None:
+    version = project.SPECTACULAR_SETTINGS["VERSION"]
+    labels = (("python", platform.python_version()), ("version", version))
+    assert metrics(client)["loyalty_build_info", labels] == 1
+
+
+@pytest.mark.django_db
+def test_metrics_without_the_database_say_that_it_is_away(client: Client) -> None:
+    def fail(*_: Any) -> None:
+        raise OperationalError("gone")
+
+    with connection.execute_wrapper(fail):
+        told = metrics(client)
+    assert told["loyalty_database_up", ()] == 0
+    assert ("loyalty_deliveries_waiting", ()) not in told
+    assert any(name == "loyalty_calls_total" for name, _ in told)
+
+
+@pytest.mark.django_db
+def test_metrics_are_for_this_machine_or_for_who_has_the_token(client: Client) -> None:
+    assert client.get("/metrics", REMOTE_ADDR="203.0.113.7").status_code == 403
+    assert client.get("/metrics", REMOTE_ADDR="::1").status_code == 200
+    assert client.get("/metrics", headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 403
+    with override_settings(METRICS_TOKEN="a-token"):
+        assert client.get("/metrics").status_code == 403
+        assert client.get("/metrics", headers={"Authorization": "Bearer another"}).status_code == 403
+        assert client.get("/metrics", headers={"Authorization": "Bearer a-tökén"}).status_code == 403
+        right = {"Authorization": "Bearer a-token"}
+        assert client.get("/metrics", headers=right, REMOTE_ADDR="203.0.113.7").status_code == 200
+
+
+@pytest.mark.django_db
+def test_nobody_makes_metrics_grow(client: Client) -> None:
+    client.get("/v2/nothing")
+    before = len(metrics(client))
+    for number in range(20):
+        client.get(f"/v2/nothing-{number}", headers={"Authorization": f"Basic {number}"})
+        client.get(f"/v2/points/reversals/{number}")
+    assert len(metrics(client)) - before <= 20  # one operation with its buckets
+
+
+def test_a_worker_that_is_killed_takes_no_count_with_it(environment: dict[str, str], tmp_path: Path) -> None:
+    """Nor does the one that is started in its place."""
+
+    def workers() -> set[int]:
+        return {int(file.stem.rpartition("_")[2]) for file in tmp_path.glob("counter_*.db")}
+
+    def ask_until(count: int) -> int:
+        answered, deadline = 0, time.monotonic() + 120
+        while len(workers()) < count or answered < 20:
+            assert time.monotonic() < deadline, f"{workers()} counted"
+            with suppress(OSError, HTTPException):
+                answered += ask(port, "/openapi.json")[0] == 200
+        return answered
+
+    with serving(environment | {"GRANIAN_WORKERS": "2", "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}) as port:
+        answered = ask_until(2)
+        killed = min(workers())
+        os.kill(killed, signal.SIGKILL)
+        answered += ask_until(3)
+        told = samples_of(ask(port, "/metrics")[1])
+    assert told["loyalty_calls_total", (("code", ""), ("operation", "ReadDocument"), ("status", "200"))] == answered
+    assert told["loyalty_call_seconds_count", (("operation", "ReadDocument"),)] == answered
+
+
+def test_the_counts_of_servers_that_ended_are_removed(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    left, kept = tmp_path / f"{serve.FOLDER}-{ended.pid}-a", tmp_path / f"{serve.FOLDER}-{os.getpid()}-b"
+    for folder in (left, kept):
+        folder.mkdir()
+    new = Path(serve._new_folder(tmp_path))
+    assert set(tmp_path.iterdir()) == {kept, new}
+    assert new.name.startswith(f"{serve.FOLDER}-{os.getpid()}-")
+
+
+def test_all_workers_are_summed_up(environment: dict[str, str]) -> None:
+    with serving(environment | {"GRANIAN_WORKERS": "2"}) as port:
+        before = samples_of(ask(port, "/metrics")[1])
+        for _ in range(40):
+            assert ask(port, "/openapi.json")[0] == 200
+        for number in range(10):
+            assert reverse_over(port, Idempotency_Key=f"summed {number // 2}")[0].status == 400
+            assert reverse_over(port, Idempotency_Key=f"summed-{number // 2}")[0].status == 200
+        after = samples_of(ask(port, "/metrics")[1])
+    calls = grown(before, after, "loyalty_calls_total")
+    assert calls["", "ReadDocument", "200"] == 40
+    assert calls["", "ReversePoints", "200"] == calls["887", "ReversePoints", "400"] == 10
+    assert grown(before, after, "loyalty_replays_total") == {("ReversePoints",): 5}
+    assert grown(before, after, "loyalty_lock_seconds_count") == {("REVERSE",): 5}
+
+
+def ask(port: int, address: str) -> tuple[int, str]:
+    with closing(HTTPConnection("127.0.0.1", port, timeout=20)) as http:
+        http.request("GET", address)
+        response = http.getresponse()
+        return response.status, response.read().decode()
+
+
+# Log
+
+
+class Lines(logging.Handler):
+    """Keeps each line as the console writes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        console = logging.getLogger().handlers
+        [written] = [handler for handler in console if isinstance(handler.formatter, JsonFormatter)]
+        self.formatter, self.filters, self.lines = written.formatter, written.filters, []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+
+
+@pytest.fixture
+def log() -> Any:
+    handler = Lines()
+    logging.getLogger().addHandler(handler)
+    yield handler.lines
+    logging.getLogger().removeHandler(handler)
+
+
+def test_one_id_leads_from_the_answer_to_the_attempt_and_the_log(world: World, log: list[str]) -> None:
+    response = world.reverse(redeemed(world, 10), 99)
+    attempt = Attempt.objects.get()
+    [line] = [json.loads(each) for each in log]
+    assert line.pop("duration_ms") >= 0
+    assert line.pop("time").endswith("+00:00")
+    assert line.pop("message").startswith("POST /v2/points/reverse 400 ")
+    assert line == {
+        "level": "INFO",
+        "logger": "access",
+        "request_id": response["X-CAP-REQUEST-ID"],
+        "method": "POST",
+        "path": "/v2/points/reverse",
+        "operation": "ReversePoints",
+        "status": 400,
+        "code": 817,
+        "org_id": world.org.id,
+        "client": world.username,
+        "attempt_id": attempt.id,
+    }
+    assert attempt.request_id == response["X-CAP-REQUEST-ID"]
+
+
+def test_nobody_writes_a_line_of_his_own_and_no_question_is_kept(client: Client, log: list[str]) -> None:
+    client.get("/v2/%0a%0d%E2%80%A8forged?mobile=919876543210")
+    [line] = log
+    assert len(line.splitlines()) == 1
+    assert "919876543210" not in line
+    assert json.loads(line)["message"].startswith("GET /v2/%0A%0D%E2%80%A8forged 404 ")
+
+
+def test_what_is_asked_every_second_leaves_no_line(client: Client, log: list[str]) -> None:
+    assert client.get("/health/live").status_code == 200
+    assert log == []
+
+
+@pytest.mark.django_db
+def test_a_line_asks_no_database_for_the_person_of_a_session(client: Client, log: list[str]) -> None:
+    client.cookies["sessionid"] = "s" * 32
+    with CaptureQueriesContext(connection) as queries:
+        assert client.get("/v2/nothing").status_code == 404
+    assert (len(log), len(queries)) == (1, 0)
+
+
+def test_a_page_that_is_refused_leaves_no_traceback(world: World, log: list[str]) -> None:
+    page = reverse("admin:loyalty_redemption_reverse", args=[redeemed(world).pk])
+    assert staff_of(world, "Support").get(page).status_code == 403
+    assert [json.loads(line)["logger"] for line in log] == ["access"]
+
+
+def test_a_fault_is_told_without_the_question(client: Client, log: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    client.raise_request_exception = False
+    monkeypatch.setattr("secrets.token_hex", lambda _: UUID(int=7).hex)
+    monkeypatch.setattr("django.http.HttpRequest.get_host", lambda _: 1 // 0)
+    assert client.get("/openapi.json?mobile=919876543210").status_code == 500
+    fault, access = [json.loads(line) for line in log]
+    assert "ZeroDivisionError" in fault.pop("exc_info")
+    assert fault.pop("time") < access["time"]
+    assert fault == {
+        "level": "ERROR",
+        "logger": "django.request",
+        "request_id": UUID(int=7).hex,
+        "message": "Internal Server Error: /openapi.json",
+        "status_code": 500,
+    }
+    assert access["request_id"] == UUID(int=7).hex
+
+
+@pytest.mark.django_db
+def test_what_anybody_can_send_leaves_no_traceback(client: Client, log: list[str]) -> None:
+    too_many = dict.fromkeys(map(str, range(2_000)), "")
+    assert client.post("/admin/login/", too_many).status_code == 400
+    assert client.get("/openapi.json", headers={"host": "elsewhere.example"}).status_code == 400
+    assert [(json.loads(line)["logger"], "exc_info" in json.loads(line)) for line in log] == [("access", False)] * 2
+
+
+def test_a_line_for_people_is_one_line_whatever_is_logged() -> None:
+    written = LineFormatter("%(levelname)s %(message)s")
+    forged = logging.LogRecord("x", logging.INFO, "", 0, "given up: %s", ("ok\r\nERROR forged\x1b[2J\u2028x",), None)
+    assert written.format(forged) == r"INFO given up: ok\u000d\u000aERROR forged\u001b[2J\u2028x"
+    try:
+        raise ValueError("first\nERROR forged")
+    except ValueError:
+        failed = logging.LogRecord("x", logging.ERROR, "", 0, "it failed", (), sys.exc_info())
+    first, *traceback = written.format(failed).split("\n")
+    assert first == "ERROR it failed"
+    assert traceback[-2:] == ["    ValueError: first", "    ERROR forged"]
+    assert all(line.startswith("    ") for line in traceback)
+
+
+def test_only_faults_are_unforeseen() -> None:
+    assert not is_unforeseen(record_of(PermissionDenied()))
+    assert is_unforeseen(record_of(ValueError()))
+    assert not is_unforeseen(record_of(None))
+
+
+def record_of(error: Exception | None) -> logging.LogRecord:
+    told = None if error is None else (type(error), error, None)
+    return logging.LogRecord("django.request", logging.ERROR, "", 0, "", None, told)

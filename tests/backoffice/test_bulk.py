@@ -1,0 +1,562 @@
+"""Reversals in bulk, as staff make them: uploaded or selected, checked, confirmed, worked off, downloaded."""
+
+import csv
+import io
+from itertools import count
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.contrib.messages import get_messages
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import call_command
+from django.db import connection
+from django.http import HttpResponse
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import resolve, reverse
+
+from loyalty.errors import InvalidOperation
+from loyalty.models import Lot, OrgAccess, Redemption
+from reversals.admin.export import inert
+from reversals.manual import approvals
+from reversals.manual.bulk import runs
+from reversals.manual.bulk.runs import check_some, confirm, make_run, run_some, start_from_redemptions
+from reversals.manual.bulk.uploads import FileRow
+from reversals.models import Approval, BulkRow, BulkRun, Channel, Reversal
+from tests.builders import ON, World, days_ago, make_lot, make_world, points, redeem, redeemed, set_value, staff_of
+from tests.movements.test_races import at_once
+
+LIMIT = "Reversal_approval_points"
+PAUSED = "Reversal_paused"
+
+_usernames = count(1)
+
+
+@pytest.fixture
+def operator(world: World) -> Client:
+    return staff_of(world, "Reversal operator")
+
+
+def written_file(*lines: str) -> SimpleUploadedFile:
+    return SimpleUploadedFile("returns.csv", "\n".join(["redemption_id,points,reason", *lines]).encode())
+
+
+def upload(client: Client, world: World, *lines: str, **changes: Any) -> BulkRun:
+    response = send_file(client, world, *lines, **changes)
+    assert response.status_code == 302, response.context["form"].errors
+    return BulkRun.objects.get(id=resolve(response["Location"]).kwargs["object_id"])
+
+
+def send_file(client: Client, world: World, *lines: str, **changes: Any) -> HttpResponse:
+    form = {"org": world.org.id, "file": written_file(*lines), "reason": "shop closed", "page": str(uuid4())} | changes
+    return client.post(reverse("admin:reversals_bulkrun_add"), form)
+
+
+def step(client: Client, run: BulkRun, name: str) -> dict[str, Any]:
+    address = reverse(f"admin:reversals_bulkrun_{name}", args=[run.pk])
+    return client.post(address, headers={"Accept": "application/json"}).json()
+
+
+def page(client: Client, run: BulkRun, **parameters: Any) -> HttpResponse:
+    return client.get(reverse("admin:reversals_bulkrun_change", args=[run.pk]), parameters)
+
+
+def result(client: Client, run: BulkRun) -> list[list[str]]:
+    response = client.get(reverse("admin:reversals_bulkrun_result", args=[run.pk]))
+    return list(csv.reader(io.StringIO(response.content.decode())))
+
+
+def run_of(world: World, *redemptions: Redemption, amount: str = "") -> BulkRun:
+    """A run made without the pages, as meera."""
+    rows = [FileRow(line, each.public_id, amount, "why") for line, each in enumerate(redemptions, start=2)]
+    return make_run(org=world.org, key=str(uuid4()), name="returns.csv", rows=rows, made_by="meera")[0]
+
+
+def checked_and_confirmed(run: BulkRun) -> BulkRun:
+    assert check_some(run, made_by="meera") is None
+    confirm(run, made_by="meera")
+    return run
+
+
+def statuses(run: BulkRun) -> list[str]:
+    return list(
+        BulkRow.objects.filter(org_id=run.org_id, run=run).order_by("position").values_list("status", flat=True)
+    )
+
+
+def assert_nothing_moved(world: World) -> None:
+    assert not Reversal.objects.filter(org=world.org).exists()
+
+
+RESULT_COLUMNS = [
+    "redemption_id",
+    "points asked",
+    "points reversed",
+    "of them expired",
+    "status",
+    "code",
+    "reversal id",
+    "outcome",
+]
+
+
+@pytest.mark.django_db
+def test_a_file_is_checked_confirmed_and_worked_off(world: World, operator: Client) -> None:
+    whole, part = redeemed(world, "7.5"), redeemed(world, 10)
+    make_lot(world.asha, 4, program=world.program, expires_at=days_ago(1))
+    expired = redeem(world.asha, 4, program=world.program, at=days_ago(2))
+    run = upload(
+        operator,
+        world,
+        f"{whole.public_id},,",
+        f"{part.public_id},2.5,torn",
+        f"{expired.public_id},4,",
+        f"{part.public_id},1,",
+        "nobody,1,",
+        "R1,ten,",
+    )
+    assert (run.name, run.made_by, run.confirmed_at) == ("returns.csv", "meera", None)
+    assert page(operator, run).context["task"]["starts"] == "at-once"
+
+    assert step(operator, run, "check") == {"done": 6, "all": 6, "finished": True, "notice": ""}
+    assert_nothing_moved(world)
+    preview = page(operator, run).context
+    assert preview["facts"][3:] == [
+        ("Rows ready", "3"),
+        ("Rows not possible", "3"),
+        ("Points to reverse", "14"),
+        ("Of them to expired lots", "4"),
+        ("Rows that will need approval", "0"),
+    ]
+    assert preview["task"]["button"] == "Reverse 3 rows, 14 points"
+
+    assert step(operator, run, "run") == {"done": 3, "all": 3, "finished": True, "notice": ""}
+    reversals = Reversal.objects.filter(org=world.org).order_by("id")
+    assert [(each.redemption_id, each.points, each.reason, each.made_by, each.channel) for each in reversals] == [
+        (whole.id, points("7.5"), "shop closed", "meera", Channel.BULK),
+        (part.id, points("2.5"), "torn", "meera", Channel.BULK),
+        (expired.id, points(4), "shop closed", "meera", Channel.BULK),
+    ]
+    run.refresh_from_db()
+    assert (run.confirmed_by, run.confirmed_at is not None) == ("meera", True)
+    assert page(operator, run).context["task"] is None
+
+    ids = [each.public_id for each in reversals]
+    missing = "There is no such customer, or no such redemption of that customer; check identifier and redemption."
+    assert result(operator, run) == [
+        RESULT_COLUMNS,
+        [whole.public_id, "all", "7.5", "0", "reversed", "", ids[0], f"reversal {ids[0]}"],
+        [part.public_id, "2.5", "2.5", "0", "reversed", "", ids[1], f"reversal {ids[1]}"],
+        [expired.public_id, "4", "4", "4", "reversed", "", ids[2], f"reversal {ids[2]}"],
+        [
+            part.public_id,
+            "1",
+            "",
+            "",
+            "not possible",
+            "",
+            "",
+            "line 5 asks for the same redemption as line 3; put the points in one row",
+        ],
+        ["nobody", "1", "", "", "not possible", "804", "", f"Unable to process points reversal request. {missing}"],
+        [
+            "R1",
+            "ten",
+            "",
+            "",
+            "not possible",
+            "",
+            "",
+            "points: expected a number, such as 12.5, or nothing for all that is left",
+        ],
+    ]
+    call_command("verify_ledger", "--org", str(world.org.id))
+
+
+@pytest.mark.django_db
+def test_running_again_changes_nothing(world: World, operator: Client) -> None:
+    run = checked_and_confirmed(run_of(world, redeemed(world, 10), amount="2"))
+    for _ in range(2):
+        assert step(operator, run, "run") == {"done": 1, "all": 1, "finished": True, "notice": ""}
+    assert Reversal.objects.get(org=world.org).points == 2
+
+
+@pytest.mark.django_db
+def test_each_step_takes_as_long_as_it_may_and_the_next_goes_on(
+    world: World, operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "STEP_SECONDS", 0)
+    run = run_of(world, *(redeemed(world, 1) for _ in range(3)))
+    assert [step(operator, run, "check")["done"] for _ in range(3)] == [1, 2, 3]
+    assert [step(operator, run, "run") for _ in range(3)] == [
+        {"done": done, "all": 3, "finished": done == 3, "notice": ""} for done in (1, 2, 3)
+    ]
+    assert Reversal.objects.filter(org=world.org).count() == 3
+
+
+@pytest.mark.django_db
+def test_without_javascript_buttons_do_it(world: World, operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "STEP_SECONDS", 0)
+    run = run_of(world, redeemed(world, 1), redeemed(world, 2))
+    for name in ("check", "check", "run", "run"):
+        shown = page(operator, run)
+        address = reverse(f"admin:reversals_bulkrun_{name}", args=[run.pk])
+        assert f'<form method="post" action="{address}"' in shown.content.decode()
+        operator.post(address)
+    assert statuses(run) == ["REVERSED", "REVERSED"]
+
+
+@pytest.mark.django_db
+def test_a_crash_between_the_reversal_and_the_rows_status_is_healed(
+    world: World, operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = checked_and_confirmed(run_of(world, redeemed(world, 10), amount="2"))
+    with monkeypatch.context() as crash:
+        crash.delattr(runs, "_reversal")
+        with pytest.raises(NameError):
+            run_some(run, made_by="meera")
+    made = Reversal.objects.get(org=world.org)
+    assert statuses(run) == ["READY"]
+    # Another person runs it again: the reversal stays the first one's.
+    arun = staff_of(world, "Reversal operator", username="arun")
+    assert step(arun, run, "run")["finished"]
+    row = BulkRow.objects.get(org=world.org, run=run)
+    assert (row.status, row.reversal, row.points) == ("REVERSED", made, 2)
+    assert Reversal.objects.get(org=world.org).made_by == "meera"
+
+
+@pytest.mark.django_db
+def test_who_goes_on_with_a_run_asks_for_its_reversals(
+    world: World, operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "STEP_SECONDS", 0)
+    run = run_of(world, redeemed(world, 1), redeemed(world, 2))
+    check_some(run, made_by="meera")
+    check_some(run, made_by="meera")
+    arun = staff_of(world, "Reversal operator", username="arun")
+    step(operator, run, "run")
+    step(arun, run, "run")
+    made_by = Reversal.objects.filter(org=world.org).order_by("id").values_list("made_by", flat=True)
+    assert list(made_by) == ["meera", "arun"]
+
+
+@pytest.mark.django_db
+def test_only_its_makers_page_checks_by_itself(world: World, operator: Client) -> None:
+    run = run_of(world, redeemed(world, 1))
+    arun = staff_of(world, "Reversal operator", username="arun")
+    assert 'data-steps="at-once"' in page(operator, run).content.decode()
+    assert 'data-steps="by-hand"' in page(arun, run).content.decode()
+
+
+@pytest.mark.django_db
+def test_rows_above_the_limit_wait_for_another_person(world: World, operator: Client) -> None:
+    set_value(world.org, LIMIT, "5")
+    small, large = redeemed(world, 5), redeemed(world, 6)
+    run = upload(operator, world, f"{small.public_id},,", f"{large.public_id},,")
+    step(operator, run, "check")
+    assert ("Rows that will need approval", "1") in page(operator, run).context["facts"]
+    assert step(operator, run, "run") == {"done": 2, "all": 2, "finished": True, "notice": ""}
+    approval = Approval.objects.get(org=world.org)
+    assert (approval.points, approval.asked_by, approval.channel) == (6, "meera", Channel.BULK)
+    assert [line[2:5] for line in result(operator, run)[1:]] == [
+        ["5", "0", "reversed"],
+        ["", "", "waits for approval"],
+    ]
+    assert approvals.approve(approval, decided_by="arun", comment="seen").error is None
+    approval.refresh_from_db()
+    assert result(operator, run)[2][2:] == [
+        "6",
+        "0",
+        "approved",
+        "",
+        approval.reversal.public_id,
+        "decided by arun: seen",
+    ]
+    assert step(operator, run, "run")["finished"]
+    assert Reversal.objects.filter(org=world.org).count() == 2
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", ["check", "run"])
+def test_a_temporary_refusal_stops_the_step_and_the_next_goes_on(world: World, operator: Client, name: str) -> None:
+    run = run_of(world, redeemed(world, 1), redeemed(world, 2))
+    if name == "run":
+        checked_and_confirmed(run)
+    set_value(world.org, PAUSED, "yes")
+    stopped = step(operator, run, name)
+    assert stopped == {
+        "done": 0,
+        "all": 2,
+        "finished": False,
+        "notice": "898 Points reversal currently unavailable. Reversals are paused for this org; try again later"
+        " with the same key.",
+    }
+    assert statuses(run) == ["READY", "READY"]
+    set_value(world.org, PAUSED, "no")
+    assert step(operator, run, name) == {"done": 2, "all": 2, "finished": True, "notice": ""}
+
+
+@pytest.mark.django_db
+def test_a_definite_refusal_is_kept_and_does_not_stop_the_others(world: World, operator: Client) -> None:
+    taken, free = redeemed(world, 3), redeemed(world, 4)
+    run = checked_and_confirmed(run_of(world, taken, free))
+    world.reverse(taken)
+    assert step(operator, run, "run") == {"done": 2, "all": 2, "finished": True, "notice": ""}
+    assert statuses(run) == ["REFUSED", "REVERSED"]
+    row = result(operator, run)[1]
+    assert row[4:6] == ["refused", "902"]
+    assert row[7].startswith("Duplicate reversal request. ")
+
+
+@pytest.mark.django_db
+def test_nothing_is_run_before_all_is_checked_nor_where_nothing_is_ready(world: World, operator: Client) -> None:
+    run = run_of(world, redeemed(world, 1))
+    assert step(operator, run, "run")["notice"] == "Not possible: 1 rows are not checked yet; check them first."
+    set_value(world.org, ON, "no")
+    step(operator, run, "check")
+    assert step(operator, run, "run")["notice"] == "Not possible: no row is ready to be reversed."
+    run.refresh_from_db()
+    assert run.confirmed_at is None
+    with pytest.raises(InvalidOperation):
+        run_some(run, made_by="meera")
+    assert_nothing_moved(world)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"file": SimpleUploadedFile("a.csv", b"id;points\n")}, "a.csv, line 1, column 1: &#x27;id&#x27; is unknown"),
+        ({"file": SimpleUploadedFile("a.csv", b"x" * 1_000_001)}, "The file has 1,000,001 bytes"),
+        ({"file": SimpleUploadedFile("a.csv", b"")}, "The submitted file is empty."),
+        ({"file": ""}, "This field is required."),
+        ({"reason": "w" * 501}, "at most 500 characters"),
+        ({"org": "x"}, "Select a valid choice."),
+    ],
+)
+def test_an_upload_that_cannot_be_read_says_why(
+    world: World, operator: Client, changes: dict[str, Any], problem: str
+) -> None:
+    response = send_file(operator, world, "R1,1,why", **changes)
+    assert response.status_code == 200
+    assert problem in response.content.decode()
+    assert not BulkRun.objects.filter(org=world.org).exists()
+
+
+@pytest.mark.django_db
+def test_the_same_rows_uploaded_again_lead_to_their_run(world: World, operator: Client) -> None:
+    redemption = redeemed(world, 20)
+    first = upload(operator, world, f"{redemption.public_id},7,torn")
+    checked_and_confirmed(first)
+    run_some(first, made_by="meera")
+    renamed = SimpleUploadedFile("again.csv", f"reason;points;redemption_id\ntorn;7;{redemption.public_id}\n".encode())
+    response = send_file(staff_of(world, "Reversal operator", username="arun"), world, file=renamed)
+    assert response["Location"] == reverse("admin:reversals_bulkrun_change", args=[first.pk])
+    [said] = [str(message) for message in get_messages(response.wsgi_request)]
+    assert said.startswith("The same rows were uploaded before, by meera on ")
+    run_some(first, made_by="arun")
+    assert Reversal.objects.get(org=world.org).points == 7
+
+
+@pytest.mark.django_db
+def test_rows_that_are_meant_again_are_a_run_of_their_own_with_a_warning(world: World, operator: Client) -> None:
+    line = f"{redeemed(world, 20).public_id},7,torn"
+    first = upload(operator, world, line)
+    checked_and_confirmed(first)
+    run_some(first, made_by="meera")
+    form = {"again": "on", "page": str(uuid4())}
+    second = upload(operator, world, line, **form)
+    assert second != first
+    assert upload(operator, world, line, **form) == second
+    assert check_some(second, made_by="meera") is None
+    shown = page(operator, second).context
+    assert shown["facts"][-1] == ("Of them reversed in part by an earlier run", "1")
+    [row] = shown["rows"]["rows"]
+    assert row[-1] == f"the run returns.csv of {first.made_at:%Y-%m-%d} reversed 7 points of it already"
+    confirm(second, made_by="meera")
+    run_some(second, made_by="meera")
+    assert [reversal.points for reversal in Reversal.objects.filter(org=world.org)] == [7, 7]
+
+
+@pytest.mark.django_db
+def test_rows_for_all_that_is_left_or_of_other_orgs_repeat_nothing(world: World, operator: Client) -> None:
+    redemption = redeemed(world, 20)
+    other = make_world()
+    foreign = redeemed(other, 20)
+    Redemption.objects.filter(id=foreign.id).update(public_id=redemption.public_id)
+    for run in (run_of(world, redemption, amount="7"), run_of(world, redemption)):
+        checked_and_confirmed(run)
+        run_some(run, made_by="meera")
+        assert set(BulkRow.objects.filter(run=run).values_list("status", flat=True)) == {"REVERSED"}
+    theirs = run_of(other, Redemption.objects.get(id=foreign.id), amount="7")
+    check_some(theirs, made_by="meera")
+    assert BulkRow.objects.get(run=theirs).outcome == ""
+
+
+@pytest.mark.usefixtures("committed", "on_postgresql")
+def test_a_file_sent_twice_at_the_same_moment_is_one_run() -> None:
+    world = make_world()
+    rows = [FileRow(2, redeemed(world, 10).public_id, "2", "why")]
+
+    def send() -> tuple[BulkRun, bool]:
+        return make_run(org=world.org, key="page-1", name="a.csv", rows=rows, made_by="meera")
+
+    runs = at_once([send] * 4)
+    assert sorted(is_new for _, is_new in runs) == [False, False, False, True]
+    assert BulkRow.objects.filter(org=world.org).count() == 1
+
+
+def select(client: Client, *redemptions: Redemption, **form: str) -> HttpResponse:
+    action = {"action": "reverse_in_bulk", "_selected_action": [each.pk for each in redemptions]}
+    return client.post(reverse("admin:loyalty_redemption_changelist"), action | form)
+
+
+@pytest.mark.django_db
+def test_selected_redemptions_become_a_run(world: World, operator: Client) -> None:
+    redemptions = [redeemed(world, 1), redeemed(world, 2)]
+    asked = select(operator, *redemptions)
+    assert asked.status_code == 200
+    assert not BulkRun.objects.exists()
+    page = asked.context["form"]["page"].value()
+    response = select(operator, *redemptions, confirmed="yes", note="shop closed", page=page)
+    run = BulkRun.objects.get(org=world.org)
+    assert response["Location"] == reverse("admin:reversals_bulkrun_change", args=[run.pk])
+    assert (run.name, run.made_by) == ("2 selected redemptions", "meera")
+    rows = BulkRow.objects.filter(org=world.org, run=run)
+    assert {(row.redemption_id, row.points_written, row.reason) for row in rows} == {
+        (each.public_id, "", "shop closed") for each in redemptions
+    }
+    assert_nothing_moved(world)
+
+
+@pytest.mark.django_db
+def test_a_run_of_redemptions_needs_some_of_one_org_and_a_reason(world: World) -> None:
+    mine, foreign = redeemed(world, 1), redeemed(make_world(), 1)
+    for redemptions, reason in (([], "why"), ([mine, foreign], "why"), ([mine], " ")):
+        with pytest.raises(InvalidOperation):
+            start_from_redemptions(org=world.org, key="page-1", redemptions=redemptions, reason=reason, made_by="meera")
+    assert not BulkRun.objects.exists()
+
+
+@pytest.mark.django_db
+def test_a_strangers_run_is_not_found(world: World, operator: Client) -> None:
+    other = make_world()
+    run = checked_and_confirmed(run_of(other, redeemed(other, 1)))
+    assert page(operator, run).status_code == 302
+    for name in ("check", "run", "result"):
+        address = reverse(f"admin:reversals_bulkrun_{name}", args=[run.pk])
+        assert (operator.get(address).status_code, operator.post(address).status_code) == (404, 404)
+    beyond = reverse("admin:reversals_bulkrun_run", args=[10**30])
+    assert operator.post(beyond).status_code == 404
+    assert send_file(operator, other, "R1,1,why").status_code == 200
+    assert select(operator, Redemption.objects.get(org=other.org), confirmed="yes", note="x").status_code == 302
+    assert BulkRun.objects.get() == run
+    assert_nothing_moved(other)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("lacking", ["add_bulkrun", "add_reversal"])
+def test_who_lacks_a_right_can_look_but_not_run(world: World, lacking: str) -> None:
+    run = checked_and_confirmed(run_of(world, redeemed(world, 1)))
+    viewer = User.objects.create_user("vik", is_staff=True)
+    rights = {"view_bulkrun", "view_redemption", "add_bulkrun", "add_reversal"} - {lacking}
+    viewer.user_permissions.set(Permission.objects.filter(codename__in=rights))
+    OrgAccess.objects.create(user=viewer, org=world.org)
+    client = Client()
+    client.force_login(viewer)
+    assert page(client, run).context["task"] is None
+    assert result(client, run)[1][4] == "ready"
+    for name in ("check", "run"):
+        assert client.post(reverse(f"admin:reversals_bulkrun_{name}", args=[run.pk])).status_code == 403
+    assert client.get(reverse("admin:reversals_bulkrun_add")).status_code == 403
+    select(client, Redemption.objects.get(org=world.org), confirmed="yes", note="x")
+    assert BulkRun.objects.get() == run
+    assert_nothing_moved(world)
+
+
+@pytest.mark.django_db
+def test_steps_are_taken_by_post_and_with_a_token_only(world: World, operator: Client) -> None:
+    run = checked_and_confirmed(run_of(world, redeemed(world, 1)))
+    address = reverse("admin:reversals_bulkrun_run", args=[run.pk])
+    assert operator.get(address).status_code == 405
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(User.objects.get(username="meera"))
+    assert strict.post(address).status_code == 403
+    assert_nothing_moved(world)
+
+
+@pytest.mark.django_db
+def test_runs_are_neither_changed_nor_deleted(world: World, operator: Client) -> None:
+    run = run_of(world, redeemed(world, 1))
+    User.objects.filter(username="meera").update(is_superuser=True)
+    assert operator.post(reverse("admin:reversals_bulkrun_change", args=[run.pk]), {"name": "x"}).status_code == 403
+    assert operator.post(reverse("admin:reversals_bulkrun_delete", args=[run.pk]), {"post": "yes"}).status_code == 403
+    assert BulkRun.objects.get().name == "returns.csv"
+
+
+PAYLOAD = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
+
+
+@pytest.mark.django_db
+def test_what_a_file_says_stays_text(world: World, operator: Client) -> None:
+    file = SimpleUploadedFile(
+        f"{PAYLOAD}.csv", b'redemption_id,points,reason\n"=HYPERLINK(1)",1,w\n<b>x,1,w\nR1,<i>,w\n'
+    )
+    run = upload(operator, world, file=file)
+    step(operator, run, "check")
+    text = page(operator, run).content.decode()
+    listed = operator.get(reverse("admin:reversals_bulkrun_changelist")).content.decode()
+    for unsafe in ("<script>alert", "<img src=x", "<b>x", "<i>"):
+        assert unsafe not in text
+        assert unsafe not in listed
+    assert "&lt;b&gt;x" in text
+    assert result(operator, run)[1][0] == "'=HYPERLINK(1)"
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1"])
+def test_no_cell_begins_as_a_formula(cell: str) -> None:
+    assert inert(cell) == f"'{cell}"
+
+
+@pytest.mark.django_db
+def test_rows_are_shown_in_pages_and_by_status(world: World, operator: Client) -> None:
+    rows = [FileRow(line, f"R{line}", "", "why", "bad" if line > 60 else "") for line in range(2, 122)]
+    run, _ = make_run(org=world.org, key="many", name="many.csv", rows=rows, made_by="meera")
+    first = page(operator, run).context
+    assert (len(first["rows"]["rows"]), first["page"].paginator.num_pages) == (50, 3)
+    assert len(page(operator, run, p=3).context["rows"]["rows"]) == 20
+    bad = page(operator, run, status="INVALID", p=2).context["rows"]["rows"]
+    assert [row[0] for row in bad] == list(range(111, 122))
+    assert len(page(operator, run, status="x", p="y").context["rows"]["rows"]) == 50
+
+
+@pytest.mark.django_db
+def test_list_and_page_ask_as_much_of_many_as_of_one(world: World, operator: Client) -> None:
+    counted = []
+    for _ in range(2):
+        run = checked_and_confirmed(run_of(world, *(redeemed(world, 1) for _ in range(3 + 5 * len(counted)))))
+        run_some(run, made_by="meera")
+        for address in ("changelist", "change"):
+            arguments = [run.pk] if address == "change" else []
+            with CaptureQueriesContext(connection) as captured:
+                assert operator.get(reverse(f"admin:reversals_bulkrun_{address}", args=arguments)).status_code == 200
+            counted.append(len(captured))
+    assert counted[:2] == counted[2:]
+    listed = operator.get(reverse("admin:reversals_bulkrun_changelist")).content.decode()
+    assert "3 reversed" in listed
+    assert "13 reversed" in listed
+
+
+@pytest.mark.usefixtures("committed", "on_postgresql")
+def test_two_runners_at_once_make_each_reversal_once() -> None:
+    world = make_world()
+    redemptions = [redeemed(world, 10) for _ in range(12)]
+    run = checked_and_confirmed(run_of(world, *redemptions, amount="2"))
+    assert at_once([lambda n=n: run_some(run, made_by=f"runner {n}") for n in range(4)]) == [None] * 4
+    assert statuses(run) == ["REVERSED"] * 12
+    assert Reversal.objects.filter(org=world.org).count() == 12
+    assert set(Redemption.objects.filter(org=world.org).values_list("points_reversed", flat=True)) == {points(2)}
+    assert sum(lot.points_remaining for lot in Lot.objects.filter(org=world.org)) == 24
+    call_command("verify_ledger", "--org", str(world.org.id))

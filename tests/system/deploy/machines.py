@@ -1,0 +1,142 @@
+"""What `deploy/` ships around the servers, on this machine: the role of the database, PgBouncer and nginx."""
+
+import os
+import shutil
+import ssl
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
+from http.client import HTTPSConnection
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from tests.postgresql import run_script
+from tests.system.faults.machines import ROOT, Database, Server, free_port, wait_until
+
+DEPLOY = ROOT / "deploy"
+PASSWORD = "a-password-for-this-test"
+# The address of the machine is no name that is served, and few wrong passwords are too many.
+BEHIND_PROXY = {
+    "TRUSTED_PROXIES": "127.0.0.1",
+    "HTTPS_ONLY": "on",
+    "ALLOWED_HOSTS": "localhost",
+    "API_FAILED_LOGINS_PER_MINUTE": "5",
+}
+
+
+def place_of(program: str) -> str | None:
+    """Where the program is, if it is installed."""
+    return shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin")
+
+
+def make_role(url: str) -> None:
+    """Makes the role and the database that the application ships with: both are called loyalty."""
+    run_script(url, DEPLOY / "role.sql", DATABASE_PASSWORD=PASSWORD)
+
+
+@contextmanager
+def stacked(database: Database, environment: dict[str, str]) -> Iterator[tuple[list[Server], partial[HTTPSConnection]]]:
+    """Two servers with PgBouncer before the database, and nginx before the servers.
+
+    Yields the servers, and what makes a connection to nginx.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="stack-"))
+    folder.chmod(0o755)  # PgBouncer runs as another user
+    with ExitStack() as parts:
+        parts.callback(shutil.rmtree, folder)
+        pooled = {"DATABASE_URL": parts.enter_context(pgbouncer(database, folder)), "DATABASE_POOLER": "on"}
+        servers = []
+        for _ in range(2):
+            servers.append(Server(environment | BEHIND_PROXY | pooled))
+            parts.callback(servers[-1].stop)
+        yield servers, parts.enter_context(nginx(servers, folder))
+
+
+@contextmanager
+def pgbouncer(database: Database, folder: Path) -> Iterator[str]:
+    """PgBouncer as it ships, before the database that `make_role` made; yields the URL that leads through it."""
+    program = place_of("pgbouncer")
+    assert program, "pgbouncer is not installed"
+    port, users = free_port(), folder / "userlist.txt"
+    users.write_text(f'"loyalty" "{PASSWORD}"\n')
+    configuration = _written(
+        DEPLOY / "pgbouncer.ini",
+        folder / "pgbouncer.ini",
+        {
+            "host=postgres port=5432": f"host={Path(database.socket).parent}",
+            "listen_addr = *": "listen_addr = 127.0.0.1",
+            "listen_port = 6432": f"listen_port = {port}\nunix_socket_dir =",
+            "/tmp/userlist.txt": str(users),  # noqa: S108
+        },
+    )
+    user = database.server.system_user if os.geteuid() == 0 else None
+    url = f"postgres://loyalty:{PASSWORD}@127.0.0.1:{port}/loyalty"
+    with running([program, "-q", str(configuration)], user=user):
+        wait_until(partial(_answers, url))
+        yield url
+
+
+@contextmanager
+def nginx(servers: list[Server], folder: Path) -> Iterator[partial[HTTPSConnection]]:
+    """nginx as it ships, before the servers, with a certificate of its own; yields what makes a connection to it."""
+    program, port = place_of("nginx"), free_port()
+    assert program, "nginx is not installed"
+    certificate, key = folder / "server.crt", folder / "server.key"
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    words += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(words, check=True, capture_output=True)
+    configuration = _written(
+        DEPLOY / "nginx.conf",
+        folder / "nginx.conf",
+        {
+            "app1:8000": f"127.0.0.1:{servers[0].port}",
+            "app2:8000": f"127.0.0.1:{servers[1].port}",
+            "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
+            "/certificates/": f"{folder}/",
+        },
+    )
+    directives = f"daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;"
+    context = ssl.create_default_context(cafile=str(certificate))
+    through = partial(HTTPSConnection, "localhost", port, timeout=15, context=context)
+    with running([program, "-c", str(configuration), "-g", directives]):
+        wait_until(partial(_serves, through))
+        yield through
+
+
+@contextmanager
+def running(words: list[str], **options: Any) -> Iterator[None]:
+    """The program runs during the block."""
+    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, **options)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _written(shipped: Path, path: Path, changes: dict[str, str]) -> Path:
+    """The shipped file with the addresses of this machine; whatever is changed must stand in it."""
+    text = shipped.read_text()
+    for before, after in changes.items():
+        assert before in text, before
+        text = text.replace(before, after)
+    path.write_text(text)
+    path.chmod(0o644)
+    return path
+
+
+def _answers(url: str) -> bool:
+    with suppress(psycopg.Error), psycopg.connect(url, prepare_threshold=None) as session:
+        return session.execute("SELECT 1").fetchone() == (1,)
+    return False
+
+
+def _serves(through: partial[HTTPSConnection]) -> bool:
+    with suppress(OSError), closing(through()) as proxy:
+        proxy.request("GET", "/health/ready")
+        return proxy.getresponse().status == 200
+    return False

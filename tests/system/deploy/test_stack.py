@@ -1,0 +1,219 @@
+"""The whole stack answers as one server does, and one server of it may go at any time."""
+
+import json
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import yaml
+
+from tests.system.deploy.conftest import Stack
+from tests.system.deploy.machines import DEPLOY
+from tests.system.faults.load import HEADERS
+from tests.system.faults.machines import ROOT, Server, wait_until
+
+REVERSE = "/v2/points/reverse"
+
+
+def ask(stack: Stack, body: Any, method: str = "POST", path: str = REVERSE, **headers: str) -> tuple[int, bytes, Any]:
+    with closing(stack.through()) as connection:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, body, HEADERS | named)
+        response = connection.getresponse()
+        return response.status, response.read(), response.headers
+
+
+def spent(stack: Stack, customer_id: int) -> str:
+    """Has the customer spend a point, and returns the body that asks for a part of it back: nobody else does."""
+    path = f"/v2/customers/{customer_id}/redemptions"
+    status, body, _ = ask(stack, json.dumps({"points": 1, "programId": "973"}), path=path)
+    assert status == 200, body
+    identifier = {"type": "ID", "value": str(customer_id)}
+    redemption_id = json.loads(body)["redemptionId"]
+    return json.dumps({"redemptionId": redemption_id, "identifier": identifier, "pointsToBeReversed": 0.001})
+
+
+@contextmanager
+def stopped(*servers: Server) -> Iterator[None]:
+    """The servers are stopped during the block."""
+    for server in servers:
+        server.stop()
+    try:
+        yield
+    finally:
+        for server in servers:
+            server.start()
+
+
+def test_a_reversal_passes_the_whole_stack_and_is_repeated_by_its_key(stack: Stack) -> None:
+    asked = spent(stack, 1)
+    answers = [ask(stack, asked, Idempotency_Key="stack-1") for _ in range(4)]
+    assert {(status, body) for status, body, _ in answers} == {(200, answers[0][1])}
+    assert [headers.get("Idempotent-Replayed") for *_, headers in answers] == [None, "true", "true", "true"]
+    assert "max-age=31536000" in answers[0][2]["Strict-Transport-Security"]
+
+
+def test_what_is_too_large_is_413_here_or_there(stack: Stack) -> None:
+    reasons = []
+    for size in (70_000, 2_200_000):
+        status, body, headers = ask(stack, b" " * size)
+        [error] = json.loads(body)["errors"]
+        assert (status, error["code"], error["message"]) == (413, 413, "Request body too large")
+        assert headers["X-CAP-REQUEST-ID"]
+        reasons.append(error["reason"])
+    assert reasons[1] == "A body may have 2 MB at most." != reasons[0]
+
+
+def test_an_address_that_is_too_long_is_refused_by_the_proxy(stack: Stack) -> None:
+    assert ask(stack, None, "GET", "/v2/points/reversals/" + "a" * 9_000)[0] == 414
+
+
+def test_metrics_are_not_for_the_world(stack: Stack) -> None:
+    assert ask(stack, None, "GET", "/metrics")[0] == 404
+
+
+def test_the_client_is_told_by_the_proxy_and_not_by_itself(stack: Stack) -> None:
+    """Wrong passwords of one address are too many, though each says that it comes from elsewhere."""
+    wrong = "Basic " + b64encode(b"nobody:wrong").decode()
+    limit = int(stack.servers[0].environment["API_FAILED_LOGINS_PER_MINUTE"])
+    # A minute may end in between, and each worker lets one more through.
+    answers = [ask(stack, "{}", X_Forwarded_For=f"203.0.113.{n}", Authorization=wrong)[0] for n in range(3 * limit + 4)]
+    assert answers[0] == 401
+    assert 429 in answers
+
+
+def test_the_check_of_the_container_finds_the_server_alive(stack: Stack) -> None:
+    """By the address of the machine and plain http, which no client may use."""
+    [code] = re.findall(r'CMD python -c "(.+)"', (DEPLOY / "Containerfile").read_text())
+    words = [sys.executable, "-c", code.replace(":8000", f":{stack.servers[0].port}")]
+    assert subprocess.run(words, check=False).returncode == 0
+    with stopped(stack.servers[0]):
+        assert subprocess.run(words, stderr=subprocess.DEVNULL, check=False).returncode == 1
+
+
+def test_timeouts_hold_through_the_pooler(stack: Stack) -> None:
+    asked, database = spent(stack, 3), stack.stage.database
+    assert database is not None
+    with psycopg.connect(database.url) as person:
+        person.execute("SELECT id FROM loyalty_customer WHERE public_id = 3 FOR UPDATE")
+        started = time.monotonic()
+        status, body, _ = ask(stack, asked, Idempotency_Key="stack-3")
+        seconds = time.monotonic() - started
+    assert (status, json.loads(body)["errors"][0]["code"]) == (503, 896)
+    assert 1.9 < seconds < 4.9
+    assert ask(stack, asked, Idempotency_Key="stack-3")[0] == 200
+
+
+def test_the_role_of_the_application_is_no_superuser(stack: Stack) -> None:
+    database = stack.stage.database
+    assert database is not None
+    [role] = database.rows("SELECT rolsuper, rolcreatedb, rolcreaterole FROM pg_roles WHERE rolname = 'loyalty'")
+    assert role == (False, False, False)
+
+
+def test_where_no_server_is_left_the_proxy_says_so_as_the_api_would(stack: Stack) -> None:
+    asked = spent(stack, 5)
+    with stopped(*stack.servers):
+        status, body, headers = ask(stack, asked, Idempotency_Key="stack-5")
+    assert (status, headers["Retry-After"], headers["Content-Type"]) == (503, "1", "application/json")
+    assert headers["X-CAP-REQUEST-ID"]
+    reason = "No server answered; send the request again with the same Idempotency-Key."
+    error = {"status": False, "code": 503, "message": "Service Unavailable", "reason": reason}
+    assert json.loads(body) == {"errors": [error], "warnings": []}
+    wait_until(lambda: ask(stack, asked, Idempotency_Key="stack-5")[0] == 200)
+
+
+@pytest.mark.deep
+def test_each_server_is_stopped_and_started_under_load(stack: Stack) -> None:
+    with stack.stage.under_load("rolling restart behind the proxy", through=stack.through) as fault:
+        for server in stack.servers:
+            server.stop()
+            fault.injected += 1
+            time.sleep(1)
+            server.start()
+
+
+@pytest.mark.deep
+def test_a_server_is_killed_under_load(stack: Stack) -> None:
+    with stack.stage.under_load("kill -9 of a server behind the proxy", through=stack.through) as fault:
+        stack.servers[0].kill()
+        fault.injected += 1
+        time.sleep(2)
+        stack.servers[0].start()
+
+
+@pytest.mark.deep
+def test_two_hundred_clients_that_never_end_their_bodies_hold_up_nobody(stack: Stack) -> None:
+    context: ssl.SSLContext = stack.through.keywords["context"]
+    port = stack.through.args[1]
+    head = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
+    half = f"POST {REVERSE} HTTP/1.1\r\nHost: localhost\r\n{head}Content-Length: 90\r\n\r\n{{".encode()
+    asked = spent(stack, 4)
+    with stack.stage.under_load("200 sockets with half a body", through=stack.through) as fault:
+        slow = []
+        for _ in range(200):
+            raw = socket.create_connection(("127.0.0.1", port))
+            slow.append(context.wrap_socket(raw, server_hostname="localhost"))
+            slow[-1].sendall(half)
+            fault.injected += 1
+        started = time.monotonic()
+        assert ask(stack, asked, Idempotency_Key="stack-4")[0] == 200
+        assert time.monotonic() - started < 5
+        for each in slow:
+            each.close()
+
+
+def test_the_compose_file_names_what_there_is() -> None:
+    composed = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    services = composed["services"]
+    commands = {path.stem for path in ROOT.glob("*/management/commands/[a-z]*.py")} | {"migrate"}
+    run = {service["command"][2] for service in services.values() if service.get("command", [""])[0] == "python"}
+    assert run <= commands
+    mounted = [volume.split(":") for service in services.values() for volume in service.get("volumes", [])]
+    files = {source for source, *_ in mounted if source.startswith("./")} - {"./certificates"}
+    assert files == {"./role.sql", "./pgbouncer.ini", "./proof", "./nginx.conf"}
+    assert all((DEPLOY / name).exists() for name in files)
+    copied = re.findall(r"^COPY (\S+)", (DEPLOY / "Containerfile").read_text(), re.MULTILINE)
+    assert all((ROOT / name).exists() for name in copied)
+    sent = re.findall(r"^!(\S+)", (DEPLOY / "Containerfile.dockerignore").read_text(), re.MULTILINE)
+    assert sorted(sent) == sorted(copied)
+
+
+def test_volumes_that_the_application_writes_to_are_its_own() -> None:
+    [owned] = re.findall(r"chown loyalty (.+)", (DEPLOY / "Containerfile").read_text())
+    composed = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    built = [service for service in composed["services"].values() if "dockerfile" in service.get("build", {})]
+    mounted = [volume.split(":") for service in built for volume in service.get("volumes", [])]
+    written = {path for source, path, *_ in mounted if source in composed["volumes"]}
+    assert written == {"/anchor"} <= set(owned.split())
+
+
+def test_the_proxy_is_the_one_that_is_believed() -> None:
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    address = services["proxy"]["networks"]["default"]["ipv4_address"]
+    assert {services[name]["environment"]["TRUSTED_PROXIES"] for name in ("app1", "app2")} == {address}
+
+
+@pytest.mark.parametrize("unit", ["loyalty", "loyalty-events", "loyalty-proof"])
+def test_units_are_what_systemd_takes_and_start_what_there_is(unit: str, tmp_path: Path) -> None:
+    text = (DEPLOY / f"{unit}.service").read_text()
+    for name in re.findall(r"(?:-m |manage\.py |/bin/sh )(\S+)", text):
+        files = (f"{name.replace('.', '/')}.py", f"*/management/commands/{name}.py", name)
+        assert name == "migrate" or any(found for file in files for found in ROOT.glob(file)), name
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    here = tmp_path / f"{unit}.service"
+    here.write_text(text.replace("/srv/loyalty/.venv/bin/python ", f"{sys.executable} "))
+    checked = subprocess.run(["systemd-analyze", "verify", here], capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")

@@ -1,0 +1,215 @@
+"""The stage of each fault: a database with a ledger, the clients, and the verdict at the end, kept as a report."""
+
+import csv
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from tests.serving import manage
+from tests.system.faults.load import SECRET, Load
+from tests.system.faults.machines import ROOT, Database, Server, environment_of, wait_until
+
+CUSTOMERS = 40
+REPORT = ROOT / "var" / "faults.json"
+SERVED_AGAIN_WITHIN_SECONDS = 10
+ORG, ON = "100737", "Allow_points_redemption_reversal"
+
+_reports: list[dict[str, Any]] = []
+
+
+@dataclass
+class Stage:
+    """A migrated database with a ledger, and what is asked of it."""
+
+    url: str
+    database: Database | None
+    redemptions: list[tuple[str, int]] = field(default_factory=list)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return environment_of(self.url)
+
+    @contextmanager
+    def under_load(
+        self, name: str, *servers: Server, felt: str = "", through: Callable[[], Any] | None = None
+    ) -> "Iterator[Fault]":
+        """Clients at work; the block breaks something and mends it. Then they are served again, and all is checked.
+
+        They ask any of the servers, or make their connections by `through`; `felt` is the status and code that some
+        of them must have met meanwhile.
+        """
+        fault = Fault(name, self, felt)
+        doors = [through] if through is not None else [server.connect for server in servers]
+        with Load(doors, self.redemptions, name=f"fault-{time.time_ns()}") as load:
+            wait_until(lambda: load.answered() >= 30)
+            yield fault
+            mended, answered = time.monotonic(), load.answered()
+            wait_until(lambda: load.answered() >= answered + 30)
+            fault.recovery_seconds = round(time.monotonic() - mended, 2)
+        fault.judge(load)
+
+
+@dataclass
+class Fault:
+    """What was broken, how often, and what came of it."""
+
+    name: str
+    stage: Stage
+    felt: str = ""
+    injected: int = 0
+    recovery_seconds: float = 0
+
+    def judge(self, load: Load) -> None:
+        """Keeps the report, and fails unless nothing was lost, doubled, left open, or answered 500."""
+        journal, stored = load.journal, _stored(self.stage, load.name)
+        told = journal.accepted()
+        problems = {
+            "nothing was injected": not self.injected,
+            "no client felt it": bool(self.felt) and not journal.codes[self.felt],
+            "nothing moved": not stored,
+            "a key was left without an answer": bool(journal.unanswered),
+            "an answer was 500": any(code.startswith("500") for code in journal.codes),
+            "a movement was lost": not set(told.items()) <= set(stored.items()),
+            "a movement was made that nobody was told of": not set(stored.items()) <= set(told.items()),
+            "a law of the ledger is broken": not self._is_sound(),
+            "normal service came back late": self.recovery_seconds > SERVED_AGAIN_WITHIN_SECONDS,
+        }
+        _reports.append(
+            {
+                "fault": self.name,
+                "database": "PostgreSQL" if self.stage.database else "SQLite",
+                "injected": self.injected,
+                "requests": len(journal.answers),
+                "tries": journal.tries,
+                "answers": dict(sorted(journal.codes.items())),
+                "movements": len(stored),
+                "recovery_seconds": self.recovery_seconds,
+                "problems": [problem for problem, is_so in problems.items() if is_so],
+            }
+        )
+        assert not _reports[-1]["problems"], _reports[-1]
+
+    def _is_sound(self) -> bool:
+        return bool(json.loads(manage(self.stage.environment, ("verify_ledger", "--json")))["ok"])
+
+
+def _stored(stage: Stage, name: str) -> dict[str, str]:
+    """The movement of each of the load's keys, as the database has it."""
+    sql = (
+        "SELECT attempt.idempotency_key, COALESCE(reversal.public_id, redemption.public_id)"
+        " FROM reversals_attempt attempt"
+        " LEFT JOIN reversals_reversal reversal ON reversal.id = attempt.reversal_id"
+        " LEFT JOIN loyalty_redemption redemption ON redemption.id = attempt.redemption_id"
+        " WHERE attempt.holds_key AND attempt.code IS NULL AND attempt.idempotency_key LIKE "
+    )
+    return dict(_rows(stage, f"{sql}'{name}-%'"))
+
+
+def _rows(stage: Stage, sql: str) -> list[tuple[Any, ...]]:
+    if stage.database is not None:
+        return stage.database.rows(sql.replace("%", "%%"))
+    with sqlite3.connect(stage.url.removeprefix("sqlite:///")) as file:
+        return file.execute(sql).fetchall()
+
+
+def make_stage(url: str, database: Database | None, folder: Path) -> Stage:
+    """Migrates, and imports customers with one redemption of 1,000 points each."""
+    stage = Stage(url, database)
+    names = ("customers.csv", "points.csv", "redemptions.csv")
+    with ExitStack() as files:
+        _write_ledger(stage, *(csv.writer(files.enter_context((folder / name).open("w"))) for name in names))
+    manage(
+        stage.environment,
+        ("migrate", "-v0"),
+        ("create_org", ORG, "Faults"),
+        ("create_program", ORG, "973", "Main"),
+        ("create_api_client", ORG, "till.1", "--secret", SECRET),
+        ("set_emf", ORG, ON, "yes", "--ticket", "T-1", "--reason", "faults"),
+        ("import_ledger", str(folder)),
+    )
+    return stage
+
+
+def _write_ledger(stage: Stage, customers: Any, points: Any, redemptions: Any) -> None:
+    customers.writerow(["org_id", "customer_id", "status", "mobile", "email", "external_id", "card_number"])
+    points.writerow(["org_id", "program_id", "customer_id", "lot_ref", "points", "awarded_at", "expires_at"])
+    redemptions.writerow(
+        [
+            "org_id",
+            "program_id",
+            "customer_id",
+            "redemption_id",
+            "points",
+            "redeemed_at",
+            "transaction_number",
+            "external_reference_number",
+        ]
+    )
+    for number in range(1, CUSTOMERS + 1):
+        customers.writerow([ORG, number, "ACTIVE", "", "", "", ""])
+        for lot, amount in enumerate((600, 900)):
+            points.writerow([ORG, 973, number, f"L{number}-{lot}", amount, "2026-01-01T00:00:00Z", ""])
+        redemptions.writerow([ORG, 973, number, f"R{number}", 1000, "2026-02-01T00:00:00Z", "", ""])
+        stage.redemptions.append((f"R{number}", number))
+
+
+@pytest.fixture(scope="session")
+def once() -> None:
+    """Each fault brings its own database, so one of the two runs of `make test` is enough."""
+    if connection.vendor != "postgresql":
+        pytest.skip("run once, beside the tests on PostgreSQL")
+
+
+@pytest.fixture(scope="session")
+def stage(once: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """On PostgreSQL."""
+    database = Database()
+    yield make_stage(database.url, database, tmp_path_factory.mktemp("ledger"))
+    database.remove()
+
+
+@pytest.fixture(scope="session")
+def sqlite_stage(once: None, tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    """On SQLite."""
+    folder = tmp_path_factory.mktemp("sqlite")
+    return make_stage(f"sqlite:///{folder / 'faults.sqlite3'}", None, folder)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Server]]:
+    """Starts servers, and ends those that the test has left."""
+    servers: list[Server] = []
+
+    def start(stage: Stage, **options: Any) -> Server:
+        environment = stage.environment | options.pop("environment", {})
+        servers.append(Server(environment, **options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        if server.process.poll() is None:
+            server.stop()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Writes the report of the run, and shows it."""
+    if not _reports:
+        return
+    REPORT.parent.mkdir(exist_ok=True)
+    REPORT.write_text(json.dumps(_reports, indent=1) + "\n")
+    terminalreporter.section("faults")
+    for report in _reports:
+        told = "; ".join(report["problems"]) or "held"
+        terminalreporter.line(
+            f"{report['fault']}, {report['database']}: {report['injected']} injected, {report['requests']} requests in"
+            f" {report['tries']} tries, {report['movements']} movements, served again after"
+            f" {report['recovery_seconds']} s: {told}"
+        )

@@ -1,0 +1,54 @@
+"""A server that is told to stop answers what it has in hand: even calls without a key are all accounted for."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from http.client import HTTPException
+
+import pytest
+
+from tests.system.faults.conftest import Stage
+from tests.system.faults.load import CLIENTS, HEADERS
+from tests.system.faults.machines import Server, wait_until
+
+
+@pytest.mark.deep
+def test_every_call_that_was_taken_is_answered(stage: Stage, serve: Callable[..., Server]) -> None:
+    assert stage.database is not None
+    server = serve(stage)
+    before = set(_reversals(stage))
+    told: list[str] = []
+    clients = [threading.Thread(target=_ask_until_refused, args=(server, stage, n, told)) for n in range(CLIENTS)]
+    for client in clients:
+        client.start()
+    wait_until(lambda: len(told) >= 100)
+    started = time.monotonic()
+    server.stop()
+    assert time.monotonic() - started < 15
+    for client in clients:
+        client.join()
+    assert set(_reversals(stage)) - before == set(told)
+
+
+def _ask_until_refused(server: Server, stage: Stage, number: int, told: list[str]) -> None:
+    """Gives back another amount of one redemption each time, without a key, until the server is gone."""
+    redemption_id, customer_id = stage.redemptions[-1 - number]
+    for thousandths in range(1, 10_000):
+        asked = {"redemptionId": redemption_id, "identifier": {"type": "ID", "value": str(customer_id)}}
+        body = json.dumps(asked | {"pointsToBeReversed": thousandths / 1000})
+        try:
+            with closing(server.connect()) as http:
+                http.request("POST", "/v2/points/reverse", body, HEADERS)
+                response = http.getresponse()
+                answer = json.loads(response.read())
+        except (OSError, HTTPException):
+            return
+        if response.status == 200:
+            told.append(answer["reversalId"])
+
+
+def _reversals(stage: Stage) -> list[str]:
+    assert stage.database is not None
+    return [public_id for (public_id,) in stage.database.rows("SELECT public_id FROM reversals_reversal")]

@@ -1,0 +1,51 @@
+"""What hostile requests cost the server that ships: no 5xx, and no memory that it does not give back."""
+
+import os
+
+import psutil
+import pytest
+
+from tests.system.hostile.conversation import answers_in, send
+from tests.system.hostile.corpus import CORPUS
+from tests.system.hostile.requests import Hostile, body
+from tests.system.hostile.test_server import GOODBYE
+from tests.system.hostile.wire import CHUNKED, LAST, WIRE, chunk, head
+
+pytestmark = pytest.mark.usefixtures("on_sqlite")
+
+ALLOWED = 20_000_000
+LARGE = [
+    Hostile("10 MB with a length", 413, 413, body=body().ljust(10_000_000)).raw,
+    head(CHUNKED) + chunk(b" " * 10_000_000) + LAST,
+    Hostile("60 KB of arrays", 200, body=body(more=',"note":[' + ",".join(["[]"] * 15_000) + "]")).raw,
+]
+SMALL = [hostile.raw for hostile in CORPUS if hostile.method != "HEAD"] + [game.raw for game in WIRE]
+
+
+def memory_of_workers() -> int:
+    """The bytes that the processes below this one hold."""
+    return sum(each.memory_info().rss for each in psutil.Process(os.getpid()).children(recursive=True))
+
+
+def send_all(port: int, requests: list[bytes]) -> None:
+    for raw in requests:
+        answers = answers_in(send(port, raw + GOODBYE))
+        assert [status for (status, _), _ in answers if status >= 500] == [], raw[:200]
+
+
+def check_memory(port: int, requests: list[bytes], *, rounds: int) -> None:
+    """After a first round, in which the server takes what it needs, so many more take no more."""
+    send_all(port, requests)
+    before = memory_of_workers()
+    send_all(port, requests * rounds)
+    assert before > ALLOWED
+    assert memory_of_workers() - before < ALLOWED
+
+
+def test_three_rounds_of_hostile_requests_leave_the_memory_as_it_was(port: int) -> None:
+    check_memory(port, SMALL[::10] + LARGE, rounds=3)
+
+
+@pytest.mark.deep
+def test_twenty_rounds_with_two_hundred_large_bodies_leave_the_memory_as_it_was(port: int) -> None:
+    check_memory(port, SMALL + LARGE * 4, rounds=20)

@@ -1,0 +1,299 @@
+"""Games with HTTP itself, as raw bytes: what one program between takes for one request and another for two.
+
+Nothing of ours answers a 400, 414 or 431 without a code: the server refuses, and closes the connection.
+"""
+
+from dataclasses import dataclass
+
+from tests.system.hostile.requests import AUTHORIZATION, DRY_RUN, READ, REVERSE, body
+
+GOOD = body()
+LENGTH = f"Content-Length: {len(GOOD)}".encode()
+CHUNKED = b"Transfer-Encoding: chunked"
+
+OK = (200, None)
+INVALID = (400, 887)
+UNAUTHORIZED = (401, 401)
+UNREADABLE = (400, None)
+
+
+def head(
+    *lines: bytes, method: bytes = b"POST", target: str = DRY_RUN, version: bytes = b"HTTP/1.1", secret: bool = True
+) -> bytes:
+    """The lines before a body."""
+    authorization = b"Authorization: " + AUTHORIZATION[1].encode() if secret else b"X-Nobody: 1"
+    begin = method + b" " + target.encode() + b" " + version
+    return b"\r\n".join([begin, b"Host: localhost", authorization, b"Content-Type: application/json", *lines, b"", b""])
+
+
+def chunk(content: bytes, *, size: bytes | None = None) -> bytes:
+    """One chunk, which may say another size than it has."""
+    return (b"%x" % len(content) if size is None else size) + b"\r\n" + content + b"\r\n"
+
+
+LAST = b"0\r\n\r\n"
+IN_CHUNKS = chunk(GOOD) + LAST
+# Were it ever taken for a request of its own, points would move.
+SMUGGLED = head(LENGTH, target=REVERSE) + GOOD
+GET = head(method=b"GET", target=READ)
+
+
+@dataclass(frozen=True, slots=True)
+class Game:
+    """What is sent, and what is answered: for each answer the HTTP status, and the code in its envelope."""
+
+    name: str
+    raw: bytes
+    answers: tuple[tuple[int, int | None], ...]
+    closes: bool = False
+    """Whether the server closes the connection after these answers."""
+
+
+def refused(name: str, raw: bytes, status: int = 400) -> Game:
+    """What the server refuses by itself."""
+    return Game(name, raw, ((status, None),), closes=True)
+
+
+def answered(name: str, raw: bytes, *answers: tuple[int, int | None], closes: bool = False) -> Game:
+    return Game(name, raw, answers, closes)
+
+
+def _get_with(line: bytes) -> bytes:
+    return GET.replace(b"Host: localhost\r\n", b"Host: localhost\r\n" + line + b"\r\n")
+
+
+LENGTHS = [
+    answered("a length and chunks: the chunks count", head(LENGTH, CHUNKED) + IN_CHUNKS, OK, closes=True),
+    answered("chunks and a length: the chunks count", head(CHUNKED, LENGTH) + IN_CHUNKS, OK, closes=True),
+    answered(
+        "a length that ends within the chunks: what follows is no request",
+        head(b"Content-Length: 4", CHUNKED) + IN_CHUNKS + SMUGGLED,
+        OK,
+        closes=True,
+    ),
+    answered(
+        "chunks that end within the length: what follows is no request",
+        head(b"Content-Length: %d" % (5 + len(SMUGGLED)), CHUNKED) + LAST + SMUGGLED,
+        INVALID,
+        closes=True,
+    ),
+    refused("two lengths", head(LENGTH, b"Content-Length: 0") + GOOD),
+    refused("two lengths in one line", head(LENGTH + b", 0") + GOOD),
+    refused("the same length twice in one line", head(LENGTH + b", %d" % len(GOOD)) + GOOD),
+    answered("the same length twice", head(LENGTH, LENGTH) + GOOD, OK),
+    answered("a length with leading zeros", head(b"Content-Length: 000%d" % len(GOOD)) + GOOD, OK),
+    refused("a length with a plus sign", head(b"Content-Length: +%d" % len(GOOD)) + GOOD),
+    refused("a length below zero", head(b"Content-Length: -1") + GOOD),
+    refused("a length in hexadecimal digits", head(b"Content-Length: 0x69") + GOOD),
+    refused("a length with a decimal", head(b"Content-Length: %d.0" % len(GOOD)) + GOOD),
+    refused("a length in words", head(b"Content-Length: many") + GOOD),
+    refused("a length in superscript", head(b"Content-Length: \xb2") + GOOD),
+    refused("an empty length", head(b"Content-Length:") + GOOD),
+    refused("a length beyond 64 bits", head(b"Content-Length: 99999999999999999999") + GOOD),
+    answered("a length of 63 bits", head(b"Content-Length: 9223372036854775808") + GOOD, (413, 413), closes=True),
+    refused("a space between the length and its colon", head(b"Content-Length : %d" % len(GOOD)) + GOOD),
+    answered("no length: what follows is no request", head() + GOOD, INVALID, UNREADABLE, closes=True),
+    answered(
+        "a length a byte too small: the byte is no request",
+        head(b"Content-Length: %d" % (len(GOOD) - 1)) + GOOD,
+        INVALID,
+        UNREADABLE,
+        closes=True,
+    ),
+    answered(
+        "a request in the body of a GET",
+        head(b"Content-Length: %d" % len(SMUGGLED), method=b"GET", target=READ) + SMUGGLED,
+        OK,
+    ),
+    answered("a request in the body of another", head(b"Content-Length: %d" % len(SMUGGLED)) + SMUGGLED, INVALID),
+    answered(
+        "a request in a body that nobody reads",
+        head(b"Content-Length: %d" % len(SMUGGLED), target="/nowhere") + SMUGGLED,
+        (404, 404),
+    ),
+    answered(
+        "a request in the body of one that has no credentials",
+        head(b"Content-Length: %d" % len(SMUGGLED), secret=False) + SMUGGLED,
+        UNAUTHORIZED,
+    ),
+    answered(
+        "a request in chunks of one that has no credentials",
+        head(CHUNKED, secret=False) + chunk(SMUGGLED) + LAST,
+        UNAUTHORIZED,
+    ),
+]
+
+CODINGS = [
+    *(
+        answered(f"chunks that are said as {line!r}", head(line) + IN_CHUNKS, OK)
+        for line in (
+            b"Transfer-Encoding: chunked",
+            b"Transfer-Encoding: Chunked",
+            b"TRANSFER-ENCODING:CHUNKED",
+            b"Transfer-Encoding: \tchunked \t",
+        )
+    ),
+    *(
+        refused(f"chunks that are said as {line!r}", head(line) + IN_CHUNKS)
+        for line in (
+            b"Transfer-Encoding:",
+            b"Transfer-Encoding: xchunked",
+            b"Transfer-Encoding: chunked-x",
+            b"Transfer-Encoding: identity",
+            b"Transfer-Encoding: chunked, identity",
+            b"Transfer-Encoding: chunked;q=1",
+            b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+            b'Transfer-Encoding: "chunked"',
+            b"Transfer-Encoding: \x0bchunked",
+            b"Transfer-Encoding: chunked\0",
+            b"Transfer-Encoding : chunked",
+            b"Transfer-Encoding:\r\n chunked",
+            b" Transfer-Encoding: chunked",
+            b"X-A: a\r\n Transfer-Encoding: chunked",
+            b"X-A: a\rTransfer-Encoding: chunked",
+        )
+    ),
+    *(
+        answered(f"chunks of another coding, said as {line!r}", head(line) + IN_CHUNKS, INVALID)
+        for line in (
+            b"Transfer-Encoding: gzip, chunked",
+            b"Transfer-Encoding: identity, chunked",
+            b"Transfer-Encoding: chunked, chunked",
+            b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+            b"Transfer-Encoding: x\r\nTransfer-Encoding: chunked",
+        )
+    ),
+    answered(
+        "an underscore makes another header",
+        head(b"Transfer_Encoding: chunked") + IN_CHUNKS,
+        INVALID,
+        UNREADABLE,
+        closes=True,
+    ),
+]
+
+CHUNKS = [
+    answered("a size with leading zeros", head(CHUNKED) + chunk(GOOD, size=b"000%x" % len(GOOD)) + LAST, OK),
+    answered("a size in upper case", head(CHUNKED) + chunk(GOOD.ljust(0xAB), size=b"AB") + LAST, OK),
+    answered("a size with a space after it", head(CHUNKED) + chunk(GOOD, size=b"%x " % len(GOOD)) + LAST, OK),
+    answered("a size with an extension", head(CHUNKED) + chunk(GOOD, size=b'%x;a="b"' % len(GOOD)) + LAST, OK),
+    answered("a chunk for each byte", head(CHUNKED) + b"".join(chunk(b"%c" % byte) for byte in GOOD) + LAST, OK),
+    answered("a header after the chunks", head(CHUNKED) + chunk(GOOD) + b"0\r\nIdempotency-Key: !\r\n\r\n", OK),
+    answered("a length after the chunks", head(CHUNKED) + chunk(GOOD) + b"0\r\nContent-Length: 5\r\n\r\n", OK),
+    *(
+        answered(f"a size that is {name}", head(CHUNKED) + chunk(GOOD, size=size) + LAST, INVALID, closes=True)
+        for name, size in {
+            "missing": b"",
+            "a word": b"many",
+            "below zero": b"-1",
+            "with a plus sign": b"+%x" % len(GOOD),
+            "with 0x before it": b"0x%x" % len(GOOD),
+            "with a space before it": b" %x" % len(GOOD),
+            "with an underscore": b"6_9",
+            "beyond 64 bits": b"1" + b"0" * 16 + b"%x" % len(GOOD),
+            "too small": b"5",
+            "ended by a line feed only": b"%x\n" % len(GOOD),
+            "followed by 20,000 characters": b"%x;" % len(GOOD) + b"a" * 20_000,
+            "followed by a line break in quotes": b'%x;a="\r\n"' % len(GOOD),
+        }.items()
+    ),
+    answered("10 MB in one chunk", head(CHUNKED) + chunk(b" " * 10_000_000) + LAST, (413, 413), closes=True),
+    answered("100,000 chunks of a byte", head(CHUNKED) + chunk(b" ") * 100_000 + LAST, (413, 413), closes=True),
+]
+
+LINES = [
+    refused("HTTP/0.9", b"GET " + READ.encode() + b"\r\n\r\n"),
+    refused("HTTP/1.2", head(LENGTH, version=b"HTTP/1.2") + GOOD),
+    refused("HTTP/2.0 in words", head(LENGTH, version=b"HTTP/2.0") + GOOD),
+    refused("the version in lower case", head(LENGTH, version=b"http/1.1") + GOOD),
+    refused("a version that goes on", head(LENGTH, version=b"HTTP/1.1x") + GOOD),
+    answered("HTTP/1.0 with a length", head(LENGTH, version=b"HTTP/1.0") + GOOD, OK, closes=True),
+    answered("HTTP/1.0 that stays", head(LENGTH, b"Connection: keep-alive", version=b"HTTP/1.0") + GOOD, OK),
+    answered("HTTP/1.0 without a length", head(version=b"HTTP/1.0") + GOOD, INVALID, closes=True),
+    refused("HTTP/1.0 with chunks", head(CHUNKED, version=b"HTTP/1.0") + IN_CHUNKS),
+    answered("the preface of HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", closes=True),
+    answered(
+        "an upgrade to HTTP/2",
+        head(LENGTH, b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABk") + GOOD,
+        OK,
+    ),
+    answered(
+        "an upgrade to a web socket",
+        head(b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Key: AAAA", method=b"GET", target=READ),
+        OK,
+    ),
+    refused("the beginning of TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 100),
+    refused("every byte there is", bytes(range(256))),
+    refused("a mail", b"EHLO localhost\r\n\r\n"),
+    refused("a space before the method", b" " + GET),
+    refused("two spaces after the method", GET.replace(b"GET ", b"GET  ")),
+    refused("a tab after the method", GET.replace(b"GET ", b"GET\t")),
+    refused("no method", GET.removeprefix(b"GET ")),
+    refused("a method with a colon", GET.replace(b"GET ", b"GET: ")),
+    answered("a method in lower case", GET.replace(b"GET ", b"get "), OK),
+    answered("an empty line before the request", b"\r\n\r\n" + GET, OK),
+    answered("lines that end in line feeds only", GET.replace(b"\r\n", b"\n"), OK),
+    refused("a header on two lines", _get_with(b"X-A: a\r\n b")),
+    refused("a header without a colon", _get_with(b"nonsense")),
+    refused("a header without a name", _get_with(b": a")),
+    refused("a header with a NUL", _get_with(b"X-A: a\0b")),
+    refused("a header with a control character", _get_with(b"X-A: a\x01b")),
+    refused("a header with a carriage return", _get_with(b"X-A: a\rb")),
+    refused("a header with a control character in its name", _get_with(b"X\x01A: a")),
+    refused("a header with a letter of Latin-1 in its name", _get_with(b"X-\xe9: a")),
+    answered("a key with a control character goes no further", _get_with(b"Idempotency-Key: \xff\xfe"), OK),
+    refused("a header of 1 MB", _get_with(b"X-A: " + b"a" * 1_000_000), 431),
+    refused("200 headers", _get_with(b"\r\n".join([b"X-A: a"] * 200)), 431),
+    refused("a target of 70,000 characters", GET.replace(READ.encode(), b"/" + b"r" * 70_000), 414),
+    refused("a target with a byte of Latin-1", GET.replace(READ.encode(), b"/\xff")),
+    refused("a target with a space", GET.replace(READ.encode(), b"/a b")),
+    refused("a target without a slash", GET.replace(READ.encode(), b"v2/points")),
+]
+
+ADDRESSES = [
+    answered("an address with its host", GET.replace(READ.encode(), b"http://localhost" + READ.encode()), OK),
+    answered("an address with another host", GET.replace(READ.encode(), b"http://evil.example" + READ.encode()), OK),
+    answered(
+        "an address with credentials",
+        head(method=b"GET", target=f"http://till.1:x@localhost{READ}", secret=False),
+        UNAUTHORIZED,
+    ),
+    answered("an address of two slashes", GET.replace(READ.encode(), b"/" + READ.encode()), (404, 404)),
+    answered("an address with a fragment", GET.replace(READ.encode(), READ.encode() + b"#a"), OK),
+    answered("a tunnel", b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n", (404, 404)),
+    answered("the whole server", b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n", (404, 404)),
+    *(
+        answered(f"{name}", GET.replace(b"Host: localhost\r\n", host), (400, 400))
+        for name, host in {
+            "no host": b"",
+            "an empty host": b"Host:\r\n",
+            "another host": b"Host: evil.example\r\n",
+            "two hosts": b"Host: localhost\r\nHost: evil.example\r\n",
+            "a host with a path": b"Host: localhost/../admin\r\n",
+            "a host with a user": b"Host: localhost@evil.example\r\n",
+            "a host with a port that is none": b"Host: localhost:evil\r\n",
+        }.items()
+    ),
+]
+
+EXPECTATIONS = [
+    answered("a body that waits to be asked for", head(LENGTH, b"Expect: 100-continue") + GOOD, OK),
+    answered("an expectation that nobody knows", head(LENGTH, b"Expect: 200-maybe") + GOOD, OK),
+    answered(
+        "a body that would wait to be asked for, without credentials",
+        head(LENGTH, b"Expect: 100-continue", secret=False) + GOOD,
+        UNAUTHORIZED,
+    ),
+    answered("three requests at once", (head(LENGTH) + GOOD) * 3, OK, OK, OK),
+    answered("50 requests at once", GET * 50, *[OK] * 50),
+    answered(
+        "a good request between two bad ones",
+        head(LENGTH).replace(b"json", b"xml") + GOOD + GET + head(LENGTH) + b"x" * len(GOOD),
+        (415, 415),
+        OK,
+        INVALID,
+    ),
+    answered("nonsense and then a request", b"nonsense\r\n\r\n" + SMUGGLED, UNREADABLE, closes=True),
+]
+
+WIRE = [*LENGTHS, *CODINGS, *CHUNKS, *LINES, *ADDRESSES, *EXPECTATIONS]

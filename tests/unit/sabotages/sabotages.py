@@ -1,0 +1,242 @@
+"""What is broken, one at a time: a text of the code, what takes its place, and the test that must then fail."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Sabotage:
+    """`edits` are pairs of a text that stands once in the file and its replacement."""
+
+    name: str
+    path: str
+    edits: tuple[tuple[str, str], ...]
+    test: str
+    needs_postgresql: bool = False
+
+
+def _edit(before: str, after: str) -> tuple[tuple[str, str], ...]:
+    return ((before, after),)
+
+
+SABOTAGES = (
+    Sabotage(
+        "the rows are read without a lock",
+        "loyalty/ledger/locks.py",
+        _edit('REDEMPTION_LOCK = "FOR NO KEY UPDATE OF customer, redemption, draw"', 'REDEMPTION_LOCK = ""'),
+        "tests/movements/test_races.py::test_with_the_lock_no_two_reversals_decide_on_the_same_facts",
+        needs_postgresql=True,
+    ),
+    Sabotage(
+        "a key that another request holds counts as taken",
+        "reversals/movements/attempts.py",
+        _edit("return bool(cursor.rowcount == 1)", "return True"),
+        "tests/movements/test_races.py::test_fifty_requests_with_one_key_are_one_reversal_and_one_reply",
+        needs_postgresql=True,
+    ),
+    Sabotage(
+        "the key is written in a transaction of its own",
+        "reversals/movements/engine.py",
+        _edit(
+            "                with transaction.atomic():\n",
+            "                self.attempt.holds_key = self.attempt.uses_key\n"
+            "                if self.attempt.uses_key and not attempts.record(self.attempt):\n"
+            "                    return Outcome(attempts.answer_of_holder(self.attempt), None, is_replay=True)\n"
+            "                with transaction.atomic():\n",
+        ),
+        "tests/movements/test_outages.py::test_a_commit_that_did_not_happen_is_886_and_the_key_stays_free",
+    ),
+    Sabotage(
+        "a reversal is read without its org",
+        "reversals/api/reads/lookups.py",
+        _edit(
+            "named = _reversals(org_id).filter(public_id=public_id)",
+            "named = _reversals(Reversal.objects.values_list('org_id').get(public_id=public_id)[0])"
+            ".filter(public_id=public_id)",
+        ),
+        "tests/api/test_isolation.py::test_what_is_a_strangers_is_answered_as_what_is_nobodys",
+    ),
+    Sabotage(
+        "whose redemption it is, is not asked",
+        "loyalty/ledger/locks.py",
+        _edit('of_customer = f"WHERE {condition}"', 'of_customer = f"WHERE ({condition}) OR TRUE"'),
+        "tests/api/test_ladder.py",
+    ),
+    Sabotage(
+        "points pass through a float",
+        "loyalty/ledger/points.py",
+        _edit("return from_thousandths(int(significant) * 10 ** (power + DECIMALS))", "return Decimal(float(literal))"),
+        "tests/unit/test_points.py::test_an_amount_is_read_exactly",
+    ),
+    Sabotage(
+        "a limit of none and a limit of nothing are the same",
+        "reversals/movements/reverse/rules.py",
+        _edit("return facts.is_manual and limit is not None and", "return facts.is_manual and bool(limit) and"),
+        "tests/unit/test_rules.py::test_a_limit_of_nothing_lets_nobody_reverse_alone",
+    ),
+    Sabotage(
+        "transactions on SQLite begin as readers",
+        "config/settings.py",
+        _edit('"transaction_mode": "IMMEDIATE"', '"transaction_mode": "DEFERRED"'),
+        "tests/movements/test_outages.py::test_writers_on_sqlite_wait_for_each_other",
+    ),
+    Sabotage(
+        "an outage before the service is a fault of the program",
+        "reversals/api/errors.py",
+        _edit(
+            "case Error() if (outage := outages.refusal_for(error, during_movement=False)) is not None:",
+            "case Error() if (outage := None) is not None:",
+        ),
+        "tests/movements/test_outages.py::test_a_database_that_cannot_be_reached_is_898",
+    ),
+    Sabotage(
+        "points go back in the order of drawing",
+        "reversals/movements/reverse/rules.py",
+        _edit("for draw in reversed(facts.redemption.draws):", "for draw in facts.redemption.draws:"),
+        "tests/unit/test_rules.py::test_the_draw_made_last_is_given_back_first",
+    ),
+    Sabotage(
+        "a lot has not expired at its very moment",
+        "loyalty/ledger/snapshots.py",
+        _edit("self.lot_expires_at <= now", "self.lot_expires_at < now"),
+        "tests/unit/test_rules.py::test_a_lot_is_expired_at_its_very_moment_and_not_before",
+    ),
+    Sabotage(
+        "a transaction is tried again after its COMMIT was sent",
+        "reversals/movements/engine.py",
+        _edit("if is_committing or not retries_left or", "if not retries_left or"),
+        "tests/movements/test_outages.py::test_a_commit_that_did_not_happen_is_not_tried_again",
+    ),
+    Sabotage(
+        "a lost answer to COMMIT is not looked up",
+        "reversals/movements/engine.py",
+        _edit("if is_committing and attempts.was_committed(self.attempt):", "if False:"),
+        "tests/movements/test_outages.py::test_a_lost_answer_to_commit_is_looked_up_before_anything_is_said",
+    ),
+    Sabotage(
+        "refusals leave the key unused",
+        "reversals/movements/engine.py",
+        _edit("attempt.holds_key = bool(attempt.fingerprint) and error.holds_key", "attempt.holds_key = False"),
+        "tests/movements/test_idempotency.py::test_a_definitive_refusal_replays_for_31_days_even_after_its_cause_is_gone",
+    ),
+    Sabotage(
+        "a key repeats its answer whatever is asked",
+        "reversals/movements/attempts.py",
+        _edit("if holder.fingerprint != attempt.fingerprint:", "if False:"),
+        "tests/movements/test_idempotency.py::test_the_same_key_with_another_request_is_422",
+    ),
+    Sabotage(
+        "a key is looked for in every org",
+        "reversals/movements/attempts.py",
+        _edit(
+            "WHERE org_id = %s AND idempotency_key = %s AND holds_key",
+            "WHERE %s > 0 AND idempotency_key = %s AND holds_key",
+        ),
+        "tests/api/test_isolation.py::test_a_strangers_key_repeats_nothing_of_theirs",
+    ),
+    Sabotage(
+        "who asked may approve",
+        "reversals/manual/approvals.py",
+        _edit("if decided_by in people_behind(locked):", "if False:"),
+        "tests/backoffice/test_approving.py::test_who_asked_cannot_approve",
+    ),
+    Sabotage(
+        "parts of a redemption do not count together",
+        "reversals/movements/reverse/rules.py",
+        _edit("facts.earlier.points_reversed_manually + points > limit", "points > limit"),
+        "tests/backoffice/test_approving.py::test_parts_of_one_redemption_count_together",
+    ),
+    Sabotage(
+        "secrets are hashed without the pepper",
+        "loyalty/clients/credentials.py",
+        _edit(
+            'hmac.digest(settings.API_PEPPER.encode(), text.encode(), "sha256").hex()',
+            "hashlib.sha256(text.encode()).hexdigest()",
+        ),
+        "tests/api/test_endpoint.py::test_another_pepper_voids_every_secret",
+    ),
+    Sabotage(
+        "what was reversed before does not count against the limit",
+        "reversals/movements/reverse/rules.py",
+        _edit(
+            "if points_limit is not None and used.points + points > points_limit:",
+            "if points_limit is not None and points > points_limit:",
+        ),
+        "tests/unit/test_rules.py::test_a_limit_may_be_reached_and_not_passed",
+    ),
+    Sabotage(
+        "a row of a bulk run has another key each time",
+        "reversals/manual/bulk/runs.py",
+        _edit('key=f"{BulkRow.KEY_PREFIX}{row.id}"', 'key=f"{BulkRow.KEY_PREFIX}{time.time_ns()}"'),
+        "tests/backoffice/test_bulk.py::test_a_crash_between_the_reversal_and_the_rows_status_is_healed",
+    ),
+    Sabotage(
+        "a preview reverses points",
+        "reversals/movements/engine.py",
+        _edit("if attempt.is_dry_run and not decision.is_replay:", "if False:"),
+        "tests/api/test_preview.py::test_a_dry_run_answers_the_same_body_without_a_reversal_id_and_writes_only_the_attempt",
+    ),
+    Sabotage(
+        "an export holds what a spreadsheet would run",
+        "reversals/admin/export.py",
+        _edit("return inert(str(value))", "return str(value)"),
+        "tests/backoffice/test_export.py::test_formulas_in_rows_reach_the_file_inert",
+    ),
+    Sabotage(
+        "a key that is held counts as free",
+        "reversals/movements/attempts.py",
+        _edit('return "idempotency_key" in constraint', "return False"),
+        "tests/movements/test_engine.py::test_a_key_that_was_looked_up_already_is_not_looked_up_again",
+    ),
+    Sabotage(
+        "re-issued points stay in their own lot as well",
+        "reversals/movements/reverse/statements.py",
+        _edit("(replaced if line.reissued else refilled)[line.draw.lot_id]", "refilled[line.draw.lot_id]"),
+        "tests/movements/test_reissue.py::test_reissued_points_leave_their_expired_lot_for_the_new_one",
+    ),
+    Sabotage(
+        "a correction takes points that are no longer in their lots",
+        "reversals/movements/correct/rules.py",
+        _edit("short = [taking for taking in takings if taking.missing]", "short: list[PlannedTaking] = []"),
+        "tests/movements/test_reissue.py::test_correction_of_reversal_whose_points_were_reissued_since_is_refused",
+    ),
+    Sabotage(
+        "a late file draws points that were re-issued",
+        "loyalty/importing/replay.py",
+        (
+            (
+                "customer.public_id, lot.points_remaining,",
+                "customer.public_id, lot.points_remaining + lot.points_reissued,",
+            ),
+            (" AND lot.points_remaining > 0", ""),
+        ),
+        "tests/movements/test_reissue.py::test_late_redemption_after_reissue_is_covered_by_nothing",
+    ),
+    Sabotage(
+        "points are re-issued again and again",
+        "reversals/movements/reverse/rules.py",
+        _edit("(has_expired and not draw.lot_is_reissue)", "has_expired"),
+        "tests/movements/test_reissue.py::test_points_redeemed_before_and_reversed_after_each_expiry_are_renewed_once",
+    ),
+    Sabotage(
+        "the server's clock decides what has expired",
+        "loyalty/ledger/clock.py",
+        _edit('if connection.vendor == "postgresql":', "if False:"),
+        "tests/movements/test_reissue.py::test_the_databases_clock_decides_what_has_expired",
+        needs_postgresql=True,
+    ),
+    Sabotage(
+        "limits count for the customer who redeemed alone",
+        "reversals/movements/reverse/earlier.py",
+        _edit(
+            "_limit_use(attempt.org_id, redemption.customer_ids,",
+            "_limit_use(attempt.org_id, {redemption.customer.id},",
+        ),
+        "tests/movements/test_reissue.py::test_second_return_to_the_same_members_lot_is_refused",
+    ),
+    Sabotage(
+        "a reference number is replayed although points of it were reversed",
+        "reversals/movements/redeem/movement.py",
+        _edit("if earlier.points_reversed:", "if False:"),
+        "tests/movements/test_reissue.py::test_repeat_of_reference_number_is_replayed_until_anything_was_reversed",
+    ),
+)

@@ -13,12 +13,17 @@ from django.db import connections
 from django.db.utils import load_backend
 
 from config.settings import database
+from tests.templates import copy_migrated_sqlite
 
 
 @contextmanager
 def sqlite_cell(folder: Path) -> Iterator[Any]:
     """A cell on a SQLite file."""
-    yield _migrated(f"sqlite:///{folder / 'cell.sqlite3'}")
+    file = folder / "cell.sqlite3"
+    copy_migrated_sqlite(file)
+    with patch.dict(os.environ, DATABASE_URL=f"sqlite:///{file}"):
+        settings = database("DATABASE_URL")
+    yield _cell(connections.settings["default"] | {"TEST": {}} | settings)
 
 
 @contextmanager
@@ -47,15 +52,6 @@ def asked(cell: Any) -> Iterator[None]:
         yield
     finally:
         connections["default"] = mine
-
-
-def _migrated(url: str) -> Any:
-    with patch.dict(os.environ, DATABASE_URL=url):
-        settings = database("DATABASE_URL")
-    cell = _cell(connections.settings["default"] | {"TEST": {}} | settings)
-    with asked(cell):
-        call_command("migrate", verbosity=0)
-    return cell
 
 
 def _cell(settings: dict[str, Any]) -> Any:

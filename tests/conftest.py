@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,9 @@ from reversals.api.monitoring import health
 from tests.builders import World, make_world
 from tests.postgresql import run_script
 from tests.serving import serving, with_demo_ledger
+from tests.templates import copy_migrated_sqlite
 
-# A migrated SQLite file, of which the run takes a copy: hundreds of runs need not migrate (tests/mutation.py).
+# A migrated SQLite file in place of the template: the code of these runs is another each time (tests/mutation.py).
 MADE = os.environ.get("TEST_DATABASE_MADE")
 
 # What is done to the migrated database before the tests begin (tests/database/test_partitioning.py).
@@ -29,12 +29,14 @@ SCRIPT = os.environ.get("TEST_DATABASE_SCRIPT")
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_test_environment: None, django_db_blocker: Any) -> Iterator[None]:
+def django_db_setup(
+    django_test_environment: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
     """The test database, made even where only tests that commit are run: pytest-django does not count those."""
-    if MADE:
-        connection.settings_dict["TEST"]["NAME"] = shutil.copy(MADE, tempfile.mkdtemp(prefix=f"{MADE}."))
+    if connection.vendor == "sqlite":
+        _copy_template(tmp_path_factory.mktemp("database") / "test.sqlite3")
     with django_db_blocker.unblock():
-        databases = setup_databases(verbosity=0, interactive=False, keepdb=bool(MADE))
+        databases = setup_databases(verbosity=0, interactive=False, keepdb=connection.vendor == "sqlite")
     if SCRIPT:
         run_script(
             os.environ["DATABASE_URL"].replace("/postgres?", f"/{connection.settings_dict['NAME']}?"), Path(SCRIPT)
@@ -44,6 +46,17 @@ def django_db_setup(django_test_environment: None, django_db_blocker: Any) -> It
         health.prober.submit(connections.close_all).result()
     with django_db_blocker.unblock():
         teardown_databases(databases, verbosity=0)
+
+
+def _copy_template(path: Path) -> None:
+    """Makes a copy of the template the test database, which need not survive a power cut."""
+    if MADE:
+        shutil.copy(MADE, path)
+    else:
+        copy_migrated_sqlite(path)
+    settings = connection.settings_dict
+    settings["TEST"]["NAME"] = str(path)
+    settings["OPTIONS"]["init_command"] = settings["OPTIONS"]["init_command"].replace("=FULL", "=OFF")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,6 +12,8 @@ from contextlib import closing, contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
+from tests.templates import copy_migrated_sqlite
+
 ROOT = Path(__file__).parent.parent
 SECRET = "a-secret-of-more-than-32-characters"
 HEADERS = {
@@ -36,6 +38,8 @@ def manage(environment: dict[str, str], *commands: tuple[str, ...]) -> str:
 def with_demo_ledger(url: str) -> dict[str, str]:
     """The environment of the empty database there, once it is migrated and has the demo ledger and one till."""
     environment = os.environ | {"DATABASE_URL": url}
+    if url.startswith("sqlite:///"):
+        copy_migrated_sqlite(Path(url.removeprefix("sqlite:///")))
     manage(
         environment,
         ("migrate", "-v0"),

@@ -17,7 +17,6 @@ import pytest
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.core.management import call_command
 from django.db import IntegrityError, connection, models, transaction
 
 from loyalty.emf.stored import set_emf
@@ -61,6 +60,7 @@ from reversals.models import (
     SealedRow,
 )
 from tests.builders import ON, World, days_ago, make_lot, make_webhook, make_world, redeem, utc
+from tests.templates import copy_migrated_sqlite
 
 pytestmark = pytest.mark.django_db
 
@@ -578,8 +578,7 @@ class LedgerFile:
 
 
 def fill_database() -> None:
-    """Runs in a process of its own: makes the tables and two families, and prints their row ids."""
-    call_command("migrate", verbosity=0)
+    """Runs in a process of its own: makes two families, and prints their row ids."""
     families = [make_family(), make_family()]
     ids = [{model._meta.db_table: family.id_of(model) for model in MODELS} for family in families]
     sys.stdout.write(json.dumps(ids))
@@ -607,6 +606,7 @@ def run_apart(function: str, path: Path) -> str:
 @pytest.fixture(scope="module")
 def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> LedgerFile:
     path = tmp_path_factory.mktemp("ledger") / "migrated.sqlite3"
+    copy_migrated_sqlite(path)
     return LedgerFile(path, *json.loads(run_apart("fill_database", path)))
 
 

@@ -4,7 +4,7 @@ PORT ?= 8000
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: install demo test deep mutation bench lint audit format serve lock
+.PHONY: install demo test system deep mutation bench lint audit format serve lock
 
 install: $(INSTALLED)
 
@@ -18,6 +18,10 @@ demo: install
 
 test: lint
 	$(BIN)/python -m tests.both
+
+# Servers, browsers, faults and deployments: what takes minutes or needs more than a database.
+system: install
+	$(BIN)/python -m tests.both --system
 
 deep: install
 	$(BIN)/python -m tests.both --deep

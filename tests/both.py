@@ -1,26 +1,54 @@
-"""Runs the tests on SQLite and on a real PostgreSQL: `python -m tests.both [--deep] [pytest's options]`."""
+"""Runs tests on SQLite and on a real PostgreSQL, side by side.
+
+`python -m tests.both [--system | --deep] [pytest's options]` runs all folders but `tests/system`, or that one alone, or
+the tests everywhere that take minutes.
+"""
 
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
+from typing import IO
 
 from tests.postgresql import private_postgresql
 
+SQLITE = "sqlite:///var/loyalty.sqlite3"
+# What no database can change is run beside SQLite alone.
+PURE = ["tests/unit"]
+QUICK = ["tests/api", "tests/movements", "tests/database", "tests/backoffice"]
 
-def run_pytest(database_url: str, arguments: list[str]) -> int:
-    environment = os.environ | {"DATABASE_URL": database_url}
-    return subprocess.run([sys.executable, "-m", "pytest", *arguments], env=environment, check=False).returncode
+
+def selections(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """What pytest is told on SQLite and on PostgreSQL."""
+    options = [word for word in arguments if word not in {"--system", "--deep"}]
+    if "--deep" in arguments:
+        return ["-m", "deep", *options], ["-m", "deep", *options]
+    options = ["-m", "not deep", *options]
+    if "--system" in arguments:
+        return ["tests/system", *options], ["tests/system", *options]
+    return [*PURE, *QUICK, *options], [*QUICK, *options]
+
+
+def start(url: str, words: list[str], output: IO[str]) -> subprocess.Popen[str]:
+    environment = os.environ | {"DATABASE_URL": url, "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen([sys.executable, "-m", "pytest", *words], env=environment, stdout=output, stderr=output)
 
 
 def main(arguments: list[str]) -> int:
-    deep = "--deep" in arguments
-    arguments = ["-m", "deep" if deep else "not deep", *(word for word in arguments if word != "--deep")]
-    print("== SQLite", flush=True)
-    on_sqlite = run_pytest("sqlite:///var/loyalty.sqlite3", arguments)
-    print("== PostgreSQL", flush=True)
-    with private_postgresql() as url:
-        on_postgresql = run_pytest(url, arguments)
-    return on_sqlite or on_postgresql
+    """Prints what each run said when both have ended, and returns the exit code of one that failed."""
+    on_sqlite, on_postgresql = selections(arguments)
+    with tempfile.TemporaryDirectory() as folder, private_postgresql() as url:
+        runs = {}
+        for name, database, words in (("SQLite", SQLITE, on_sqlite), ("PostgreSQL", url, on_postgresql)):
+            said = Path(folder) / name
+            with said.open("w") as output:
+                runs[name] = said, start(database, words, output)
+        print("Running on SQLite and PostgreSQL; what they say follows when both have ended.", flush=True)
+        codes = [run.wait() for _, run in runs.values()]
+        for name, (said, _) in runs.items():
+            print(f"== {name}", said.read_text(), sep="\n", flush=True)
+    return max(codes)
 
 
 if __name__ == "__main__":

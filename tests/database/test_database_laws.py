@@ -62,8 +62,6 @@ from reversals.models import (
 from tests.builders import ON, World, days_ago, make_lot, make_webhook, make_world, redeem, utc
 from tests.templates import copy_migrated_sqlite
 
-pytestmark = pytest.mark.django_db
-
 Model = type[models.Model]
 Changes = dict[str, Any]
 
@@ -77,7 +75,7 @@ POINTS = 10
 # What makes a copy of a row another row. Some need another parent, known once there is one.
 FRESH: dict[Model, Changes] = {
     Org: {},
-    Program: {"public_id": 1},
+    Program: {"public_id": 987_654},
     EmfSetting: {"key": "Reversal_limit_days"},
     EmfChange: {},
     OrgMove: {},
@@ -406,14 +404,32 @@ def setup_of(world: World) -> list[models.Model]:
     ]
 
 
-@pytest.fixture
-def family(db: None) -> Family:
-    return make_family()
+@pytest.fixture(scope="module")
+def families(django_db_setup: None, django_db_blocker: Any) -> Iterator[tuple[Family, Family]]:
+    """Two families for all tests of this file, in a transaction that is rolled back after the last of them."""
+    with django_db_blocker.unblock(), transaction.atomic():
+        if connection.vendor == "postgresql":
+            execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        yield make_family(), make_family()
+        transaction.set_rollback(True)
 
 
 @pytest.fixture
-def stranger(db: None) -> Family:
-    return make_family()
+def _rolled_back(families: tuple[Family, Family]) -> Iterator[None]:
+    """What the test writes goes with its savepoint."""
+    with transaction.atomic():
+        yield
+        transaction.set_rollback(True)
+
+
+@pytest.fixture
+def family(families: tuple[Family, Family], _rolled_back: None) -> Family:
+    return families[0]
+
+
+@pytest.fixture
+def stranger(families: tuple[Family, Family], _rolled_back: None) -> Family:
+    return families[1]
 
 
 def insert(row: models.Model) -> None:

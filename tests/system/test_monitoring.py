@@ -1,0 +1,59 @@
+"""The metrics of the server that ships: the counts of its workers are one, whatever becomes of a worker."""
+
+import os
+import signal
+import time
+from contextlib import closing, suppress
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+from tests.api.test_monitoring import grown, samples_of
+from tests.serving import serving
+from tests.system.test_server import ask as reverse_over
+
+
+def test_a_worker_that_is_killed_takes_no_count_with_it(environment: dict[str, str], tmp_path: Path) -> None:
+    """Nor does the one that is started in its place."""
+
+    def workers() -> set[int]:
+        return {int(file.stem.rpartition("_")[2]) for file in tmp_path.glob("counter_*.db")}
+
+    def ask_until(count: int) -> int:
+        answered, deadline = 0, time.monotonic() + 120
+        while len(workers()) < count or answered < 20:
+            assert time.monotonic() < deadline, f"{workers()} counted"
+            with suppress(OSError, HTTPException):
+                answered += ask(port, "/openapi.json")[0] == 200
+        return answered
+
+    with serving(environment | {"GRANIAN_WORKERS": "2", "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}) as port:
+        answered = ask_until(2)
+        killed = min(workers())
+        os.kill(killed, signal.SIGKILL)
+        answered += ask_until(3)
+        told = samples_of(ask(port, "/metrics")[1])
+    assert told["loyalty_calls_total", (("code", ""), ("operation", "ReadDocument"), ("status", "200"))] == answered
+    assert told["loyalty_call_seconds_count", (("operation", "ReadDocument"),)] == answered
+
+
+def test_all_workers_are_summed_up(environment: dict[str, str]) -> None:
+    with serving(environment | {"GRANIAN_WORKERS": "2"}) as port:
+        before = samples_of(ask(port, "/metrics")[1])
+        for _ in range(40):
+            assert ask(port, "/openapi.json")[0] == 200
+        for number in range(10):
+            assert reverse_over(port, Idempotency_Key=f"summed {number // 2}")[0].status == 400
+            assert reverse_over(port, Idempotency_Key=f"summed-{number // 2}")[0].status == 200
+        after = samples_of(ask(port, "/metrics")[1])
+    calls = grown(before, after, "loyalty_calls_total")
+    assert calls["", "ReadDocument", "200"] == 40
+    assert calls["", "ReversePoints", "200"] == calls["887", "ReversePoints", "400"] == 10
+    assert grown(before, after, "loyalty_replays_total") == {("ReversePoints",): 5}
+    assert grown(before, after, "loyalty_lock_seconds_count") == {("REVERSE",): 5}
+
+
+def ask(port: int, address: str) -> tuple[int, str]:
+    with closing(HTTPConnection("127.0.0.1", port, timeout=20)) as http:
+        http.request("GET", address)
+        response = http.getresponse()
+        return response.status, response.read().decode()

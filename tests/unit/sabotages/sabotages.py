@@ -130,7 +130,8 @@ SABOTAGES = (
         _edit(
             "WHERE org_id = %s AND idempotency_key = %s AND holds_key",
             "WHERE %s > 0 AND idempotency_key = %s AND holds_key",
-        ),
+        )
+        + _edit("held.org_id = client.org_id AND held", "held"),
         "tests/api/test_isolation.py::test_a_strangers_key_repeats_nothing_of_theirs",
     ),
     Sabotage(

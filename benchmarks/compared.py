@@ -73,8 +73,8 @@ class PlainReversal(APIView):
             return Response(_reverse(request.user, *body.validated_data.values()))
 
 
-def _reverse(client: Any, redemption_id: str, identifier: dict[str, str], points: Decimal) -> dict[str, Any]:
-    org, now = client.org, timezone.now()
+def _locked(org: Any, redemption_id: str, identifier: dict[str, str], points: Decimal) -> Redemption:
+    """The redemption, locked and checked."""
     settings = {setting.key: setting.value for setting in EmfSetting.objects.filter(org=org)}
     if settings.get("Allow_points_redemption_reversal") != "yes":
         raise ValidationError("reversals are off")
@@ -89,8 +89,14 @@ def _reverse(client: Any, redemption_id: str, identifier: dict[str, str], points
     if points > redemption.points - redemption.points_reversed:
         raise ValidationError("more than is left")
     same = Reversal.objects.filter(redemption=redemption, points_asked=points, has_key=False)
-    if same.filter(created_at__gt=now - timedelta(seconds=30)).exists():
+    if same.filter(created_at__gt=timezone.now() - timedelta(seconds=30)).exists():
         raise ValidationError("the same once more")
+    return redemption
+
+
+def _reverse(client: Any, redemption_id: str, identifier: dict[str, str], points: Decimal) -> dict[str, Any]:
+    org, now = client.org, timezone.now()
+    redemption = _locked(org, redemption_id, identifier, points)
     reversal = Reversal.objects.create(
         org=org,
         redemption=redemption,

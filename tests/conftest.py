@@ -120,14 +120,14 @@ def committed(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
 def on_sqlite() -> None:
     """For what only a database in a file does."""
     if connection.vendor != "sqlite":
-        pytest.skip("SQLite only; `make test` runs it there")
+        pytest.skip("SQLite only; the run on SQLite has it")
 
 
 @pytest.fixture
 def on_postgresql() -> None:
     """For what SQLite has no notion of: row locks, several writers at once."""
     if connection.vendor != "postgresql":
-        pytest.skip("PostgreSQL only; `make test` runs it there")
+        pytest.skip("PostgreSQL only; the run on PostgreSQL has it")
 
 
 @pytest.fixture

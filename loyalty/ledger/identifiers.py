@@ -48,7 +48,7 @@ class Identifier:
 
 
 def identifier_type(as_sent: str) -> IdentifierType | None:
-    """The type meant, whatever its case and underscores (`PHONE` is `MOBILE`); None if there is none such."""
+    """The type meant, whatever its case and underscores (`PHONE` is `MOBILE`); None if it does not exist such."""
     # In ASCII only: Unicode has other letters whose upper case is I or S.
     return _TYPES_AS_SENT.get(as_sent.replace("_", "").upper()) if as_sent.isascii() else None
 

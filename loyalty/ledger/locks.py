@@ -102,7 +102,7 @@ def lock_customers(*, org_id: int, ids: Collection[int]) -> list[CustomerFacts]:
 
 
 def lock_customer(*, org_id: int, public_id: int) -> CustomerFacts | None:
-    """Locks the customer with this public id; None if there is none."""
+    """Locks the customer with this public id; None if it does not exist."""
     locked = _lock_customers("customer.public_id = %s", org_id, [public_id])
     return locked[0] if locked else None
 

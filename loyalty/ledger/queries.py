@@ -43,7 +43,7 @@ def can_be_a_name(text: str) -> bool:
 def find_redemption(
     *, org_id: int, public_id: str | None = None, external_reference_number: str | None = None
 ) -> RedemptionRecord | None:
-    """The org's redemption with this public id and external reference number, if given; None if there is none."""
+    """The org's redemption with this public id and external reference number, if given; None if it does not exist."""
     named = _named(org_id, public_id=public_id, external_reference_number=external_reference_number)
     redemption = named.select_related("customer", "program").first()
     if redemption is None:

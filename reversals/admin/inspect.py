@@ -182,7 +182,7 @@ def _asked(attempt: Attempt) -> list[tuple[str, Any]]:
 
 
 def _redemption_of(attempt: Attempt) -> Redemption | None:
-    """The redemption that was asked for by either name, or made; None if there is none such in the org."""
+    """The redemption that was asked for by either name, or made; None if it does not exist such in the org."""
     if attempt.redemption_id is not None:
         named = Q(id=attempt.redemption_id)
     elif attempt.redemption_id_asked:

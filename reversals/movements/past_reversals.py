@@ -15,7 +15,7 @@ def standing(org_id: int) -> QuerySet[Reversal]:
 
 
 def last_reversal_of(*, org_id: int, redemption_id: int) -> str | None:
-    """The public id of the redemption's last reversal that was not corrected; None if there is none."""
+    """The public id of the redemption's last reversal that was not corrected; None if it does not exist."""
     reversals = standing(org_id).filter(redemption_id=redemption_id).order_by("-created_at", "-id")
     return reversals.values_list("public_id", flat=True).first()
 

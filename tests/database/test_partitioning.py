@@ -30,7 +30,7 @@ FILES = (
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     if connection.vendor != "postgresql":
-        pytest.skip("PostgreSQL only; `make test` runs it there")
+        pytest.skip("PostgreSQL only; the run on PostgreSQL has it")
     with private_postgresql() as url:
         yield url
 

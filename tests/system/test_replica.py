@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("committed", "on_postgresql")
 @pytest.fixture(scope="module")
 def server(django_db_setup: None, django_db_blocker: Any) -> Iterator[Replica]:
     if connection.vendor != "postgresql":
-        pytest.skip("PostgreSQL only; `make test` runs it there")
+        pytest.skip("PostgreSQL only; the run on PostgreSQL has it")
     server = Replica(os.environ["DATABASE_URL"])
     yield server
     server.remove()

@@ -132,7 +132,7 @@ def _unsealed_portion(kind: EntryKind, *, after: int) -> list[Entry]:
 
 
 def lock_chain() -> Seal | None:
-    """Keeps others from sealing until the transaction ends, and returns the last seal; None if there is none.
+    """Keeps others from sealing until the transaction ends, and returns the last seal; None if it does not exist.
 
     SQLite has one writer at a time by itself. Whoever reads the chain does not wait.
     """

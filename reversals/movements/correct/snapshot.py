@@ -7,7 +7,7 @@ from reversals.movements.correct.rules import LineFacts, ReversalFacts
 
 
 def find_reversal_facts(*, org_id: int, public_id: str) -> ReversalFacts | None:
-    """The org's reversal with this public id, and its lines in the order of reversal; None if there is none."""
+    """The org's reversal with this public id, and its lines in the order of reversal; None if it does not exist."""
     reversal = Reversal.objects.filter(org_id=org_id, public_id=public_id).select_related("redemption").first()
     if reversal is None:
         return None

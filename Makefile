@@ -3,6 +3,7 @@ PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 INSTALLED := .venv/installed
+DEV_INSTALLED := .venv/installed-dev
 
 .PHONY: install demo test system deep mutation bench lint audit format serve lock
 
@@ -13,6 +14,11 @@ $(INSTALLED): requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	touch $(INSTALLED)
 
+# The runtime packages, and on top the tests and tools.
+$(DEV_INSTALLED): $(INSTALLED) requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	touch $(DEV_INSTALLED)
+
 demo: install
 	DATABASE_URL=sqlite:///var/demo.sqlite3 PORT=$(PORT) $(BIN)/python -m reversals.demo
 
@@ -20,20 +26,20 @@ test: lint
 	$(BIN)/python -m tests.both
 
 # Servers, browsers, faults and deployments: what takes minutes or needs more than a database.
-system: install
+system: $(DEV_INSTALLED)
 	$(BIN)/python -m tests.both --system
 
-deep: install
+deep: $(DEV_INSTALLED)
 	$(BIN)/python -m tests.both --deep
 
 # A quarter of an hour: the code in over a thousand wrong ways, one at a time (docs/mutation.md).
-mutation: install
+mutation: $(DEV_INSTALLED)
 	$(BIN)/python -m tests.mutation
 
-bench: install
+bench: $(DEV_INSTALLED)
 	$(BIN)/python -m benchmarks
 
-lint: install
+lint: $(DEV_INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	SECRET_KEY=lint $(BIN)/mypy
@@ -41,15 +47,16 @@ lint: install
 	SECRET_KEY=lint DATABASE_URL=sqlite://:memory: $(BIN)/python manage.py makemigrations --check --dry-run
 
 # Asks the vulnerability service of pip-audit about each locked version; needs the network, and fails where a version
-# cannot be looked up. A venv of its own keeps what pip-audit needs out of the lock.
+# cannot be looked up. A venv of its own keeps what pip-audit needs out of the locks; requirements-dev.lock has all
+# versions of requirements.lock.
 audit: var/audit/bin/pip-audit
-	var/audit/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements.lock
+	var/audit/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements-dev.lock
 
 var/audit/bin/pip-audit:
 	$(PYTHON) -m venv var/audit
 	var/audit/bin/python -m pip install --quiet --disable-pip-version-check "pip-audit~=2.10.0"
 
-format: install
+format: $(DEV_INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -57,7 +64,9 @@ serve: install
 	$(BIN)/python manage.py migrate
 	$(BIN)/python -m config.serve --host 0.0.0.0 --port $(PORT)
 
-# Needs uv. Names no registry, so that the lock serves whichever one pip is set up for.
+# Needs uv. The locks name no registry, so that they work with any that pip is configured for.
+COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml
+
 lock:
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-		--all-extras pyproject.toml -o requirements.lock
+	$(COMPILE) -o requirements.lock
+	$(COMPILE) --constraint requirements.lock --group dev -o requirements-dev.lock

@@ -53,13 +53,13 @@ def with_demo_ledger(url: str) -> dict[str, str]:
 
 
 @contextmanager
-def serving(environment: dict[str, str], *options: str) -> Iterator[int]:
-    """Runs the server on a free port, with more options if they are given, and stops it."""
+def serving(environment: dict[str, str], *options: str, python: str = sys.executable) -> Iterator[int]:
+    """Runs the server on a free port, with the options and the interpreter given, and stops it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     server = subprocess.Popen(
-        [sys.executable, "-m", "config.serve", *options, "--port", str(port)],
+        [python, "-m", "config.serve", *options, "--port", str(port)],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.DEVNULL,

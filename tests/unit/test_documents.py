@@ -40,5 +40,16 @@ def test_every_environment_variable_is_in_the_example_and_the_readme() -> None:
     assert all(f"`{name}`" in README for name in names)
 
 
-def test_the_lock_file_names_no_address() -> None:
-    assert "://" not in (ROOT / "requirements.lock").read_text()
+def locked(name: str) -> set[str]:
+    """The lines `package==version` of a lock, without markers."""
+    return set(re.findall(r"^[\w.-]+==\S+", (ROOT / name).read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+def test_lock_names_no_address(name: str) -> None:
+    assert locked(name)
+    assert "://" not in (ROOT / name).read_text()
+
+
+def test_development_lock_has_the_versions_of_the_runtime_lock() -> None:
+    assert locked("requirements.lock") < locked("requirements-dev.lock")

@@ -46,5 +46,5 @@ def test_the_audit_reads_the_lock_alone_and_fails_where_it_cannot_tell() -> None
         "--require-hashes",
         "--disable-pip",
         "--requirement",
-        "requirements.lock",
+        "requirements-dev.lock",
     }

@@ -13,6 +13,8 @@ from django.templatetags.static import static
 from django.utils.crypto import salted_hmac
 from pythonjsonlogger.core import RESERVED_ATTRS
 
+from config import __version__
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = environ.Env()
@@ -114,6 +116,8 @@ def is_unforeseen(record: logging.LogRecord) -> bool:
     return record.exc_info is not None and not isinstance(record.exc_info[1], PermissionDenied | SuspiciousOperation)
 
 
+# Shown in /health/ready, in the OpenAPI document and at the foot of each page.
+VERSION = __version__
 DEBUG = switch("DEBUG")
 SECRET_KEY = env.str("SECRET_KEY", "not-a-secret-for-debugging-only" if DEBUG else "")
 if not SECRET_KEY:
@@ -295,7 +299,7 @@ SPECTACULAR_SETTINGS = {
     "OAS_VERSION": "3.1.0",
     "TITLE": "Loyalty back office",
     "DESCRIPTION": "Reverses redeemed points, exactly once, into the lots that they came from.",
-    "VERSION": "0.1.0",
+    "VERSION": VERSION,
     "PREPROCESSING_HOOKS": ["reversals.api.openapi.generation.as_published"],
     "POSTPROCESSING_HOOKS": ["reversals.api.openapi.generation.complete"],
     "SWAGGER_UI_DIST": "SIDECAR",

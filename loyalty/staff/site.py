@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import update_wrapper, wraps
 from typing import Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import logout
 from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
@@ -73,6 +74,9 @@ class BackOffice(UnfoldAdminSite):
     def get_urls(self) -> list[URLPattern | URLResolver]:
         """Without Django's short cut from a row to its page on the public site, of which no row here has one."""
         return [pattern for pattern in super().get_urls() if getattr(pattern, "name", "") != "view_on_site"]
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        return super().each_context(request) | {"version": settings.VERSION}
 
     def has_permission(self, request: HttpRequest) -> bool:
         return super().has_permission(request) and second_factor.is_passed(request.user)

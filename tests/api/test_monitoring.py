@@ -92,10 +92,10 @@ def readiness(client: Client) -> tuple[int, Any]:
 
 
 def not_ready(reason: str) -> tuple[int, Any]:
-    return 503, {"status": "not ready", "reason": reason}
+    return 503, {"status": "not ready", "reason": reason, "version": "0.2.0"}
 
 
-READY = (200, {"status": "ready"})
+READY = (200, {"status": "ready", "version": "0.2.0"})
 
 
 def test_a_server_with_its_database_is_ready(client: Client, prober: Callable[..., Any]) -> None:

@@ -26,13 +26,16 @@ def live(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def ready(request: HttpRequest) -> HttpResponse:
-    """`GET /health/ready`: 200 where calls can be served, else 503 with the reason."""
+    """`GET /health/ready`: 200 if this server can serve calls, else 503 with the reason; always with the version."""
     try:
         health.check()
     except health.NotReady as error:
-        body = json.dumps({"status": "not ready", "reason": str(error)}, separators=(",", ":"))
-        return answer(503, body, headers={"Retry-After": "1"})
-    return answer(200, '{"status":"ready"}')
+        return answer(503, _readiness(status="not ready", reason=str(error)), headers={"Retry-After": "1"})
+    return answer(200, _readiness(status="ready"))
+
+
+def _readiness(**members: str) -> str:
+    return json.dumps(members | {"version": settings.VERSION}, separators=(",", ":"))
 
 
 @require_safe

@@ -1,4 +1,4 @@
-"""The ledger as it stands: orgs, programs, settings, customers, lots, redemptions and what each drew."""
+"""Models of the ledger: orgs, programs, settings, customers, lots, redemptions and their draws."""
 
 from typing import Any
 
@@ -14,39 +14,40 @@ from loyalty.ledger.identifiers import IdentifierType
 
 
 def parent_of_org(model: str, **options: Any) -> Any:
-    """A reference to a row of the same org; the SameOrg constraint beside it is the foreign key."""
+    """A reference to a row of the same org. The model's SameOrg constraint is its foreign key in the database."""
     return models.ForeignKey(model, on_delete=models.PROTECT, db_constraint=False, db_index=False, **options)
 
 
 def owning_org(**options: Any) -> Any:
-    """The org of a row. Every index and unique key of a table begins with it, so it needs none of its own."""
+    """The org of a row. It needs no index, because every index and unique key of the table begins with it."""
     return models.ForeignKey("loyalty.Org", on_delete=models.PROTECT, db_index=False, **options)
 
 
 def owning_org_of_movement() -> Any:
-    """The org of a row that each movement of points adds; no foreign key, and none to the API client either.
+    """The org of a row that a movement of points adds, without a foreign key.
 
-    To check such a key PostgreSQL locks the parent, and each call of an org would lock the same two rows. The keys over
-    (org, id) to a row's customer, or to what it moves, hold the org, and `verify_ledger` looks at the clients.
+    PostgreSQL locks the parent row to check a foreign key, so all calls of an org would lock the same row of `Org`.
+    For the same reason, these rows have no foreign key to the API client. The foreign keys over (org, id) to the
+    customer, lot or redemption ensure that the org exists. `verify_ledger` checks the API clients.
     """
     return owning_org(db_constraint=False)
 
 
 class Org(models.Model):
-    """One brand (tenant). Every other row belongs to one org, and nothing crosses orgs."""
+    """A business that runs loyalty programs. Every other row belongs to one org and refers to rows of that org only."""
 
     id = models.PositiveBigIntegerField(
-        "org id", primary_key=True, help_text="The orgId that API clients see; a positive whole number."
+        "org id", primary_key=True, help_text="The orgId in the API: a positive whole number."
     )
     name = models.CharField(max_length=200)
     country = models.CharField(
         max_length=2,
         default="IN",
-        validators=[RegexValidator(r"^[A-Z]{2}$", "Two capital letters, ISO 3166: IN, VN, US.")],
-        help_text="Two letters (ISO 3166). Mobile numbers without a country code are read as numbers of this country.",
+        validators=[RegexValidator(r"^[A-Z]{2}$", "Two capital letters (ISO 3166), such as IN, VN or US.")],
+        help_text="Two letters (ISO 3166). A mobile number without a country code is read as a number of this country.",
     )
-    v2_enabled = models.BooleanField("V2 API", default=True, help_text="Without it, API calls are answered 403.")
-    is_active = models.BooleanField(default=True, help_text="Without it, API calls are answered 401.")
+    v2_enabled = models.BooleanField("V2 API", default=True, help_text="While off, API calls are refused with 403.")
+    is_active = models.BooleanField(default=True, help_text="While off, API calls are refused with 401.")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -63,10 +64,12 @@ class Program(models.Model):
     id = RowIdField()
     org = owning_org()
     public_id = models.PositiveBigIntegerField(
-        "program id", validators=[MinValueValidator(1)], help_text="The programId that API clients see."
+        "program id", validators=[MinValueValidator(1)], help_text="The programId in the API."
     )
     name = models.CharField(max_length=200)
-    is_active = models.BooleanField(default=True, help_text="Without it, reversals are answered 885.")
+    is_active = models.BooleanField(
+        default=True, help_text="While off, reversals and redemptions of this program are refused with code 885."
+    )
 
     class Meta:
         constraints = [
@@ -79,11 +82,11 @@ class Program(models.Model):
 
 
 class EmfSetting(models.Model):
-    """The stored value of one EMF setting, for an org or for one program of it."""
+    """The stored value of one EMF setting, for an org or for one of its programs."""
 
     id = RowIdField()
     org = owning_org()
-    program = parent_of_org("loyalty.Program", null=True, blank=True, help_text="Empty: the value of the whole org.")
+    program = parent_of_org("loyalty.Program", null=True, blank=True, help_text="Empty: for the whole org.")
     key = models.CharField(max_length=64, choices=[(name, name) for name in REGISTRY])
     value = models.CharField(max_length=500)
 
@@ -106,7 +109,7 @@ class EmfSetting(models.Model):
 
 
 class EmfChange(models.Model):
-    """One change of an EMF setting, kept for ever: who, when, old and new value, ticket and reason."""
+    """One change of an EMF setting: user, time, old and new value, ticket and reason. Kept forever."""
 
     id = RowIdField()
     org = owning_org()
@@ -119,7 +122,7 @@ class EmfChange(models.Model):
     changed_by = models.CharField(max_length=150)
     changed_at = models.DateTimeField()
     request_id = models.CharField(
-        max_length=32, blank=True, default="", help_text="The X-CAP-REQUEST-ID of the page; - for a command."
+        max_length=32, blank=True, default="", help_text="The page's X-CAP-REQUEST-ID, or - for a command."
     )
 
     class Meta:
@@ -136,14 +139,14 @@ class EmfChange(models.Model):
 
 
 class OrgAccess(models.Model):
-    """That a member of staff may work on an org. A superuser may on every org."""
+    """A user's access to an org. A superuser needs none, because superusers can work on every org."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="org_accesses")
     org = models.ForeignKey(Org, on_delete=models.CASCADE, related_name="accesses")
 
     class Meta:
-        verbose_name = "access to an org"
-        verbose_name_plural = "accesses to orgs"
+        verbose_name = "org access"
+        verbose_name_plural = "org accesses"
         constraints = [models.UniqueConstraint(fields=["user", "org"], name="org_access_once")]
 
     def __str__(self) -> str:
@@ -151,18 +154,18 @@ class OrgAccess(models.Model):
 
 
 class OrgMove(models.Model):
-    """One step of an org's way between cells, as this one saw it: the last says where the org is. Only ever added."""
+    """One step of moving an org to or from this cell. The latest step shows whether the org is open. Append-only."""
 
     class Step(models.TextChoices):
-        CLOSED = "CLOSED", "closed to leave"
-        REOPENED = "REOPENED", "opened again"
+        CLOSED = "CLOSED", "closed for a move"
+        REOPENED = "REOPENED", "reopened"
         ARRIVED = "ARRIVED", "arrived"
 
     id = RowIdField()
     org = owning_org()
     step = models.CharField(max_length=16, choices=Step)
-    host = models.CharField(max_length=253, blank=True, help_text="The host of the cell to which it leaves.")
-    manifest = models.CharField(max_length=64, blank=True, help_text="SHA-256 of the manifest with which it arrived.")
+    host = models.CharField(max_length=253, blank=True, help_text="The host of the cell that it moves to.")
+    manifest = models.CharField(max_length=64, blank=True, help_text="SHA-256 of the manifest that it arrived with.")
     made_by = models.CharField(max_length=150)
     made_at = models.DateTimeField()
 
@@ -174,7 +177,7 @@ class OrgMove(models.Model):
 
 
 class ReasonCode(models.Model):
-    """Why points are given back by hand, as the org wants it counted."""
+    """A reason for manual reversals. Each org has its own list, and reports count reversals by it."""
 
     id = RowIdField()
     org = owning_org()
@@ -184,7 +187,7 @@ class ReasonCode(models.Model):
         help_text="Capital letters, digits and _: GOODS_RETURNED.",
     )
     meaning = models.CharField(max_length=200)
-    is_active = models.BooleanField(default=True, help_text="Without it, the code cannot be chosen any more.")
+    is_active = models.BooleanField(default=True, help_text="While off, the code cannot be selected.")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["org", "code"], name="reason_code_unique")]
@@ -194,22 +197,22 @@ class ReasonCode(models.Model):
 
 
 class StaffChange(models.Model):
-    """One change that a person made, kept for ever: who, when, what it was before and after, and why."""
+    """One change made by a user: who, when, the values before and after, and the reason. Kept forever."""
 
     id = RowIdField()
     org = models.ForeignKey(
-        Org, on_delete=models.PROTECT, db_index=False, null=True, blank=True, help_text="Empty: of no one org."
+        Org, on_delete=models.PROTECT, db_index=False, null=True, blank=True, help_text="Empty: not of one org."
     )
-    subject = models.CharField(max_length=64, help_text="The kind of thing changed: loyalty.customer.")
-    subject_id = models.CharField(max_length=64, help_text="Its row id.")
+    subject = models.CharField(max_length=64, help_text="The model of the changed row: loyalty.customer.")
+    subject_id = models.CharField(max_length=64, help_text="The changed row's id.")
     subject_name = models.CharField(max_length=200)
-    action = models.CharField(max_length=64, help_text="What was done: added, changed, locked.")
-    before = models.JSONField(help_text="The changed fields as they were.")
-    after = models.JSONField(help_text="The changed fields as they became.")
+    action = models.CharField(max_length=64, help_text="What the user did: added, changed, locked.")
+    before = models.JSONField(help_text="The changed fields before the change.")
+    after = models.JSONField(help_text="The changed fields after the change.")
     reason = models.CharField(max_length=500)
     made_by = models.CharField(max_length=150)
     made_at = models.DateTimeField()
-    request_id = models.CharField(max_length=32, blank=True, help_text="The X-CAP-REQUEST-ID of the page.")
+    request_id = models.CharField(max_length=32, blank=True, help_text="The page's X-CAP-REQUEST-ID.")
 
     class Meta:
         indexes = [
@@ -223,17 +226,19 @@ class StaffChange(models.Model):
 
 
 class ApiClient(models.Model):
-    """A till or back end that may call the API for its org."""
+    """The credentials with which a till or back end calls the API for its org."""
 
     id = RowIdField()
     org = owning_org()
     username = models.CharField(max_length=150)
-    is_active = models.BooleanField(default=True, help_text="Without it, the client is revoked: calls answer 401.")
+    is_active = models.BooleanField(
+        default=True, help_text="While off, the client is revoked: its calls are refused with 401."
+    )
     calls_per_minute = models.PositiveIntegerField(
         null=True,
         blank=True,
         validators=[MaxValueValidator(999_999_999)],
-        help_text="More are answered 429; 0 is no limit. Empty: as many as clients have by default.",
+        help_text="Further calls in a minute are refused with 429. 0: no limit. Empty: the default limit.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -250,7 +255,7 @@ class ApiClient(models.Model):
 
 
 class ApiSecret(models.Model):
-    """One secret of an API client, as keyed hashes; two may be live at once, for rotation."""
+    """One secret of an API client, stored as keyed hashes. A client can have two, so that secrets can be rotated."""
 
     id = RowIdField()
     org = owning_org()
@@ -258,7 +263,7 @@ class ApiSecret(models.Model):
     digest = models.CharField(max_length=64, help_text="Keyed hash of the secret.")
     md5_digest = models.CharField(max_length=64, help_text="Keyed hash of the secret's MD5, which some clients send.")
     created_at = models.DateTimeField(auto_now_add=True)
-    last_used_at = models.DateTimeField(null=True, blank=True, help_text="To the hour; empty: never.")
+    last_used_at = models.DateTimeField(null=True, blank=True, help_text="Exact to the hour. Empty: never used.")
 
     class Meta:
         verbose_name = "API secret"
@@ -272,7 +277,7 @@ class ApiSecret(models.Model):
 
 
 class Tally(models.Model):
-    """How often one thing happened in one minute, counted over all workers and machines; kept for a day."""
+    """A count of one kind of call within one minute, over all workers and machines. Kept for 1 day."""
 
     minute = models.BigIntegerField(help_text="Minutes since 1970.")
     key = models.CharField(max_length=64, help_text="Keyed hash of what is counted.")
@@ -286,30 +291,30 @@ class Tally(models.Model):
 
 
 class EventName(models.TextChoices):
-    """What a webhook can be told of, by the names that the published API uses."""
+    """The events that a webhook can receive, by their names in the published API."""
 
     POINTS_REDEEMED = "pointsRedeemed", "points redeemed"
     POINTS_REVERSED = "redeemedPointsReversed", "redeemed points reversed"
 
 
 class Webhook(models.Model):
-    """An address of an org to which its events are delivered."""
+    """A URL to which an org's events are delivered."""
 
     id = RowIdField()
     org = owning_org()
     name = models.CharField(max_length=100)
-    url = models.CharField("URL", max_length=500, help_text="https://host/path; redirects are not followed.")
-    event_names = models.CharField("events", max_length=200, help_text="Names of events, with commas.")
+    url = models.CharField("URL", max_length=500, help_text="https://host/path. Redirects are not followed.")
+    event_names = models.CharField("events", max_length=200, help_text="Names of events, separated by commas.")
     is_active = models.BooleanField(
-        default=True, help_text="While off, what is pending waits, and events that happen are not kept for it."
+        default=True, help_text="While off, pending deliveries wait, and new events are not queued for this webhook."
     )
     disabled_at = models.DateTimeField(null=True, blank=True)
-    disabled_reason = models.CharField(max_length=200, blank=True, help_text="Empty: not disabled by the receiver.")
+    disabled_reason = models.CharField(max_length=200, blank=True, help_text="Empty: the receiver did not disable it.")
     unreachable_count = models.PositiveIntegerField(
-        default=0, help_text="How often in a row the receiver could not be reached."
+        default=0, help_text="Number of consecutive times that the receiver could not be reached."
     )
     rests_until = models.DateTimeField(
-        null=True, blank=True, help_text="Until when nothing is sent, because the receiver could not be reached."
+        null=True, blank=True, help_text="Deliveries wait until this time, because the receiver could not be reached."
     )
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -327,7 +332,7 @@ class Webhook(models.Model):
 
 
 class Customer(models.Model):
-    """A member. The row's lock is the lock of all points that are theirs: who moves points takes it first."""
+    """A member of the loyalty program. Every movement of a customer's points locks the customer's row first."""
 
     class Status(models.TextChoices):
         ACTIVE = "ACTIVE"
@@ -337,17 +342,17 @@ class Customer(models.Model):
 
     id = RowIdField()
     org = owning_org()
-    public_id = models.PositiveBigIntegerField("customer id", help_text="The customerId that API clients see.")
+    public_id = models.PositiveBigIntegerField("customer id", help_text="The customerId in the API.")
     status = models.CharField(max_length=16, choices=Status, default=Status.ACTIVE)
-    reversals_locked = models.BooleanField(default=False, help_text="While on, reversals are answered 904.")
+    reversals_locked = models.BooleanField(default=False, help_text="While on, reversals are refused with code 904.")
     reversals_locked_until = models.DateTimeField(
-        null=True, blank=True, help_text="When the lock ends by itself; empty: only by hand."
+        null=True, blank=True, help_text="When the lock ends. Empty: until a user unlocks them."
     )
     reversals_lock_reason = models.CharField(
-        max_length=500, blank=True, help_text="Why; seen by staff only, never by API clients."
+        max_length=500, blank=True, help_text="Why reversals are locked. Staff see this; API clients do not."
     )
     erased_at = models.DateTimeField(
-        null=True, blank=True, help_text="When their identifiers were erased; empty: they were not."
+        null=True, blank=True, help_text="When the customer's identifiers were erased. Empty: they were not erased."
     )
 
     class Meta:
@@ -368,7 +373,7 @@ class Customer(models.Model):
 
 
 class CustomerIdentifier(models.Model):
-    """One way to name a customer besides the customer id, in the form that `identify` makes."""
+    """An identifier of a customer besides the customer id, in the normalized form that `identify` returns."""
 
     id = RowIdField()
     org = owning_org()
@@ -390,15 +395,15 @@ class CustomerIdentifier(models.Model):
 
 
 class CustomerGroup(models.Model):
-    """Customers whose points each of them may redeem, where the org allows it."""
+    """Customers who can redeem each other's points, if the org's settings allow it."""
 
     id = RowIdField()
     org = owning_org()
     public_id = models.PositiveBigIntegerField(
-        "group id", validators=[MinValueValidator(1)], help_text="The group's number in the org's own systems."
+        "group id", validators=[MinValueValidator(1)], help_text="The group's number in the org's systems."
     )
     name = models.CharField(max_length=200, blank=True)
-    is_active = models.BooleanField(default=True, help_text="Without it, members redeem their own points only.")
+    is_active = models.BooleanField(default=True, help_text="While off, members can redeem only their own points.")
 
     class Meta:
         constraints = [
@@ -411,7 +416,10 @@ class CustomerGroup(models.Model):
 
 
 class GroupMember(models.Model):
-    """A customer's time in a group. Who leaves keeps their own points, and gets back what was drawn from them."""
+    """A customer's membership of a group. A customer who leaves keeps their points.
+
+    Reversals still return the customer's points to the customer's lots, even after the customer left.
+    """
 
     id = RowIdField()
     org = owning_org()
@@ -438,19 +446,19 @@ class GroupMember(models.Model):
 
 
 class LedgerImport(models.Model):
-    """One import that added lots or redemptions to an org, and what it added. Only ever added.
+    """One import of ledger files that added lots or redemptions to an org, with their totals. Append-only.
 
-    Every lot names the import that it came with, except re-issued ones. So a lot that no import brought is found.
+    Every lot refers to its import, except lots of re-issued points. So `verify_ledger` finds lots without an import.
     """
 
     id = RowIdField()
     org = owning_org()
     imported_at = models.DateTimeField()
-    made_by = models.CharField(max_length=150, help_text="Who ran the import.")
+    made_by = models.CharField(max_length=150, help_text="The user who ran the import.")
     lots_added = models.PositiveBigIntegerField(default=0)
-    points_awarded = PointsField(default=0, help_text="The points of its lots.")
+    points_awarded = PointsField(default=0, help_text="Total points of the added lots.")
     redemptions_added = models.PositiveBigIntegerField(default=0)
-    points_redeemed = PointsField(default=0, help_text="The points of its redemptions.")
+    points_redeemed = PointsField(default=0, help_text="Total points of the added redemptions.")
 
     class Meta:
         constraints = [
@@ -471,31 +479,31 @@ class LedgerImport(models.Model):
 
 
 def import_it_came_with(related_name: str) -> Any:
-    """The import of a lot or redemption; empty where the row did not come from a file."""
+    """The import that added a lot or redemption; empty if the row did not come from a file."""
     return parent_of_org("loyalty.LedgerImport", null=True, blank=True, related_name=related_name)
 
 
 class Lot(models.Model):
-    """Points awarded at once, with one expiry."""
+    """Points awarded together, with one expiry time."""
 
     id = RowIdField()
     org = owning_org_of_movement()
     program = parent_of_org("loyalty.Program")
     customer = parent_of_org("loyalty.Customer", related_name="lots")
-    lot_ref = models.CharField(max_length=64, help_text="The lot's name in the system it came from.")
+    lot_ref = models.CharField(max_length=64, help_text="The lot's reference in the system that it came from.")
     points_awarded = PointsField()
-    points_remaining = PointsField(help_text="Points that can be drawn, or that expired before they were.")
+    points_remaining = PointsField(help_text="Points that were not drawn. If the lot has expired, they have expired.")
     points_reissued = PointsField(
         default=0,
         db_default=0,
-        help_text="Points that left this lot for good: they live in another lot, to which a re-issue moved them.",
+        help_text="Points of this lot that a re-issue moved to a new lot.",
     )
     awarded_at = models.DateTimeField()
-    expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: never.")
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: the points do not expire.")
     is_reissue = models.BooleanField(
         default=False,
         db_default=False,
-        help_text="Awarded by a reversal. Points are re-issued once, so those of this lot are not again.",
+        help_text="Re-issued by a reversal. Points are re-issued only once, so these are not re-issued again.",
     )
     ledger_import = import_it_came_with("lots")
 
@@ -524,15 +532,15 @@ class Lot(models.Model):
 
 
 class Redemption(models.Model):
-    """Points spent in one transaction."""
+    """Points that a customer spent in one transaction."""
 
     id = RowIdField()
     org = owning_org_of_movement()
     program = parent_of_org("loyalty.Program")
     customer = parent_of_org("loyalty.Customer", related_name="redemptions")
-    public_id = models.CharField("redemption id", max_length=64, help_text="The redemptionId that API clients see.")
+    public_id = models.CharField("redemption id", max_length=64, help_text="The redemptionId in the API.")
     points = PointsField()
-    points_reversed = PointsField(default=0, help_text="What reversals have given back so far.")
+    points_reversed = PointsField(default=0, help_text="Points reversed so far.")
     redeemed_at = models.DateTimeField()
     transaction_number = models.CharField(max_length=128, blank=True)
     external_reference_number = models.CharField(max_length=128, null=True, blank=True)
@@ -564,17 +572,17 @@ class Redemption(models.Model):
 
 
 class Draw(models.Model):
-    """The points that one redemption took from one lot, with their place in the drawing order."""
+    """The points that one redemption drew from one lot, with their position in the drawing order."""
 
     id = RowIdField()
     org = owning_org_of_movement()
     redemption = parent_of_org("loyalty.Redemption", related_name="draws")
     lot = parent_of_org(
-        "loyalty.Lot", null=True, blank=True, related_name="draws", help_text="Empty: points that no lot covered."
+        "loyalty.Lot", null=True, blank=True, related_name="draws", help_text="Empty: the points came from no lot."
     )
-    position = models.PositiveIntegerField(help_text="1 was drawn first and is given back last.")
+    position = models.PositiveIntegerField(help_text="Position 1 was drawn first and is reversed last.")
     points = PointsField()
-    points_reversed = PointsField(default=0, help_text="What reversals have given back so far.")
+    points_reversed = PointsField(default=0, help_text="Points reversed so far.")
 
     class Meta:
         indexes = [models.Index(fields=["org", "lot"], name="draws_of_lot")]

@@ -1,1 +1,1 @@
-"""EMF settings: the keys, the stored values, and the warnings about settings that work against each other."""
+"""EMF settings: the registry of keys, the stored values, and warnings about contradictions."""

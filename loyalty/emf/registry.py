@@ -1,4 +1,4 @@
-"""The EMF settings: which keys there are, what their values mean, and which value is in force."""
+"""The registry of EMF settings: keys, types, defaults, meanings, and the value in force."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ T = TypeVar("T", covariant=True)
 
 
 class InvalidSetting(ValueError):
-    """A key or a value that the registry does not know; the message names it and what was expected."""
+    """An unknown key or an invalid value. The message names it and the expected values."""
 
 
 @dataclass(frozen=True)
 class EmfKey(Generic[T]):
-    """One typed setting. `read` turns stored text into a value or raises ValueError with what was expected."""
+    """One typed setting. `read` parses stored text, or raises ValueError with the expected values."""
 
     name: str
     read: Callable[[str], T]
@@ -41,7 +41,7 @@ def yes_no(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Whole:
-    """Reads whole numbers within limits, which the edit form shows too."""
+    """Reads whole numbers within limits. The edit form uses the same limits."""
 
     lowest: int
     highest: int
@@ -66,7 +66,7 @@ def points(text: str) -> Decimal:
 def statuses(text: str) -> frozenset[str]:
     named = frozenset(status.strip().upper() for status in text.split(",") if status.strip())
     if unknown := named - set(STATUSES):
-        raise ValueError(f"expected ACTIVE, FRAUD, DEACTIVATED or MERGED, with commas; not {min(unknown)}")
+        raise ValueError(f"expected ACTIVE, FRAUD, DEACTIVATED or MERGED, separated by commas; not {min(unknown)}")
     if not named:
         raise ValueError("expected at least one status")
     return named
@@ -79,90 +79,94 @@ def dialect(text: str) -> str:
 
 
 def _unset_or(read: Callable[[str], T]) -> Callable[[str], T | None]:
-    """The same reader, typed for a key that has no value by default."""
+    """Returns the same reader, typed for a key without a default value."""
     return read
 
 
 _DAYS = Whole(1, 36_500)
 
 ALLOW_REVERSAL = EmfKey(
-    "Allow_points_redemption_reversal", yes_no, False, "Redeemed points can be reversed. The switch."
+    "Allow_points_redemption_reversal", yes_no, False, "The main switch: yes allows reversals of redeemed points."
 )
-PAUSED = EmfKey("Reversal_paused", yes_no, False, "While yes, every reversal is answered 898: try later.", True)
+PAUSED = EmfKey("Reversal_paused", yes_no, False, "While yes, every reversal is refused with 898 (try later).", True)
 WINDOW_DAYS = EmfKey(
-    "Reversal_window_days", _unset_or(_DAYS), None, "How many days after the redemption a reversal is possible."
+    "Reversal_window_days", _unset_or(_DAYS), None, "Number of days after a redemption in which it can be reversed."
 )
 LIMIT_COUNT = EmfKey(
     "Reversal_limit_count",
     _unset_or(Whole(0, 10**9)),
     None,
-    "How many reversals within Reversal_limit_days may concern a customer: their redemptions, or their lots.",
+    "Most reversals per customer within Reversal_limit_days. A reversal counts for the customer who redeemed the "
+    "points, and for each customer to whose lots points are reversed.",
 )
 LIMIT_POINTS = EmfKey(
     "Reversal_limit_points",
     _unset_or(points),
     None,
-    "How many points such reversals may come to: all of the customer's redemptions, and what goes to their lots.",
+    "Most points reversed per customer within Reversal_limit_days: all points of the customer's own redemptions, and "
+    "other members' points that are reversed to the customer's lots.",
 )
-LIMIT_DAYS = EmfKey("Reversal_limit_days", _DAYS, 30, "The rolling period of the two limits, in days.")
+LIMIT_DAYS = EmfKey("Reversal_limit_days", _DAYS, 30, "Length in days of the rolling period of the two limits.")
 DUPLICATE_WINDOW_SECONDS = EmfKey(
     "Reversal_duplicate_window_seconds",
     Whole(0, 31_536_000),
     60,
-    "How long the same request without an Idempotency-Key is refused as a duplicate; 0 turns it off.",
+    "For this many seconds, the same request without an Idempotency-Key is refused as a duplicate. 0 turns this off.",
 )
 BLOCKED_STATUSES = EmfKey(
     "Reversal_blocked_statuses",
     statuses,
     frozenset({"FRAUD", "DEACTIVATED"}),
-    "Customer statuses that cannot be reversed to.",
+    "Reversals are refused for customers with these statuses.",
 )
 REISSUE_DAYS = EmfKey(
     "Reversal_reissue_days",
     _unset_or(_DAYS),
     None,
-    "Expired points, and points that came from no lot, are re-issued once, as a new lot valid this many days.",
+    "A reversal re-issues expired points, and points that came from no lot, as a new lot that is valid for this many "
+    "days. Points are re-issued only once.",
 )
 APPROVAL_POINTS = EmfKey(
     "Reversal_approval_points",
     _unset_or(points),
     None,
-    "A manual reversal of more than this, with what one person reversed of it before, needs a second person.",
+    "A manual reversal of more points than this needs a second user's approval. Earlier manual reversals of the same "
+    "redemption without approval count too.",
 )
 APPROVAL_DAYS = EmfKey(
-    "Reversal_approval_days", _DAYS, 7, "How many days a request for approval waits for the second person.", True
+    "Reversal_approval_days", _DAYS, 7, "Number of days after which an approval request lapses.", True
 )
 ERROR_DIALECT = EmfKey(
     "Reversal_error_dialect",
     dialect,
     "documented",
-    "engine answers refusals with HTTP 200 and the loyalty engine's codes, for clients written against it.",
+    "With engine, refusals are sent with HTTP 200 and the loyalty engine's codes, for clients that expect these.",
     True,
 )
 CROSS_MEMBER_REDEMPTION = EmfKey(
     "Enable_cross_member_redemption",
     yes_no,
     False,
-    "A member of a customer group redeems the points of all its active members. For redemptions, not reversals.",
+    "Members of a customer group can redeem the points of all its active members. Applies to redemptions only.",
     True,
 )
 
-# All of the above, in their order.
+# All keys above, in this order.
 REGISTRY: dict[str, EmfKey[object]] = {key.name: key for key in [*globals().values()] if isinstance(key, EmfKey)}
 
 
 def known_key(name: str) -> EmfKey[object]:
-    """The key of that name. Raises InvalidSetting."""
+    """Returns the key with this name. Raises InvalidSetting if it is unknown."""
     if name in REGISTRY:
         return REGISTRY[name]
     near = get_close_matches(name, REGISTRY, n=1)
     raise InvalidSetting(
-        f"{name} is no EMF setting; " + (f"did you mean {near[0]}?" if near else "see the list of keys")
+        f"{name} is not an EMF setting; " + (f"did you mean {near[0]}?" if near else "see the list of keys")
     )
 
 
 def in_words(value: object) -> str:
-    """A value for a person to read, as it would be stored; `not set` where there is none."""
+    """Returns a value as readable text in its stored form, or `not set` for no value."""
     match value:
         case None:
             return "not set"
@@ -176,7 +180,7 @@ def in_words(value: object) -> str:
 
 
 def check_value(key: EmfKey[object], text: str, *, for_program: bool) -> None:
-    """Refuses, with InvalidSetting, a text that the key cannot be set to there."""
+    """Raises InvalidSetting if the key cannot have this value, or cannot be set for a program."""
     if for_program and key.org_only:
         raise InvalidSetting(f"{key.name} can be set for the org only, not for a program")
     try:
@@ -186,7 +190,7 @@ def check_value(key: EmfKey[object], text: str, *, for_program: bool) -> None:
 
 
 class ReversalState(StrEnum):
-    """Whether an org's redemptions can be reversed at present, in one word for staff."""
+    """Whether an org's redemptions can be reversed now, as staff see it."""
 
     ON = "on"
     PARTLY = "on for some programs"
@@ -198,7 +202,7 @@ class ReversalState(StrEnum):
 class EmfSettings:
     """The stored settings of one org, as read at the start of a request.
 
-    `stored` maps (program row id or None for the org, key name) to text.
+    `stored` maps (program row id, or None for the org; key name) to text.
     """
 
     def __init__(self, stored: Mapping[tuple[int | None, str], str]) -> None:
@@ -206,7 +210,7 @@ class EmfSettings:
         self._in_force: dict[tuple[int | None, str], Any] = {}
 
     def get(self, key: EmfKey[T], program_id: int | None = None) -> T:
-        """The value in force: the program's, else the org's, else the default. Raises InvalidSetting."""
+        """Returns the value in force: the program's, else the org's, else the default. Raises InvalidSetting."""
         place = (program_id, key.name)
         if place not in self._in_force:
             self._in_force[place] = self._read(key, program_id)
@@ -225,17 +229,17 @@ class EmfSettings:
             raise InvalidSetting(f"the stored value {text!r} of {key.name} is not valid: {error}") from error
 
     def text(self, key: EmfKey[object], program_id: int | None = None) -> str | None:
-        """What is stored for just this place, valid or not; None where nothing is."""
+        """Returns the text stored for exactly this program or the org, valid or not; None if nothing is stored."""
         return self._stored.get((program_id, key.name))
 
     def with_text(self, key: EmfKey[object], program_id: int | None, text: str) -> "EmfSettings":
-        """The settings as they would be with this text stored there; an empty text removes what is stored."""
+        """Returns these settings with this text stored for the program or org. An empty text removes the stored one."""
         place = (program_id, key.name)
         others = {stored: value for stored, value in self._stored.items() if stored != place}
         return EmfSettings(others | {place: text} if text else others)
 
     def check(self) -> None:
-        """Raises InvalidSetting, naming the first stored value that cannot be read, in the registry's order."""
+        """Raises InvalidSetting for the first stored value, in the registry's order, that cannot be read."""
         order = list(REGISTRY)
         known = sorted((name for _, name in self._stored if name in REGISTRY), key=order.index)
         for name in known:
@@ -243,11 +247,11 @@ class EmfSettings:
                 self.get(REGISTRY[name], program_id)
 
     def allows_reversal_somewhere(self) -> bool:
-        """Whether the switch is on for the org or for any program of it."""
+        """Returns whether the switch is on for the org or for any of its programs."""
         return any(self._switches())
 
     def state(self) -> ReversalState:
-        """What stands in the way of reversals first, else where the switch is on."""
+        """Returns the first obstacle to reversals, or else where the switch is on."""
         try:
             self.check()
         except InvalidSetting:

@@ -1,4 +1,4 @@
-"""The stored EMF settings of orgs."""
+"""Reads and changes the stored EMF settings of orgs."""
 
 from collections.abc import Collection
 
@@ -12,13 +12,13 @@ from loyalty.request_id import current_request_id
 
 
 def settings_of(org_id: int) -> EmfSettings:
-    """The stored settings of an org, for callers other than API clients."""
+    """Returns the stored settings of an org. Note: for an API client, `find_caller` reads them with the credentials."""
     rows = EmfSetting.objects.filter(org_id=org_id).values_list("program_id", "key", "value")
     return EmfSettings({(program_id, key): value for program_id, key, value in rows})
 
 
 def settings_of_orgs(org_ids: Collection[int]) -> dict[int, EmfSettings]:
-    """The stored settings of each of the orgs."""
+    """Returns the stored settings of several orgs, by org id."""
     stored: dict[int, dict[tuple[int | None, str], str]] = {org_id: {} for org_id in org_ids}
     rows = EmfSetting.objects.filter(org_id__in=org_ids).values_list("org_id", "program_id", "key", "value")
     for org_id, program_id, key, value in rows:
@@ -30,23 +30,24 @@ def settings_of_orgs(org_ids: Collection[int]) -> dict[int, EmfSettings]:
 def set_emf(
     *, org: Org, key: str, value: str, ticket: str, reason: str, changed_by: str, program: Program | None = None
 ) -> EmfChange:
-    """Sets one EMF setting from the next request on, and keeps who, when, old, new and why.
+    """Sets one EMF setting and records the change. The value is in force from the next request on.
 
     An empty value removes the stored one, so that the org's value or the default is in force again.
-    Raises InvalidSetting on an unknown key or a value that does not parse, InvalidOperation without ticket or reason
-    or where there is nothing to remove, ValidationError on a text that is too long.
+    Raises InvalidSetting for an unknown key or an invalid value, InvalidOperation if ticket or reason is missing or
+    there is no stored value to remove, and ValidationError if a text is too long.
     """
     emf_key = known_key(key)
     value = value.strip()
     if value:
         check_value(emf_key, value, for_program=program is not None)
     if not ticket.strip() or not reason.strip():
-        raise InvalidOperation("a change of a setting needs a ticket and a reason")
-    # One change at a time per org, so that each change's old value is the one before its new value.
+        raise InvalidOperation("a change of an EMF setting needs a ticket and a reason")
+    # Changes of one org run one after another, so that each change records the value that it replaced.
     Org.objects.select_for_update(no_key=True).get(id=org.id)
     setting = EmfSetting.objects.filter(org=org, program=program, key=key).first()
     if setting is None and not value:
-        raise InvalidOperation(f"{key} is not set there, so it cannot be removed")
+        where = "this program" if program is not None else "this org"
+        raise InvalidOperation(f"{key} is not set for {where}, so it cannot be removed")
     change = EmfChange(
         org=org,
         program=program,

@@ -1,4 +1,4 @@
-"""Settings that work against each other, explained in sentences before a change of one of them is saved. Pure."""
+"""Warnings about EMF settings that contradict each other, shown before a change is saved. Uses no database."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ SECONDS_OF_A_DAY = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The settings as they are for the org, or for one program of it."""
+    """The settings in force for the org, or for one of its programs."""
 
     settings: EmfSettings
     program_id: int | None
@@ -21,7 +21,7 @@ class Place:
         return self.settings.get(key, self.program_id)
 
     def sets(self, *keys: EmfKey[object]) -> bool:
-        """Whether one of the keys has a value of its own here; a program else only repeats what the org says."""
+        """Returns whether one of the keys is set here. Otherwise a program only inherits the org's value."""
         return any(self.settings.text(key, self.program_id) is not None for key in keys)
 
 
@@ -31,10 +31,10 @@ Rule = Callable[[Place], Iterator[str]]
 def contradictions(
     settings: EmfSettings, programs: Mapping[int, str], *, key: EmfKey[object], program_id: int | None = None
 ) -> list[str]:
-    """What works against `key` in these settings, in sentences; `programs` holds the names by row id.
+    """Returns a sentence for each contradiction between `key` and other settings. `programs` maps row ids to names.
 
-    For the org and all programs with values of their own, or with `program_id` for that program alone.
-    A value that cannot be read is left out: it is shown as broken where it stands.
+    Checks the org and all programs that have their own values; with `program_id`, only that program.
+    Skips values that cannot be read, because the settings page already shows them as broken.
     """
     places = [Place(settings, each, name) for each, name in programs.items() if program_id in (None, each)]
     if program_id is None:
@@ -55,11 +55,13 @@ def _of(rule: Rule, place: Place) -> list[str]:
         return []
 
 
+def _days(count: int) -> str:
+    return f"{count} day" if count == 1 else f"{count} days"
+
+
 def _switched_on_while_paused(place: Place) -> Iterator[str]:
     if place.get(emf.ALLOW_REVERSAL) and place.get(emf.PAUSED):
-        yield (
-            f"{emf.PAUSED.name} is yes, so every reversal is answered 898 until it is no, although the switch is on."
-        )
+        yield (f"the switch is on, but every reversal is refused with code 898 until {emf.PAUSED.name} is set to no.")
 
 
 def _switch_of_program_differs(place: Place) -> Iterator[str]:
@@ -67,22 +69,22 @@ def _switch_of_program_differs(place: Place) -> Iterator[str]:
         return
     own, of_org = place.get(emf.ALLOW_REVERSAL), place.settings.get(emf.ALLOW_REVERSAL)
     if own and not of_org:
-        yield "the switch is on by a value of its own, so its redemptions can be reversed although the org says no."
+        yield "the program's own setting allows reversals of its redemptions, although the org's setting is no."
     if of_org and not own:
-        yield "the switch is off by a value of its own, so its redemptions stay irreversible although the org says yes."
+        yield "the program's own setting forbids reversals of its redemptions, although the org's setting is yes."
 
 
 def _limit_of_nothing(place: Place) -> Iterator[str]:
     for key in (emf.LIMIT_COUNT, emf.LIMIT_POINTS):
         if place.get(key) == 0:
-            yield f"{key.name} is 0, so every reversal is refused with 903. Leave it empty for no limit."
+            yield f"{key.name} is 0, so every reversal is refused with code 903. Leave it empty for no limit."
 
 
 def _period_without_limit(place: Place) -> Iterator[str]:
     has_limit = any(place.get(key) is not None for key in (emf.LIMIT_COUNT, emf.LIMIT_POINTS))
     if place.sets(emf.LIMIT_DAYS) and not has_limit:
         yield (
-            f"{emf.LIMIT_DAYS.name} does nothing while neither {emf.LIMIT_COUNT.name} nor {emf.LIMIT_POINTS.name}"
+            f"{emf.LIMIT_DAYS.name} has no effect, because neither {emf.LIMIT_COUNT.name} nor {emf.LIMIT_POINTS.name}"
             " is set."
         )
 
@@ -91,22 +93,23 @@ def _duplicates_longer_than_period(place: Place) -> Iterator[str]:
     seconds, days = place.get(emf.DUPLICATE_WINDOW_SECONDS), place.get(emf.LIMIT_DAYS)
     if seconds > days * SECONDS_OF_A_DAY:
         yield (
-            f"{emf.DUPLICATE_WINDOW_SECONDS.name} is {seconds}, which is longer than the {days} days of"
-            f" {emf.LIMIT_DAYS.name}: an equal partial reversal is refused for longer than the limits count it."
+            f"{emf.DUPLICATE_WINDOW_SECONDS.name} is {seconds} seconds, which is longer than {emf.LIMIT_DAYS.name}"
+            f" ({_days(days)}). An equal partial reversal is refused as a duplicate even after the limits no longer"
+            " count the first one."
         )
 
 
 def _everybody_blocked(place: Place) -> Iterator[str]:
     if "ACTIVE" in place.get(emf.BLOCKED_STATUSES):
-        yield f"{emf.BLOCKED_STATUSES.name} names ACTIVE, so every customer is refused with 901."
+        yield f"{emf.BLOCKED_STATUSES.name} includes ACTIVE, so active customers are refused with code 901."
 
 
 def _approval_never_reached(place: Place) -> Iterator[str]:
     approval, limit = place.get(emf.APPROVAL_POINTS), place.get(emf.LIMIT_POINTS)
     if approval is not None and limit is not None and approval >= limit:
         yield (
-            f"{emf.APPROVAL_POINTS.name} is {in_words(approval)} and {emf.LIMIT_POINTS.name} {in_words(limit)}:"
-            " what would need a second person is refused with 903 before, so approval is never asked for."
+            f"{emf.APPROVAL_POINTS.name} is {in_words(approval)} and {emf.LIMIT_POINTS.name} is {in_words(limit)}."
+            " A reversal large enough to need approval is refused with code 903 first, so approval is never requested."
         )
 
 
@@ -114,13 +117,13 @@ def _approval_after_the_window(place: Place) -> Iterator[str]:
     window, approval = place.get(emf.WINDOW_DAYS), place.get(emf.APPROVAL_DAYS)
     if window is not None and window < approval:
         yield (
-            f"{emf.WINDOW_DAYS.name} is {window}, but a request for approval waits up to {approval} days"
-            f" ({emf.APPROVAL_DAYS.name}): it may be approved too late and then be refused with 827."
+            f"{emf.WINDOW_DAYS.name} is {window}, but an approval request can wait {_days(approval)}"
+            f" ({emf.APPROVAL_DAYS.name}). A reversal that is approved too late is refused with code 827."
         )
 
 
-# Each rule with the keys that it is about: it is asked when one of them changes. Pausing is not warned of, because
-# it is meant to stop reversals that are on.
+# The keys of each rule, and the rule: it runs when one of its keys changes. Setting Reversal_paused causes no warning,
+# because its purpose is to stop reversals that are on.
 RULES: tuple[tuple[tuple[EmfKey[object], ...], Rule], ...] = (
     ((emf.ALLOW_REVERSAL,), _switched_on_while_paused),
     ((emf.ALLOW_REVERSAL,), _switch_of_program_differs),

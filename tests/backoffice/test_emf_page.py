@@ -167,7 +167,7 @@ def test_a_setting_of_the_org_only_is_not_offered_for_programs(world: World, sta
 
 
 def test_a_contradiction_is_explained_and_saved_only_when_each_sentence_is_ticked(world: World, staff: Client) -> None:
-    sentence = "For the org: Reversal_blocked_statuses names ACTIVE, so every customer is refused with 901."
+    sentence = "For the org: Reversal_blocked_statuses includes ACTIVE, so active customers are refused with code 901."
     page = save(staff, world, "Reversal_blocked_statuses", ["ACTIVE"])
     assert sentence in text_of(page)
     save(staff, world, "Reversal_blocked_statuses", ["ACTIVE"], anyway=["For the org: another sentence."])
@@ -188,28 +188,28 @@ ORG, GOLD = "For the org: ", "For Gold (7): "
     ("stored", "key", "found"),
     [
         ({ON: "yes"}, ON, None),
-        ({ON: "yes", PAUSED: "yes"}, ON, f"{ORG}Reversal_paused is yes"),
+        ({ON: "yes", PAUSED: "yes"}, ON, f"{ORG}the switch is on, but every reversal is refused"),
         ({ON: "yes", PAUSED: "yes"}, PAUSED, None),
-        ({ON: "yes", (7, ON): "no"}, ON, f"{GOLD}the switch is off by a value of its own"),
-        ({ON: "no", (7, ON): "yes"}, ON, f"{GOLD}the switch is on by a value of its own"),
+        ({ON: "yes", (7, ON): "no"}, ON, f"{GOLD}the program's own setting forbids reversals"),
+        ({ON: "no", (7, ON): "yes"}, ON, f"{GOLD}the program's own setting allows reversals"),
         ({ON: "yes", (7, ON): "yes"}, ON, None),
         ({"Reversal_limit_count": "0"}, "Reversal_limit_count", f"{ORG}Reversal_limit_count is 0"),
         ({"Reversal_limit_points": "0"}, "Reversal_limit_points", f"{ORG}Reversal_limit_points is 0"),
         ({(7, "Reversal_limit_points"): "0"}, "Reversal_limit_points", f"{GOLD}Reversal_limit_points is 0"),
         ({"Reversal_limit_points": "0"}, "Reversal_window_days", None),
-        ({"Reversal_limit_days": "10"}, "Reversal_limit_days", f"{ORG}Reversal_limit_days does nothing"),
+        ({"Reversal_limit_days": "10"}, "Reversal_limit_days", f"{ORG}Reversal_limit_days has no effect"),
         ({"Reversal_limit_days": "10", "Reversal_limit_count": "3"}, "Reversal_limit_days", None),
         (
             {"Reversal_duplicate_window_seconds": "2592001"},
             "Reversal_duplicate_window_seconds",
-            f"{ORG}Reversal_duplicate_window_seconds is 2592001, which is longer than the 30 days",
+            f"{ORG}Reversal_duplicate_window_seconds is 2592001 seconds, which is longer than",
         ),
         ({"Reversal_duplicate_window_seconds": "2592000"}, "Reversal_duplicate_window_seconds", None),
         ({"Reversal_blocked_statuses": "FRAUD,ACTIVE"}, "Reversal_blocked_statuses", f"{ORG}Reversal_blocked_statuses"),
         (
             {"Reversal_approval_points": "500", "Reversal_limit_points": "500"},
             "Reversal_approval_points",
-            f"{ORG}Reversal_approval_points is 500 and Reversal_limit_points 500",
+            f"{ORG}Reversal_approval_points is 500 and Reversal_limit_points is 500",
         ),
         ({"Reversal_approval_points": "499.9", "Reversal_limit_points": "500"}, "Reversal_approval_points", None),
         ({"Reversal_window_days": "6"}, "Reversal_window_days", f"{ORG}Reversal_window_days is 6"),

@@ -92,8 +92,8 @@ def test_what_works_against_it_is_noted() -> None:
     set_value(world.org, ON, "no", program=world.program)
     notes = act(person(world), "turn_on", world).context["planned"][0].notes
     assert notes == [
-        f"For {world.program}: the switch is off by a value of its own, so its redemptions stay irreversible although "
-        "the org says yes."
+        f"For {world.program}: the program's own setting forbids reversals of its redemptions, although the org's "
+        "setting is yes."
     ]
 
 

@@ -347,12 +347,12 @@ def test_set_emf_with_an_empty_value_removes_the_stored_one(world: World) -> Non
 
 def test_set_emf_refuses_an_unknown_key_and_names_the_one_meant(world: World) -> None:
     assert refusal_of_set_emf(world, "Reversal_windows_days", "90") == (
-        "Reversal_windows_days is no EMF setting; did you mean Reversal_window_days?"
+        "Reversal_windows_days is not an EMF setting; did you mean Reversal_window_days?"
     )
 
 
 def test_set_emf_refuses_an_unknown_key_that_is_like_no_other(world: World) -> None:
-    assert refusal_of_set_emf(world, "Colour", "red") == "Colour is no EMF setting; see the list of keys"
+    assert refusal_of_set_emf(world, "Colour", "red") == "Colour is not an EMF setting; see the list of keys"
 
 
 BAD_VALUES = [
@@ -379,7 +379,7 @@ def test_set_emf_refuses_a_value_that_does_not_parse(world: World, key: str, val
 def test_set_emf_refuses_an_unknown_customer_status(world: World) -> None:
     assert refusal_of_set_emf(world, "Reversal_blocked_statuses", "FRAUD,GONE") == (
         "Reversal_blocked_statuses cannot be 'FRAUD,GONE': "
-        "expected ACTIVE, FRAUD, DEACTIVATED or MERGED, with commas; not GONE"
+        "expected ACTIVE, FRAUD, DEACTIVATED or MERGED, separated by commas; not GONE"
     )
 
 
@@ -398,7 +398,7 @@ def test_set_emf_refuses_another_orgs_program(world: World) -> None:
 @pytest.mark.parametrize(("ticket", "reason"), [(" ", "asked by ops"), ("T-1", " ")], ids=["no ticket", "no reason"])
 def test_set_emf_refuses_a_change_without_ticket_or_reason(world: World, ticket: str, reason: str) -> None:
     words = (world.org.id, "Reversal_window_days", "90", "--ticket", ticket, "--reason", reason)
-    assert refusal_of("set_emf", *words) == "a change of a setting needs a ticket and a reason"
+    assert refusal_of("set_emf", *words) == "a change of an EMF setting needs a ticket and a reason"
     assert (stored(world), history(world)) == ({SWITCH}, [])
 
 
@@ -1114,7 +1114,11 @@ def test_purge_attempts_refuses_days_out_of_range(world: World, days: int) -> No
     [
         ("9", ("--ticket", "t" * 101, "--reason", "r"), "ticket: Ensure this value has at most 100 characters"),
         ("9", ("--ticket", "t", "--reason", "r" * 501), "reason: Ensure this value has at most 500 characters"),
-        ("", ("--ticket", "t", "--reason", "r"), "Reversal_window_days is not set there, so it cannot be removed"),
+        (
+            "",
+            ("--ticket", "t", "--reason", "r"),
+            "Reversal_window_days is not set for this org, so it cannot be removed",
+        ),
     ],
 )
 def test_set_emf_refuses_what_cannot_be_kept(world: World, value: str, words: tuple[str, ...], problem: str) -> None:

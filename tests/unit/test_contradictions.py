@@ -1,4 +1,4 @@
-"""What is said of settings that work against each other, word by word and without a database."""
+"""The exact warnings about EMF settings that contradict each other, without a database."""
 
 import pytest
 
@@ -8,32 +8,28 @@ from loyalty.emf.warnings import contradictions
 SWITCH = "Allow_points_redemption_reversal"
 LIMITS = ("Reversal_limit_count", "Reversal_limit_points")
 PAUSED = (
-    "For the org: Reversal_paused is yes, so every reversal is answered 898 until it is no, although the switch is on."
+    "For the org: the switch is on, but every reversal is refused with code 898 until Reversal_paused is set to no."
 )
-OWN_ON = (
-    "For Gold: the switch is on by a value of its own, so its redemptions can be reversed although the org says no."
-)
-OWN_OFF = (
-    "For Gold: the switch is off by a value of its own, so its redemptions stay irreversible although the org says yes."
-)
-NO_LIMIT = "Reversal_limit_days does nothing while neither Reversal_limit_count nor Reversal_limit_points is set."
+OWN_ON = "For Gold: the program's own setting allows reversals of its redemptions, although the org's setting is no."
+OWN_OFF = "For Gold: the program's own setting forbids reversals of its redemptions, although the org's setting is yes."
+NO_LIMIT = "Reversal_limit_days has no effect, because neither Reversal_limit_count nor Reversal_limit_points is set."
 LONGER = (
-    "For the org: Reversal_duplicate_window_seconds is 86401, which is longer than the 1 days of"
-    " Reversal_limit_days: an equal partial reversal is refused for longer than the limits count it."
+    "For the org: Reversal_duplicate_window_seconds is 86401 seconds, which is longer than Reversal_limit_days (1 day)."
+    " An equal partial reversal is refused as a duplicate even after the limits no longer count the first one."
 )
-BLOCKED = "For the org: Reversal_blocked_statuses names ACTIVE, so every customer is refused with 901."
+BLOCKED = "For the org: Reversal_blocked_statuses includes ACTIVE, so active customers are refused with code 901."
 NEVER = (
-    "For the org: Reversal_approval_points is 5 and Reversal_limit_points 5:"
-    " what would need a second person is refused with 903 before, so approval is never asked for."
+    "For the org: Reversal_approval_points is 5 and Reversal_limit_points is 5."
+    " A reversal large enough to need approval is refused with code 903 first, so approval is never requested."
 )
 TOO_LATE = (
-    "For the org: Reversal_window_days is 6, but a request for approval waits up to 7 days"
-    " (Reversal_approval_days): it may be approved too late and then be refused with 827."
+    "For the org: Reversal_window_days is 6, but an approval request can wait 7 days"
+    " (Reversal_approval_days). A reversal that is approved too late is refused with code 827."
 )
 
 
 def is_zero(key: str) -> str:
-    return f"{key} is 0, so every reversal is refused with 903. Leave it empty for no limit."
+    return f"{key} is 0, so every reversal is refused with code 903. Leave it empty for no limit."
 
 
 @pytest.mark.parametrize(
@@ -82,14 +78,14 @@ def is_zero(key: str) -> str:
         ("Reversal_paused", {SWITCH: "yes", "Reversal_paused": "yes"}, {}, []),
     ],
 )
-def test_what_works_against_a_setting_is_said_whole(
+def test_each_contradiction_of_a_changed_setting_gives_its_warning(
     key: str, of_org: dict[str, str], of_gold: dict[str, str], sentences: list[str]
 ) -> None:
     stored = {(None, name): text for name, text in of_org.items()} | {(7, name): text for name, text in of_gold.items()}
     assert contradictions(EmfSettings(stored), {7: "Gold", 8: "Blue"}, key=REGISTRY[key]) == sentences
 
 
-def test_of_a_change_for_one_program_the_org_is_not_spoken() -> None:
+def test_a_change_for_one_program_warns_about_that_program_only() -> None:
     settings = EmfSettings({(None, SWITCH): "no", (7, SWITCH): "yes", (8, SWITCH): "yes"})
     names = {7: "Gold", 8: "Blue"}
     assert contradictions(settings, names, key=REGISTRY[SWITCH], program_id=7) == [OWN_ON]

@@ -1,4 +1,4 @@
-"""The registry of EMF settings, without a database: what each kind of value may be, and which one is in force."""
+"""The registry of EMF settings: which values each type accepts, and which value is in force. Uses no database."""
 
 from decimal import Decimal
 
@@ -32,7 +32,7 @@ SWITCH = emf.ALLOW_REVERSAL.name
         (emf.ERROR_DIALECT, "engine", "engine"),
     ],
 )
-def test_a_value_is_read_by_its_kind(key: emf.EmfKey[object], text: str, value: object) -> None:
+def test_a_stored_text_is_parsed_by_the_type_of_its_key(key: emf.EmfKey[object], text: str, value: object) -> None:
     assert EmfSettings({(None, key.name): text}).get(key) == value
 
 
@@ -54,14 +54,14 @@ def test_a_value_is_read_by_its_kind(key: emf.EmfKey[object], text: str, value: 
         (emf.ERROR_DIALECT, "Engine"),
     ],
 )
-def test_a_value_of_another_kind_is_refused_when_set_and_when_read(key: emf.EmfKey[object], text: str) -> None:
+def test_an_invalid_value_is_refused_when_set_and_when_read(key: emf.EmfKey[object], text: str) -> None:
     with pytest.raises(InvalidSetting, match=key.name):
         check_value(key, text, for_program=False)
     with pytest.raises(InvalidSetting, match=key.name):
         EmfSettings({(None, key.name): text}).check()
 
 
-def test_a_programs_value_wins_over_its_orgs_and_that_over_the_default() -> None:
+def test_a_programs_value_overrides_the_orgs_which_overrides_the_default() -> None:
     settings = EmfSettings({(None, "Reversal_limit_days"): "10", (7, "Reversal_limit_days"): "20"})
     assert [settings.get(emf.LIMIT_DAYS, program) for program in (7, 8, None)] == [20, 10, 10]
     assert EmfSettings({}).get(emf.LIMIT_DAYS, 7) == 30
@@ -78,18 +78,18 @@ def test_a_programs_value_wins_over_its_orgs_and_that_over_the_default() -> None
         ({(None, SWITCH): "yes", (7, SWITCH): "no"}, True),
     ],
 )
-def test_reversals_are_off_only_where_the_switch_is_off_everywhere(
+def test_reversals_are_allowed_if_the_switch_is_on_for_the_org_or_any_program(
     stored: dict[tuple[int | None, str], str], allowed: bool
 ) -> None:
     assert EmfSettings(stored).allows_reversal_somewhere() is allowed
 
 
-def test_an_unreadable_value_of_a_program_counts_against_the_org() -> None:
+def test_check_refuses_an_org_with_an_invalid_value_of_a_program() -> None:
     with pytest.raises(InvalidSetting, match="Reversal_window_days"):
         EmfSettings({(None, SWITCH): "yes", (7, "Reversal_window_days"): "soon"}).check()
 
 
-def test_a_key_that_does_not_exist_names_the_nearest() -> None:
+def test_the_refusal_of_an_unknown_key_suggests_the_nearest_key() -> None:
     with pytest.raises(InvalidSetting, match="did you mean Reversal_paused"):
         known_key("reversal_pause")
 
@@ -110,25 +110,25 @@ def test_an_org_only_key_is_refused_for_a_program() -> None:
         (
             emf.BLOCKED_STATUSES,
             "FRAUD,LOST",
-            "expected ACTIVE, FRAUD, DEACTIVATED or MERGED, with commas; not LOST",
+            "expected ACTIVE, FRAUD, DEACTIVATED or MERGED, separated by commas; not LOST",
         ),
         (emf.BLOCKED_STATUSES, " , ", "expected at least one status"),
         (emf.ERROR_DIALECT, "Engine", "expected documented or engine"),
     ],
 )
-def test_what_a_value_must_be_is_said(key: emf.EmfKey[object], text: str, expected: str) -> None:
+def test_the_refusal_of_a_value_states_what_was_expected(key: emf.EmfKey[object], text: str, expected: str) -> None:
     with pytest.raises(InvalidSetting) as raised:
         check_value(key, text, for_program=False)
     assert str(raised.value) == f"{key.name} cannot be {text!r}: {expected}"
 
 
-def test_a_key_like_no_other_is_answered_with_the_list() -> None:
+def test_the_refusal_of_an_unknown_key_without_a_similar_one_mentions_the_list() -> None:
     with pytest.raises(InvalidSetting) as raised:
         known_key("colour")
-    assert str(raised.value) == "colour is no EMF setting; see the list of keys"
+    assert str(raised.value) == "colour is not an EMF setting; see the list of keys"
 
 
-def test_of_several_broken_values_the_first_of_the_registry_is_named() -> None:
+def test_check_names_the_first_invalid_value_in_the_registrys_order() -> None:
     broken = EmfSettings({(None, "Reversal_limit_days"): "soon", (None, "Reversal_window_days"): "soon"})
     with pytest.raises(InvalidSetting, match="of Reversal_window_days is not valid"):
         broken.check()
@@ -146,11 +146,11 @@ def test_of_several_broken_values_the_first_of_the_registry_is_named() -> None:
         ("engine", "engine"),
     ],
 )
-def test_a_value_is_told_as_it_would_be_stored(value: object, words: str) -> None:
+def test_in_words_writes_a_value_in_its_stored_form(value: object, words: str) -> None:
     assert in_words(value) == words
 
 
-def test_a_change_is_looked_at_before_it_is_made() -> None:
+def test_with_text_returns_changed_settings_and_leaves_the_original_alone() -> None:
     before = EmfSettings({(None, SWITCH): "yes", (7, SWITCH): "no"})
     after = before.with_text(emf.ALLOW_REVERSAL, 7, "yes")
     assert [each.get(emf.ALLOW_REVERSAL, 7) for each in (before, after)] == [False, True]
@@ -168,7 +168,7 @@ def test_a_change_is_looked_at_before_it_is_made() -> None:
         ({(None, "Reversal_paused"): "yes", (7, SWITCH): "maybe"}, ReversalState.BROKEN),
     ],
 )
-def test_the_state_is_what_stands_in_the_way_first(
+def test_the_state_is_the_first_obstacle_to_reversals_or_where_they_are_on(
     stored: dict[tuple[int | None, str], str], state: ReversalState
 ) -> None:
     assert EmfSettings(stored).state() is state

@@ -1,11 +1,11 @@
--- Spreads the attempts over partitions, for a database that keeps hundreds of millions. Run once by the application's
--- role, while no server runs (it copies the table):
+-- Partitions the attempts, for a database with hundreds of millions of them. Run it once as the application's role while
+-- no server runs, because it copies the table:
 --   psql --set ON_ERROR_STOP=1 --file deploy/partition_attempts.sql
--- Attempts without a key go by month, so that old months are small to vacuum, back up and move to a slower disk. Those
--- that hold an idempotency key are repeated for as long as the ledger stands, whatever their month: they go by a hash
--- of org and key, since only then can the database itself see to it that a key is held once.
--- The application knows nothing of it. A later migration that adds a column or an index to reversals_attempt does so on
--- the partitioned table; a new unique key of it must hold what the table is partitioned by.
+-- Attempts without a key are partitioned by month, so that an old month is small to vacuum, back up and move to a slower
+-- disk. Attempts that hold an idempotency key are replayed as long as the ledger exists, whatever their month. They are
+-- partitioned by a hash of org and key, because only then can the database itself enforce that a key is held once.
+-- The application needs no change. A later migration that adds a column or an index to reversals_attempt does so on the
+-- partitioned table. Note: a new unique constraint must include the partition key.
 BEGIN;
 SET LOCAL statement_timeout = 0;
 SET LOCAL lock_timeout = '10s';
@@ -40,10 +40,10 @@ SELECT format(
 
 CREATE TABLE reversals_attempt_months PARTITION OF reversals_attempt FOR VALUES IN (false)
     PARTITION BY RANGE (created_at);
--- What no month was made for; a call never fails for want of one.
+-- Rows of months without a partition, so that no call fails because one is missing.
 CREATE TABLE reversals_attempt_rest PARTITION OF reversals_attempt_months DEFAULT;
 
--- Makes the months from the first to the last day that are not there yet; run it once a month, for the months to come.
+-- Creates the missing partitions for the months from the first to the last day. Run it once a month for the next months.
 CREATE FUNCTION make_months_of_attempts(first date, last date) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     month timestamptz;

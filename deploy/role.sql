@@ -1,5 +1,5 @@
--- The application's role, which owns its database and nothing else, and what each of its sessions begins with: through
--- PgBouncer in transaction mode the application cannot say it itself. Run once by a superuser:
+-- Creates the application's role, which owns its database and nothing else. The role has the session settings because
+-- the application cannot set them through PgBouncer in transaction mode. Run it once as a superuser:
 --   DATABASE_PASSWORD=... psql --set ON_ERROR_STOP=1 --file deploy/role.sql
 \getenv password DATABASE_PASSWORD
 CREATE ROLE loyalty LOGIN PASSWORD :'password';

@@ -174,7 +174,7 @@ def username_of(world: World, role: str) -> str:
     return f"{role.split()[0].lower()}.{world.org.id}"
 
 
-def test_points_are_given_back_with_a_preview(desk_for: DeskFor, world: World) -> None:
+def test_points_are_reversed_after_preview(desk_for: DeskFor, world: World) -> None:
     redemption = redeemed(world, "7.5")
     desk = desk_for("Reversal operator")
     page = desk.open(f"/admin/loyalty/redemption/{redemption.pk}/change/")
@@ -234,7 +234,7 @@ def test_a_file_is_uploaded_checked_and_reversed(
     expect(page.get_by_role("cell", name="nobody")).to_be_visible()
 
 
-def test_a_bulk_run_that_is_stopped_says_why_and_goes_on(desk_for: DeskFor, world: World) -> None:
+def test_stopped_bulk_run_shows_reason_and_can_be_continued(desk_for: DeskFor, world: World) -> None:
     redemptions = [redeemed(world, 3) for _ in range(2)]
     desk = desk_for("Reversal operator")
     page = desk.open(f"/admin/loyalty/redemption/?org={world.org.id}")
@@ -259,7 +259,7 @@ def test_a_bulk_run_that_is_stopped_says_why_and_goes_on(desk_for: DeskFor, worl
     assert Reversal.objects.filter(org=world.org).count() == len(redemptions)
 
 
-def test_the_switch_is_turned_off_with_ticket_and_reason(desk_for: DeskFor, world: World) -> None:
+def test_reversals_are_switched_off_with_ticket_and_reason(desk_for: DeskFor, world: World) -> None:
     desk = desk_for("Back-end team")
     page = desk.open(f"/admin/loyalty/org/{world.org.id}/emf/")
     desk.check("EMF settings")
@@ -276,7 +276,7 @@ def test_the_switch_is_turned_off_with_ticket_and_reason(desk_for: DeskFor, worl
     assert world.reverse(redeemed(world)).json()["errors"][0]["code"] == 818
 
 
-def test_the_box_finds_a_customer_by_mobile_and_a_redemption_by_id(desk_for: DeskFor, world: World) -> None:
+def test_search_box_finds_customer_by_mobile_and_redemption_by_id(desk_for: DeskFor, world: World) -> None:
     ravi = make_customer(world.org, identifiers={"MOBILE": "+91 98765 43210"})
     redemption = redeemed(world)
     desk = desk_for("Reversal operator")
@@ -292,7 +292,7 @@ def test_the_box_finds_a_customer_by_mobile_and_a_redemption_by_id(desk_for: Des
     desk.check("Find")
 
 
-def test_no_page_breaks_the_policy_that_it_is_sent_with(desk_for: DeskFor, world: World) -> None:
+def test_no_page_violates_its_content_security_policy(desk_for: DeskFor, world: World) -> None:
     """The browser says each breach on the console, which every desk listens to."""
     world.reverse(redeemed(world), "2.5")
     desk = desk_for("Reversal operator", "Back-end team", "Auditor", "Approver")
@@ -320,7 +320,7 @@ def find_in(page: Page, name: str) -> None:
     page.keyboard.press("Enter")
 
 
-def test_what_one_person_asks_for_another_approves(desk_for: DeskFor, world: World) -> None:
+def test_second_user_approves_requests_of_first_user(desk_for: DeskFor, world: World) -> None:
     set_value(world.org, "Reversal_approval_points", "5")
     redemption = redeemed(world, "7.5")
     operator, approver = desk_for("Reversal operator"), desk_for("Approver")
@@ -390,7 +390,7 @@ def test_the_secret_of_a_new_api_client_is_shown_once(desk_for: DeskFor, world: 
     desk.check("API client till.9")
 
 
-def test_the_keyboard_alone_is_enough(desk_for: DeskFor, world: World) -> None:
+def test_reversal_works_with_keyboard_alone(desk_for: DeskFor, world: World) -> None:
     redemption = redeemed(world, "7.5")
     desk = desk_for("Reversal operator")
     page = desk.open("/admin/")
@@ -473,7 +473,7 @@ def give_password(page: Page, username: str) -> None:
 PAYLOAD = "'\\\"><img class=hurt src=x onerror=alert(1)><b class=hurt x-init=alert(2)>{{7*7}}"
 
 
-def test_what_customers_and_staff_write_is_never_run(desk_for: DeskFor, world: World) -> None:
+def test_input_of_customers_and_staff_is_never_executed(desk_for: DeskFor, world: World) -> None:
     Org.objects.filter(id=world.org.id).update(name=PAYLOAD)
     Program.objects.filter(id=world.program.id).update(name=PAYLOAD)
     ravi = make_customer(world.org, identifiers={"EXTERNAL_ID": PAYLOAD, "CARD_NUMBER": f"2{PAYLOAD}"})

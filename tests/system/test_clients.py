@@ -64,7 +64,7 @@ def test_a_client_reverses_and_prints_the_reversals_id(port: int, command: list[
 
 
 @pytest.mark.parametrize("command", RUNNABLE)
-def test_a_client_that_is_started_again_with_its_key_gets_the_same_reversal(port: int, command: list[str]) -> None:
+def test_client_restarted_with_same_key_gets_same_reversal(port: int, command: list[str]) -> None:
     host, key = f"http://127.0.0.1:{port}", f"again-{Path(command[1]).suffix}"
     first, second = run(command, host, key=key), run(command, host, key=key)
     assert first.stdout.strip()
@@ -72,7 +72,7 @@ def test_a_client_that_is_started_again_with_its_key_gets_the_same_reversal(port
 
 
 @pytest.mark.parametrize("command", RUNNABLE)
-def test_a_client_says_why_it_was_refused(port: int, command: list[str]) -> None:
+def test_client_prints_reason_of_refusal(port: int, command: list[str]) -> None:
     refused = run(command, f"http://127.0.0.1:{port}", redemption="unknown")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr.startswith("not reversed: ")
@@ -138,7 +138,7 @@ def script() -> Iterator[Script]:
 
 
 @pytest.mark.parametrize("command", RUNNABLE)
-def test_a_client_tries_again_with_the_same_key_and_waits_as_told(script: Script, command: list[str]) -> None:
+def test_client_retries_with_same_key_after_the_time_in_retry_after(script: Script, command: list[str]) -> None:
     busy, in_use = (503, {"Retry-After": "2"}, failure(896)), (409, {"Retry-After": "0"}, failure(896))
     script.answers = [busy, in_use, (200, {}, SUCCESS)]
     done = run(command, script.host)
@@ -155,14 +155,14 @@ def test_a_client_tries_again_with_the_same_key_and_waits_as_told(script: Script
 
 
 @pytest.mark.parametrize("command", RUNNABLE)
-def test_a_client_tries_again_after_a_broken_connection(script: Script, command: list[str]) -> None:
+def test_client_retries_after_broken_connection(script: Script, command: list[str]) -> None:
     script.answers = [None, (200, {}, SUCCESS)]
     assert run(command, script.host).stdout.strip() == "zwU7b0"
     assert len({headers["idempotency-key"] for _, _, headers, _ in script.received}) == 1
 
 
 @pytest.mark.parametrize("command", RUNNABLE)
-def test_a_client_takes_an_error_with_http_200_for_an_error(script: Script, command: list[str]) -> None:
+def test_client_treats_error_with_http_200_as_error(script: Script, command: list[str]) -> None:
     script.answers = [(200, {}, failure(3802, "all redeemed points already reversed"))]
     refused = run(command, script.host)
     assert (refused.returncode, refused.stdout) == (1, "")
@@ -186,7 +186,7 @@ def nodes(node: Node) -> Iterator[Node]:
 
 
 @pytest.mark.parametrize("name", GRAMMARS)
-def test_a_client_that_is_not_run_here_parses_and_says_the_same_on_the_wire(name: str) -> None:
+def test_client_that_is_only_parsed_is_valid_and_uses_published_names(name: str) -> None:
     tree = Parser(Language(GRAMMARS[name])).parse((CLIENTS / name).read_bytes())
     assert not tree.root_node.has_error
     assert not [node for node in nodes(tree.root_node) if node.is_error or node.is_missing]

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.deep
 
 
 @pytest.mark.django_db
-def test_many_histories_leave_what_the_model_says() -> None:
+def test_many_random_histories_match_the_model() -> None:
     long_run = settings(
         max_examples=100, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
     )
@@ -40,7 +40,7 @@ def test_many_histories_leave_what_the_model_says() -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("seed", range(20))
-def test_long_walk_leaves_what_the_model_says(seed: int) -> None:
+def test_long_random_walk_matches_the_model(seed: int) -> None:
     walk(seed, 2_000)
 
 
@@ -51,14 +51,14 @@ pieces = st.sampled_from(
 
 @settings(max_examples=20_000, deadline=None)
 @given(st.lists(pieces, max_size=60).map("".join))
-def test_no_assembled_body_does_worse_than_a_refusal(text: str) -> None:
+def test_assembled_body_is_parsed_or_refused(text: str) -> None:
     try:
         assert isinstance(parse_object(text.encode()), dict)
     except Refused as refusal:
         assert refusal.error is ErrorCode.INVALID_REQUEST
 
 
-def test_fifty_clients_over_sixty_hot_redemptions_lose_and_double_nothing(committed: None, on_postgresql: None) -> None:
+def test_fifty_clients_on_sixty_redemptions_lose_and_duplicate_nothing(committed: None, on_postgresql: None) -> None:
     world = make_world()
     redemptions = []
     for _ in range(60):
@@ -90,9 +90,7 @@ def test_fifty_clients_over_sixty_hot_redemptions_lose_and_double_nothing(commit
     assert broken_laws(world.org.id) == []
 
 
-def test_redemptions_and_reversals_mixed_by_32_clients_for_a_minute_keep_every_law(
-    committed: None, on_postgresql: None
-) -> None:
+def test_mixed_redemptions_and_reversals_by_32_clients_break_no_law(committed: None, on_postgresql: None) -> None:
     """Over 20 customers, most of them in groups, whose members draw on each other's lots."""
     world = make_world(settings={"Enable_cross_member_redemption": "yes"})
     customers = [make_customer(world.org) for _ in range(20)]

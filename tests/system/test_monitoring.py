@@ -12,7 +12,7 @@ from tests.serving import serving
 from tests.system.test_server import ask as reverse_over
 
 
-def test_a_worker_that_is_killed_takes_no_count_with_it(environment: dict[str, str], tmp_path: Path) -> None:
+def test_counts_of_killed_worker_are_kept(environment: dict[str, str], tmp_path: Path) -> None:
     """Nor does the one that is started in its place."""
 
     def workers() -> set[int]:
@@ -36,7 +36,7 @@ def test_a_worker_that_is_killed_takes_no_count_with_it(environment: dict[str, s
     assert told["loyalty_call_seconds_count", (("operation", "ReadDocument"),)] == answered
 
 
-def test_all_workers_are_summed_up(environment: dict[str, str]) -> None:
+def test_metrics_sum_all_workers(environment: dict[str, str]) -> None:
     with serving(environment | {"GRANIAN_WORKERS": "2"}) as port:
         before = samples_of(ask(port, "/metrics")[1])
         for _ in range(40):

@@ -76,7 +76,7 @@ def test_a_page_is_read_from_the_replica(running: psycopg.Connection) -> None:
     assert "loyalty_" in asked_of_replica(running) or "reversals_" in asked_of_replica(running)
 
 
-def test_what_was_done_just_now_is_on_the_page_though_the_replica_is_behind(
+def test_page_shows_latest_change_although_replica_is_behind(
     running: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world, client, redemption = made_world()
@@ -91,7 +91,7 @@ def test_what_was_done_just_now_is_on_the_page_though_the_replica_is_behind(
         running.execute("SELECT pg_wal_replay_resume()")
 
 
-def test_what_was_done_just_now_is_on_the_page_from_the_replica_too(running: psycopg.Connection) -> None:
+def test_page_read_from_replica_shows_latest_change(running: psycopg.Connection) -> None:
     world, client, redemption = made_world()
     for number in range(10):
         reversal_id = world.reverse(redemption, 1, key=f"key-{number}").json()["reversalId"]
@@ -99,7 +99,7 @@ def test_what_was_done_just_now_is_on_the_page_from_the_replica_too(running: psy
         assert "pg_last_wal_replay_lsn" not in asked_of_replica(running)
 
 
-def test_a_page_that_writes_writes_to_the_primary_and_reads_there_from_then_on(running: psycopg.Connection) -> None:
+def test_page_that_writes_uses_the_primary_and_reads_there_afterwards(running: psycopg.Connection) -> None:
     world, client, _ = made_world()
     assert client.get("/admin/").status_code == 200  # it keeps the totals of closed days
     assert client.get("/admin/").status_code == 200
@@ -114,7 +114,7 @@ def test_a_page_that_writes_writes_to_the_primary_and_reads_there_from_then_on(r
         replica._reads_replica.reset(token)
 
 
-def test_a_call_of_the_api_asks_the_replica_nothing(running: psycopg.Connection) -> None:
+def test_api_call_does_not_use_the_replica(running: psycopg.Connection) -> None:
     world, _, redemption = made_world()
     connections["replica"].close()
     assert world.reverse(redemption, 2).status_code == 200
@@ -122,7 +122,7 @@ def test_a_call_of_the_api_asks_the_replica_nothing(running: psycopg.Connection)
     assert connections["replica"].connection is None
 
 
-def test_a_stopped_replica_is_left_alone_and_the_pages_come_from_the_primary(
+def test_pages_come_from_primary_while_replica_is_stopped(
     server: Replica, running: psycopg.Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     _, client, redemption = made_world()
@@ -136,7 +136,9 @@ def test_a_stopped_replica_is_left_alone_and_the_pages_come_from_the_primary(
         server.start()
 
 
-def test_a_primary_is_no_replica(running: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_primary_configured_as_replica_is_not_used(
+    running: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(replica, "REPLICA", "default")
     monkeypatch.setattr(replica, "WAITS_SECONDS", 0)
     assert not replica.has_caught_up()
@@ -150,7 +152,7 @@ def test_a_primary_is_no_replica(running: psycopg.Connection, monkeypatch: pytes
         ("sqlite:///var/replica.sqlite3", "DATABASE_REPLICA_URL needs PostgreSQL there and in DATABASE_URL"),
     ],
 )
-def test_the_setting_turns_it_on_or_says_what_it_expects(replica_url: str, said: str) -> None:
+def test_replica_url_enables_replica_or_is_refused_with_reason(replica_url: str, said: str) -> None:
     program = (
         "from django.conf import settings as s;"
         "print([*s.DATABASES], s.DATABASE_ROUTERS, 'config.replica.ReplicaMiddleware' in s.MIDDLEWARE)"

@@ -250,11 +250,11 @@ def whole_run(
     return run
 
 
-def test_no_secret_is_left_where_it_does_not_belong(whole_run: Run) -> None:
+def test_secrets_are_found_only_in_known_columns(whole_run: Run) -> None:
     assert whole_run.found() == KEPT
 
 
-def test_the_run_leaves_texts_in_every_place(whole_run: Run) -> None:
+def test_run_collects_text_from_every_place(whole_run: Run) -> None:
     """Else it would find nothing because it looked at nothing."""
     places = {place for place, _ in whole_run.texts}
     assert {"an answer", "a command", "the log", "the output", "reversals_attempt.reply"} <= places
@@ -263,7 +263,7 @@ def test_the_run_leaves_texts_in_every_place(whole_run: Run) -> None:
     assert len({name for name, _ in whole_run.secrets}) == 13
 
 
-def test_a_secret_that_is_planted_is_found(run: Run, world: World) -> None:
+def test_planted_secret_is_found(run: Run, world: World) -> None:
     secret = knows_credentials(run, world.username, world.secret)
     try:
         raise ValueError(secret)
@@ -291,7 +291,7 @@ def test_a_secret_that_is_planted_is_found(run: Run, world: World) -> None:
         "{password}",
     ],
 )
-def test_a_command_that_cannot_start_tells_no_secret(url: str) -> None:
+def test_command_that_cannot_start_prints_no_secret(url: str) -> None:
     known = {name: secrets.token_urlsafe(40) for name in ("SECRET_KEY", "API_PEPPER")}
     password = secrets.token_urlsafe(16)
     ended = subprocess.run(

@@ -23,7 +23,7 @@ def _run(words: list[str]) -> None:
 
 
 @pytest.mark.deep
-def test_a_backup_under_load_is_restored_and_repeats_its_answers(stage: Stage, tmp_path: Path) -> None:
+def test_backup_taken_under_load_is_restored_and_replays_its_answers(stage: Stage, tmp_path: Path) -> None:
     assert stage.database is not None
     server = Server(stage.environment)
     with Load([server.connect], stage.redemptions, name="drill") as load:

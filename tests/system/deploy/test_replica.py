@@ -20,9 +20,7 @@ def replica(stack: Stack) -> Iterator[Replica]:
 
 
 @pytest.mark.deep
-def test_nothing_is_lost_and_no_page_is_late_while_the_replica_is_behind_and_gone(
-    stack: Stack, replica: Replica
-) -> None:
+def test_nothing_is_lost_and_no_page_is_stale_while_replica_is_behind_then_down(stack: Stack, replica: Replica) -> None:
     stage, url = stack.stage, replica.url_of(stack.stage.url)
     with stacked(stage.database, stage.environment | {"DATABASE_REPLICA_URL": url}) as (_, through):
         reader = Reader(through, stage.environment, url)

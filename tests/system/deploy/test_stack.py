@@ -56,7 +56,7 @@ def stopped(*servers: Server) -> Iterator[None]:
             server.start()
 
 
-def test_a_reversal_passes_the_whole_stack_and_is_repeated_by_its_key(stack: Stack) -> None:
+def test_reversal_passes_whole_stack_and_is_replayed_by_its_key(stack: Stack) -> None:
     asked = spent(stack, 1)
     answers = [ask(stack, asked, Idempotency_Key="stack-1") for _ in range(4)]
     assert {(status, body) for status, body, _ in answers} == {(200, answers[0][1])}
@@ -64,7 +64,7 @@ def test_a_reversal_passes_the_whole_stack_and_is_repeated_by_its_key(stack: Sta
     assert "max-age=31536000" in answers[0][2]["Strict-Transport-Security"]
 
 
-def test_what_is_too_large_is_413_here_or_there(stack: Stack) -> None:
+def test_too_large_body_is_413_from_server_and_from_proxy(stack: Stack) -> None:
     reasons = []
     for size in (70_000, 2_200_000):
         status, body, headers = ask(stack, b" " * size)
@@ -79,11 +79,11 @@ def test_an_address_that_is_too_long_is_refused_by_the_proxy(stack: Stack) -> No
     assert ask(stack, None, "GET", "/v2/points/reversals/" + "a" * 9_000)[0] == 414
 
 
-def test_metrics_are_not_for_the_world(stack: Stack) -> None:
+def test_metrics_are_not_public(stack: Stack) -> None:
     assert ask(stack, None, "GET", "/metrics")[0] == 404
 
 
-def test_the_client_is_told_by_the_proxy_and_not_by_itself(stack: Stack) -> None:
+def test_client_address_is_set_by_proxy_not_by_client(stack: Stack) -> None:
     """Wrong passwords of one address are too many, though each says that it comes from elsewhere."""
     wrong = "Basic " + b64encode(b"nobody:wrong").decode()
     limit = int(stack.servers[0].environment["API_FAILED_LOGINS_PER_MINUTE"])
@@ -93,7 +93,7 @@ def test_the_client_is_told_by_the_proxy_and_not_by_itself(stack: Stack) -> None
     assert 429 in answers
 
 
-def test_the_check_of_the_container_finds_the_server_alive(stack: Stack) -> None:
+def test_container_health_check_sees_whether_server_runs(stack: Stack) -> None:
     """By the address of the machine and plain http, which no client may use."""
     [code] = re.findall(r'CMD python -c "(.+)"', (DEPLOY / "Containerfile").read_text())
     words = [sys.executable, "-c", code.replace(":8000", f":{stack.servers[0].port}")]
@@ -102,7 +102,7 @@ def test_the_check_of_the_container_finds_the_server_alive(stack: Stack) -> None
         assert subprocess.run(words, stderr=subprocess.DEVNULL, check=False).returncode == 1
 
 
-def test_timeouts_hold_through_the_pooler(stack: Stack) -> None:
+def test_lock_timeout_applies_through_pgbouncer(stack: Stack) -> None:
     asked, database = spent(stack, 3), stack.stage.database
     assert database is not None
     with psycopg.connect(database.url) as person:
@@ -115,14 +115,14 @@ def test_timeouts_hold_through_the_pooler(stack: Stack) -> None:
     assert ask(stack, asked, Idempotency_Key="stack-3")[0] == 200
 
 
-def test_the_role_of_the_application_is_no_superuser(stack: Stack) -> None:
+def test_application_role_is_not_superuser(stack: Stack) -> None:
     database = stack.stage.database
     assert database is not None
     [role] = database.rows("SELECT rolsuper, rolcreatedb, rolcreaterole FROM pg_roles WHERE rolname = 'loyalty'")
     assert role == (False, False, False)
 
 
-def test_where_no_server_is_left_the_proxy_says_so_as_the_api_would(stack: Stack) -> None:
+def test_proxy_answers_503_in_api_format_when_no_server_runs(stack: Stack) -> None:
     asked = spent(stack, 5)
     with stopped(*stack.servers):
         status, body, headers = ask(stack, asked, Idempotency_Key="stack-5")
@@ -135,7 +135,7 @@ def test_where_no_server_is_left_the_proxy_says_so_as_the_api_would(stack: Stack
 
 
 @pytest.mark.deep
-def test_each_server_is_stopped_and_started_under_load(stack: Stack) -> None:
+def test_rolling_restart_under_load_loses_nothing(stack: Stack) -> None:
     with stack.stage.under_load("rolling restart behind the proxy", through=stack.through) as fault:
         for server in stack.servers:
             server.stop()
@@ -145,7 +145,7 @@ def test_each_server_is_stopped_and_started_under_load(stack: Stack) -> None:
 
 
 @pytest.mark.deep
-def test_a_server_is_killed_under_load(stack: Stack) -> None:
+def test_server_killed_under_load_loses_nothing(stack: Stack) -> None:
     with stack.stage.under_load("kill -9 of a server behind the proxy", through=stack.through) as fault:
         stack.servers[0].kill()
         fault.injected += 1
@@ -154,7 +154,7 @@ def test_a_server_is_killed_under_load(stack: Stack) -> None:
 
 
 @pytest.mark.deep
-def test_two_hundred_clients_that_never_end_their_bodies_hold_up_nobody(stack: Stack) -> None:
+def test_two_hundred_unfinished_bodies_do_not_block_other_clients(stack: Stack) -> None:
     context: ssl.SSLContext = stack.through.keywords["context"]
     port = stack.through.args[1]
     head = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
@@ -174,7 +174,7 @@ def test_two_hundred_clients_that_never_end_their_bodies_hold_up_nobody(stack: S
             each.close()
 
 
-def test_the_compose_file_names_what_there_is() -> None:
+def test_compose_file_names_existing_commands_and_files() -> None:
     composed = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
     services = composed["services"]
     commands = {path.stem for path in ROOT.glob("*/management/commands/[a-z]*.py")} | {"migrate"}
@@ -190,7 +190,7 @@ def test_the_compose_file_names_what_there_is() -> None:
     assert sorted(sent) == sorted(copied)
 
 
-def test_volumes_that_the_application_writes_to_are_its_own() -> None:
+def test_application_owns_the_volumes_it_writes_to() -> None:
     [owned] = re.findall(r"chown loyalty (.+)", (DEPLOY / "Containerfile").read_text())
     composed = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
     built = [service for service in composed["services"].values() if "dockerfile" in service.get("build", {})]
@@ -199,14 +199,14 @@ def test_volumes_that_the_application_writes_to_are_its_own() -> None:
     assert written == {"/anchor"} <= set(owned.split())
 
 
-def test_the_proxy_is_the_one_that_is_believed() -> None:
+def test_servers_trust_the_address_of_the_proxy() -> None:
     services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
     address = services["proxy"]["networks"]["default"]["ipv4_address"]
     assert {services[name]["environment"]["TRUSTED_PROXIES"] for name in ("app1", "app2")} == {address}
 
 
 @pytest.mark.parametrize("unit", ["loyalty", "loyalty-events", "loyalty-proof"])
-def test_units_are_what_systemd_takes_and_start_what_there_is(unit: str, tmp_path: Path) -> None:
+def test_systemd_units_are_valid_and_start_existing_programs(unit: str, tmp_path: Path) -> None:
     text = (DEPLOY / f"{unit}.service").read_text()
     for name in re.findall(r"(?:-m |manage\.py |/bin/sh )(\S+)", text):
         files = (f"{name.replace('.', '/')}.py", f"*/management/commands/{name}.py", name)

@@ -81,7 +81,7 @@ def servers(stage: Stage, serve: Serve, tmp_path: Path) -> list[Server]:
     ]
 
 
-def test_servers_two_hours_apart_agree_just_before_and_just_after_an_expiry(
+def test_servers_with_clocks_two_hours_apart_agree_before_and_after_expiry(
     stage: Stage, servers: list[Server], tmp_path: Path
 ) -> None:
     members = (1001, 1002)

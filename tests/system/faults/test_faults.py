@@ -35,7 +35,7 @@ def test_a_worker_is_killed(stage: Stage, serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(("cut", "felt"), [("before", "503 886"), ("after", "")])
-def test_the_answer_to_a_commit_is_cut_off(stage: Stage, serve: Serve, wire: Wire, cut: str, felt: str) -> None:
+def test_connection_is_cut_at_commit(stage: Stage, serve: Serve, wire: Wire, cut: str, felt: str) -> None:
     through_wire = {"DATABASE_URL": f"postgres://postgres:@127.0.0.1:{wire.port}/postgres"}
     server = serve(stage, environment=through_wire)
     with stage.under_load(f"cut {cut} the COMMIT", server, felt=felt) as fault:
@@ -45,7 +45,7 @@ def test_the_answer_to_a_commit_is_cut_off(stage: Stage, serve: Serve, wire: Wir
         fault.injected = wire.cuts
 
 
-def test_sessions_of_the_database_are_ended(stage: Stage, serve: Serve) -> None:
+def test_database_sessions_are_terminated(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
     with stage.under_load("backends terminated", server, felt="503 886") as fault:
         for _ in range(10):
@@ -54,7 +54,7 @@ def test_sessions_of_the_database_are_ended(stage: Stage, serve: Serve) -> None:
 
 
 @pytest.mark.deep
-def test_the_server_is_killed_whole(stage: Stage, serve: Serve) -> None:
+def test_server_and_its_workers_are_killed(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
     with stage.under_load("kill -9 of the master", server, felt="no answer") as fault:
         server.kill()
@@ -63,7 +63,7 @@ def test_the_server_is_killed_whole(stage: Stage, serve: Serve) -> None:
 
 
 @pytest.mark.deep
-def test_the_master_alone_is_killed(stage: Stage, serve: Serve) -> None:
+def test_only_the_master_is_killed(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
     with stage.under_load("kill -9 of the master, its workers left", server, felt="no answer") as fault:
         left = server.workers
@@ -87,7 +87,7 @@ def test_the_database_crashes(stage: Stage, serve: Serve) -> None:
 
 
 @pytest.mark.deep
-def test_a_worker_stands_still_until_its_clients_have_gone_elsewhere(stage: Stage, serve: Serve) -> None:
+def test_worker_is_suspended_until_its_clients_have_retried(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
     with stage.under_load("SIGSTOP of a worker", server, felt="no answer") as fault:
         worker = server.workers[0]
@@ -109,7 +109,7 @@ def test_the_database_is_read_only(stage: Stage, serve: Serve) -> None:
 
 
 @pytest.mark.deep
-def test_no_connection_is_left(stage: Stage, serve: Serve) -> None:
+def test_connections_are_exhausted(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
     with stage.under_load("connections exhausted", server, felt="503 898") as fault:
         taken = []
@@ -127,7 +127,7 @@ def test_no_connection_is_left(stage: Stage, serve: Serve) -> None:
 
 
 @pytest.mark.deep
-def test_a_person_holds_a_row_for_30_seconds(stage: Stage, serve: Serve) -> None:
+def test_rows_are_locked_for_30_seconds(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
     with stage.under_load("row locked for 30 s", server, felt="503 896") as fault, psycopg.connect(stage.url) as person:
         locked = person.execute("SELECT id FROM loyalty_customer WHERE public_id < 4 FOR UPDATE").fetchall()
@@ -146,7 +146,7 @@ def test_two_servers_are_restarted_one_after_the_other(stage: Stage, serve: Serv
 
 
 @pytest.mark.deep
-def test_a_table_is_changed_under_load(stage: Stage, serve: Serve) -> None:
+def test_table_is_migrated_under_load(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
     with stage.under_load("migration", server) as fault:
         for sql in (
@@ -220,7 +220,7 @@ def test_a_worker_on_sqlite_is_killed(sqlite_stage: Stage, serve: Serve) -> None
 
 
 @pytest.mark.deep
-def test_the_file_of_sqlite_is_read_only(sqlite_stage: Stage, serve: Serve) -> None:
+def test_sqlite_file_is_read_only(sqlite_stage: Stage, serve: Serve) -> None:
     server = serve(sqlite_stage)
     with (
         sqlite_stage.under_load("read-only file", server, felt="503 898") as fault,
@@ -232,7 +232,7 @@ def test_the_file_of_sqlite_is_read_only(sqlite_stage: Stage, serve: Serve) -> N
 
 
 @pytest.mark.deep
-def test_the_disk_of_sqlite_is_full(once: None, serve: Serve, tmp_path: Path) -> None:
+def test_disk_of_sqlite_is_full(once: None, serve: Serve, tmp_path: Path) -> None:
     try:
         with small_disk(40) as disk:
             stage = make_stage(f"sqlite:///{disk / 'faults.sqlite3'}", None, tmp_path)

@@ -15,7 +15,7 @@ from tests.system.faults.machines import Server, wait_until
 
 
 @pytest.mark.deep
-def test_every_call_that_was_taken_is_answered(stage: Stage, serve: Callable[..., Server]) -> None:
+def test_stopping_server_answers_every_call_it_accepted(stage: Stage, serve: Callable[..., Server]) -> None:
     assert stage.database is not None
     server = serve(stage)
     before = set(_reversals(stage))

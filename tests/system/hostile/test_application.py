@@ -55,11 +55,11 @@ def answer_of(response: HttpResponse) -> tuple[int, int | None]:
     return response.status_code, errors[0]["code"] if errors else None
 
 
-def test_the_corpus_is_large_and_names_each_request_once() -> None:
+def test_corpus_is_large_and_its_names_are_unique() -> None:
     assert len({hostile.name for hostile in CORPUS}) == len(CORPUS) > 400
 
 
-def test_each_request_is_answered_exactly_and_moves_nothing(world: World) -> None:
+def test_each_hostile_request_gets_expected_answer_and_writes_nothing(world: World) -> None:
     client, till = Client(enforce_csrf_checks=True, raise_request_exception=False), world.till()
     good, written = till.get(READ).content, world.written()
     answered = {}
@@ -70,7 +70,7 @@ def test_each_request_is_answered_exactly_and_moves_nothing(world: World) -> Non
     assert world.written() == written
 
 
-def test_a_length_in_superscript_is_no_length(world: World) -> None:
+def test_content_length_in_superscript_is_887(world: World) -> None:
     """Other servers than ours let it pass; to Python it is a digit, but no number."""
     response = world.ask(b"{}", CONTENT_LENGTH="\u00b2")
     assert answer_of(response) == (400, 887)

@@ -42,10 +42,10 @@ def check_memory(port: int, requests: list[bytes], *, rounds: int) -> None:
     assert memory_of_workers() - before < ALLOWED
 
 
-def test_three_rounds_of_hostile_requests_leave_the_memory_as_it_was(port: int) -> None:
+def test_three_rounds_of_hostile_requests_do_not_grow_memory(port: int) -> None:
     check_memory(port, SMALL[::10] + LARGE, rounds=3)
 
 
 @pytest.mark.deep
-def test_twenty_rounds_with_two_hundred_large_bodies_leave_the_memory_as_it_was(port: int) -> None:
+def test_twenty_rounds_with_two_hundred_large_bodies_do_not_grow_memory(port: int) -> None:
     check_memory(port, SMALL + LARGE * 4, rounds=20)

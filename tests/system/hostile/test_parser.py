@@ -131,13 +131,13 @@ def check_cut_anywhere(body: bytes) -> None:
 @example(within("{}", 15).encode())
 @example(within("{}", 16).encode())
 @given(bodies)
-def test_a_body_means_what_pythons_json_says_or_is_refused(body: bytes) -> None:
+def test_body_is_parsed_as_by_pythons_json_or_refused(body: bytes) -> None:
     check_against_oracle(body)
 
 
 @patient
 @given(objects.map(str.encode))
-def test_half_a_body_never_passes_for_a_whole_one(body: bytes) -> None:
+def test_truncated_body_is_never_accepted(body: bytes) -> None:
     """So a body in chunks that is cut off, which the server hands over like a whole one, is refused."""
     check_cut_anywhere(body)
 
@@ -146,13 +146,15 @@ def test_half_a_body_never_passes_for_a_whole_one(body: bytes) -> None:
 @pytest.mark.parametrize(
     ("kind", "check"), [(bodies, check_against_oracle), (objects.map(str.encode), check_cut_anywhere)]
 )
-def test_the_same_for_ten_thousand_bodies(kind: st.SearchStrategy[bytes], check: Callable[[bytes], None]) -> None:
+def test_parser_properties_hold_for_ten_thousand_bodies(
+    kind: st.SearchStrategy[bytes], check: Callable[[bytes], None]
+) -> None:
     settings(patient, max_examples=10_000)(given(kind)(check))()
 
 
 @patient
 @given(st.from_regex(r"-?[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?", fullmatch=True))
-def test_an_amount_is_what_fractions_say(literal: str) -> None:
+def test_amount_equals_its_exact_fraction_or_is_refused(literal: str) -> None:
     amount = Fraction(literal)
     if amount <= 0:
         assert refusal_of(literal) is PointsNotPositive
@@ -172,7 +174,7 @@ def refusal_of(literal: str) -> type[InvalidPoints]:
 
 @patient
 @given(st.sampled_from(IdentifierType), st.text() | st.text("0123456789+-(). ٣"), st.sampled_from(["IN", "US", "VN"]))
-def test_any_text_is_an_identifier_and_an_e_mail_alone_changes_its_letters(
+def test_any_text_is_an_identifier_and_only_an_email_changes_case(
     kind: IdentifierType, text: str, country: str
 ) -> None:
     value = identify(kind, text, country=country).value
@@ -184,7 +186,7 @@ def test_any_text_is_an_identifier_and_an_e_mail_alone_changes_its_letters(
 
 @patient
 @given(st.text() | st.from_regex(r'"?[A-Za-z0-9._:+/=~-]{0,260}"?', fullmatch=True))
-def test_a_key_is_the_header_without_its_quotes_or_is_refused(header: str) -> None:
+def test_idempotency_key_is_header_without_quotes_or_refused(header: str) -> None:
     try:
         key = read_idempotency_key(header)
     except Refused as refusal:
@@ -198,7 +200,7 @@ def test_a_key_is_the_header_without_its_quotes_or_is_refused(header: str) -> No
 @pytest.mark.django_db
 @patient
 @given(st.text() | st.binary().map(basic) | st.text().map(str.encode).map(basic))
-def test_no_header_that_was_not_issued_opens_the_door(world: World, header: str) -> None:
+def test_credentials_that_were_not_issued_are_refused(world: World, header: str) -> None:
     request = Request(RequestFactory().post("/", HTTP_AUTHORIZATION=header))
     with pytest.raises(AuthenticationFailed):
         ApiClientAuthentication().authenticate(request)
@@ -239,12 +241,12 @@ def check_cost(call: Callable[[], object]) -> None:
 
 
 @pytest.mark.parametrize("body", LARGE.values(), ids=LARGE)
-def test_a_megabyte_of_body_costs_a_pass(body: bytes) -> None:
+def test_megabyte_of_body_is_parsed_in_linear_time(body: bytes) -> None:
     check_cost(lambda: parse_object(body))
 
 
 @pytest.mark.parametrize("text", ["9", "0.", "1e", "1.0e", "+", "- (", '"', "a", " "])
-def test_a_megabyte_in_a_field_or_header_costs_a_pass(text: str) -> None:
+def test_megabyte_in_field_or_header_is_read_in_linear_time(text: str) -> None:
     long = (text * MEGABYTE)[:MEGABYTE]
     check_cost(lambda: read_points(long))
     check_cost(lambda: read_points(text + "0" * MEGABYTE))

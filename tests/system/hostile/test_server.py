@@ -25,7 +25,7 @@ def good(port: int) -> bytes:
     return content
 
 
-def test_each_request_is_answered_exactly_and_the_next_one_rightly(port: int, good: bytes) -> None:
+def test_each_hostile_request_gets_expected_answer_and_next_request_succeeds(port: int, good: bytes) -> None:
     answered = {hostile.name: answer_to(port, hostile, good) for hostile in CORPUS}
     assert answered == {hostile.name: (hostile.status, hostile.code) for hostile in CORPUS}
 
@@ -38,7 +38,7 @@ def answer_to(port: int, hostile: Hostile, good: bytes) -> tuple[int, int | None
 
 
 @pytest.mark.parametrize("game", WIRE, ids=lambda game: game.name)
-def test_each_game_is_answered_exactly_and_the_next_request_rightly(port: int, good: bytes, game: Game) -> None:
+def test_each_wire_case_gets_expected_answers_and_next_request_succeeds(port: int, good: bytes, game: Game) -> None:
     answers = answers_in(send(port, game.raw + GOODBYE))
     expected = game.answers if game.closes else (*game.answers, (200, None))
     assert tuple(answer for answer, _ in answers) == expected
@@ -51,7 +51,7 @@ def test_each_game_is_answered_exactly_and_the_next_request_rightly(port: int, g
     [head(LENGTH, target=REVERSE) + GOOD, head(CHUNKED, target=REVERSE) + IN_CHUNKS],
     ids=["with a length", "in chunks"],
 )
-def test_a_request_that_is_cut_off_anywhere_moves_no_points(port: int, good: bytes, raw: bytes) -> None:
+def test_request_cut_off_anywhere_moves_no_points(port: int, good: bytes, raw: bytes) -> None:
     last = raw.rindex(GOOD[-2:])  # of the bytes without which the body is no JSON
     for sent in range(1, last + 2, 7):
         answers = answers_in(send(port, raw[:sent], is_all=True))
@@ -59,13 +59,13 @@ def test_a_request_that_is_cut_off_anywhere_moves_no_points(port: int, good: byt
     assert [content for _, content in answers_in(send(port, GOODBYE))] == [good]
 
 
-def test_chunks_without_their_end_are_taken_where_the_body_is_whole(port: int) -> None:
+def test_chunked_body_without_last_chunk_is_accepted_if_json_is_complete(port: int) -> None:
     """The server says nothing of a missing end; no byte that could have come would have changed the body's meaning."""
     [(answer, _)] = answers_in(send(port, head(CHUNKED) + chunk(GOOD), is_all=True))
     assert answer == OK
 
 
-def test_a_hundred_bodies_that_never_come_hold_up_nobody_without_credentials(port: int, good: bytes) -> None:
+def test_hundred_unauthenticated_requests_without_bodies_do_not_block_the_server(port: int, good: bytes) -> None:
     with ExitStack() as waiting:
         for _ in range(100):
             connection = waiting.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60))

@@ -19,13 +19,13 @@ by_name = pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sa
 
 
 @by_name
-def test_each_text_to_break_stands_once_in_its_file(sabotage: Sabotage) -> None:
+def test_each_replaced_text_occurs_once_in_its_file(sabotage: Sabotage) -> None:
     text = (ROOT / sabotage.path).read_text()
     assert [text.count(before) for before, _ in sabotage.edits] == [1] * len(sabotage.edits)
 
 
 @by_name
-def test_the_test_that_shall_notice_exists(sabotage: Sabotage) -> None:
+def test_named_test_exists(sabotage: Sabotage) -> None:
     path, _, name = sabotage.test.partition("::")
     functions = [node for node in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(node, ast.FunctionDef)]
     assert not name or name in {function.name for function in functions}
@@ -33,7 +33,7 @@ def test_the_test_that_shall_notice_exists(sabotage: Sabotage) -> None:
 
 @pytest.mark.deep
 @by_name
-def test_the_named_test_notices(sabotage: Sabotage, tmp_path: Path) -> None:
+def test_named_test_fails_on_sabotaged_code(sabotage: Sabotage, tmp_path: Path) -> None:
     if sabotage.needs_postgresql != (connection.vendor == "postgresql"):
         pytest.skip("run on the other database")
     copy = tmp_path / "project"

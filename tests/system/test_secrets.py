@@ -1,4 +1,4 @@
-"""No secret in a log, in the database or in an answer: a broad run with known secrets, and a look for them in it."""
+"""No secret leaks: a broad run with known secrets, followed by a search for them in logs, database and answers."""
 
 import io
 import json
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.django_db
 
 PASSWORD = "correct horse battery staple"
 CODE_PAGE, NEW_PAGE = "/admin/second-factor/", "/admin/second-factor/new/"
-# Where the packages that keep sessions and second factors look theirs up, and so keep them as they are.
+# The columns where third-party packages store sessions and second factors in plain text, because they look them up.
 KEPT = {
     ("a session", "django_session.session_key"),
     ("the key of a second factor", "otp_totp_totpdevice.key"),
@@ -42,19 +42,19 @@ KEPT = {
 
 @dataclass
 class Run:
-    """What a run knows that is secret, and every text that it left somewhere, by place."""
+    """The secrets that a run knows, and every text that it left behind, with the place."""
 
     secrets: list[tuple[str, str]] = field(default_factory=list)
     texts: list[tuple[str, str]] = field(default_factory=list)
 
     def knows(self, name: str, secret: str) -> str:
-        """Notes a secret, which is long enough to be in no text by chance."""
+        """Records a secret, which must be long enough not to occur in a text by chance."""
         assert len(secret) >= 8
         self.secrets.append((name, secret))
         return secret
 
     def read(self, response: HttpResponse) -> HttpResponse:
-        """Notes the body and the headers of an answer, but for the cookies, which are the visitor's own."""
+        """Records the body and the headers of an answer, except for the cookies, which belong to the visitor."""
         headers = " ".join(f"{name}: {value}" for name, value in response.items())
         self.texts.append(("an answer", headers + response.content.decode()))
         return response
@@ -70,12 +70,12 @@ class Run:
                     ]
 
     def found(self) -> set[tuple[str, str]]:
-        """Which secret stands where."""
+        """The name of each secret that was found, with the place."""
         return {(name, place) for place, text in self.texts for name, secret in self.secrets if secret in text}
 
 
 class Listener(logging.Handler):
-    """Takes whatever is logged, as each handler would write it."""
+    """Records every log message, formatted as a handler would write it."""
 
     def __init__(self, run: Run) -> None:
         super().__init__(logging.DEBUG)
@@ -88,7 +88,7 @@ class Listener(logging.Handler):
 
 @pytest.fixture
 def run() -> Iterator[Run]:
-    """A run that hears every logger at DEBUG, but for those whose level the project itself sets."""
+    """A run that records every logger at DEBUG, except for loggers whose level the project sets."""
     run = Run()
     listener = Listener(run)
     leveled = {name for name, logger in project.LOGGING["loggers"].items() if "level" in logger}
@@ -106,7 +106,7 @@ def run() -> Iterator[Run]:
 
 
 def command(run: Run, *words: str, shows: str = "") -> dict[str, Any]:
-    """Runs a command and notes what it prints, but for what it is there to show."""
+    """Runs a command and records its output, except for the key `shows`, which it prints on purpose."""
     output, errors = io.StringIO(), io.StringIO()
     try:
         call_command(*words, "--json", stdout=output, stderr=errors)
@@ -120,7 +120,7 @@ def command(run: Run, *words: str, shows: str = "") -> dict[str, Any]:
 
 
 def knows_credentials(run: Run, username: str, secret: str) -> str:
-    """The secret of an API client, in each form that goes over the wire."""
+    """Records the secret of an API client in each form that is sent over the wire, and returns it."""
     run.knows("an API secret", secret)
     run.knows("the MD5 of an API secret", md5_form(secret))
     for password in (secret, md5_form(secret)):
@@ -174,9 +174,9 @@ def run_calls(run: Run, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run_sign_in(run: Run, world: World) -> None:
     staff_of(world, "Back-end team", username="arun")
-    person = User.objects.get(username="arun")
-    person.set_password(run.knows("a password", PASSWORD))
-    person.save()
+    user = User.objects.get(username="arun")
+    user.set_password(run.knows("a password", PASSWORD))
+    user.save()
     client = Client()
     wrong = run.knows("a wrong password", "wrong horse battery staple")
     for password in (wrong, PASSWORD):
@@ -235,7 +235,7 @@ def run_back_office(run: Run, world: World) -> None:
 def whole_run(
     run: Run, world: World, settings: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Run:
-    """A run through every door, with second factor and limits on."""
+    """A run through every entry point, with second factor and limits on."""
     settings.STAFF_SECOND_FACTOR = True
     settings.API_FAILED_LOGINS_PER_MINUTE = 3
     run.knows("SECRET_KEY", settings.SECRET_KEY)
@@ -255,7 +255,7 @@ def test_secrets_are_found_only_in_known_columns(whole_run: Run) -> None:
 
 
 def test_run_collects_text_from_every_place(whole_run: Run) -> None:
-    """Else it would find nothing because it looked at nothing."""
+    """Otherwise the search would find nothing because there is nothing to search."""
     places = {place for place, _ in whole_run.texts}
     assert {"an answer", "a command", "the log", "the output", "reversals_attempt.reply"} <= places
     assert {"axes_accessattempt.post_data", "loyalty_staffchange.after", "django_session.session_data"} <= places

@@ -1,4 +1,4 @@
-"""`make demo`: a small real ledger, one real reversal over HTTP, and a server to try the rest on."""
+"""Runs `make demo`: imports a small real ledger, sends one reversal over HTTP, and serves the project until stopped."""
 
 import json
 import os
@@ -24,12 +24,12 @@ def main() -> None:
     port = os.environ.get("PORT", "8000")
     if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
         sys.exit(f"error: PORT is {port!r}; expected a number from 1 to 65535")
-    # Nothing of the demo outlives it: the keys are new each time, and so are the password and the secret.
+    # The keys, the password and the secret are new at each start, so those of an earlier demo stop working.
     os.environ |= {"SECRET_KEY": secrets.token_urlsafe(50), "DEBUG": "off", "DJANGO_SETTINGS_MODULE": "config.settings"}
     os.environ |= {"STAFF_SECOND_FACTOR": "off", "HTTPS_ONLY": "off", "LOG_FORMAT": "line"}
     os.environ.setdefault("GRANIAN_WORKERS", "1")
     os.environ.setdefault("DATABASE_URL", "sqlite:///var/demo.sqlite3")
-    # So that a terminated demo ends its server too, as Ctrl-C does.
+    # SIGTERM stops the server too, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     django.setup()
     print("Preparing the demo ledger ...", flush=True)
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def _make_org() -> str:
-    """The demo org with its ledger, its switch on, and a till with a new secret, which is returned."""
+    """Creates the demo org, its ledger and an API client, switches reversals on, and returns the client's secret."""
     from loyalty.clients.api_clients import add_secret, create_api_client
     from loyalty.emf.stored import set_emf
     from loyalty.models import ApiClient, ApiSecret, Org
@@ -76,7 +76,7 @@ def _make_org() -> str:
 
 
 def _make_admin() -> str:
-    """A superuser of the admin, with a new password, which is returned."""
+    """Creates a superuser for the back office, or finds it, and returns its new password."""
     from django.contrib.auth.models import User
 
     password = secrets.token_urlsafe(12)
@@ -96,11 +96,11 @@ def _wait_for(server: "subprocess.Popen[bytes]", port: str) -> None:
             time.sleep(0.1)
         else:
             return
-    sys.exit("error: the server did not answer within 10 s")
+    sys.exit("error: the server did not respond within 10 seconds")
 
 
 def _next_request() -> dict[str, Any]:
-    """A reversal of one point, or of what is left, of the latest redemption that has points left."""
+    """Returns the request to reverse 1 point, or the rest if less, of the latest redemption with points remaining."""
     from django.db.models import F
 
     from loyalty.models import Redemption
@@ -115,10 +115,10 @@ def _next_request() -> dict[str, Any]:
 
 
 def _reverse_and_print(port: str, secret: str) -> None:
-    asked = _next_request()
+    body = _next_request()
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/v2/points/reverse",
-        data=json.dumps(asked).encode(),
+        data=json.dumps(body).encode(),
         headers={
             "Authorization": "Basic " + b64encode(f"{USERNAME}:{secret}".encode()).decode(),
             "Content-Type": "application/json",
@@ -127,14 +127,14 @@ def _reverse_and_print(port: str, secret: str) -> None:
     )
     with urllib.request.urlopen(request, timeout=10) as response:
         reply = json.load(response)
-    print(f"\nPOST /v2/points/reverse\n{json.dumps(asked, indent=2)}\n\n200\n{json.dumps(reply, indent=2)}")
+    print(f"\nPOST /v2/points/reverse\n{json.dumps(body, indent=2)}\n\n200\n{json.dumps(reply, indent=2)}")
 
 
 def _print_addresses(port: str, secret: str, password: str) -> None:
     body = json.dumps(_next_request())
     print(
         f"\nBack office   http://127.0.0.1:{port}/admin/   user {ADMIN}, password {password}"
-        f"\n              (in this demo the password is enough; elsewhere staff need a code from their phone too)"
+        f"\n              (the demo asks for a password only; in production, staff also enter a code from their phone)"
         f"\nThe API       http://127.0.0.1:{port}/docs/    user {USERNAME}, password {secret}"
         f"\n\nTry it:\n\ncurl -i -u {USERNAME}:{secret} -H 'Content-Type: application/json' \\\n"
         f"  -d '{body}' \\\n  http://127.0.0.1:{port}/v2/points/reverse\n\nServing until Ctrl-C.",

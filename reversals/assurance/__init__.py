@@ -1,1 +1,1 @@
-"""Proves the ledger: its laws, the conservation of points, and the seals over its history."""
+"""Checks the ledger: its laws, the conservation of points, and the seals over its history."""

@@ -1,6 +1,6 @@
-"""What became of all points of a program: live + spent + expired + replaced = awarded + re-issued.
+"""Counts the points of each program by state: live + spent + expired + replaced = awarded + re-issued.
 
-Each part is counted from the rows that moved the points, and not from the totals that lots, draws and redemptions keep.
+Each part is counted from the rows that moved the points, not from the totals kept in lots, draws and redemptions.
 """
 
 from collections.abc import Iterator
@@ -13,9 +13,10 @@ from loyalty.ledger import queries
 from loyalty.ledger.clock import clock
 from loyalty.ledger.points import from_thousandths, written
 
-# Every way in which points move: the lot whose program counts them, where it stands, and what it adds to which part.
+# Every way in which points move: the tables that join a movement to the lot whose program counts it, and the amount
+# that it adds to each part.
 _MOVEMENTS: tuple[tuple[str, dict[str, str]], ...] = (
-    # Awarded: by an import, or by a re-issue.
+    # Awarded by an import or by a re-issue.
     (
         "loyalty_lot lot",
         {
@@ -34,13 +35,13 @@ _MOVEMENTS: tuple[tuple[str, dict[str, str]], ...] = (
         "loyalty_draw draw JOIN loyalty_lot lot ON lot.org_id = draw.org_id AND lot.id = draw.lot_id",
         {"spent": "draw.points"},
     ),
-    # Reversed: into their own lot, or out of it for good.
+    # Reversed to their own lot, or re-issued in a new lot, so that their own lot loses them permanently.
     (
         "reversals_reversalline line JOIN loyalty_draw draw ON draw.org_id = line.org_id AND draw.id = line.draw_id"
         " JOIN loyalty_lot lot ON lot.org_id = draw.org_id AND lot.id = draw.lot_id",
         {"spent": "-line.points", "replaced": "CASE WHEN line.reissued_lot_id IS NULL THEN 0 ELSE line.points END"},
     ),
-    # Corrected: drawn from their own lot again; a lot that was awarded for them is taken back.
+    # Corrected: drawn from their own lot again. If they were re-issued, the new lot loses them.
     (
         "reversals_correction correction JOIN reversals_reversalline line"
         " ON line.org_id = correction.org_id AND line.reversal_id = correction.reversal_id"
@@ -60,7 +61,7 @@ _PARTS = ("awarded", "reissued", "live", "spent", "expired", "replaced")
 
 
 def _totals(now: str) -> str:
-    """The query of the parts by org and program, in thousandths; `now` is SQL."""
+    """Returns the query that sums each part by org and program, in thousandths. `now` is an SQL expression."""
     movements = " UNION ALL ".join(
         "SELECT lot.org_id, lot.program_id, "
         + ", ".join(f"{parts.get(part, '0').format(now=now)} AS {part}" for part in _PARTS)
@@ -74,7 +75,7 @@ def _totals(now: str) -> str:
     )
 
 
-# Whether points are live or have expired does not matter to their sum.
+# The time can be NULL because it only divides points into live and expired, which does not change the sum.
 NOT_CONSERVED = (
     "SELECT total.org_id, total.program_id, total.live + total.spent + total.expired + total.replaced,"
     f" total.awarded + total.reissued FROM ({_totals('NULL')}) AS total"
@@ -84,7 +85,7 @@ NOT_CONSERVED = (
 
 @dataclass(frozen=True, slots=True)
 class PointsOfProgram:
-    """What became of the points of one program; `program_id` is the public one."""
+    """The points of one program by state; `program_id` is the public id."""
 
     org_id: int
     program_id: int
@@ -96,17 +97,17 @@ class PointsOfProgram:
     replaced: Decimal
 
     def as_json(self) -> dict[str, object]:
-        """Points as text, so that no digit is lost."""
+        """Returns JSON values, with points as text so that no digit is lost."""
         parts = {part: written(getattr(self, part)) for part in _PARTS}
         return {"org": self.org_id, "program": self.program_id, **parts}
 
 
 def points_of_programs(org_id: int | None = None) -> Iterator[PointsOfProgram]:
-    """What became of the points of each program, of one org or of all, by the database's clock."""
+    """Yields the points of each program of one org, or of all orgs, as of now by the database's clock."""
     now, params = clock()
     with queries.one_moment(), connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            # The limit of a request does not fit a look at all rows.
+            # The time limit of a request is too short for a scan of all rows.
             cursor.execute("SET LOCAL statement_timeout = 0")
         condition, org = ("WHERE total.org_id = %s", [org_id]) if org_id is not None else ("", [])
         cursor.execute(

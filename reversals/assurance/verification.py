@@ -1,4 +1,4 @@
-"""Checks every law of the ledger over all rows, by the database, and names the rows that break one."""
+"""Checks every law of the ledger over all rows, in the database, and names the rows that break a law."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +15,7 @@ BROKEN_ROWS_NAMED = 100
 
 @dataclass(frozen=True)
 class Law:
-    """A law and the query of what breaks it: org id, the row's name, and the two sides that should agree."""
+    """A law and the query for rows that break it: org id, the row's name, and the two values compared."""
 
     name: str
     broken: str
@@ -23,7 +23,7 @@ class Law:
 
 @dataclass(frozen=True)
 class BrokenRow:
-    """A row that breaks a law. The sides are whole thousandths of points where the law is about points."""
+    """A row that breaks a law. If the law is about points, `left` and `right` are whole thousandths of points."""
 
     law: str
     org_id: int
@@ -36,7 +36,7 @@ class BrokenRow:
 
 
 def _sums_agree(law: str, parent: str, key: str, left: str, child: str, foreign_key: str, right: str) -> Law:
-    """`left` of each parent is the sum of `right` over its children."""
+    """Requires that `left` of each parent is the sum of `right` over its children."""
     return Law(
         law,
         f"SELECT parent.org_id, parent.{key}, {left}, COALESCE(total.amount, 0) FROM {parent} parent"
@@ -63,18 +63,18 @@ def _is_available_and_expired(law: str, table: str, key: str) -> Law:
 
 
 def _parent_of_org(table: str, key: str, foreign_key: str, parent: str) -> Law:
-    """The row that a row refers to exists, and is of the same org."""
+    """Requires that the row to which a row refers exists and belongs to the same org."""
     return Law(
-        f"{table}.{foreign_key} names a row of the same org",
+        f"{table}.{foreign_key} refers to a row of the same org",
         f"SELECT child.org_id, child.{key}, child.org_id, parent.org_id FROM {table} child"
         f" LEFT JOIN {parent} parent ON parent.id = child.{foreign_key}"
         f" WHERE child.{foreign_key} IS NOT NULL AND (parent.id IS NULL OR parent.org_id <> child.org_id)",
     )
 
 
-# What reversals come to as it stands: a correction takes its reversal's points away again. As differences, so that
-# no row of the ledger is looked up among the few corrections.
-_REVERSED = (
+# The points reversed now in each redemption: those of its reversals minus those of their corrections. Corrections are
+# added as negative rows, so that the query need not search the corrections for each row of the ledger.
+_REVERSED_BY_REDEMPTION = (
     "(SELECT org_id, redemption_id, points FROM reversals_reversal"
     " UNION ALL SELECT reversal.org_id, reversal.redemption_id, -correction.points FROM reversals_correction correction"
     " JOIN reversals_reversal reversal"
@@ -84,12 +84,12 @@ _CORRECTED_LINES = (
     "FROM reversals_correction correction JOIN reversals_reversalline line"
     " ON line.org_id = correction.org_id AND line.reversal_id = correction.reversal_id"
 )
-_GIVEN_BACK = (
+_REVERSED_BY_DRAW = (
     "(SELECT org_id, draw_id, points FROM reversals_reversalline"
     f" UNION ALL SELECT line.org_id, line.draw_id, -line.points {_CORRECTED_LINES}) AS child"
 )
-# What re-issues moved out of lots as it stands: a correction puts the points back where they were drawn from, and takes
-# the lot back that had been awarded for them.
+# The points that re-issues and corrections have moved out of each lot. A correction of a re-issue moves the points back
+# to the lot from which they were drawn, and takes them out of the lot that was awarded for them.
 _DRAW_OF_LINE = "JOIN loyalty_draw draw ON draw.org_id = line.org_id AND draw.id = line.draw_id"
 _REISSUED_FROM_LOTS = (
     f"(SELECT line.org_id, draw.lot_id, line.points FROM reversals_reversalline line {_DRAW_OF_LINE}"
@@ -99,12 +99,12 @@ _REISSUED_FROM_LOTS = (
     f" UNION ALL SELECT line.org_id, line.reissued_lot_id, line.points_available {_CORRECTED_LINES}) AS child"
 )
 
-# How each lot and redemption came to the ledger: one that no source accounts for was put in by somebody else. Another
-# source of lots (awards over the API) is one more column and the laws of what it added.
+# The source of each lot and redemption. A row without a source was inserted by something other than this project.
+# Another source of lots, such as awards through the API, needs one more column and laws for the rows that it adds.
 _PROVENANCE = (
     *(
         _sums_agree(
-            f"import.{column} = sum of its {what}",
+            law,
             "loyalty_ledgerimport",
             "id",
             column,
@@ -112,20 +112,20 @@ _PROVENANCE = (
             "ledger_import_id",
             counted,
         )
-        for what, table, column, counted in (
-            ("lots", "loyalty_lot", "lots_added", "1"),
-            ("lots", "loyalty_lot", "points_awarded", "points_awarded"),
-            ("redemptions", "loyalty_redemption", "redemptions_added", "1"),
-            ("redemptions", "loyalty_redemption", "points_redeemed", "points"),
+        for law, table, column, counted in (
+            ("import.lots_added = number of its lots", "loyalty_lot", "lots_added", "1"),
+            ("import.points_awarded = points of its lots", "loyalty_lot", "points_awarded", "points_awarded"),
+            ("import.redemptions_added = number of its redemptions", "loyalty_redemption", "redemptions_added", "1"),
+            ("import.points_redeemed = points of its redemptions", "loyalty_redemption", "points_redeemed", "points"),
         )
     ),
     Law(
-        "a lot names the import that it came with, unless it is a re-issue",
+        "a lot either refers to the import that added it or is a re-issue",
         "SELECT org_id, lot_ref, ledger_import_id, CAST(is_reissue AS integer) FROM loyalty_lot"
         " WHERE (ledger_import_id IS NULL) <> is_reissue",
     ),
     Law(
-        "a redemption names the import that it came with, or has an attempt",
+        "a redemption refers to the import that added it, or an attempt refers to the redemption",
         "SELECT redemption.org_id, redemption.public_id, redemption.ledger_import_id, redemption.id"
         " FROM loyalty_redemption redemption WHERE redemption.ledger_import_id IS NULL"
         " AND NOT EXISTS (SELECT 1 FROM reversals_attempt attempt"
@@ -134,14 +134,14 @@ _PROVENANCE = (
     _parent_of_org("loyalty_lot", "lot_ref", "ledger_import_id", "loyalty_ledgerimport"),
     _parent_of_org("loyalty_redemption", "public_id", "ledger_import_id", "loyalty_ledgerimport"),
 )
-# By setting, what its last change says that its value is; NULL where it is not set.
+# The value that the last change of each setting recorded; NULL if that change removed the setting.
 _LAST_CHANGES = (
     "SELECT org_id, program_id, key, NULLIF(new_value, '') AS recorded, ROW_NUMBER() OVER"
     " (PARTITION BY org_id, program_id, key ORDER BY changed_at DESC, id DESC) AS place FROM loyalty_emfchange"
 )
 _SETTINGS = (
     Law(
-        "setting.value = the new value of its last change",
+        "setting.value = new_value of the last change of that setting",
         "SELECT org_id, key, MAX(stored), MAX(recorded) FROM"
         " (SELECT org_id, COALESCE(program_id, 0) AS program_id, key, value AS stored, NULL AS recorded"
         " FROM loyalty_emfsetting UNION ALL SELECT org_id, COALESCE(program_id, 0), key, NULL, recorded"
@@ -149,7 +149,7 @@ _SETTINGS = (
         " HAVING MAX(stored) <> MAX(recorded) OR (MAX(stored) IS NULL) <> (MAX(recorded) IS NULL)",
     ),
     Law(
-        "change.old_value = the new value of the change before it",
+        "change.old_value = new_value of the previous change of that setting",
         "SELECT org_id, id, old_value, value_before FROM (SELECT org_id, id, old_value, COALESCE(LAG(new_value) OVER"
         " (PARTITION BY org_id, program_id, key ORDER BY changed_at, id), '') AS value_before FROM loyalty_emfchange)"
         " AS changes WHERE old_value <> value_before",
@@ -157,16 +157,34 @@ _SETTINGS = (
 )
 
 LAWS = (
-    _within("0 <= lot.remaining <= lot.awarded", "loyalty_lot", "lot_ref", "points_remaining", "points_awarded"),
-    _within("0 <= draw.reversed <= draw.points", "loyalty_draw", "id", "points_reversed", "points"),
     _within(
-        "0 <= redemption.reversed <= redemption.points", "loyalty_redemption", "public_id", "points_reversed", "points"
+        "0 <= lot.remaining <= lot.awarded, and lot.awarded > 0",
+        "loyalty_lot",
+        "lot_ref",
+        "points_remaining",
+        "points_awarded",
     ),
-    _is_available_and_expired("reversal.points = available + expired", "reversals_reversal", "public_id"),
-    _is_available_and_expired("line.points = available + expired", "reversals_reversalline", "id"),
+    _within(
+        "0 <= draw.reversed <= draw.points, and draw.points > 0", "loyalty_draw", "id", "points_reversed", "points"
+    ),
+    _within(
+        "0 <= redemption.reversed <= redemption.points, and redemption.points > 0",
+        "loyalty_redemption",
+        "public_id",
+        "points_reversed",
+        "points",
+    ),
+    _is_available_and_expired(
+        "reversal.points = available + expired, points > 0, and neither part is negative",
+        "reversals_reversal",
+        "public_id",
+    ),
+    _is_available_and_expired(
+        "line.points = available + expired, points > 0, and neither part is negative", "reversals_reversalline", "id"
+    ),
     *(
         _sums_agree(
-            f"reversal.{column} = sum of its lines",
+            f"reversal.{column} = sum of {column} over its lines",
             "reversals_reversal",
             "public_id",
             column,
@@ -177,7 +195,7 @@ LAWS = (
         for column in ("points", "points_available", "points_expired")
     ),
     _sums_agree(
-        "redemption.points = sum of its draws",
+        "redemption.points = sum of points over its draws",
         "loyalty_redemption",
         "public_id",
         "points",
@@ -186,25 +204,25 @@ LAWS = (
         "points",
     ),
     _sums_agree(
-        "redemption.reversed = sum of its reversals that are not corrected",
+        "redemption.reversed = sum of points over its reversals that are not corrected",
         "loyalty_redemption",
         "public_id",
         "points_reversed",
-        _REVERSED,
+        _REVERSED_BY_REDEMPTION,
         "redemption_id",
         "points",
     ),
     _sums_agree(
-        "draw.reversed = sum of its lines that are not corrected",
+        "draw.reversed = sum of points over its lines that are not corrected",
         "loyalty_draw",
         "id",
         "points_reversed",
-        _GIVEN_BACK,
+        _REVERSED_BY_DRAW,
         "draw_id",
         "points",
     ),
     _sums_agree(
-        "lot.awarded = lot.remaining + lot.reissued + sum over its draws of (points - reversed)",
+        "lot.awarded = lot.remaining + lot.reissued + sum of (points - reversed) over its draws",
         "loyalty_lot",
         "lot_ref",
         "points_awarded - points_remaining - points_reissued",
@@ -213,7 +231,7 @@ LAWS = (
         "points - points_reversed",
     ),
     _sums_agree(
-        "lot.reissued = what re-issues moved out of it and corrections did not put back",
+        "lot.reissued = points that re-issues and corrections moved out of the lot, minus points moved back",
         "loyalty_lot",
         "lot_ref",
         "points_reissued",
@@ -226,9 +244,9 @@ LAWS = (
         "SELECT org_id, lot_ref, points_reissued, points_awarded - points_remaining FROM loyalty_lot"
         " WHERE points_reissued < 0 OR points_reissued > points_awarded - points_remaining",
     ),
-    Law("live + spent + expired + replaced = awarded + re-issued, of each program", NOT_CONSERVED),
+    Law("live + spent + expired + replaced = awarded + re-issued, in each program", NOT_CONSERVED),
     Law(
-        "a lot is marked as a re-issue if a reversal awarded it, and not otherwise",
+        "a lot is marked as a re-issue if and only if a reversal awarded it",
         "SELECT lot.org_id, lot.lot_ref, CASE WHEN lot.is_reissue THEN 1 ELSE 0 END, COUNT(line.id)"
         " FROM loyalty_lot lot LEFT JOIN reversals_reversalline line"
         " ON line.org_id = lot.org_id AND line.reissued_lot_id = lot.id"
@@ -236,14 +254,14 @@ LAWS = (
         " HAVING lot.is_reissue <> (COUNT(line.id) > 0)",
     ),
     Law(
-        "a reissued lot is awarded what its lines reversed",
+        "the points awarded in a re-issued lot = available points of the reversal lines that awarded it",
         "SELECT lot.org_id, lot.lot_ref, lot.points_awarded, SUM(line.points_available) FROM loyalty_lot lot"
         " JOIN reversals_reversalline line ON line.org_id = lot.org_id AND line.reissued_lot_id = lot.id"
         " GROUP BY lot.org_id, lot.id, lot.lot_ref, lot.points_awarded"
         " HAVING lot.points_awarded <> SUM(line.points_available)",
     ),
     Law(
-        "a reissued lot is of the customer whose points it brings back",
+        "a re-issued lot belongs to the customer of the lot that was drawn, or of the reversal if no lot was drawn",
         "SELECT lot.org_id, lot.lot_ref, lot.customer_id, COALESCE(own.customer_id, reversal.customer_id)"
         " FROM reversals_reversalline line"
         " JOIN loyalty_lot lot ON lot.org_id = line.org_id AND lot.id = line.reissued_lot_id"
@@ -253,7 +271,7 @@ LAWS = (
         " WHERE lot.customer_id <> COALESCE(own.customer_id, reversal.customer_id)",
     ),
     Law(
-        "what was drawn last is reversed first, unless a correction came between",
+        "a later draw of a redemption is reversed in full before an earlier one, unless a reversal of it was corrected",
         "SELECT early.org_id, early.id, early.points_reversed, late.points_reversed FROM loyalty_draw early"
         " JOIN loyalty_draw late ON late.org_id = early.org_id AND late.redemption_id = early.redemption_id"
         " AND late.position > early.position"
@@ -263,7 +281,7 @@ LAWS = (
         " WHERE correction.org_id = early.org_id AND reversal.redemption_id = early.redemption_id)",
     ),
     Law(
-        "a line is expired if its lot had expired, and available if not",
+        "the points of a line are expired if its lot had expired and they were not re-issued; otherwise available",
         "SELECT line.org_id, line.id, line.points_available, line.points_expired FROM reversals_reversalline line"
         " JOIN reversals_reversal reversal ON reversal.org_id = line.org_id AND reversal.id = line.reversal_id"
         " JOIN loyalty_draw draw ON draw.org_id = line.org_id AND draw.id = line.draw_id"
@@ -272,32 +290,32 @@ LAWS = (
         " THEN line.points ELSE 0 END",
     ),
     Law(
-        "a line is of a draw of its reversal's redemption",
+        "the draw of a line belongs to the redemption of the line's reversal",
         "SELECT line.org_id, line.id, draw.redemption_id, reversal.redemption_id FROM reversals_reversalline line"
         " JOIN reversals_reversal reversal ON reversal.id = line.reversal_id"
         " JOIN loyalty_draw draw ON draw.id = line.draw_id"
         " WHERE draw.redemption_id <> reversal.redemption_id",
     ),
     Law(
-        "a reversal is of its redemption's customer",
+        "a reversal belongs to the customer of its redemption",
         "SELECT reversal.org_id, reversal.public_id, reversal.customer_id, redemption.customer_id"
         " FROM reversals_reversal reversal JOIN loyalty_redemption redemption ON redemption.id = reversal.redemption_id"
         " WHERE reversal.customer_id <> redemption.customer_id",
     ),
     Law(
-        "no public id names a reversal and a redemption",
+        "no reversal has the same public id as a redemption of the org",
         "SELECT reversal.org_id, reversal.public_id, reversal.id, redemption.id FROM reversals_reversal reversal"
         " JOIN loyalty_redemption redemption"
         " ON redemption.org_id = reversal.org_id AND redemption.public_id = reversal.public_id",
     ),
     Law(
-        "correction.points = its reversal's points",
+        "correction.points = points of its reversal",
         "SELECT reversal.org_id, reversal.public_id, correction.points, reversal.points"
         " FROM reversals_correction correction JOIN reversals_reversal reversal ON reversal.id = correction.reversal_id"
         " WHERE correction.points <> reversal.points",
     ),
     Law(
-        "a correction has the approval of another person",
+        "a correction matches an approval of its reversal with the same requester and approver, two different users",
         "SELECT correction.org_id, correction.id, correction.made_by, correction.approved_by"
         " FROM reversals_correction correction JOIN reversals_approval approval ON approval.id = correction.approval_id"
         " WHERE approval.status <> 'APPROVED' OR approval.corrects_id IS NULL"
@@ -306,11 +324,11 @@ LAWS = (
         " OR correction.made_by = correction.approved_by",
     ),
     Law(
-        "an approval is of another person",
+        "an approval is decided by a user other than the one who requested it",
         "SELECT org_id, id, asked_by, decided_by FROM reversals_approval WHERE asked_by = decided_by",
     ),
     Law(
-        "an approved correction was made",
+        "an approved request for a correction has its correction",
         "SELECT approval.org_id, approval.id, approval.status, correction.id FROM reversals_approval approval"
         " LEFT JOIN reversals_correction correction"
         " ON correction.org_id = approval.org_id AND correction.reversal_id = approval.corrects_id"
@@ -318,7 +336,7 @@ LAWS = (
         " WHERE approval.status = 'APPROVED' AND approval.corrects_id IS NOT NULL AND correction.id IS NULL",
     ),
     Law(
-        "a delivery is of its event's customer",
+        "a delivery belongs to the customer of its event",
         "SELECT delivery.org_id, delivery.id, delivery.customer_id, event.customer_id FROM reversals_delivery delivery"
         " JOIN reversals_event event ON event.id = delivery.event_id WHERE event.customer_id <> delivery.customer_id",
     ),
@@ -351,33 +369,38 @@ LAWS = (
 
 
 def broken_laws(org_id: int | None = None) -> list[BrokenRow]:
-    """The rows that break a law, at most 100 of each, of one org or of all."""
+    """Returns the rows that break a law, at most 100 for each law, in one org or in all."""
     broken: list[BrokenRow] = []
     with queries.one_moment(), connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            # The limit of a request does not fit a look at all rows.
+            # The time limit of a request is too short for a scan of all rows.
             cursor.execute("SET LOCAL statement_timeout = 0")
         for law in LAWS:
-            # No LIMIT: PostgreSQL would plan for finding the first rows soon, and there are none to find.
+            # No LIMIT, because PostgreSQL would choose a plan that finds the first rows quickly, and usually there are
+            # no rows to find.
             condition, params = ("WHERE org_id = %s", [org_id]) if org_id is not None else ("", [])
             cursor.execute(
                 f"WITH broken (org_id, name, one_side, other_side) AS ({law.broken}) SELECT * FROM broken {condition}",
                 params,
             )
             for row_org_id, row, left, right in cursor.fetchmany(BROKEN_ROWS_NAMED):
-                broken.append(BrokenRow(law.name, row_org_id, str(row), str(left), str(right)))
+                broken.append(BrokenRow(law.name, row_org_id, str(row), _written(left), _written(right)))
     return broken
 
 
+def _written(value: object) -> str:
+    return "missing" if value is None else str(value)
+
+
 def record_check(*, org_id: int | None, started_at: datetime, broken_count: int) -> LedgerCheck:
-    """Keeps that the laws were checked, of one org or of all."""
+    """Records that the laws of one org, or of all orgs, were checked."""
     return LedgerCheck.objects.create(
         org_id=org_id, started_at=started_at, finished_at=timezone.now(), broken_count=broken_count
     )
 
 
 def rows_checked(org_id: int | None = None) -> dict[str, int]:
-    """How many rows of each kind the laws were checked over."""
+    """Counts the rows of each kind that the laws cover, in one org or in all."""
     condition, params = ("WHERE org_id = %s", [org_id]) if org_id is not None else ("", [])
     tables = {
         "lots": "loyalty_lot",

@@ -1,1 +1,1 @@
-"""Exports and erases what is kept of a customer."""
+"""Exports a customer's data and erases a customer's identity."""

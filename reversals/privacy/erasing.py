@@ -1,20 +1,20 @@
-"""Erases who a customer is, in every table: what `loyalty.privacy.erasing` lists, and what is kept of calls and events.
+"""Erases a customer's identity from every table: those that `loyalty.privacy.erasing` lists, and those of `reversals`.
 
-| table | identity in it | what becomes of it |
-|---|---|---|
-| attempt | `identifier_masked` (its last characters) | emptied, where the attempt is of the customer or says the same |
-| attempt | `reason`, `refusal_reason`, `redemption_id_asked`, `external_reference_asked` | erased where they hold one |
-| attempt | `fingerprint` | stays: a keyed hash, without which a repeat of the key would not be recognised |
-| attempt | `idempotency_key`, `reply` | stay: a repeat must meet the key; no reply is kept with an identifier |
-| reversal, correction | `reason` | where it holds one, its digest takes its place, so that its seal still holds |
-| approval | `reason`, `comment` | erased where they hold one |
-| bulk run, bulk row | the file's name; `redemption_id`, `reason`, `outcome` | erased where they hold one |
-| event | the identifier in `data` | taken out, also of what is still to be delivered; the customer id stays |
-| delivery | `last_answer` | erased where it holds one |
-| line, seal, sealed row, ledger check, day totals | none | stay |
+"If found" means: if the text contains an identifier of the customer.
 
-A repeat of a key that named the customer by an erased identifier is still answered with the kept reply: what it echoes
-is what that very request sent, and nothing of it is stored. A new request with it finds no customer.
+| table | identity in it | what happens to it | |---|---|---| | attempt | `identifier_masked` (its last characters) |
+emptied if the attempt is the customer's or shows the same text | | attempt | `reason`, `refusal_reason`,
+`redemption_id_asked`, `external_reference_asked` | erased if found | | attempt | `fingerprint` | stays: a keyed hash
+that is needed to recognise a repeat of the key | | attempt | `idempotency_key`, `reply` | stay: a repeat must find the
+key, and no stored reply holds an identifier | | reversal, correction | `reason` | replaced by its digest if found, so
+that its seal still holds | | approval | `reason`, `comment` | erased if found | | bulk run, bulk row | the file's name;
+`redemption_id`, `reason`, `outcome` | erased if found | | event | the identifiers in `data` | removed, also from events
+not yet delivered; the customer id stays | | delivery | `last_answer` | erased if found | | line, seal, sealed row,
+ledger check, day totals | no identity | stay |
+
+A repeat of a key whose request named the customer by an erased identifier still gets the stored reply. The identifier
+in that reply is copied from the repeated request and is not stored. A new request with the identifier finds no
+customer.
 """
 
 import json
@@ -44,7 +44,7 @@ _TEXTS = (
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """How much was erased: identifiers, texts that held one, and the traces of one in attempts and events."""
+    """The numbers of identifiers erased, texts that held one, attempts with a masked one, and events with one."""
 
     identifiers: int
     texts: int
@@ -54,10 +54,10 @@ class Erased:
 
 @transaction.atomic
 def erase_customer(customer: Customer, *, ticket: str, reason: str, made_by: str) -> Erased:
-    """Erases the customer's identity everywhere, once, and keeps who did it and why.
+    """Erases the customer's identity from every table, and records who did it and why.
 
-    Raises InvalidOperation if it was erased before, without a ticket, a reason or a name, or if one of them holds an
-    identifier; ValidationError on one that is too long.
+    Raises InvalidOperation if the identity was erased before, if the ticket, the reason or the username is missing, or
+    if one of them contains an identifier. Raises ValidationError if one of them is too long.
     """
     identifiers = erasing.lock_to_erase(customer)
     attempts = _erase_masked(customer, identifiers)
@@ -68,7 +68,10 @@ def erase_customer(customer: Customer, *, ticket: str, reason: str, made_by: str
 
 
 def _erase_masked(customer: Customer, identifiers: Sequence[CustomerIdentifier]) -> int:
-    """Refused attempts know no customer: those go too that show the same last characters."""
+    """Empties the masked identifiers of the customer's attempts.
+
+    A refused attempt is not linked to a customer, so attempts that show the same last characters are included.
+    """
     redemptions = Redemption.objects.filter(org_id=customer.org_id, customer=customer)
     of_customer = (
         Q(reversal__customer=customer)

@@ -1,6 +1,6 @@
-"""Puts together all that is kept of a customer, for the customer to have: plain values, under the names of the columns.
+"""Exports all stored data of a customer, for the customer: plain values under the names of the columns.
 
-Ids are public ones, points are text with their decimals, times are ISO 8601.
+Ids are public ids, points are decimal text, times are ISO 8601.
 """
 
 from datetime import datetime
@@ -15,12 +15,12 @@ from reversals.models import Approval, Attempt, BulkRow, Correction, Event, Reve
 
 
 def export_customer(customer: Customer) -> dict[str, Any]:
-    """Everything that is kept of the customer, by kind, the oldest first."""
+    """Returns all stored data of the customer by kind, oldest first."""
     return _identity(customer) | _points(customer) | _requests(customer)
 
 
 def _identity(customer: Customer) -> dict[str, Any]:
-    """Who they are, and what staff changed of that."""
+    """Returns the customer's identity, and what staff changed in it."""
     org_id = customer.org_id
     return {
         "org_id": org_id,
@@ -39,7 +39,7 @@ def _identity(customer: Customer) -> dict[str, Any]:
 
 
 def _points(customer: Customer) -> dict[str, Any]:
-    """Their points, and how these moved."""
+    """Returns the customer's points and their movements."""
     org_id = customer.org_id
     drawn_by_others = Q(draw__lot__customer=customer)
     return {
@@ -75,7 +75,7 @@ def _points(customer: Customer) -> dict[str, Any]:
 
 
 def _requests(customer: Customer) -> dict[str, Any]:
-    """What was asked for about them, and who was told."""
+    """Returns the requests about the customer, and the events sent about them."""
     org_id = customer.org_id
     redemptions = Redemption.objects.filter(org=org_id, customer=customer)
     return {

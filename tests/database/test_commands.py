@@ -722,7 +722,7 @@ IMPORTED = [
 def parent_corruptions(parents: list[tuple[str, str, str, str]]) -> list[tuple[str, str, str]]:
     return [
         (
-            f"{table}.{column} names a row of the same org",
+            f"{table}.{column} refers to a row of the same org",
             f"UPDATE {table} SET {column} = {{{foreign}}} WHERE id = {{{row}}}",
             row,
         )
@@ -733,63 +733,67 @@ def parent_corruptions(parents: list[tuple[str, str, str, str]]) -> list[tuple[s
 # Law, the write that breaks it, and the row that is then named.
 CORRUPTIONS = [
     (
-        "0 <= lot.remaining <= lot.awarded",
+        "0 <= lot.remaining <= lot.awarded, and lot.awarded > 0",
         "UPDATE loyalty_lot SET points_remaining = points_awarded + 1 WHERE id = {lot}",
         "lot",
     ),
-    ("0 <= draw.reversed <= draw.points", "UPDATE loyalty_draw SET points_reversed = -1 WHERE id = {draw}", "draw"),
     (
-        "0 <= redemption.reversed <= redemption.points",
+        "0 <= draw.reversed <= draw.points, and draw.points > 0",
+        "UPDATE loyalty_draw SET points_reversed = -1 WHERE id = {draw}",
+        "draw",
+    ),
+    (
+        "0 <= redemption.reversed <= redemption.points, and redemption.points > 0",
         "UPDATE loyalty_redemption SET points_reversed = points + 1 WHERE id = {redemption}",
         "redemption",
     ),
     (
-        "reversal.points = available + expired",
+        "reversal.points = available + expired, points > 0, and neither part is negative",
         "UPDATE reversals_reversal SET points_available = points_available + 1 WHERE id = {reversal}",
         "reversal",
     ),
     (
-        "line.points = available + expired",
+        "line.points = available + expired, points > 0, and neither part is negative",
         "UPDATE reversals_reversalline SET points_expired = points_expired + 1 WHERE id = {line}",
         "line",
     ),
     (
-        "reversal.points = sum of its lines",
+        "reversal.points = sum of points over its lines",
         "UPDATE reversals_reversalline SET points = points + 1 WHERE id = {line}",
         "reversal",
     ),
     (
-        "reversal.points_available = sum of its lines",
+        "reversal.points_available = sum of points_available over its lines",
         "UPDATE reversals_reversalline SET points_available = points_available - 1 WHERE id = {line}",
         "reversal",
     ),
     (
-        "reversal.points_expired = sum of its lines",
+        "reversal.points_expired = sum of points_expired over its lines",
         "UPDATE reversals_reversalline SET points_expired = points_expired + 1 WHERE id = {line}",
         "reversal",
     ),
     (
-        "redemption.points = sum of its draws",
+        "redemption.points = sum of points over its draws",
         "UPDATE loyalty_redemption SET points = points + 1 WHERE id = {redemption}",
         "redemption",
     ),
     (
-        "redemption.reversed = sum of its reversals that are not corrected",
+        "redemption.reversed = sum of points over its reversals that are not corrected",
         "UPDATE loyalty_redemption SET points_reversed = points_reversed - 1 WHERE id = {redemption}",
         "redemption",
     ),
     (
-        "draw.reversed = sum of its lines that are not corrected",
+        "draw.reversed = sum of points over its lines that are not corrected",
         "UPDATE loyalty_draw SET points_reversed = points_reversed + 1 WHERE id = {draw}",
         "draw",
     ),
     (
-        "lot.awarded = lot.remaining + lot.reissued + sum over its draws of (points - reversed)",
+        "lot.awarded = lot.remaining + lot.reissued + sum of (points - reversed) over its draws",
         "UPDATE loyalty_lot SET points_remaining = points_remaining - 1 WHERE id = {lot}",
         "lot",
     ),
     (
-        "lot.reissued = what re-issues moved out of it and corrections did not put back",
+        "lot.reissued = points that re-issues and corrections moved out of the lot, minus points moved back",
         "UPDATE loyalty_lot SET points_reissued = points_reissued + 1 WHERE id = {lot}",
         "lot",
     ),
@@ -799,109 +803,109 @@ CORRUPTIONS = [
         "lot",
     ),
     (
-        "live + spent + expired + replaced = awarded + re-issued, of each program",
+        "live + spent + expired + replaced = awarded + re-issued, in each program",
         "UPDATE loyalty_lot SET points_awarded = points_awarded + 1 WHERE id = {lot}",
         "program",
     ),
     (
-        "a lot is marked as a re-issue if a reversal awarded it, and not otherwise",
+        "a lot is marked as a re-issue if and only if a reversal awarded it",
         "UPDATE loyalty_lot SET is_reissue = NOT is_reissue WHERE id = {lot}",
         "lot",
     ),
     (
-        "a reissued lot is awarded what its lines reversed",
+        "the points awarded in a re-issued lot = available points of the reversal lines that awarded it",
         "UPDATE loyalty_lot SET points_awarded = points_awarded + 1, points_remaining = points_remaining + 1"
         " WHERE id = {reissued_lot}",
         "reissued_lot",
     ),
     (
-        "a reissued lot is of the customer whose points it brings back",
+        "a re-issued lot belongs to the customer of the lot that was drawn, or of the reversal if no lot was drawn",
         "UPDATE loyalty_lot SET customer_id = {foreign_customer} WHERE id = {reissued_lot}",
         "reissued_lot",
     ),
     (
-        "what was drawn last is reversed first, unless a correction came between",
+        "a later draw of a redemption is reversed in full before an earlier one, unless a reversal of it was corrected",
         "UPDATE loyalty_draw SET points_reversed = points_reversed - 1 WHERE id = {last_draw}",
         "draw",
     ),
     (
-        "a line is expired if its lot had expired, and available if not",
+        "the points of a line are expired if its lot had expired and they were not re-issued; otherwise available",
         "UPDATE loyalty_lot SET expires_at = awarded_at WHERE id = {lot}",
         "line",
     ),
     (
-        "a line is of a draw of its reversal's redemption",
+        "the draw of a line belongs to the redemption of the line's reversal",
         "UPDATE reversals_reversalline SET draw_id = {uncovered_draw} WHERE id = {line}",
         "line",
     ),
     (
-        "a reversal is of its redemption's customer",
+        "a reversal belongs to the customer of its redemption",
         "UPDATE reversals_reversal SET customer_id = {foreign_customer} WHERE id = {reversal}",
         "reversal",
     ),
     (
-        "no public id names a reversal and a redemption",
+        "no reversal has the same public id as a redemption of the org",
         "UPDATE loyalty_redemption SET public_id = (SELECT public_id FROM reversals_reversal WHERE id = {reversal})"
         " WHERE id = {redemption}",
         "reversal",
     ),
     (
-        "correction.points = its reversal's points",
+        "correction.points = points of its reversal",
         "UPDATE reversals_correction SET points = points + 1 WHERE id = {correction}",
         "corrected_reversal",
     ),
     (
-        "a correction has the approval of another person",
+        "a correction matches an approval of its reversal with the same requester and approver, two different users",
         "UPDATE reversals_correction SET approved_by = made_by WHERE id = {correction}",
         "correction",
     ),
     (
-        "an approval is of another person",
+        "an approval is decided by a user other than the one who requested it",
         "UPDATE reversals_approval SET decided_by = asked_by WHERE id = {approval}",
         "approval",
     ),
     (
-        "an approved correction was made",
+        "an approved request for a correction has its correction",
         "DELETE FROM reversals_correction WHERE id = {correction}",
         "approval",
     ),
     (
-        "a delivery is of its event's customer",
+        "a delivery belongs to the customer of its event",
         "UPDATE reversals_delivery SET customer_id = {foreign_customer} WHERE id = {delivery}",
         "delivery",
     ),
     *parent_corruptions(PARENTS),
     *(
         (
-            f"import.{column} = sum of its {what}",
+            f"import.{column} = {counted} of its {what}",
             f"UPDATE loyalty_ledgerimport SET {column} = {column} + 1 WHERE id = {{import_of_{what}}}",
             f"import_of_{what}",
         )
-        for column, what in (
-            ("lots_added", "lots"),
-            ("points_awarded", "lots"),
-            ("redemptions_added", "redemptions"),
-            ("points_redeemed", "redemptions"),
+        for column, counted, what in (
+            ("lots_added", "number", "lots"),
+            ("points_awarded", "points", "lots"),
+            ("redemptions_added", "number", "redemptions"),
+            ("points_redeemed", "points", "redemptions"),
         )
     ),
     (
-        "a lot names the import that it came with, unless it is a re-issue",
+        "a lot either refers to the import that added it or is a re-issue",
         "UPDATE loyalty_lot SET ledger_import_id = NULL WHERE id = {lot}",
         "lot",
     ),
     (
-        "a redemption names the import that it came with, or has an attempt",
+        "a redemption refers to the import that added it, or an attempt refers to the redemption",
         "UPDATE loyalty_redemption SET ledger_import_id = NULL WHERE id = {redemption}",
         "redemption",
     ),
     *parent_corruptions(IMPORTED),
     (
-        "setting.value = the new value of its last change",
+        "setting.value = new_value of the last change of that setting",
         "UPDATE loyalty_emfsetting SET value = '31' WHERE id = {setting}",
         "setting",
     ),
     (
-        "change.old_value = the new value of the change before it",
+        "change.old_value = new_value of the previous change of that setting",
         "UPDATE loyalty_emfchange SET old_value = '31' WHERE id = {change}",
         "change",
     ),
@@ -920,7 +924,7 @@ def test_verify_ledger_says_to_people_that_all_laws_hold(ledger: Ledger) -> None
     assert printed("verify_ledger", "--org", ledger.world.org.id) == (
         f"org {ledger.world.org.id} program {ledger.world.program.public_id}: 11 points awarded and 3 re-issued;"
         " of these 8 live, 6 spent, 0 expired, 0 replaced by re-issues\n"
-        f"{len(LAWS)} laws checked over 4 lots, 3 redemptions, 4 draws, 3 reversals, 4 lines, 1 corrections: all hold\n"
+        f"{len(LAWS)} laws checked over 4 lots, 3 redemptions, 4 draws, 3 reversals, 4 lines, 1 correction: all hold\n"
     )
 
 
@@ -946,9 +950,9 @@ def test_verify_ledger_says_both_sides_of_a_broken_law_in_thousandths(ledger: Le
         ledger.execute("UPDATE loyalty_lot SET points_remaining = points_remaining - 1 WHERE id = {lot}")
         result, _, _ = verify("--org", ledger.world.org.id)
     assert result["broken"] == [
-        "lot.awarded = lot.remaining + lot.reissued + sum over its draws of (points - reversed):"
+        "lot.awarded = lot.remaining + lot.reissued + sum of (points - reversed) over its draws:"
         f" {ledger.name_of('lot')} of org {ledger.world.org.id} (5001 against 5000)",
-        "live + spent + expired + replaced = awarded + re-issued, of each program:"
+        "live + spent + expired + replaced = awarded + re-issued, in each program:"
         f" {ledger.world.program.public_id} of org {ledger.world.org.id} (13999 against 14000)",
     ]
 
@@ -957,17 +961,17 @@ def test_verify_ledger_says_both_sides_of_a_broken_law_in_thousandths(ledger: Le
     ("law", "row", "sql"),
     [
         (
-            "0 <= lot.remaining <= lot.awarded",
+            "0 <= lot.remaining <= lot.awarded, and lot.awarded > 0",
             "lot",
             "UPDATE loyalty_lot SET points_awarded = 0, points_remaining = 0 WHERE id = {lot}",
         ),
         (
-            "0 <= draw.reversed <= draw.points",
+            "0 <= draw.reversed <= draw.points, and draw.points > 0",
             "draw",
             "UPDATE loyalty_draw SET points = 0, points_reversed = 0 WHERE id = {draw}",
         ),
         (
-            "0 <= redemption.reversed <= redemption.points",
+            "0 <= redemption.reversed <= redemption.points, and redemption.points > 0",
             "redemption",
             "UPDATE loyalty_redemption SET points = 0, points_reversed = 0 WHERE id = {redemption}",
         ),
@@ -984,8 +988,8 @@ def test_verify_ledger_names_a_row_whose_parent_is_gone(ledger: Ledger) -> None:
     with guards_lifted():
         ledger.execute("DELETE FROM reversals_reversal WHERE id = {reversal}")
         result, _, _ = verify("--org", ledger.world.org.id)
-    law = "reversals_reversalline.reversal_id names a row of the same org"
-    name = f"{law}: {ledger.name_of('line')} of org {ledger.world.org.id} ({ledger.world.org.id} against None)"
+    law = "reversals_reversalline.reversal_id refers to a row of the same org"
+    name = f"{law}: {ledger.name_of('line')} of org {ledger.world.org.id} ({ledger.world.org.id} against missing)"
     assert name in result["broken"]
 
 
@@ -1013,7 +1017,7 @@ def test_verify_ledger_says_to_people_that_a_law_is_broken(ledger: Ledger) -> No
         with pytest.raises(SystemExit) as stopped:
             call_command("verify_ledger", "--org", str(ledger.world.org.id), stdout=output, stderr=errors)
     assert stopped.value.code == 1
-    assert output.getvalue().endswith("1 corrections: BROKEN\n")
+    assert output.getvalue().endswith("1 correction: BROKEN\n")
     assert ledger.name_of("lot") in errors.getvalue()
 
 

@@ -788,7 +788,7 @@ def test_a_dry_run_says_so_to_people(world: World, tmp_path: Path) -> None:
     output = io.StringIO()
     call_command("import_ledger", str(write(tmp_path, points=[])), "--dry-run", stdout=output)
     assert output.getvalue().splitlines() == [
-        "dry run: nothing was kept",
+        "dry run: nothing was imported",
         "points: 0 read, 0 added, 0 already there, 0 bad",
     ]
 
@@ -853,7 +853,7 @@ def test_a_folder_without_any_of_the_files_is_refused(world: World, tmp_path: Pa
 
 
 def test_a_path_that_is_no_folder_is_refused(tmp_path: Path) -> None:
-    assert refusal_of_import(tmp_path / "ledger") == f"{tmp_path / 'ledger'} is no folder"
+    assert refusal_of_import(tmp_path / "ledger") == f"{tmp_path / 'ledger'} is not a folder"
 
 
 # Identifiers
@@ -896,7 +896,10 @@ def test_identifiers_other_than_mobile_and_email_keep_their_case(world: World, t
 def test_a_redemption_cannot_take_the_id_of_a_reversal(world: World, tmp_path: Path) -> None:
     reversal_id = world.reverse(redeemed(world, 10), 1).json()["reversalId"]
     message = refusal_of_import(write(tmp_path, redemptions=[redemption_row(world, reversal_id, 5)]))
-    assert "redemptions.csv line 2, column redemption_id: expected an id that no reversal of the org has" in message
+    assert (
+        "redemptions.csv line 2, column redemption_id: expected an id that is not the id of a reversal of the org"
+        in message
+    )
 
 
 def test_a_repeat_is_compared_with_the_row_that_is_kept(world: World, tmp_path: Path) -> None:

@@ -416,7 +416,7 @@ def test_a_second_import_changes_nothing_and_says_so(cell: Any, tmp_path: Path) 
         run("import_org", folder)
         before = counts(world)
         again = run("import_org", folder)
-        assert (again["imported"], again["note"], counts(world)) == (False, "it was here already", before)
+        assert (again["imported"], again["note"], counts(world)) == (False, "already imported", before)
 
 
 def test_an_org_that_is_here_is_not_taken_in(tmp_path: Path) -> None:

@@ -79,6 +79,9 @@ def test_lot_whose_points_were_spent_twice_is_named_and_keeps_what_is_there(
         " others were spent twice; which of the two redemptions should not have had them cannot be decided here.\n"
     )
     assert [(row.law, row.row) for row in broken_laws(world.org.id)] == [
-        ("lot.reissued = what re-issues moved out of it and corrections did not put back", lot.lot_ref),
-        ("live + spent + expired + replaced = awarded + re-issued, of each program", str(world.program.public_id)),
+        (
+            "lot.reissued = points that re-issues and corrections moved out of the lot, minus points moved back",
+            lot.lot_ref,
+        ),
+        ("live + spent + expired + replaced = awarded + re-issued, in each program", str(world.program.public_id)),
     ]

@@ -278,9 +278,9 @@ def test_another_program_computes_the_same_chain_from_the_tables_alone(history: 
 
 # Tampering, by somebody who gets past every trigger and constraint
 
-CHANGED = "seal {seal_1}: reversal {first} ({first_name}) of org {org} is not as it was sealed"
-HASH_OF_1 = "seal {seal_1}: its hash is not that of its rows and of the seal before it"
-HASH_OF_3 = "seal {seal_3}: its hash is not that of its rows and of the seal before it"
+CHANGED = "seal {seal_1}: reversal {first} ({first_name}) of org {org} has changed since it was sealed"
+HASH_OF_1 = "seal {seal_1}: its hash does not match its rows and the previous seal"
+HASH_OF_3 = "seal {seal_3}: its hash does not match its rows and the previous seal"
 LINE = "id, org_id, reversal_id, draw_id, points, points_available, points_expired"
 REVERSAL = (
     "id, org_id, redemption_id, customer_id, public_id, points, points_available, points_expired, has_key, channel,"
@@ -302,7 +302,7 @@ TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
     (
         "a line moved to another reversal",
         ["UPDATE reversals_reversalline SET reversal_id = {second} WHERE id = {line}"],
-        [CHANGED, "seal {seal_1}: reversal {second} ({second_name}) of org {org} is not as it was sealed"],
+        [CHANGED, "seal {seal_1}: reversal {second} ({second_name}) of org {org} has changed since it was sealed"],
     ),
     (
         "a line more",
@@ -323,7 +323,7 @@ TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
     (
         "points of a correction",
         ["UPDATE reversals_correction SET points = points + 1 WHERE id = {correction}"],
-        ["seal {seal_3}: correction {correction} of org {org} is not as it was sealed"],
+        ["seal {seal_3}: correction {correction} of org {org} has changed since it was sealed"],
     ),
     (
         "a correction gone",
@@ -361,7 +361,7 @@ TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
         ],
         [
             "anchor: seal {seal_2} is in the file but no longer in the database",
-            "seal {seal_3}: the seal before it is gone",
+            "seal {seal_3}: the previous seal is gone",
             HASH_OF_3,
         ],
     ),
@@ -377,7 +377,7 @@ TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
     (
         "a row listed by no seal, never to be sealed",
         ["INSERT INTO reversals_sealedrow VALUES (1, 1, 'REVERSAL', 77, '0', {org}, 99999)"],
-        ["seal 99999 is gone; 1 rows were sealed by it"],
+        ["seal 99999 is gone, but 1 sealed row refers to it"],
     ),
     (
         "a reversal put into the past",
@@ -386,7 +386,7 @@ TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
             " points, points_available, points_expired, has_key, channel, made_by, reason, '2026-01-01 00:00:00'"
             " FROM reversals_reversal WHERE id = {first}"
         ],
-        ["unsealed: reversal 1 (other1) of org {org} is dated 2026-01-01 00:00, to before seal {seal_3}"],
+        ["unsealed: reversal 1 (other1) of org {org} is dated 2026-01-01 00:00, before seal {seal_3}"],
     ),
 ]
 
@@ -405,8 +405,8 @@ def test_tampering_with_the_sealed_past_is_found_and_named(
 
 # The rows that money rests on: what is done to them, what names it, and what names it once the next seal holds it too.
 
-LOT_CHANGED = "lot {lot} ({lot_name}) of org {org} is not as it was sealed"
-REDEMPTION_CHANGED = "redemption {redemption} ({redemption_name}) of org {org} is not as it was sealed"
+LOT_CHANGED = "lot {lot} ({lot_name}) of org {org} has changed since it was sealed"
+REDEMPTION_CHANGED = "redemption {redemption} ({redemption_name}) of org {org} has changed since it was sealed"
 LOT = "id, org_id, program_id, customer_id, lot_ref, points_awarded, points_remaining, awarded_at, is_reissue"
 MINTED = f"INSERT INTO loyalty_lot ({LOT}, ledger_import_id) SELECT 1, org_id, program_id, customer_id, 'MINTED'"
 REDEMPTION = "id, org_id, program_id, customer_id, public_id, points, points_reversed, redeemed_at, transaction_number"
@@ -414,13 +414,13 @@ MONEY_TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
     (
         "a lot minted without an import",
         [f"{MINTED}, 9000, 9000, awarded_at, FALSE, NULL FROM loyalty_lot WHERE id = {{lot}}"],
-        ["a lot names the import that it came with, unless it is a re-issue: MINTED of org {org}"],
+        ["a lot either refers to the import that added it or is a re-issue: MINTED of org {org}"],
     ),
     (
         "a lot minted with the import of another",
         [f"{MINTED}, 9000, 9000, awarded_at, FALSE, ledger_import_id FROM loyalty_lot WHERE id = {{lot}}"],
         [
-            "import.lots_added = sum of its lots: {import} of org {org} (1 against 2)",
+            "import.lots_added = number of its lots: {import} of org {org} (1 against 2)",
             "lot 1 (MINTED) of org {org} was added to import {import} after seal {seal_1}",
         ],
     ),
@@ -432,14 +432,14 @@ MONEY_TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
             " WHERE id = {import}",
         ],
         [
-            "seal {seal_1}: import {import} of org {org} is not as it was sealed",
+            "seal {seal_1}: import {import} of org {org} has changed since it was sealed",
             "lot 1 (MINTED) of org {org} was added to import {import} after seal {seal_1}",
         ],
     ),
     (
         "a lot minted as a re-issue",
         [f"{MINTED}, 9000, 9000, awarded_at, TRUE, NULL FROM loyalty_lot WHERE id = {{lot}}"],
-        ["a lot is marked as a re-issue if a reversal awarded it, and not otherwise: MINTED of org {org}"],
+        ["a lot is marked as a re-issue if and only if a reversal awarded it: MINTED of org {org}"],
     ),
     (
         "points of a lot",
@@ -458,7 +458,7 @@ MONEY_TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
     (
         "the name of a lot",
         ["UPDATE loyalty_lot SET lot_ref = 'OTHER' WHERE id = {lot}"],
-        ["lot {lot} (OTHER) of org {org} is not as it was sealed"],
+        ["lot {lot} (OTHER) of org {org} has changed since it was sealed"],
     ),
     ("a lot gone", ["DELETE FROM loyalty_lot WHERE id = {lot}"], ["lot {lot} of org {org} is gone"]),
     (
@@ -505,7 +505,10 @@ MONEY_TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
             f"INSERT INTO loyalty_redemption ({REDEMPTION}) SELECT 1, org_id, program_id, customer_id, 'PUT-IN', 1000,"
             " 0, '2040-01-01 00:00:00', '' FROM loyalty_redemption WHERE id = {redemption}",
         ],
-        ["a redemption names the import that it came with, or has an attempt: PUT-IN of org {org}"],
+        [
+            "a redemption refers to the import that added it, or an attempt refers to the redemption:"
+            " PUT-IN of org {org}"
+        ],
     ),
     (
         "a redemption put into the import of another",
@@ -533,7 +536,7 @@ MONEY_TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
         ["UPDATE loyalty_draw SET redemption_id = {other_redemption}, lot_id = NULL, position = 9 WHERE id = {draw}"],
         [
             REDEMPTION_CHANGED,
-            "redemption {other_redemption} ({other_redemption_name}) of org {org} is not as it was sealed",
+            "redemption {other_redemption} ({other_redemption_name}) of org {org} has changed since it was sealed",
         ],
     ),
     (
@@ -544,7 +547,10 @@ MONEY_TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
     (
         "a setting without history",
         ["INSERT INTO loyalty_emfsetting (id, org_id, key, value) VALUES (1, {org}, 'Reversal_reissue_days', '9')"],
-        ["setting.value = the new value of its last change: Reversal_reissue_days of org {org} (9 against None)"],
+        [
+            "setting.value = new_value of the last change of that setting:"
+            " Reversal_reissue_days of org {org} (9 against missing)"
+        ],
     ),
     (
         "a setting of a program without history",
@@ -552,17 +558,20 @@ MONEY_TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
             "INSERT INTO loyalty_emfsetting (id, org_id, program_id, key, value)"
             " VALUES (1, {org}, {program}, 'Reversal_reissue_days', '')"
         ],
-        ["setting.value = the new value of its last change: Reversal_reissue_days of org {org} ( against None)"],
+        [
+            "setting.value = new_value of the last change of that setting:"
+            " Reversal_reissue_days of org {org} ( against missing)"
+        ],
     ),
     (
         "another value of a setting",
         [f"UPDATE loyalty_emfsetting SET value = 'no' WHERE org_id = {{org}} AND key = '{ON}'"],
-        [f"setting.value = the new value of its last change: {ON} of org {{org}} (no against yes)"],
+        [f"setting.value = new_value of the last change of that setting: {ON} of org {{org}} (no against yes)"],
     ),
     (
         "a setting gone",
         [f"DELETE FROM loyalty_emfsetting WHERE org_id = {{org}} AND key = '{ON}'"],
-        [f"setting.value = the new value of its last change: {ON} of org {{org}} (None against yes)"],
+        [f"setting.value = new_value of the last change of that setting: {ON} of org {{org}} (missing against yes)"],
     ),
     (
         "a setting with its change",
@@ -570,12 +579,12 @@ MONEY_TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
             f"UPDATE loyalty_emfsetting SET value = 'no' WHERE org_id = {{org}} AND key = '{ON}'",
             "UPDATE loyalty_emfchange SET new_value = 'no' WHERE id = {change}",
         ],
-        [f"setting change {{change}} ({ON}) of org {{org}} is not as it was sealed"],
+        [f"setting change {{change}} ({ON}) of org {{org}} has changed since it was sealed"],
     ),
     (
         "why a setting was changed",
         ["UPDATE loyalty_emfchange SET reason = 'another' WHERE id = {change}"],
-        [f"setting change {{change}} ({ON}) of org {{org}} is not as it was sealed"],
+        [f"setting change {{change}} ({ON}) of org {{org}} has changed since it was sealed"],
     ),
     (
         "a change of a setting gone",
@@ -585,12 +594,12 @@ MONEY_TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
     (
         "the public id of a customer",
         ["UPDATE loyalty_customer SET public_id = 1 WHERE id = {customer}"],
-        ["customer {customer} (1) of org {org} is not as it was sealed"],
+        ["customer {customer} (1) of org {org} has changed since it was sealed"],
     ),
     (
         "the public id of a program",
         ["UPDATE loyalty_program SET public_id = 9999999 WHERE id = {program}"],
-        ["program {program} (9999999) of org {org} is not as it was sealed"],
+        ["program {program} (9999999) of org {org} has changed since it was sealed"],
     ),
 ]
 
@@ -674,7 +683,7 @@ def test_a_change_that_rewrites_its_seal_is_found_by_the_next_one(history: Histo
         reseal(history.seals[0])
         problems = check_seals().problems
     number = history.seals[1].id
-    assert problems == [f"seal {number}: its hash is not that of its rows and of the seal before it"]
+    assert problems == [f"seal {number}: its hash does not match its rows and the previous seal"]
 
 
 def test_a_change_that_rewrites_the_whole_chain_is_found_by_the_anchor(history: History) -> None:
@@ -685,7 +694,7 @@ def test_a_change_that_rewrites_the_whole_chain_is_found_by_the_anchor(history: 
         assert check_seals().problems == []
         problems = history.problems()
     assert problems == [
-        f"anchor: seal {seal.id} has another hash in the database than in the file" for seal in history.seals
+        f"anchor: seal {seal.id} has a different hash in the database than in the file" for seal in history.seals
     ]
 
 
@@ -696,7 +705,7 @@ def test_a_reversal_put_into_the_past_is_found_even_once_it_is_sealed(history: H
         number = seal_ledger(history.file).head.id
         problems = history.problems()
     assert problems == [
-        f"seal {number}: reversal 1 (other1) of org {names['org']} is dated back, to before seal {names['seal_3']}"
+        f"seal {number}: reversal 1 (other1) of org {names['org']} is backdated to before seal {names['seal_3']}"
     ]
 
 
@@ -717,7 +726,7 @@ def test_verify_ledger_compares_the_seals_with_the_anchor_and_exits_with_1(histo
 def test_verify_ledger_without_an_anchor_checks_the_seals_alone(history: History) -> None:
     history.file.unlink()
     assert verify()[1:] == ([], 0)
-    assert verify("--anchor", history.file)[1:] == ([f"anchor: there is no file {history.file}"], 1)
+    assert verify("--anchor", history.file)[1:] == ([f"anchor: the file {history.file} does not exist"], 1)
 
 
 def test_verify_ledger_of_one_org_takes_no_anchor(history: History) -> None:
@@ -729,7 +738,7 @@ def test_an_anchor_of_which_a_line_was_changed_is_found(history: History) -> Non
     text = history.file.read_text()
     history.file.write_text(text.replace(history.seals[1].hash, "f" * 64))
     number = history.seals[1].id
-    assert history.problems() == [f"anchor: seal {number} has another hash in the database than in the file"]
+    assert history.problems() == [f"anchor: seal {number} has a different hash in the database than in the file"]
 
 
 @pytest.mark.parametrize("tamper", [lambda lines: lines[1:], lambda lines: [lines[1], lines[0], *lines[2:]]])
@@ -737,7 +746,7 @@ def test_an_anchor_whose_lines_are_gone_or_reordered_is_found(
     history: History, tamper: Callable[[list[str]], list[str]]
 ) -> None:
     history.file.write_text("".join(tamper(history.file.read_text().splitlines(keepends=True))))
-    assert history.problems() == ["anchor: line 1 is not seal 1, as the lines before it ask for"]
+    assert history.problems() == ["anchor: line 1 is not seal 1, the next in order"]
 
 
 def test_what_was_sealed_and_not_anchored_before_a_crash_is_anchored_by_the_next_run(
@@ -775,7 +784,7 @@ def test_seal_ledger_adds_nothing_to_a_chain_that_its_anchor_contradicts(history
     reversal_of_two_lines(history.world)
     history.file.write_text(history.file.read_text().replace(history.seals[1].hash, "f" * 64))
     before = (Seal.objects.count(), history.file.read_text())
-    with pytest.raises(InvalidOperation, match=f"seal {history.seals[1].id} has another hash"):
+    with pytest.raises(InvalidOperation, match=f"seal {history.seals[1].id} has a different hash"):
         seal_ledger(history.file)
     assert (Seal.objects.count(), history.file.read_text()) == before
 

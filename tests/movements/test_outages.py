@@ -288,7 +288,7 @@ def test_a_ledger_that_is_only_read_is_verified_and_it_is_said_that_no_check_was
         finally:
             cursor.execute("PRAGMA query_only = OFF" if is_sqlite else "SET default_transaction_read_only = off")
     assert output.getvalue().endswith(": all hold\n")
-    assert errors.getvalue().startswith("That this check was made could not be kept for the back office: ")
+    assert errors.getvalue().startswith("This check could not be recorded for the back office: ")
     assert not LedgerCheck.objects.filter(org=world.org).exists()
 
 

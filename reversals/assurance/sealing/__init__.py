@@ -1,1 +1,1 @@
-"""Seals the rows of the ledger into a chain of hashes, so that nobody can change the past unnoticed."""
+"""Seals the rows of the ledger into a chain of hashes, so that any change of the past is detected."""

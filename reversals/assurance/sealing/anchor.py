@@ -1,4 +1,4 @@
-"""The anchor: a file outside the database to which each seal is appended, one line of JSON each, and never changed."""
+"""Appends each seal as a line of JSON to the anchor, an append-only file outside the database, and reads it."""
 
 import fcntl
 import json
@@ -16,14 +16,14 @@ from reversals.models import Seal
 
 @dataclass(frozen=True, slots=True)
 class AnchoredSeal:
-    """A seal as the file has it."""
+    """A seal as recorded in the file."""
 
     number: int
     hash: str
 
 
 class Anchor:
-    """The open file, while nobody else appends to it."""
+    """The open file, locked so that no other process appends to it."""
 
     def __init__(self, file: BinaryIO, *, last: int, is_unfinished: bool) -> None:
         self._file = file
@@ -31,7 +31,7 @@ class Anchor:
         self._is_unfinished = is_unfinished
 
     def append_missing(self) -> None:
-        """Appends the seals of the database that the file lacks, and returns once they are on the disk."""
+        """Appends the seals of the database that are missing from the file, and returns once they are on disk."""
         for seal in Seal.objects.filter(id__gt=self._last).order_by("id"):
             self._file.write((_line(seal) if not self._is_unfinished else "\n" + _line(seal)).encode())
             self._last, self._is_unfinished = seal.id, False
@@ -41,10 +41,10 @@ class Anchor:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Anchor]:
-    """The anchor to append to, made if there is none; waits for whoever else does.
+    """Opens the anchor for appending, and creates it if it does not exist. Waits while another process appends.
 
-    A line that a crash left unfinished stays, and is written anew in full below. Raises InvalidOperation if the file
-    contradicts the database.
+    A line that a crash left unfinished stays, and the full line is written below it. Raises InvalidOperation if the
+    file contradicts the database.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
@@ -54,8 +54,8 @@ def opened(path: Path) -> Iterator[Anchor]:
         problems += disagreements(seals)
         if problems:
             raise InvalidOperation(
-                f"{problems[0]}; keep {path} as evidence, find out what happened to the database, and then seal"
-                " with a new file"
+                f"{problems[0]}; keep {path} as evidence, find out what happened to the database, and then run"
+                " seal_ledger with a new file"
             )
         _sync_folder(path.parent)
         is_unfinished = bool(text) and not text.endswith("\n")
@@ -63,24 +63,24 @@ def opened(path: Path) -> Iterator[Anchor]:
 
 
 def read(path: Path) -> tuple[list[AnchoredSeal], list[str]]:
-    """The seals in the file, and in sentences what is wrong with it as such."""
+    """Returns the seals in the file, and a message for each problem with the file itself."""
     try:
         return _read(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return [], [f"anchor: there is no file {path}"]
+        return [], [f"anchor: the file {path} does not exist"]
     except (OSError, UnicodeDecodeError) as error:
         return [], [f"anchor: {path} cannot be read ({error})"]
 
 
 def disagreements(seals: list[AnchoredSeal]) -> list[str]:
-    """In sentences, what the database has no longer, or has otherwise, of the seals in the file."""
+    """Returns a message for each seal in the file that the database lacks or has with a different hash."""
     stored = dict(Seal.objects.values_list("id", "hash"))
     problems = []
     for seal in seals:
         if seal.number not in stored:
             problems.append(f"anchor: seal {seal.number} is in the file but no longer in the database")
         elif seal.hash != stored[seal.number]:
-            problems.append(f"anchor: seal {seal.number} has another hash in the database than in the file")
+            problems.append(f"anchor: seal {seal.number} has a different hash in the database than in the file")
     return problems
 
 
@@ -91,13 +91,13 @@ def _line(seal: Seal) -> str:
 
 def _read(text: str) -> tuple[list[AnchoredSeal], list[str]]:
     seals: list[AnchoredSeal] = []
-    # After the last line's end comes nothing, or a line that a crash left unfinished.
+    # The text after the last line break is empty, or is a line that a crash left unfinished.
     for place, (line, following) in enumerate(pairwise(text.split("\n")), start=1):
         if following.startswith(line):
-            continue  # a line left unfinished, and again in full
+            continue  # an unfinished line, written in full below
         seal = _parsed(line)
         if seal is None or seal.number != len(seals) + 1:
-            return seals, [f"anchor: line {place} is not seal {len(seals) + 1}, as the lines before it ask for"]
+            return seals, [f"anchor: line {place} is not seal {len(seals) + 1}, the next in order"]
         seals.append(seal)
     return seals, []
 
@@ -111,7 +111,7 @@ def _parsed(line: str) -> AnchoredSeal | None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """The name of a new file is on the disk only once its folder is."""
+    """Syncs the folder, because the name of a new file is on disk only after that."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,14 +1,17 @@
-"""Checks the chain of seals against the ledger and the anchor, and names in sentences what was tampered with.
+"""Checks the chain of seals against the ledger and the anchor, and describes each sign of tampering.
 
-What is noticed of a sealed row: that it is gone, or that it, or a child of it, changed or was added or removed.
+Detected in a sealed row: the row is gone, the row or one of its children changed, or a child was added or removed.
 
-What is noticed of a row that was put in, sealed since or not: one that names an import which an earlier run had
-sealed, because all rows of an import are committed together; and one that is dated more than an hour before a seal that
-left nothing unsealed. Rows from a file bear times of another system, so only the first applies to them.
+Detected in an inserted row, whether or not it has been sealed since:
 
-What is not noticed here: a row that was changed, removed or put in before it was sealed, dated as of now. What breaks a
-law is found by `reversals.assurance.verification`; a forged import, redemption or reversal that keeps every law is not
-told from a real one. So seal often.
+- The row refers to an import that an earlier run had sealed. All rows of an import are committed together, so that run
+  would have sealed this row too.
+- The row is dated more than an hour before a seal that left nothing unsealed. This does not apply to rows from a file,
+  because their times come from another system.
+
+Note: a row that was changed, removed or inserted before it was sealed, with a current date, is not detected here.
+`reversals.assurance.verification` finds it if it breaks a law. A forged import, redemption or reversal that keeps every
+law cannot be distinguished from a real one, so run seal_ledger often.
 """
 
 from bisect import bisect_left
@@ -31,7 +34,8 @@ from reversals.assurance.sealing.entries import KINDS, Entry, EntryKind, hash_of
 from reversals.models import Seal, SealedRow
 
 PROBLEMS_NAMED = 100
-# No transaction is open for so long, and no clock may be so wrong: what is dated earlier was put into the sealed past.
+# Longer than any transaction stays open, and more than any clock may be wrong. A row that is dated earlier than this
+# before a seal was inserted into the sealed past.
 LATEST = timedelta(hours=1)
 
 ENTRIES_AT_ONCE = 50_000
@@ -56,18 +60,18 @@ class _Listed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """How many seals were checked, and what is wrong, in sentences; at most 100 of them."""
+    """The number of seals checked, and a message for each problem, at most 100."""
 
     seals: int
     problems: list[str]
 
 
 def check_seals(anchor_file: Path | None = None) -> Checked:
-    """Checks every seal, and the anchor where its file is given.
+    """Checks every seal, and also the anchor if its file is given.
 
-    A seal that the file lacks is no fault: the next run of seal_ledger appends it.
+    A seal that is missing from the file is not a problem, because the next run of seal_ledger appends it.
     """
-    # The file first: a seal is committed before it is appended, so whatever the file has is in the database by then.
+    # Reads the file first. A seal is committed before it is appended, so every seal in the file is in the database.
     anchored, unreadable = ([], []) if anchor_file is None else anchor.read(anchor_file)
     with queries.one_moment():
         if connection.vendor == "postgresql":
@@ -75,18 +79,24 @@ def check_seals(anchor_file: Path | None = None) -> Checked:
                 cursor.execute("SET LOCAL statement_timeout = 0")
                 cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
                 cursor.execute("SET LOCAL work_mem = '64MB'")
-        problems = chain(unreadable, anchor.disagreements(anchored), _Chain().problems(), _astray(), _put_in())
+        problems = chain(
+            unreadable,
+            anchor.disagreements(anchored),
+            _Chain().problems(),
+            _lists_without_seal(),
+            _inserted_into_past(),
+        )
         return Checked(seals=Seal.objects.count(), problems=list(islice(problems, PROBLEMS_NAMED)))
 
 
 class _Chain:
-    """One walk along the chain, in portions of seals that list some 50,000 entries together."""
+    """One walk along the chain, in portions of seals that together list about 50,000 entries."""
 
     def __init__(self) -> None:
         self.arrived = arrivals()
         self.imports = _completed_imports()
         self.previous: Seal | None = None
-        self.complete: Seal | None = None  # the last seal before that left nothing unsealed
+        self.complete: Seal | None = None  # the last seal so far that left nothing unsealed
 
     def problems(self) -> Iterator[str]:
         for seals in _portions():
@@ -99,21 +109,21 @@ class _Chain:
         self, seal: Seal, rows: Sequence[_Listed], entries: Mapping[tuple[str, int], Entry]
     ) -> Iterator[str]:
         if seal.id != (self.previous.id if self.previous else 0) + 1:
-            yield f"seal {seal.id}: the seal before it is gone"
+            yield f"seal {seal.id}: the previous seal is gone"
         for row in rows:
             entry = entries.get((row.kind, row.row_id))
             if entry is None:
                 yield f"seal {seal.id}: {_named(row)} is gone"
             elif entry.digest != row.digest:
-                yield f"seal {seal.id}: {_named(row)} is not as it was sealed"
+                yield f"seal {seal.id}: {_named(row)} has changed since it was sealed"
             elif entry.written_at is not None or entry.import_id is not None:
-                yield from self._put_in_later(seal, row, entry)
+                yield from self._inserted_later(seal, row, entry)
         if seal.hash != _hash_of(seal, rows, self.previous) or seal.count != len(rows):
-            yield f"seal {seal.id}: its hash is not that of its rows and of the seal before it"
+            yield f"seal {seal.id}: its hash does not match its rows and the previous seal"
         self.previous, self.complete = seal, seal if seal.is_complete else self.complete
 
-    def _put_in_later(self, seal: Seal, row: _Listed, entry: Entry) -> Iterator[str]:
-        """Whether an earlier seal would hold the row, had it been there then."""
+    def _inserted_later(self, seal: Seal, row: _Listed, entry: Entry) -> Iterator[str]:
+        """Reports the row if an earlier seal would hold it, had it existed when that seal was created."""
         if entry.import_id is not None:
             completed = self.imports.get(entry.import_id)
             if completed is not None and completed < seal.id:
@@ -123,7 +133,7 @@ class _Chain:
             and _could_see(self.complete, row.org_id, self.arrived)
             and _is_before(entry.written_at, self.complete)
         ):
-            yield f"seal {seal.id}: {_named(row)} is dated back, to before seal {self.complete.id}"
+            yield f"seal {seal.id}: {_named(row)} is backdated to before seal {self.complete.id}"
 
 
 _seal_id = itemgetter(0)
@@ -149,7 +159,7 @@ def _listed_between(first: Seal, last: Seal) -> Iterator[_Listed]:
 
 
 def _entries_between(first: Seal, last: Seal) -> dict[tuple[str, int], Entry]:
-    """What the seals list, as it stands now, by kind and row id."""
+    """Computes the entries that the seals list from the current rows, by kind and row id."""
     entries: dict[tuple[str, int], Entry] = {}
     with connection.cursor() as cursor:
         for kind in KINDS:
@@ -160,7 +170,7 @@ def _entries_between(first: Seal, last: Seal) -> dict[tuple[str, int], Entry]:
 
 
 def _completed_imports() -> dict[int, int]:
-    """For each sealed import, the number of the seal with which the run ended that sealed it and all of its rows."""
+    """Maps each sealed import to the last seal of the run that sealed it together with all of its rows."""
     complete = list(Seal.objects.filter(is_complete=True).order_by("id").values_list("id", flat=True))
     sealed = SealedRow.objects.filter(kind=SealedRow.Kind.IMPORT).values_list("row_id", "seal_id")
     places_of = ((import_id, bisect_left(complete, seal_id)) for import_id, seal_id in sealed)
@@ -168,7 +178,10 @@ def _completed_imports() -> dict[int, int]:
 
 
 def _could_see(seal: Seal, org_id: int, arrived: Mapping[int, datetime]) -> bool:
-    """Whether the org was in this cell by then: what it brought along is older than seals that never saw it."""
+    """Returns whether the org was in this cell at the time of the seal.
+
+    An org that arrived from another cell brings rows that are older than seals of this cell, which cannot list them.
+    """
     return org_id not in arrived or arrived[org_id] <= seal.sealed_at
 
 
@@ -190,46 +203,46 @@ def _hash_of(seal: Seal, rows: Sequence[_Listed], previous: Seal | None) -> str:
 
 
 def _named(row: _Listed) -> str:
-    """The row's kind, its id and the name by which people know it, if it is still there."""
+    """Returns the row's kind and id, and the name that people use for it if the row still exists."""
     kind = _BY_KIND.get(row.kind)
     if kind is None:
         return f"{row.kind} {row.row_id} of org {row.org_id}"
     if not kind.name:
-        return _in_words(kind, row.row_id, None, row.org_id)
+        return _described(kind, row.row_id, None, row.org_id)
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {kind.name} FROM {kind.row.table} WHERE id = %s", [row.row_id])
         found = cursor.fetchone()
-    return _in_words(kind, row.row_id, found and found[0], row.org_id)
+    return _described(kind, row.row_id, found and found[0], row.org_id)
 
 
-def _in_words(kind: EntryKind, row_id: int, name: object, org_id: int) -> str:
+def _described(kind: EntryKind, row_id: int, name: object, org_id: int) -> str:
     return f"{kind.kind.label} {row_id}{f' ({name})' if name is not None else ''} of org {org_id}"
 
 
-def _astray() -> Iterator[str]:
-    """Lists of no seal would keep what they list from ever being sealed."""
+def _lists_without_seal() -> Iterator[str]:
+    """Reports sealed rows whose seal does not exist, because they would keep the listed rows from being sealed."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT sealed.seal_id, COUNT(*) FROM reversals_sealedrow sealed"
             " LEFT JOIN reversals_seal seal ON seal.id = sealed.seal_id WHERE seal.id IS NULL GROUP BY sealed.seal_id"
         )
         for number, count in cursor.fetchall():
-            yield f"seal {number} is gone; {count} rows were sealed by it"
+            yield f"seal {number} is gone, but {count} sealed {'row refers' if count == 1 else 'rows refer'} to it"
 
 
-def _put_in() -> Iterator[str]:
-    """Unsealed rows that the last seal which left nothing unsealed would hold, had they been there then."""
+def _inserted_into_past() -> Iterator[str]:
+    """Reports unsealed rows that the last complete seal would hold, had they existed when it was created."""
     last = Seal.objects.filter(is_complete=True).order_by("-id").first()
     if last is None:
         return
     imports = _completed_imports()
     for kind in KINDS:
         for org_id, row_id, name, written_at, import_id in _unsealed_before(last, kind):
-            what = f"unsealed: {_in_words(kind, row_id, name, org_id)}"
+            what = f"unsealed: {_described(kind, row_id, name, org_id)}"
             if import_id is not None:
                 yield f"{what} was added to import {import_id} after seal {imports[import_id]}"
             else:
-                yield f"{what} is dated {written_at[:16]}, to before seal {last.id}"
+                yield f"{what} is dated {written_at[:16]}, before seal {last.id}"
 
 
 def _unsealed_before(seal: Seal, kind: EntryKind) -> list[tuple[Any, ...]]:

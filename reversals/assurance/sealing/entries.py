@@ -1,8 +1,8 @@
-"""What is sealed of the ledger, as text and as its SHA-256; an auditor's own program can compute it anew.
+"""Defines the text that is sealed for each row, and its SHA-256, so that an auditor's own program can recompute it.
 
-An entry is a row of one of the tables below, some with their children. Its text has one line for each row, joined by
-"\\n" and without one at the end: first the row, then its children by rising id. The kinds, in the order in which a seal
-takes them, each on one line, by the names of the columns:
+An entry is a row of one of the tables below, for some kinds with its children. Its text has one line for each row:
+first the row, then its children in ascending order of id. Lines are joined by "\\n", without one at the end. These are
+the kinds in the order in which a seal lists them, with the columns of each line:
 
     IMPORT          import|org_id|id|imported_at|made_by|lots_added|points_awarded|redemptions_added|points_redeemed
     LOT             lot|org_id|id|program_id|customer_id|lot_ref|points_awarded|awarded_at|expires_at|is_reissue
@@ -18,22 +18,28 @@ takes them, each on one line, by the names of the columns:
     CUSTOMER        customer|org_id|id|public_id
     PROGRAM         program|org_id|id|public_id
 
-Ids are row ids but for `public_id`, points are whole thousandths, flags (`has_key`, `is_reissue`) are 0 or 1, times are
-whole microseconds since 1970-01-01 in UTC, and NULL is empty. Texts from outside may hold any character. Each stands as
-`LENGTH:TEXT`, its length in characters before it, so that it cannot be read as two: `lot_ref`, `key`, `old_value`,
-`new_value`, `ticket`, `request_id`, and of a redemption `public_id`, `transaction_number`, `external_reference_number`.
-What names a person stands as the SHA-256 of its UTF-8, in lower-case hex: `made_by`, `approved_by`, `changed_by`,
-`reason`. An erased reason is `[erased HEX]`, where HEX is that very hash of what it was, and stands as HEX: so a reason
-can be erased, and not be changed otherwise. The digest of an entry is the SHA-256 of its text's UTF-8, in lower-case
-hex.
+The values of a line are written as follows. All hashes are SHA-256 of UTF-8 in lower-case hex.
 
-What changes later is not sealed: `points_remaining` and `points_reissued` of a lot, `points_reversed` of a redemption
-and of a draw, and the stored value of a setting. The laws of `reversals.assurance.verification` derive each from what
-is sealed.
+- Ids are row ids, except `public_id`.
+- Points are whole thousandths, and flags (`has_key`, `is_reissue`) are 0 or 1.
+- Times are whole microseconds since 1970-01-01 in UTC.
+- NULL is the empty text.
+- Text from outside may hold any character, so it is written as `LENGTH:TEXT`, with its length in characters. Otherwise
+  one text could be read as two. These are `lot_ref`, `key`, `old_value`, `new_value`, `ticket`, `request_id`, and in a
+  redemption `public_id`, `transaction_number` and `external_reference_number`.
+- Columns that can identify a person are written as their hash: `made_by`, `approved_by`, `changed_by` and `reason`.
+- An erased reason is stored as `[erased HEX]`, where HEX is the hash of the original reason, and is written as HEX. So
+  a reason can be erased, but not changed in any other way.
 
-The hash of a seal is the SHA-256, in lower-case hex, of lines joined by "\\n" in the same way: first
-`seal|NUMBER|SEALED_AT|COUNT|IS_COMPLETE|HASH OF THE SEAL BEFORE` (0 or 1; before seal 1, sixty-four zeros), then the
-digests of its COUNT entries in their order.
+The digest of an entry is the hash of its text.
+
+Columns that change later are not sealed: `points_remaining` and `points_reissued` of a lot, `points_reversed` of a
+redemption and of a draw, and the stored value of a setting. The laws of `reversals.assurance.verification` derive each
+of them from sealed columns.
+
+The hash of a seal is the hash of lines joined by "\\n" in the same way: first
+`seal|NUMBER|SEALED_AT|COUNT|IS_COMPLETE|HASH OF THE PREVIOUS SEAL`, then the digests of its COUNT entries in order.
+IS_COMPLETE is 0 or 1. The previous hash of seal 1 is sixty-four zeros.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -55,20 +61,20 @@ FIRST_PREVIOUS_HASH = "0" * 64
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-# Names come again and again, and to hash one costs more than to remember it.
+# The same names recur, and hashing one costs more than a look-up in a cache.
 _VALUES_REMEMBERED = 10_000
 
 _ROWS_AT_ONCE = 2_000
 
-# The first columns of a query: the members of an Entry but for its digest.
+# The number of leading columns of a query that are the members of an Entry, without its digest.
 _OWN = 4
 
 
 class Entry(NamedTuple):
-    """One entry as it stands. `row_id` is the id of its first row.
+    """One entry, computed from the current rows. `row_id` is the id of its first row.
 
-    `written_at` is when that row was written by the clock of this project, as the database's text; None where the row
-    does not say, as one from a file. `import_id` is the import that brought it.
+    `written_at` is when this project wrote that row, as the database's text. It is None if the row has no such time, as
+    for rows from a file. `import_id` is the import that added the row.
     """
 
     row_id: int
@@ -79,17 +85,18 @@ class Entry(NamedTuple):
 
 
 class Rows:
-    """The rows of one table in a text: the word that begins each line, and the columns in their order.
+    """The lines of one table in a text: the word that begins each line, and the columns in order.
 
-    A column is its name, and after a colon its form where that is not a whole number. The database writes the line, in
-    as few cells as there can be; what is hashed is a cell of its own.
+    A column is given as its name, followed by a colon and its form unless it is a whole number. The database formats
+    the line in as few result columns ("cells") as possible. Each hashed column is a separate cell, because Python
+    hashes it.
     """
 
     def __init__(self, word: str, table: str, columns: str) -> None:
         self.word, self.table = word, table
         named = [column.partition(":")[::2] for column in columns.split()]
         parts = [(hashed, list(same)) for hashed, same in groupby(named, key=lambda column: column[1] in _HASHED)]
-        # By the place of its cell, how each hashed column is written.
+        # The index of each hashed cell, and the function that writes it.
         self._hashes: list[tuple[int, Callable[[Any], str]]] = []
         self._cells: list[list[tuple[str, str]]] = []
         for is_hashed, same in parts:
@@ -99,14 +106,14 @@ class Rows:
                 self._cells.append(cell)
 
     def cells(self) -> list[str]:
-        """SQL for the parts of a line, to be joined by "|"."""
+        """Returns the SQL for each cell of a line; the values are joined by "|"."""
         cells = [
             " || '|' || ".join(_sql(form).format(f"{self.word}.{name}") for name, form in cell) for cell in self._cells
         ]
         return [f"'{self.word}|' || {cells[0]}", *cells[1:]]
 
     def line(self, cells: Sequence[Any]) -> str:
-        """The line of a row with these values of `cells`."""
+        """Returns the line of a row whose `cells` have these values."""
         if len(cells) == 1:
             return str(cells[0])
         values = list(cells)
@@ -119,8 +126,8 @@ class Rows:
 class EntryKind:
     """One kind of entry.
 
-    `name` is the column by which people know the row, `time` the column that says when it was written. Where an import
-    brought the row, its time is that of another system.
+    `name` is the column that people use to name the row. `time` is the column with the time at which the row was
+    written. Note: if an import added the row, that time comes from another system.
     """
 
     kind: SealedRow.Kind
@@ -133,17 +140,17 @@ class EntryKind:
 
     @property
     def import_id(self) -> str:
-        """SQL for the id of the import that brought the row."""
+        """The SQL for the id of the import that added the row."""
         return f"{self.row.word}.ledger_import_id" if self.has_import else "NULL"
 
     @property
     def written_at(self) -> str:
-        """SQL for when the row was written."""
+        """The SQL for the time at which this project wrote the row."""
         time = f"{self.row.word}.{self.time}" if self.time else "NULL"
         return f"CASE WHEN {self.import_id} IS NULL THEN {time} END" if self.has_import else time
 
     def sql(self, chosen: str) -> str:
-        """The query of the rows that `chosen` selects, as `id`, each with its children."""
+        """Returns the query for the rows whose `id` is selected by the query `chosen`, each with its children."""
         word, children = self.row.word, self.children
         columns = [f"{word}.id", f"{word}.org_id", f"CAST({self.written_at} AS text)", self.import_id]
         columns += self.row.cells()
@@ -161,7 +168,7 @@ class EntryKind:
         )
 
     def entries_of(self, rows: Iterable[Sequence[Any]]) -> Iterator[Entry]:
-        """The entries in the rows of `sql`."""
+        """Yields the entries in the result rows of `sql`."""
         row_line, end = self.row.line, _OWN + len(self.row.cells())
         if self.children is None:
             for row in rows:
@@ -174,14 +181,14 @@ class EntryKind:
 
 
 def rows_of(cursor: Any) -> Iterator[Sequence[Any]]:
-    """The rows of the last query, fetched some thousands at a time."""
+    """Yields the rows of the last query, fetched in batches of 2,000."""
     return chain.from_iterable(iter(lambda: cursor.fetchmany(_ROWS_AT_ONCE), []))
 
 
 def hash_of_seal(
     *, number: int, sealed_at: datetime, is_complete: bool, previous_hash: str | None, digests: Sequence[str]
 ) -> str:
-    """The hash of a seal over the digests of its entries, in their order; the first seal has none before it."""
+    """Returns the hash of a seal over the digests of its entries, in order. The first seal has no previous hash."""
     facts = (number, _microseconds(sealed_at), len(digests), int(is_complete), previous_hash or FIRST_PREVIOUS_HASH)
     return _sha256("\n".join(["|".join(["seal", *map(str, facts)]), *digests]))
 
@@ -205,8 +212,8 @@ def _sha256(text: str) -> str:
 
 _HASHED: dict[str, Callable[[Any], str]] = {"person": _hash, "erasable": _hash_even_if_erased}
 
-# SQL that writes a column of each form as text. A time that no calendar has stands as the database has it, so that the
-# change is seen.
+# The SQL that formats a column of each form as text. A time that cannot be converted, such as infinity, is written as
+# the database shows it, so that a change to such a value is still detected.
 _FORMS = {
     "": "{0}",
     "or_null": "COALESCE(CAST({0} AS text), '')",
@@ -230,8 +237,8 @@ def _sql(form: str) -> str:
     return _TIME[connection.vendor] if form == "time" else _FORMS.get(form, "{0}")
 
 
-# One entry here, and the same text in the description above, seal one more kind. Imports come before what they brought:
-# whichever seal run sees an import sees all of its rows.
+# To seal another kind, add it here and to the description above. Imports come before the rows that they added, because
+# a run that sees an import also sees all of its rows.
 KINDS = (
     EntryKind(
         SealedRow.Kind.IMPORT,

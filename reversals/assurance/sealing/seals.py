@@ -1,10 +1,12 @@
-"""Seals what no seal holds yet, away from the write path.
+"""Seals all unsealed rows of the ledger, outside the write path.
 
-Ids and times say nothing of the order in which rows were committed: a transaction may be open across a seal, and clocks
-differ. So each sealed entry is listed, and a run takes what is committed when it begins and in no list. Whatever is
-committed late is in the next run, whole, because a row and its children become visible together. A run is one
-transaction with one view of the ledger: it seals all that it sees, in seals of 50,000 entries, so that memory stays
-small. There is one chain over all orgs: one head to keep safe, and an org that vanishes is missed as well.
+Ids and times do not show the order in which rows were committed, because a transaction may be open across a seal and
+clocks differ. So each seal lists its entries, and a run seals the rows that are committed when it begins and that no
+seal lists. A row that is committed later is sealed by the next run, together with its children, because they become
+visible together.
+
+A run is one transaction with one snapshot of the ledger. It seals all rows that it sees, in seals of 50,000 entries to
+limit memory. One chain covers all orgs. So there is one head to keep safe, and the loss of a whole org is detected too.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,9 +36,9 @@ _COLUMNS = "id, org_id, seal_id, position, kind, row_id, digest"
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """What one run sealed, and the head of the chain after it; no head: nothing was ever sealed.
+    """The number of seals and rows of one run, and the head of the chain after it; None if nothing is sealed.
 
-    `rows` counts entries: a redemption with its draws is one, and so is a reversal with its lines.
+    `rows` counts entries: a redemption with its draws is one entry, and so is a reversal with its lines.
     """
 
     seals: int
@@ -45,9 +47,9 @@ class Sealed:
 
 
 def seal_ledger(anchor_file: Path) -> Sealed:
-    """Seals all that is committed and unsealed, and appends every seal that the file lacks to it.
+    """Seals all committed, unsealed rows, and appends every missing seal to the anchor file.
 
-    Raises InvalidOperation, before anything is sealed, if the file contradicts the database.
+    Raises InvalidOperation before sealing anything if the file contradicts the database.
     """
     with anchor.opened(anchor_file) as lines:
         lines.append_missing()
@@ -57,7 +59,7 @@ def seal_ledger(anchor_file: Path) -> Sealed:
 
 
 def _seal_everything() -> list[Seal]:
-    """The new seals. The last of them is complete: nothing that the run saw is left unsealed."""
+    """Creates and returns the new seals. The last one is complete: the run left no row that it saw unsealed."""
     seals: list[Seal] = []
     with _one_view_of_the_ledger():
         previous = lock_chain()
@@ -76,9 +78,10 @@ def _seal_everything() -> list[Seal]:
 
 @contextmanager
 def _one_view_of_the_ledger() -> Iterator[None]:
-    """A transaction in which each statement sees what was committed before the first that reads.
+    """Opens a transaction in which every statement sees the same snapshot, taken by the first statement that reads.
 
-    SQLite has one writer at a time by itself. Inside a transaction of the caller it changes nothing.
+    SQLite needs no setting, because it allows one writer at a time. Within a transaction of the caller, the isolation
+    level stays as it is.
     """
     is_outermost = not connection.in_atomic_block
     with transaction.atomic():
@@ -87,13 +90,13 @@ def _one_view_of_the_ledger() -> Iterator[None]:
                 if is_outermost:
                     cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
                 cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-                cursor.execute("SET LOCAL lock_timeout = '60s'")  # another run may be under way
+                cursor.execute("SET LOCAL lock_timeout = '60s'")  # another run may be in progress
                 cursor.execute("SET LOCAL work_mem = '64MB'")
         yield
 
 
 def _seal(entries: Sequence[tuple[EntryKind, Entry]], previous: Seal | None, *, is_complete: bool) -> Seal:
-    """Adds the seal after `previous`, and lists its entries."""
+    """Creates the seal after `previous`, and lists its entries."""
     number = 1 if previous is None else previous.id + 1
     sealed_at = database_now()
     seal = Seal.objects.create(
@@ -116,7 +119,7 @@ def _seal(entries: Sequence[tuple[EntryKind, Entry]], previous: Seal | None, *, 
 
 
 def _unsealed() -> Iterator[tuple[EntryKind, Entry]]:
-    """What no seal holds, kind by kind and by rising id."""
+    """Yields the unsealed entries, kind by kind in ascending order of id."""
     for kind in KINDS:
         last = _BEFORE_EVERY_ID
         while portion := _unsealed_portion(kind, after=last):
@@ -132,13 +135,13 @@ def _unsealed_portion(kind: EntryKind, *, after: int) -> list[Entry]:
 
 
 def lock_chain() -> Seal | None:
-    """Keeps others from sealing until the transaction ends, and returns the last seal; None if it does not exist.
+    """Locks the chain against other runs until the transaction ends, and returns the last seal, or None.
 
-    SQLite has one writer at a time by itself. Whoever reads the chain does not wait.
+    Readers of the chain do not wait. SQLite needs no lock, because it allows one writer at a time.
     """
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
-            # The limit of a request does not fit a look for what is unsealed.
+            # The time limit of a request is too short for a search for unsealed rows.
             cursor.execute("SET LOCAL statement_timeout = 0")
             cursor.execute("LOCK TABLE reversals_seal IN EXCLUSIVE MODE")
     return Seal.objects.order_by("-id").first()

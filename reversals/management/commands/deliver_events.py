@@ -11,10 +11,10 @@ from reversals.webhooks.delivery import Worker
 
 
 class Command(LoyaltyCommand):
-    help = "Delivers events to webhooks until it is stopped (SIGTERM, SIGINT). Several may run at once."
+    help = "Delivers events to webhooks until stopped by SIGTERM or SIGINT. Several can run at the same time."
 
     def add_own_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--once", action="store_true", help="deliver what is due now, then end")
+        parser.add_argument("--once", action="store_true", help="deliver the events that are due now, then exit")
 
     def run(self, **options: Any) -> dict[str, Any]:
         worker = Worker()
@@ -25,7 +25,7 @@ class Command(LoyaltyCommand):
 
 @contextmanager
 def _stopped_by_signals(worker: Worker) -> Iterator[None]:
-    """Lets the worker end by itself, so that nothing that was sent goes unrecorded."""
+    """Asks the worker to stop on SIGTERM or SIGINT, so that it records every delivery before it ends."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         worker.stop()

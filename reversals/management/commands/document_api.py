@@ -13,11 +13,12 @@ PAGE = settings.BASE_DIR / "docs" / "api.md"
 
 class Command(LoyaltyCommand):
     help = (
-        "Writes docs/api.md from the OpenAPI document; with --check it writes nothing and exits with 1 if it differs."
+        "Writes docs/api.md from the OpenAPI document. With --check, writes nothing and exits with 1 if the file is"
+        " out of date."
     )
 
     def add_own_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--check", action="store_true", help="only say whether the file is current")
+        parser.add_argument("--check", action="store_true", help="only report whether the file is up to date")
 
     def run(self, **options: Any) -> dict[str, Any]:
         page = api_page(document())
@@ -28,10 +29,10 @@ class Command(LoyaltyCommand):
 
     def as_text(self, result: dict[str, Any]) -> str:
         if result["was_current"]:
-            return "docs/api.md is current"
-        return "docs/api.md was written" if result["ok"] else "docs/api.md is stale"
+            return "docs/api.md is up to date"
+        return "docs/api.md was written" if result["ok"] else "docs/api.md is out of date"
 
     def report(self, result: dict[str, Any]) -> None:
         if not result["ok"]:
-            self.stderr.write("Run: python manage.py document_api")
+            self.stderr.write("To update it, run: python manage.py document_api")
             sys.exit(1)

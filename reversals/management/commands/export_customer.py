@@ -10,11 +10,11 @@ from reversals.privacy.exporting import export_customer
 
 
 class Command(LoyaltyCommand):
-    help = "Prints all that is kept of a customer as one JSON document; without --json it is indented."
+    help = "Prints all stored data of a customer as one JSON document, indented unless --json is given."
 
     def add_own_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("org_id", type=int, metavar="ORG_ID")
-        parser.add_argument("customer_id", type=int, metavar="CUSTOMER_ID")
+        parser.add_argument("org_id", type=int, metavar="ORG_ID", help="id of the org")
+        parser.add_argument("customer_id", type=int, metavar="CUSTOMER_ID", help="id of the customer")
 
     def run(self, **options: Any) -> dict[str, Any]:
         return export_customer(find_customer(find_org(options["org_id"]), options["customer_id"]))

@@ -12,22 +12,22 @@ from reversals.moving.leaving import check_unchanged, export_org
 
 class Command(LoyaltyCommand):
     help = (
-        "Closes an org and writes all that it owns to a new folder, for import_org in another cell; with --check proves"
-        " that nothing of it changed since, and with --cancel takes writes for it again."
+        "Closes an org and exports its data to a new folder, for import_org in another cell. With --check, verifies"
+        " that the data has not changed since the export. With --cancel, reopens the org."
     )
 
     def add_own_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("org_id", type=int, metavar="ORG_ID")
-        parser.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="of the export")
+        parser.add_argument("org_id", type=int, metavar="ORG_ID", help="id of the org")
+        parser.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="folder of the export")
         what = parser.add_mutually_exclusive_group(required=True)
         what.add_argument(
-            "--to", metavar="HOST", help="close and export: the host of the cell for which the org leaves"
+            "--to", metavar="HOST", help="close and export the org; HOST is the host of the cell to which it moves"
         )
         what.add_argument("--check", action="store_true", help="compare the closed org with its export in DIR")
         what.add_argument(
             "--cancel",
             action="store_true",
-            help="open the org again; never once import_org has taken it in: both cells would write for it",
+            help="reopen the org; never after import_org has imported it, because both cells would accept writes",
         )
 
     def run(self, **options: Any) -> dict[str, Any]:
@@ -36,7 +36,7 @@ class Command(LoyaltyCommand):
             reopen(org, made_by=operator())
             return {"org": org.id, "closed": False}
         if folder is None:
-            raise InvalidOperation("name the folder of the export")
+            raise InvalidOperation("DIR is missing; give the folder of the export")
         if options["check"]:
             manifest = check_unchanged(org, folder)
         else:

@@ -12,28 +12,29 @@ from loyalty.importing.stages import BAD, Check
 from loyalty.ledger.points import written
 from loyalty.management.base import LoyaltyCommand, operator
 
-# The ledger does not know reversals, whose ids and redemptions' ids are of one kind.
+# Reversals and redemptions share one set of public ids. The check is here because `loyalty` does not import
+# `reversals`.
 NO_REVERSAL_HAS_THE_ID = Check(
     "redemptions",
     BAD,
     "EXISTS (SELECT 1 FROM reversals_reversal reversal"
     " WHERE reversal.org_id = staged.org_id AND reversal.public_id = staged.redemption_id)",
     "redemption_id",
-    "an id that no reversal of the org has",
+    "an id that is not the id of a reversal of the org",
 )
 
 
 class Command(LoyaltyCommand):
-    help = "Imports customers.csv, points.csv and redemptions.csv (or .csv.gz) of a folder, whichever are there."
+    help = "Imports customers.csv, points.csv and redemptions.csv (or .csv.gz) from a folder. Files may be missing."
 
     def add_own_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("folder", type=Path, metavar="DIR")
-        parser.add_argument("--dry-run", action="store_true", help="check and count everything, keep nothing")
-        parser.add_argument("--skip-bad", action="store_true", help="import the good rows and report the bad ones")
+        parser.add_argument("folder", type=Path, metavar="DIR", help="folder with the files")
+        parser.add_argument("--dry-run", action="store_true", help="check and count all rows, but import none")
+        parser.add_argument("--skip-bad", action="store_true", help="import the valid rows and report the bad ones")
 
     def run(self, **options: Any) -> dict[str, Any]:
         if not options["folder"].is_dir():
-            raise ValueError(f"{options['folder']} is no folder")
+            raise ValueError(f"{options['folder']} is not a folder")
         with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
             tasks: dict[str, Any] = {}
 
@@ -59,7 +60,7 @@ class Command(LoyaltyCommand):
         }
 
     def as_text(self, result: dict[str, Any]) -> str:
-        lines = ["dry run: nothing was kept"] if result["dry_run"] else []
+        lines = ["dry run: nothing was imported"] if result["dry_run"] else []
         for name, counts in result["files"].items():
             lines.append(
                 f"{name}: {counts['read']} read, {counts['added']} added,"
@@ -69,6 +70,6 @@ class Command(LoyaltyCommand):
         if result["uncovered_redemptions"]:
             lines.append(
                 f"{result['uncovered_points']} points of {result['uncovered_redemptions']} redemptions"
-                " came from no lot of the files"
+                " are not covered by lots in the files"
             )
         return "\n".join(lines)

@@ -9,10 +9,10 @@ from reversals.movements.attempts import purge
 
 
 class Command(LoyaltyCommand):
-    help = "Removes old attempt records, but none that a reversal or a live idempotency key needs."
+    help = "Removes old attempts, except those that belong to a reversal or redemption or hold a live idempotency key."
 
     def add_own_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--older-than", type=int, required=True, metavar="DAYS")
+        parser.add_argument("--older-than", type=int, required=True, metavar="DAYS", help="age in days, 1 to 36500")
 
     def run(self, **options: Any) -> dict[str, Any]:
         days = options["older_than"]

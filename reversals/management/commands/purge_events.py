@@ -9,10 +9,10 @@ from reversals.webhooks.outbox import purge
 
 
 class Command(LoyaltyCommand):
-    help = "Removes old events with the personal data in them, but none that a webhook still waits for."
+    help = "Removes old events and the personal data in them, except events that still have to be delivered."
 
     def add_own_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--older-than", type=int, required=True, metavar="DAYS")
+        parser.add_argument("--older-than", type=int, required=True, metavar="DAYS", help="age in days, 1 to 36500")
 
     def run(self, **options: Any) -> dict[str, Any]:
         days = options["older_than"]

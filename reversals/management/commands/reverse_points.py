@@ -16,14 +16,16 @@ from reversals.movements.reverse.requests import ReversalRequest
 
 
 class Command(LoyaltyCommand):
-    help = "Reverses points of a redemption by hand: all that is left, or --points of it."
+    help = "Makes a manual reversal of a redemption: of all remaining points, or of the number in --points."
 
     def add_own_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("org_id", type=int, metavar="ORG_ID")
-        parser.add_argument("redemption_id", metavar="REDEMPTION_ID")
-        parser.add_argument("--points", metavar="P", help="all that is left if left out")
-        parser.add_argument("--reason", required=True, metavar="R")
-        parser.add_argument("--by", required=True, metavar="USERNAME")
+        parser.add_argument("org_id", type=int, metavar="ORG_ID", help="id of the org")
+        parser.add_argument("redemption_id", metavar="REDEMPTION_ID", help="id of the redemption")
+        parser.add_argument("--points", metavar="P", help="points to reverse; all remaining points by default")
+        parser.add_argument("--reason", required=True, metavar="R", help="why the points are reversed")
+        parser.add_argument(
+            "--by", required=True, metavar="USERNAME", help="username of the user who makes the reversal"
+        )
 
     def run(self, **options: Any) -> dict[str, Any]:
         org = find_org(options["org_id"])

@@ -10,13 +10,17 @@ from reversals.assurance.sealing.seals import seal_ledger
 
 class Command(LoyaltyCommand):
     help = (
-        "Seals imports, lots, redemptions, reversals, corrections and changes of settings since the last seal, and"
-        " appends the seals to the anchor file."
+        "Seals all imports, lots, redemptions, reversals, corrections, setting changes, customers and programs that are"
+        " not sealed yet, and appends the seals to the anchor file."
     )
 
     def add_own_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--anchor", type=Path, default=settings.LEDGER_ANCHOR, metavar="FILE", help="default: %(default)s"
+            "--anchor",
+            type=Path,
+            default=settings.LEDGER_ANCHOR,
+            metavar="FILE",
+            help="anchor file (default: %(default)s)",
         )
 
     def run(self, **options: Any) -> dict[str, Any]:
@@ -24,7 +28,7 @@ class Command(LoyaltyCommand):
             sealed = seal_ledger(options["anchor"])
         except OSError as error:
             raise ValueError(
-                f"the anchor file cannot be written ({error}); the next run appends what it lacks"
+                f"the anchor file cannot be written ({error}); the next run appends the missing seals"
             ) from error
         head = sealed.head
         return {

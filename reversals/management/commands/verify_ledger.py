@@ -21,20 +21,22 @@ PROGRAM = (
 
 class Command(LoyaltyCommand):
     help = (
-        "Checks every law of the ledger over all rows, and without --org the seals over its history; exits with 1 and"
-        " names the rows if a law or a seal is broken."
+        "Checks every law of the ledger over all rows, and every seal unless --org is given. If a law or a seal is"
+        " broken, names the rows and exits with 1."
     )
 
     def add_own_arguments(self, parser: CommandParser) -> None:
         which = parser.add_mutually_exclusive_group()
-        which.add_argument("--org", type=int, metavar="ID", help="one org only, and no seals: they are over all orgs")
+        which.add_argument(
+            "--org", type=int, metavar="ID", help="check one org only, without the seals, because they cover all orgs"
+        )
         which.add_argument(
             "--anchor",
             type=Path,
             nargs="?",
             const=settings.LEDGER_ANCHOR,
             metavar="FILE",
-            help="compare the seals with this anchor file; without a name, with %(const)s",
+            help="compare the seals with this anchor file (default: %(const)s)",
         )
 
     def run(self, **options: Any) -> dict[str, Any]:
@@ -56,12 +58,12 @@ class Command(LoyaltyCommand):
         }
         try:
             record_check(org_id=org_id, started_at=started_at, broken_count=len(broken))
-        except DatabaseError as error:  # a copy that is only read can be checked as well
-            self.stderr.write(f"That this check was made could not be kept for the back office: {error}")
+        except DatabaseError as error:  # a read-only copy of the database can be checked too
+            self.stderr.write(f"This check could not be recorded for the back office: {error}")
         return result
 
     def as_text(self, result: dict[str, Any]) -> str:
-        checked = ", ".join(f"{count} {name}" for name, count in result["checked"].items())
+        checked = ", ".join(f"{count} {name[:-1] if count == 1 else name}" for name, count in result["checked"].items())
         programs = [PROGRAM.format(**program) for program in result["programs"]]
         law = f"{result['laws']} laws checked over {checked}: {'all hold' if result['ok'] else 'BROKEN'}"
         return "\n".join([*programs, law])

@@ -1,4 +1,4 @@
-"""The back office's main journeys in a real browser, with its pages checked at two widths, in light and in dark."""
+"""The main tasks of the back office in a real browser; pages are checked at two widths, in light and dark schemes."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ from tests.builders import ON, World, make_customer, make_lot, make_world, redee
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-GRAVE = {"serious", "critical"}
+SERIOUS = {"serious", "critical"}
 MOST_TABS = 80
 MODELS_IN_SIDE_BAR = 10
 
@@ -33,7 +33,7 @@ CHANGE_COLOURS = """dark => {
   document.documentElement.classList.toggle("dark", dark);
   document.getAnimations().forEach(each => each.finish());
 }"""
-FOCUS_IS_SEEN = """() => {
+FOCUS_IS_VISIBLE = """() => {
   const focused = document.activeElement;
   return [focused, focused.parentElement]
     .map(each => getComputedStyle(each))
@@ -45,9 +45,9 @@ DeskFor = Callable[..., "Desk"]
 pytestmark = [
     pytest.mark.skipif(
         CHROMIUM is None and os.environ.get("BROWSER_TESTS") != "required",
-        reason="no Chromium here; install it, or say where it is in CHROMIUM",
+        reason="Chromium was not found; install it, or set CHROMIUM to its path",
     ),
-    pytest.mark.skipif(connection.vendor != "sqlite", reason="run once, beside the tests on SQLite"),
+    pytest.mark.skipif(connection.vendor != "sqlite", reason="runs once, with the tests on SQLite"),
 ]
 
 
@@ -60,8 +60,8 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _orm_beside_the_browser() -> Iterator[None]:
-    """Playwright's loop runs in this thread, and Django would refuse to ask its database beside one."""
+def _allow_orm_beside_the_browser() -> Iterator[None]:
+    """Allows queries although Playwright's event loop runs in this thread; Django refuses them by default."""
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "yes"
     yield
     del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
@@ -69,7 +69,7 @@ def _orm_beside_the_browser() -> Iterator[None]:
 
 @pytest.fixture
 def address(committed: None) -> Iterator[str]:
-    """A server of the test database. Nothing is rolled back: every world has an org of its own."""
+    """A server on the test database. Nothing is rolled back, because every world has its own org."""
     server = LiveServerThread("127.0.0.1", StaticFilesHandler, connections_override={})
     server.daemon = True
     server.start()
@@ -86,7 +86,7 @@ def world(address: str) -> World:
 
 
 class Desk:
-    """One person at a browser of their own, signed in where they have a session."""
+    """One user with their own browser, signed in if `client` has a session."""
 
     def __init__(self, browser: Browser, address: str, client: Client | None = None) -> None:
         self.address = address
@@ -104,14 +104,14 @@ class Desk:
 
     def _must_stay(self, url: str) -> None:
         if not url.startswith((self.address, "data:", "blob:")):
-            self.problems.append(f"asked another host: {url}")
+            self.problems.append(f"requested another host: {url}")
 
     def _must_not_complain(self, message: ConsoleMessage) -> None:
         if message.type == "error":
             self.problems.append(f"{message.text} at {self.page.url}")
 
     def _must_not_open(self, dialog: Dialog) -> None:
-        self.problems.append(f"a dialog said {dialog.message}")
+        self.problems.append(f"a dialog opened: {dialog.message}")
         dialog.dismiss()
 
     def open(self, path: str) -> Page:
@@ -119,15 +119,15 @@ class Desk:
         return self.page
 
     def check(self, title: str) -> None:
-        """The page of this title comes, is as it should be, and everybody can read it."""
+        """Checks that the page has this title, a correct layout and no serious accessibility problems."""
         self.check_layout(title)
-        # What axe finds does not depend on the database, and it takes most of the time.
+        # The findings of axe do not depend on the database, and it takes most of the time.
         if connection.vendor == "sqlite":
             for scheme in ("light", "dark"):
                 self._check_access(scheme)
 
     def check_layout(self, title: str) -> None:
-        """The page of this title comes and fits at both widths; no script has failed, nothing has left the house."""
+        """Checks the title, that the page fits both widths, that no script failed and no other host was requested."""
         expect(self.page).to_have_title(re.compile(rf"\s*{re.escape(title)}"))
         self.page.wait_for_load_state()
         for width in (390, 1280):
@@ -137,27 +137,27 @@ class Desk:
         assert self.problems == []
 
     def _check_access(self, scheme: str) -> None:
-        # The page looks at the scheme of the system only while it loads, and a page that was posted cannot be loaded
-        # again. Colours fade over: a contrast measured meanwhile is of neither scheme.
+        # The page reads the system's colour scheme only while it loads, and the result of a POST cannot be reloaded.
+        # Colours change in an animation; a contrast measured during it belongs to neither scheme.
         self.page.evaluate(CHANGE_COLOURS, scheme == "dark")
         found: Any = Axe().run(self.page).response["violations"]
-        grave = [(each["id"], [node["html"] for node in each["nodes"]]) for each in found if each["impact"] in GRAVE]
-        assert grave == [], f"{self.page.url} in {scheme}"
+        serious = [(each["id"], [node["html"] for node in each["nodes"]]) for each in found if each["impact"] in SERIOUS]
+        assert serious == [], f"{self.page.url} in {scheme}"
 
     def tab_to(self, target: Locator) -> None:
-        """Presses Tab until the target has the focus, which is seen wherever it is."""
+        """Presses Tab until the target has the focus, and checks that the focus is always visible."""
         expect(target).to_be_visible()
         for _ in range(MOST_TABS):
             self.page.keyboard.press("Tab")
-            assert self.page.evaluate(FOCUS_IS_SEEN), self.page.evaluate("document.activeElement.outerHTML")
+            assert self.page.evaluate(FOCUS_IS_VISIBLE), self.page.evaluate("document.activeElement.outerHTML")
             if target.evaluate("each => each === document.activeElement"):
                 return
-        raise AssertionError(f"{MOST_TABS} tabs do not lead to {target}")
+        raise AssertionError(f"{target} was not reached with {MOST_TABS} tabs")
 
 
 @pytest.fixture
 def desk_for(browser: Browser, address: str, world: World) -> Iterator[Callable[..., Desk]]:
-    """A desk for a person with these roles in the world's org; their username begins with the first role's word."""
+    """Creates a desk for a user with these roles in the world's org; the username starts with the first role."""
     desks = []
 
     def desk(*roles: str) -> Desk:
@@ -192,7 +192,7 @@ def test_points_are_reversed_after_preview(desk_for: DeskFor, world: World) -> N
     assert Reversal.objects.get(org=world.org).made_by == username_of(world, "Reversal operator")
 
 
-NOTE_PROGRESS = """
+RECORD_PROGRESS = """
   const text = document.getElementById("progress-text");
   const seen = [];
   new MutationObserver(() => seen.push(text.textContent)).observe(text, {childList: true});
@@ -219,7 +219,7 @@ def test_a_file_is_uploaded_checked_and_reversed(
         "aria-valuemax", "5"
     )
     desk.check("Bulk run returns.csv")
-    page.evaluate(NOTE_PROGRESS)
+    page.evaluate(RECORD_PROGRESS)
     confirm.press("Enter")
     expect(page.get_by_text("Reversed (5)")).to_be_visible()
     assert page.evaluate("sessionStorage.getItem('seen')") == ",".join(f"{n} of 5 done" for n in range(1, 6))
@@ -293,7 +293,7 @@ def test_search_box_finds_customer_by_mobile_and_redemption_by_id(desk_for: Desk
 
 
 def test_no_page_violates_its_content_security_policy(desk_for: DeskFor, world: World) -> None:
-    """The browser says each breach on the console, which every desk listens to."""
+    """The browser reports each violation on its console, and every desk records console errors."""
     world.reverse(redeemed(world), "2.5")
     desk = desk_for("Reversal operator", "Back-end team", "Auditor", "Approver")
     page = desk.open("/admin/")
@@ -348,14 +348,14 @@ def test_second_user_approves_requests_of_first_user(desk_for: DeskFor, world: W
     assert (correction.reversal, correction.approved_by) == (reversal, username_of(world, "Approver"))
 
 
-def approve_newest(approver: Desk, said: str) -> None:
+def approve_newest(approver: Desk, message: str) -> None:
     page = approver.open("/admin/reversals/approval/")
     approver.check("Approvals")
     page.get_by_role("row").nth(1).get_by_role("link").first.click()
     approver.check("Request of")
     page.get_by_label("Comment").fill("seen the receipt")
     page.get_by_role("button", name="Approve", exact=True).click()
-    expect(page.get_by_text(said)).to_be_visible()
+    expect(page.get_by_text(message)).to_be_visible()
 
 
 def test_an_auditor_downloads_the_list_as_csv(desk_for: DeskFor, world: World) -> None:
@@ -443,7 +443,7 @@ def test_staff_sign_in_with_a_second_factor(desk_for: DeskFor, world: World, set
     desk = desk_for()
     page = desk.open("/admin/login/")
     desk.check("Log in")
-    give_password(page, f"meera.{world.org.id}")
+    enter_password(page, f"meera.{world.org.id}")
     key = b32decode(page.locator("#key").inner_text().replace(" ", ""))
     desk.check("Set up your second factor")
     page.get_by_label("Code").fill(f"{totp(key):06d}")
@@ -456,21 +456,21 @@ def test_staff_sign_in_with_a_second_factor(desk_for: DeskFor, world: World, set
 
     desk.context.clear_cookies()
     desk.open("/admin/find/")
-    give_password(page, f"meera.{world.org.id}")
+    enter_password(page, f"meera.{world.org.id}")
     desk.check("Enter your code")
     page.get_by_label("Code").fill("000000")
     page.get_by_role("button", name="Continue").click()
     expect(page.get_by_text("This code is not right.")).to_be_visible()
 
 
-def give_password(page: Page, username: str) -> None:
+def enter_password(page: Page, username: str) -> None:
     page.get_by_label("Username").fill(username)
     page.get_by_label("Password").fill("a long password")
     page.get_by_role("button", name="Log in").click()
 
 
-# Closes an attribute, a tag or a string; and Alpine.js runs what stands in attributes of its own.
-PAYLOAD = "'\\\"><img class=hurt src=x onerror=alert(1)><b class=hurt x-init=alert(2)>{{7*7}}"
+# Closes an attribute, a tag or a string. Alpine.js would execute its own attributes.
+PAYLOAD = "'\\\"><img class=evil src=x onerror=alert(1)><b class=evil x-init=alert(2)>{{7*7}}"
 
 
 def test_input_of_customers_and_staff_is_never_executed(desk_for: DeskFor, world: World) -> None:
@@ -488,29 +488,29 @@ def test_input_of_customers_and_staff_is_never_executed(desk_for: DeskFor, world
     page.get_by_label("Points").fill(PAYLOAD[:20])
     page.get_by_role("button", name="Preview").click()
     expect(page.get_by_text("Expected a number")).to_be_visible()
-    check_unhurt(desk)
+    check_nothing_injected(desk)
     page.get_by_label("Points").fill("2")
     page.get_by_role("button", name="Preview").click()
     expect(page.get_by_text(f"Reason: X: {PAYLOAD}")).to_be_visible()
-    check_unhurt(desk)
+    check_nothing_injected(desk)
     page.get_by_role("button", name="Give the points back").click()
     expect(page.get_by_text("reversed 2 points")).to_be_visible()
-    check_unhurt(desk)
+    check_nothing_injected(desk)
 
     desk.open("/admin/reversals/bulkrun/add/")
     page.locator("input[type=file]").set_input_files(
-        {"name": f"{PAYLOAD}.csv", "mimeType": "text/csv", "buffer": written_file(PAYLOAD, PAYLOAD, PAYLOAD)}
+        {"name": f"{PAYLOAD}.csv", "mimeType": "text/csv", "buffer": csv_file(PAYLOAD, PAYLOAD, PAYLOAD)}
     )
     page.get_by_role("button", name="Upload and check").click()
     expect(page.get_by_role("link", name="Not possible (1)")).to_be_visible()
-    check_unhurt(desk)
+    check_nothing_injected(desk)
 
     desk.open(f"/admin/loyalty/org/{world.org.id}/emf/{ON}/?value=no")
     page.get_by_label("Ticket").fill(PAYLOAD)
     page.get_by_label("Reason").fill(PAYLOAD)
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_text(f"{ON} is now no for the org.")).to_be_visible()
-    check_unhurt(desk)
+    check_nothing_injected(desk)
     world.ask({"redemptionId": PAYLOAD, "externalReferenceNumber": PAYLOAD}, key="key")
 
     reversal = Reversal.objects.get(org=world.org)
@@ -529,21 +529,21 @@ def test_input_of_customers_and_staff_is_never_executed(desk_for: DeskFor, world
         f"reversals/reversal/{reversal.pk}/correct/",
     ):
         desk.open(f"/admin/{path}")
-        check_unhurt(desk)
+        check_nothing_injected(desk)
     find_in(page, f"{PAYLOAD}?")
     expect(page.get_by_text(f"Nothing found for “{PAYLOAD}?”.")).to_be_visible()
-    check_unhurt(desk)
+    check_nothing_injected(desk)
     find_in(page, PAYLOAD)
     expect(page.get_by_role("heading", name="Found")).to_be_visible()
-    check_unhurt(desk)
+    check_nothing_injected(desk)
 
 
-def written_file(*row: str) -> bytes:
+def csv_file(*row: str) -> bytes:
     text = io.StringIO()
     csv.writer(text).writerows([("redemption_id", "points", "reason"), row])
     return text.getvalue().encode()
 
 
-def check_unhurt(desk: Desk) -> None:
+def check_nothing_injected(desk: Desk) -> None:
     desk.check_layout("")
-    assert desk.page.locator(".hurt").count() == 0
+    assert desk.page.locator(".evil").count() == 0

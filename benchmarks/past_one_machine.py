@@ -9,7 +9,7 @@ from benchmarks.machines import POSTGRESQL, Ledger, Measured
 from benchmarks.results import Looks
 from tests.postgresql import Replica
 from tests.serving import manage
-from tests.system.deploy.machines import make_role, stacked
+from tests.system.deploy.machines import create_role, stacked
 from tests.system.deploy.reader import Reader
 from tests.system.faults.machines import Database
 
@@ -49,7 +49,7 @@ def measure(rounds: int, seconds: int) -> tuple[dict[tuple[str, int, int], list[
 
 def _build(database: Database) -> str:
     """A ledger in the database that the role of the application uses; returns the URL of who owns its tables."""
-    make_role(database.url)
+    create_role(database.url)
     url = database.url.replace("/postgres?", "/loyalty?")
     ledgers.build(url, ROWS)
     with database.connected() as connection:

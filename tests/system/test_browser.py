@@ -141,7 +141,9 @@ class Desk:
         # Colours change in an animation; a contrast measured during it belongs to neither scheme.
         self.page.evaluate(CHANGE_COLOURS, scheme == "dark")
         found: Any = Axe().run(self.page).response["violations"]
-        serious = [(each["id"], [node["html"] for node in each["nodes"]]) for each in found if each["impact"] in SERIOUS]
+        serious = [
+            (each["id"], [node["html"] for node in each["nodes"]]) for each in found if each["impact"] in SERIOUS
+        ]
         assert serious == [], f"{self.page.url} in {scheme}"
 
     def tab_to(self, target: Locator) -> None:

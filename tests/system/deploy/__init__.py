@@ -1,1 +1,1 @@
-"""Runs what `deploy/` ships, with the programs that it names."""
+"""Runs the files of `deploy/` with the programs that they configure."""

@@ -10,20 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.deploy.machines import make_role, place_of, stacked
+from tests.system.deploy.machines import create_role, place_of, stacked
 from tests.system.faults.conftest import Stage, make_stage, once, serve, stage  # noqa: F401 (fixtures)
 from tests.system.faults.machines import Server
 
 
 def needs(program: str) -> None:
-    """Skips where the program is not installed, unless DEPLOY_TESTS says that it is required."""
+    """Skips the test if the program is not installed, unless DEPLOY_TESTS is `required`."""
     if place_of(program) is None and os.environ.get("DEPLOY_TESTS") != "required":
         pytest.skip(f"{program} is not installed")
 
 
 @dataclass
 class Stack:
-    """All that runs. `through` makes a connection to the proxy."""
+    """All running parts. `through` opens a connection to the proxy."""
 
     stage: Stage
     servers: list[Server]
@@ -40,9 +40,9 @@ def stack(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
 
 
 def of_role(stage: Stage, folder: Path) -> Stage:  # noqa: F811
-    """A stage in the database of the role that `deploy/role.sql` makes, migrated by that role."""
+    """A stage in the database of the role that `deploy/role.sql` creates, migrated by that role."""
     assert stage.database is not None
-    make_role(stage.url)
+    create_role(stage.url)
     database = copy.copy(stage.database)
     database.url = stage.url.replace("/postgres?", "/loyalty?")
     return make_stage(database.url.replace("//postgres:@", "//loyalty:@"), database, folder)

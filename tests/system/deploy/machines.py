@@ -1,4 +1,4 @@
-"""What `deploy/` ships around the servers, on this machine: the role of the database, PgBouncer and nginx."""
+"""Runs the parts of `deploy/` around the servers on this machine: the database role, PgBouncer and nginx."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ from tests.system.faults.machines import ROOT, Database, Server, free_port, wait
 
 DEPLOY = ROOT / "deploy"
 PASSWORD = "a-password-for-this-test"
-# The address of the machine is no name that is served, and few wrong passwords are too many.
+# 127.0.0.1 is not an allowed host, and a few wrong passwords exceed the limit.
 BEHIND_PROXY = {
     "TRUSTED_PROXIES": "127.0.0.1",
     "HTTPS_ONLY": "on",
@@ -29,20 +29,20 @@ BEHIND_PROXY = {
 
 
 def place_of(program: str) -> str | None:
-    """Where the program is, if it is installed."""
+    """The path of the program, or None if it is not installed."""
     return shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin")
 
 
-def make_role(url: str) -> None:
-    """Makes the role and the database that the application ships with: both are called loyalty."""
+def create_role(url: str) -> None:
+    """Creates the role and the database of `deploy/role.sql`; both are called loyalty."""
     run_script(url, DEPLOY / "role.sql", DATABASE_PASSWORD=PASSWORD)
 
 
 @contextmanager
 def stacked(database: Database, environment: dict[str, str]) -> Iterator[tuple[list[Server], partial[HTTPSConnection]]]:
-    """Two servers with PgBouncer before the database, and nginx before the servers.
+    """Runs two servers with PgBouncer in front of the database, and nginx in front of the servers.
 
-    Yields the servers, and what makes a connection to nginx.
+    Yields the servers, and a function that opens a connection to nginx.
     """
     folder = Path(tempfile.mkdtemp(prefix="stack-"))
     folder.chmod(0o755)  # PgBouncer runs as another user
@@ -58,12 +58,12 @@ def stacked(database: Database, environment: dict[str, str]) -> Iterator[tuple[l
 
 @contextmanager
 def pgbouncer(database: Database, folder: Path) -> Iterator[str]:
-    """PgBouncer as it ships, before the database that `make_role` made; yields the URL that leads through it."""
+    """Runs PgBouncer in front of the database that `create_role` created; yields the database's URL through it."""
     program = place_of("pgbouncer")
     assert program, "pgbouncer is not installed"
     port, users = free_port(), folder / "userlist.txt"
     users.write_text(f'"loyalty" "{PASSWORD}"\n')
-    configuration = _written(
+    configuration = _write_adapted(
         DEPLOY / "pgbouncer.ini",
         folder / "pgbouncer.ini",
         {
@@ -82,14 +82,14 @@ def pgbouncer(database: Database, folder: Path) -> Iterator[str]:
 
 @contextmanager
 def nginx(servers: list[Server], folder: Path) -> Iterator[partial[HTTPSConnection]]:
-    """nginx as it ships, before the servers, with a certificate of its own; yields what makes a connection to it."""
+    """Runs nginx in front of the servers with a new certificate; yields a function that opens a connection to it."""
     program, port = place_of("nginx"), free_port()
     assert program, "nginx is not installed"
     certificate, key = folder / "server.crt", folder / "server.key"
     words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
     words += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
     subprocess.run(words, check=True, capture_output=True)
-    configuration = _written(
+    configuration = _write_adapted(
         DEPLOY / "nginx.conf",
         folder / "nginx.conf",
         {
@@ -109,7 +109,7 @@ def nginx(servers: list[Server], folder: Path) -> Iterator[partial[HTTPSConnecti
 
 @contextmanager
 def running(words: list[str], **options: Any) -> Iterator[None]:
-    """The program runs during the block."""
+    """Runs the program during the block."""
     process = subprocess.Popen(words, stderr=subprocess.DEVNULL, **options)
     try:
         yield
@@ -118,8 +118,8 @@ def running(words: list[str], **options: Any) -> Iterator[None]:
         process.wait(20)
 
 
-def _written(shipped: Path, path: Path, changes: dict[str, str]) -> Path:
-    """The shipped file with the addresses of this machine; whatever is changed must stand in it."""
+def _write_adapted(shipped: Path, path: Path, changes: dict[str, str]) -> Path:
+    """Writes the shipped file with the addresses of this machine to `path`; each replaced text must occur in it."""
     text = shipped.read_text()
     for before, after in changes.items():
         assert before in text, before

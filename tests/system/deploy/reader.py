@@ -1,4 +1,4 @@
-"""A person who looks, through the proxy, for what was done just before, and where the page was read."""
+"""A user who looks through the proxy for the latest redemption, and records where each page was read."""
 
 import json
 import threading
@@ -18,7 +18,7 @@ from tests.serving import manage
 from tests.system.faults.load import HEADERS
 
 PASSWORD = "a-long-password-for-this-test"
-# The last statement of the session that read a page; the first ones only ask how far the replica is.
+# The last statement of the session that read a page. The first ones only query how far the replica is.
 READ = """
 SELECT query FROM pg_stat_activity
  WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND query_start > %s
@@ -27,14 +27,15 @@ SELECT query FROM pg_stat_activity
 
 
 class Reader:
-    """During the block, spends points of a customer and looks for the redemption in the back office, again and again.
+    """During the block, repeatedly redeems points of a customer and looks for the redemption in the back office.
 
-    `seconds` has how long each look took, `from_replica` how many were read there, `missed` how many did not show it.
+    `seconds` has the duration of each look, `from_replica` the number of pages that were read from the replica, and
+    `missed` the number of pages that did not show the redemption.
     """
 
     def __init__(self, through: partial[HTTPSConnection], environment: dict[str, str], replica_url: str) -> None:
-        person = ("createsuperuser", "--noinput", "--username", "reader", "--email", "reader@shop.example")
-        manage(environment | {"DJANGO_SUPERUSER_PASSWORD": PASSWORD}, person)
+        user = ("createsuperuser", "--noinput", "--username", "reader", "--email", "reader@shop.example")
+        manage(environment | {"DJANGO_SUPERUSER_PASSWORD": PASSWORD}, user)
         self.address, self.replica_url = f"https://localhost:{through.args[1]}", replica_url
         self.cookies = CookieJar()
         self.opener = urllib.request.build_opener(
@@ -61,7 +62,7 @@ class Reader:
         self.opener.open(page).read()
         [token] = [cookie.value for cookie in self.cookies if cookie.name == "csrftoken"]
         form = {"username": "reader", "password": PASSWORD, "csrfmiddlewaretoken": token, "next": "/admin/find/"}
-        # nginx tells the application the name without the port: in use that is 443.
+        # nginx passes the host name on without the port, which is 443 in production.
         headers = {"Referer": "https://localhost/admin/login/"}
         signed_in = self.opener.open(urllib.request.Request(page, urlencode(form).encode(), headers))
         assert "/login/" not in signed_in.geturl()
@@ -71,22 +72,22 @@ class Reader:
             self._look()
 
     def _look(self) -> None:
-        redemption_id = self._spend()
+        redemption_id = self._redeem()
         before, started = datetime.now(UTC), time.monotonic()
         found = self.opener.open(f"{self.address}/admin/find/?q={redemption_id}")
         found.read()
         self.seconds.append(time.monotonic() - started)
         self.missed += "/loyalty/redemption/" not in found.geturl()
-        self.from_replica += self._was_read_there(before)
+        self.from_replica += self._was_read_from_replica(before)
 
-    def _was_read_there(self, before: datetime) -> bool:
+    def _was_read_from_replica(self, before: datetime) -> bool:
         with suppress(psycopg.OperationalError), psycopg.connect(self.replica_url) as replica:
             last = replica.execute(READ, [before]).fetchone()
             return last is not None and "pg_last_wal_replay_lsn" not in last[0]
         return False
 
-    def _spend(self) -> str:
-        """Has the customer spend a thousandth, and returns the redemption's id."""
+    def _redeem(self) -> str:
+        """Redeems 0.001 points of the customer and returns the redemption's id."""
         body = json.dumps({"points": 0.001, "programId": "973"}).encode()
         asked = urllib.request.Request(f"{self.address}/v2/customers/1/redemptions", body, HEADERS)
         return str(json.load(self.opener.open(asked))["redemptionId"])

@@ -1,4 +1,4 @@
-"""A backup taken under load is restored, holds every law, and repeats what was answered before it."""
+"""A backup taken under load is restored, keeps every law, and replays the answers that were given before it."""
 
 import json
 import os
@@ -46,10 +46,10 @@ def test_backup_taken_under_load_is_restored_and_replays_its_answers(stage: Stag
         assert len(accepted) >= 50
         for key, body in accepted.items():
             assert _send_again(server, key, body) == ("true", body)
-        # What was answered after the backup is gone; each key makes it once more.
+        # The movements after the backup are lost; each of their keys can be used again.
         lost = {key: body for key, (_, body) in load.journal.answers.items() if key not in answered_before}
         assert lost
-        with Load([server.connect], stage.redemptions, name="after the drill".replace(" ", "-")) as again:
+        with Load([server.connect], stage.redemptions, name="after-the-drill") as again:
             wait_until(lambda: again.answered() >= 20)
         assert not again.journal.unanswered
         assert not any(code.startswith("5") for code in again.journal.codes)
@@ -59,7 +59,7 @@ def test_backup_taken_under_load_is_restored_and_replays_its_answers(stage: Stag
 
 
 def _send_again(server: Server, key: str, body: dict[str, object]) -> tuple[str | None, object]:
-    """What the server answers to the request that was answered with `body` under the key."""
+    """Sends the request that was answered with `body` again under the same key, and returns the answer."""
     customer_id = body["customerId"]
     if "reversalId" in body:
         path = "/v2/points/reverse"

@@ -1,4 +1,4 @@
-"""Two servers, PgBouncer, nginx and a replica together lose and double nothing, and show no past state."""
+"""Two servers, PgBouncer, nginx and a replica together lose and duplicate nothing, and show no stale page."""
 
 from collections.abc import Iterator
 
@@ -43,6 +43,6 @@ def test_nothing_is_lost_and_no_page_is_stale_while_replica_is_behind_then_down(
             fault.injected += 1
             looks(5)
             replica.start()
-            # A server leaves a replica that did not answer alone for 30 s.
+            # A server skips a replica that did not answer for 30 s.
             wait_until(lambda: reader.from_replica >= read_there + 5, seconds=90)
     assert reader.missed == 0

@@ -1,4 +1,4 @@
-"""The whole stack answers as one server does, and one server of it may go at any time."""
+"""The whole stack answers like one server, and any one of its servers can stop at any time."""
 
 import json
 import re
@@ -34,8 +34,8 @@ def ask(stack: Stack, body: Any, method: str = "POST", path: str = REVERSE, **he
         return response.status, response.read(), response.headers
 
 
-def spent(stack: Stack, customer_id: int) -> str:
-    """Has the customer spend a point, and returns the body that asks for a part of it back: nobody else does."""
+def redeemed(stack: Stack, customer_id: int) -> str:
+    """Redeems a point of the customer, and returns the body of a reversal of a part of it; no other test reverses it."""
     path = f"/v2/customers/{customer_id}/redemptions"
     status, body, _ = ask(stack, json.dumps({"points": 1, "programId": "973"}), path=path)
     assert status == 200, body
@@ -46,7 +46,7 @@ def spent(stack: Stack, customer_id: int) -> str:
 
 @contextmanager
 def stopped(*servers: Server) -> Iterator[None]:
-    """The servers are stopped during the block."""
+    """Stops the servers during the block."""
     for server in servers:
         server.stop()
     try:
@@ -57,7 +57,7 @@ def stopped(*servers: Server) -> Iterator[None]:
 
 
 def test_reversal_passes_whole_stack_and_is_replayed_by_its_key(stack: Stack) -> None:
-    asked = spent(stack, 1)
+    asked = redeemed(stack, 1)
     answers = [ask(stack, asked, Idempotency_Key="stack-1") for _ in range(4)]
     assert {(status, body) for status, body, _ in answers} == {(200, answers[0][1])}
     assert [headers.get("Idempotent-Replayed") for *_, headers in answers] == [None, "true", "true", "true"]
@@ -72,7 +72,7 @@ def test_too_large_body_is_413_from_server_and_from_proxy(stack: Stack) -> None:
         assert (status, error["code"], error["message"]) == (413, 413, "Request body too large")
         assert headers["X-CAP-REQUEST-ID"]
         reasons.append(error["reason"])
-    assert reasons[1] == "A body may have 2 MB at most." != reasons[0]
+    assert reasons[1] == "A request body may be at most 2 MB." != reasons[0]
 
 
 def test_an_address_that_is_too_long_is_refused_by_the_proxy(stack: Stack) -> None:
@@ -84,17 +84,17 @@ def test_metrics_are_not_public(stack: Stack) -> None:
 
 
 def test_client_address_is_set_by_proxy_not_by_client(stack: Stack) -> None:
-    """Wrong passwords of one address are too many, though each says that it comes from elsewhere."""
+    """Wrong passwords from one address reach the limit although each request claims another address."""
     wrong = "Basic " + b64encode(b"nobody:wrong").decode()
     limit = int(stack.servers[0].environment["API_FAILED_LOGINS_PER_MINUTE"])
-    # A minute may end in between, and each worker lets one more through.
+    # The minute may end in between, and each worker lets one more attempt through.
     answers = [ask(stack, "{}", X_Forwarded_For=f"203.0.113.{n}", Authorization=wrong)[0] for n in range(3 * limit + 4)]
     assert answers[0] == 401
     assert 429 in answers
 
 
 def test_container_health_check_sees_whether_server_runs(stack: Stack) -> None:
-    """By the address of the machine and plain http, which no client may use."""
+    """The check uses 127.0.0.1 and plain http, which clients may not use."""
     [code] = re.findall(r'CMD python -c "(.+)"', (DEPLOY / "Containerfile").read_text())
     words = [sys.executable, "-c", code.replace(":8000", f":{stack.servers[0].port}")]
     assert subprocess.run(words, check=False).returncode == 0
@@ -103,10 +103,10 @@ def test_container_health_check_sees_whether_server_runs(stack: Stack) -> None:
 
 
 def test_lock_timeout_applies_through_pgbouncer(stack: Stack) -> None:
-    asked, database = spent(stack, 3), stack.stage.database
+    asked, database = redeemed(stack, 3), stack.stage.database
     assert database is not None
-    with psycopg.connect(database.url) as person:
-        person.execute("SELECT id FROM loyalty_customer WHERE public_id = 3 FOR UPDATE")
+    with psycopg.connect(database.url) as session:
+        session.execute("SELECT id FROM loyalty_customer WHERE public_id = 3 FOR UPDATE")
         started = time.monotonic()
         status, body, _ = ask(stack, asked, Idempotency_Key="stack-3")
         seconds = time.monotonic() - started
@@ -123,7 +123,7 @@ def test_application_role_is_not_superuser(stack: Stack) -> None:
 
 
 def test_proxy_answers_503_in_api_format_when_no_server_runs(stack: Stack) -> None:
-    asked = spent(stack, 5)
+    asked = redeemed(stack, 5)
     with stopped(*stack.servers):
         status, body, headers = ask(stack, asked, Idempotency_Key="stack-5")
     assert (status, headers["Retry-After"], headers["Content-Type"]) == (503, "1", "application/json")
@@ -159,7 +159,7 @@ def test_two_hundred_unfinished_bodies_do_not_block_other_clients(stack: Stack) 
     port = stack.through.args[1]
     head = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
     half = f"POST {REVERSE} HTTP/1.1\r\nHost: localhost\r\n{head}Content-Length: 90\r\n\r\n{{".encode()
-    asked = spent(stack, 4)
+    asked = redeemed(stack, 4)
     with stack.stage.under_load("200 sockets with half a body", through=stack.through) as fault:
         slow = []
         for _ in range(200):

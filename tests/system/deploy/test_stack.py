@@ -35,7 +35,7 @@ def ask(stack: Stack, body: Any, method: str = "POST", path: str = REVERSE, **he
 
 
 def redeemed(stack: Stack, customer_id: int) -> str:
-    """Redeems a point of the customer, and returns the body of a reversal of a part of it; no other test reverses it."""
+    """Redeems a point of the customer; returns the body of a partial reversal that no other test makes."""
     path = f"/v2/customers/{customer_id}/redemptions"
     status, body, _ = ask(stack, json.dumps({"points": 1, "programId": "973"}), path=path)
     assert status == 200, body

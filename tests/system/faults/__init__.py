@@ -1,1 +1,1 @@
-"""Breaks the machines under a real server, and holds what was answered against what is stored."""
+"""Breaks the machines under a real server, and compares the answers with the stored movements."""

@@ -1,4 +1,4 @@
-"""The stage of each fault: a database with a ledger, the clients, and the verdict at the end, kept as a report."""
+"""The stage of each fault: a database with a ledger, clients, and a verdict that goes into a report."""
 
 import csv
 import json
@@ -27,7 +27,7 @@ _reports: list[dict[str, Any]] = []
 
 @dataclass
 class Stage:
-    """A migrated database with a ledger, and what is asked of it."""
+    """A migrated database with a ledger, and the redemptions that clients reverse."""
 
     url: str
     database: Database | None
@@ -41,25 +41,25 @@ class Stage:
     def under_load(
         self, name: str, *servers: Server, felt: str = "", through: Callable[[], Any] | None = None
     ) -> "Iterator[Fault]":
-        """Clients at work; the block breaks something and mends it. Then they are served again, and all is checked.
+        """Runs clients while the block breaks and repairs something; then waits for normal service and judges the fault.
 
-        They ask any of the servers, or make their connections by `through`; `felt` is the status and code that some
-        of them must have met meanwhile.
+        The clients use any of the servers, or connect by `through`. `felt` is the status and code that some of them
+        must have received meanwhile.
         """
         fault = Fault(name, self, felt)
-        doors = [through] if through is not None else [server.connect for server in servers]
-        with Load(doors, self.redemptions, name=f"fault-{time.time_ns()}") as load:
+        connect = [through] if through is not None else [server.connect for server in servers]
+        with Load(connect, self.redemptions, name=f"fault-{time.time_ns()}") as load:
             wait_until(lambda: load.answered() >= 30)
             yield fault
-            mended, answered = time.monotonic(), load.answered()
+            repaired, answered = time.monotonic(), load.answered()
             wait_until(lambda: load.answered() >= answered + 30)
-            fault.recovery_seconds = round(time.monotonic() - mended, 2)
+            fault.recovery_seconds = round(time.monotonic() - repaired, 2)
         fault.judge(load)
 
 
 @dataclass
 class Fault:
-    """What was broken, how often, and what came of it."""
+    """What was broken, how often, and the result."""
 
     name: str
     stage: Stage
@@ -68,19 +68,19 @@ class Fault:
     recovery_seconds: float = 0
 
     def judge(self, load: Load) -> None:
-        """Keeps the report, and fails unless nothing was lost, doubled, left open, or answered 500."""
+        """Adds to the report; fails if anything was lost, duplicated, left without an answer, or answered with 500."""
         journal, stored = load.journal, _stored(self.stage, load.name)
-        told = journal.accepted()
+        answered = journal.accepted()
         problems = {
             "nothing was injected": not self.injected,
-            "no client felt it": bool(self.felt) and not journal.codes[self.felt],
-            "nothing moved": not stored,
+            "no client noticed the fault": bool(self.felt) and not journal.codes[self.felt],
+            "no points moved": not stored,
             "a key was left without an answer": bool(journal.unanswered),
             "an answer was 500": any(code.startswith("500") for code in journal.codes),
-            "a movement was lost": not set(told.items()) <= set(stored.items()),
-            "a movement was made that nobody was told of": not set(stored.items()) <= set(told.items()),
+            "a movement was lost": not set(answered.items()) <= set(stored.items()),
+            "a movement was stored that no client was told of": not set(stored.items()) <= set(answered.items()),
             "a law of the ledger is broken": not self._is_sound(),
-            "normal service came back late": self.recovery_seconds > SERVED_AGAIN_WITHIN_SECONDS,
+            "normal service resumed late": self.recovery_seconds > SERVED_AGAIN_WITHIN_SECONDS,
         }
         _reports.append(
             {
@@ -102,7 +102,7 @@ class Fault:
 
 
 def _stored(stage: Stage, name: str) -> dict[str, str]:
-    """The movement of each of the load's keys, as the database has it."""
+    """The stored movement of each of the load's keys."""
     sql = (
         "SELECT attempt.idempotency_key, COALESCE(reversal.public_id, redemption.public_id)"
         " FROM reversals_attempt attempt"
@@ -121,7 +121,7 @@ def _rows(stage: Stage, sql: str) -> list[tuple[Any, ...]]:
 
 
 def make_stage(url: str, database: Database | None, folder: Path) -> Stage:
-    """Migrates, and imports customers with one redemption of 1,000 points each."""
+    """Migrates the database, and imports customers with one redemption of 1,000 points each."""
     stage = Stage(url, database)
     names = ("customers.csv", "points.csv", "redemptions.csv")
     with ExitStack() as files:
@@ -163,14 +163,14 @@ def _write_ledger(stage: Stage, customers: Any, points: Any, redemptions: Any) -
 
 @pytest.fixture(scope="session")
 def once() -> None:
-    """Each fault brings its own database, so one of the two runs of `make test` is enough."""
+    """Skips on SQLite: each fault starts its own database, so one of the two runs of `make system` is enough."""
     if connection.vendor != "postgresql":
-        pytest.skip("run once, beside the tests on PostgreSQL")
+        pytest.skip("runs once, with the tests on PostgreSQL")
 
 
 @pytest.fixture(scope="session")
 def stage(once: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """On PostgreSQL."""
+    """A stage on PostgreSQL."""
     database = Database()
     yield make_stage(database.url, database, tmp_path_factory.mktemp("ledger"))
     database.remove()
@@ -178,14 +178,14 @@ def stage(once: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stag
 
 @pytest.fixture(scope="session")
 def sqlite_stage(once: None, tmp_path_factory: pytest.TempPathFactory) -> Stage:
-    """On SQLite."""
+    """A stage on SQLite."""
     folder = tmp_path_factory.mktemp("sqlite")
     return make_stage(f"sqlite:///{folder / 'faults.sqlite3'}", None, folder)
 
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., Server]]:
-    """Starts servers, and ends those that the test has left."""
+    """Starts servers, and stops those that the test left running."""
     servers: list[Server] = []
 
     def start(stage: Stage, **options: Any) -> Server:
@@ -207,9 +207,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     REPORT.write_text(json.dumps(_reports, indent=1) + "\n")
     terminalreporter.section("faults")
     for report in _reports:
-        told = "; ".join(report["problems"]) or "held"
+        result = "; ".join(report["problems"]) or "passed"
         terminalreporter.line(
             f"{report['fault']}, {report['database']}: {report['injected']} injected, {report['requests']} requests in"
-            f" {report['tries']} tries, {report['movements']} movements, served again after"
-            f" {report['recovery_seconds']} s: {told}"
+            f" {report['tries']} attempts, {report['movements']} movements, served again after"
+            f" {report['recovery_seconds']} s: {result}"
         )

@@ -1,4 +1,4 @@
-"""Clients that ask with keys, again and again until they are answered, and keep what they were told."""
+"""Clients that send calls with keys, retry until each is answered, and record the answers."""
 
 import json
 import random
@@ -23,7 +23,7 @@ TRIES_FOR_SECONDS = 90.0
 
 @dataclass
 class Journal:
-    """What the clients were told: the final answer to each key, and every answer's status and code on the way."""
+    """What the clients received: the final answer to each key, and the status and code of every answer."""
 
     answers: dict[str, tuple[int, dict[str, Any]]] = field(default_factory=dict)
     codes: Counter[str] = field(default_factory=Counter)
@@ -31,13 +31,13 @@ class Journal:
     unanswered: list[str] = field(default_factory=list)
 
     def accepted(self) -> dict[str, str]:
-        """The public id of the movement that each accepted key was told."""
+        """The public id of the movement in the answer to each accepted key."""
         bodies = {key: body for key, (status, body) in self.answers.items() if status == 200}
         return {key: body.get("reversalId") or body["redemptionId"] for key, body in bodies.items()}
 
 
 class Load:
-    """Clients at work from the beginning of the block until its end; then each key that was begun has its answer."""
+    """Runs clients during the block. At its end, every key that was sent has its answer or is listed as unanswered."""
 
     def __init__(
         self,
@@ -70,31 +70,31 @@ class Load:
         count = 0
         while not self.over.is_set():
             count += 1
-            self._ask_until_answered(f"{self.name}-{number}-{count}", *self._wish(chance))
+            self._send_until_answered(f"{self.name}-{number}-{count}", *self._next_call(chance))
 
-    def _wish(self, chance: random.Random) -> tuple[str, dict[str, Any]]:
-        """Mostly parts of redemptions, now and then all that is left, or new points spent."""
+    def _next_call(self, chance: random.Random) -> tuple[str, dict[str, Any]]:
+        """The path and body of a call: usually part of a reversal, sometimes all remaining points, or a redemption."""
         redemption_id, customer_id = chance.choice(self.redemptions)
         kind = chance.random()
         if kind < 0.1:
             return f"/v2/customers/{customer_id}/redemptions", {"points": 0.001, "programId": "973"}
-        wish = {"redemptionId": redemption_id, "identifier": {"type": "ID", "value": str(customer_id)}}
-        return "/v2/points/reverse", wish if kind < 0.102 else wish | {"pointsToBeReversed": 0.001}
+        body = {"redemptionId": redemption_id, "identifier": {"type": "ID", "value": str(customer_id)}}
+        return "/v2/points/reverse", body if kind < 0.102 else body | {"pointsToBeReversed": 0.001}
 
-    def _ask_until_answered(self, key: str, path: str, body: dict[str, Any]) -> None:
+    def _send_until_answered(self, key: str, path: str, body: dict[str, Any]) -> None:
         until = time.monotonic() + TRIES_FOR_SECONDS
         while time.monotonic() < until:
-            answer = self._ask(key, path, body)
+            answer = self._send(key, path, body)
             if answer is not None and (answer[0] == 200 or (400 <= answer[0] < 500 and answer[0] not in {409, 429})):
                 with self.lock:
                     self.journal.answers[key] = answer
                 return
-            time.sleep(0.1)  # sooner than Retry-After asks: the fault shall be felt
+            time.sleep(0.1)  # sooner than Retry-After, so that clients notice the fault
         with self.lock:
             self.journal.unanswered.append(key)
 
-    def _ask(self, key: str, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
-        """One try, at one of the servers: its answer, or None where there was none."""
+    def _send(self, key: str, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
+        """Sends the call to one of the servers; returns its answer, or None if there was no answer."""
         try:
             with closing(random.choice(self.connect)()) as connection:
                 connection.request("POST", path, json.dumps(body), HEADERS | {"Idempotency-Key": key})

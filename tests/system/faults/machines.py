@@ -1,4 +1,4 @@
-"""The machines that a fault breaks: a PostgreSQL of its own, servers as they ship, and a wire between the two."""
+"""The machines that a fault breaks: a private PostgreSQL, servers as they ship, and a TCP proxy between them."""
 
 import os
 import socket
@@ -25,7 +25,7 @@ COMMIT = b"Q\x00\x00\x00\x0bCOMMIT\x00"  # a simple query, as psycopg ends a tra
 
 
 class Database:
-    """A PostgreSQL that may be stopped and started, with a folder that `folder` names or a new one."""
+    """A PostgreSQL server that tests can stop and start, in `folder` or in a new folder."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or Path(tempfile.mkdtemp(prefix="pg-"))
@@ -36,7 +36,7 @@ class Database:
             connection.execute("SELECT pg_reload_conf()")
 
     def configure(self, settings: dict[str, str]) -> None:
-        """Sets what only a new start brings into force."""
+        """Changes settings that require a restart, and restarts."""
         with self.connected() as connection:
             for name, value in settings.items():
                 connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")
@@ -58,7 +58,7 @@ class Database:
             return connection.execute(sql, parameters).fetchall()
 
     def crash(self) -> None:
-        """Stops it as a power cut would, if it still runs, and starts it again."""
+        """Stops the server as a power cut would, if it is still running, and starts it again."""
         self._control("-m", "immediate", "-l", str(self.folder / "data" / "log"), "restart")
 
     def _control(self, *words: str) -> None:
@@ -67,7 +67,7 @@ class Database:
         )
 
     def terminate_backends(self) -> int:
-        """Ends each session but this one, and returns how many there were."""
+        """Ends every session except this one, and returns how many there were."""
         [(count,)] = self.rows(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
             " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
@@ -81,7 +81,7 @@ class Database:
 
 
 class Server:
-    """The server that ships, on a port of its own."""
+    """The server as it ships, on its own port."""
 
     def __init__(self, environment: dict[str, str], *, workers: int = 2, port: int = 0) -> None:
         self.port = port or free_port()
@@ -89,18 +89,18 @@ class Server:
         self.start()
 
     def start(self) -> None:
-        self.log = tempfile.TemporaryFile()  # noqa: SIM115 (read when the server has ended)
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 (read after the server has ended)
         words = [sys.executable, "-m", "config.serve", "--port", str(self.port)]
         self.process = subprocess.Popen(words, cwd=ROOT, env=self.environment, stdout=self.log, stderr=self.log)
         try:
             wait_until(lambda: len(self.workers) == int(self.environment["GRANIAN_WORKERS"]) and self.is_ready())
         except AssertionError:
-            self.kill()  # nobody else knows of it yet
+            self.kill()  # the caller has no reference to it yet
             raise
 
     @property
     def workers(self) -> list[psutil.Process]:
-        """The worker processes; the first to have started comes first."""
+        """The worker processes, in the order in which they started."""
         with suppress(psutil.NoSuchProcess):
             children = psutil.Process(self.process.pid).children()
             return sorted((each for each in children if "resource_tracker" not in str(each.cmdline())), key=_started)
@@ -116,12 +116,12 @@ class Server:
         return False
 
     def stop(self) -> None:
-        """Asks it to stop and waits until it has."""
+        """Asks the server to stop and waits until it has."""
         self.process.terminate()
         self.process.wait(60)
 
     def kill(self) -> None:
-        """Ends it and its workers at once, wherever they are."""
+        """Kills the server and its workers immediately."""
         for process in (psutil.Process(self.process.pid), *self.workers):
             process.kill()
         self.process.wait(10)
@@ -132,11 +132,11 @@ def _started(process: psutil.Process) -> float:
 
 
 class Wire:
-    """A TCP port that leads to the database's socket, and that can be cut at a COMMIT."""
+    """A TCP proxy in front of the database's socket that can cut connections at a COMMIT."""
 
     def __init__(self, upstream: str) -> None:
         self.upstream = upstream
-        self.cut = ""  # "before" the database hears of the COMMIT, or "after", when its answer is lost
+        self.cut = ""  # "before" the database receives the COMMIT, or "after" it, so that only the answer is lost
         self.cuts = 0
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
@@ -151,23 +151,23 @@ class Wire:
                 client, _ = self.listener.accept()
                 database = socket.socket(socket.AF_UNIX)
                 database.connect(self.upstream)
-                for way in (self._ask, self._answer):
-                    threading.Thread(target=way, args=(client, database), daemon=True).start()
+                for forward in (self._forward_requests, self._forward_answers):
+                    threading.Thread(target=forward, args=(client, database), daemon=True).start()
 
-    def _ask(self, client: socket.socket, database: socket.socket) -> None:
+    def _forward_requests(self, client: socket.socket, database: socket.socket) -> None:
         with suppress(OSError):
             while data := client.recv(65_536):
                 if COMMIT in data and self.cut:
                     self.cuts += 1
                     if self.cut == "after":
-                        _shut(client)  # first: the answer must find nobody
+                        _shut(client)  # first, so that the answer is lost
                         database.sendall(data)
                         time.sleep(0.2)
                     break
                 database.sendall(data)
         _shut(client, database)
 
-    def _answer(self, client: socket.socket, database: socket.socket) -> None:
+    def _forward_answers(self, client: socket.socket, database: socket.socket) -> None:
         with suppress(OSError):
             while data := database.recv(65_536):
                 client.sendall(data)
@@ -187,7 +187,7 @@ def free_port() -> int:
 
 
 def wait_until(condition: Any, *, seconds: float = 60) -> float:
-    """Waits for the condition, and returns how long that took."""
+    """Waits until the condition is true, and returns how many seconds that took."""
     started = time.monotonic()
     while not condition():
         assert time.monotonic() - started < seconds, "it took too long"
@@ -197,14 +197,14 @@ def wait_until(condition: Any, *, seconds: float = 60) -> float:
 
 @contextmanager
 def small_disk(megabytes: int) -> Iterator[Path]:
-    """A folder on a disk of its own; who may not mount one gets an OSError."""
+    """Mounts a small disk and yields its folder; raises OSError if the user may not mount."""
     folder = Path(tempfile.mkdtemp(prefix="disk-"))
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)], capture_output=True, check=False
     )
     if mounted.returncode:
         folder.rmdir()
-        raise OSError("no disk can be mounted here")
+        raise OSError("a disk cannot be mounted on this machine")
     try:
         yield folder
     finally:
@@ -214,11 +214,11 @@ def small_disk(megabytes: int) -> Iterator[Path]:
 
 @contextmanager
 def read_only(path: Path) -> Iterator[None]:
-    """Nobody may write to the file meanwhile, not even root, whom a file's mode does not hold."""
+    """Makes the file read-only during the block, even for root, who can ignore a file's mode."""
     forbid, allow = (["chattr", "+i"], ["chattr", "-i"]) if os.geteuid() == 0 else (["chmod", "u-w"], ["chmod", "u+w"])
     done = subprocess.run([*forbid, str(path)], capture_output=True, check=False)
     if done.returncode:
-        pytest.skip("no file can be made read-only here")
+        pytest.skip("a file cannot be made read-only on this machine")
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Two servers whose clocks are two hours apart agree on what has expired: the database's clock decides."""
+"""Two servers whose clocks are two hours apart agree on what has expired, because the database's clock decides."""
 
 import csv
 import json
@@ -35,7 +35,7 @@ time_machine.travel(datetime.now(timezone.utc) + shift, tick=True).start()
 
 
 def import_members(stage: Stage, folder: Path, *members: int) -> None:
-    """Each has a lot of 10 points and a redemption of 4 of them."""
+    """Imports customers, each with a lot of 10 points and a redemption of 4 of them."""
     awarded_at, redeemed_at = "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"
     files: dict[str, tuple[Iterable[str], Callable[[int], list[Any]]]] = {
         "customers": (CUSTOMERS, lambda member: [ORG, member, "ACTIVE", "", "", "", ""]),
@@ -58,7 +58,7 @@ def ask(server: Server, address: str, body: dict[str, Any] | None = None) -> dic
 
 
 def points_of(server: Server, member: int) -> tuple[float, float]:
-    """Available and expired."""
+    """The available and the expired points."""
     body = ask(server, f"/v2/customers/{member}/points")
     return body["available"], body["expired"]
 
@@ -72,7 +72,7 @@ def reverse_one(server: Server, member: int) -> dict[str, float]:
 
 @pytest.fixture
 def servers(stage: Stage, serve: Serve, tmp_path: Path) -> list[Server]:
-    """One an hour behind, and one an hour ahead."""
+    """One server whose clock is an hour behind, and one whose clock is an hour ahead."""
     (tmp_path / "sitecustomize.py").write_text(SHIFTED_CLOCK)
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     return [
@@ -97,7 +97,7 @@ def test_servers_with_clocks_two_hours_apart_agree_before_and_after_expiry(
         assert points_of(server, member) == (6.0, 0.0)
         assert reverse_one(server, member) == {"available": 1.0, "expired": 0.0}
         assert "redemptionId" in ask(server, f"/v2/customers/{member}/redemptions", {"points": 2})
-    # Else it was not before the expiry.
+    # The steps above ran before the expiry.
     assert database.rows(f"SELECT bool_and(expires_at > clock_timestamp()) FROM {lots}") == [(True,)]
     wait_until(lambda: database.rows(f"SELECT bool_and(expires_at <= clock_timestamp()) FROM {lots}") == [(True,)])
     for server, member in zip(servers, members, strict=True):
@@ -105,11 +105,11 @@ def test_servers_with_clocks_two_hours_apart_agree_before_and_after_expiry(
         assert reverse_one(server, member) == {"available": 0.0, "expired": 1.0}
         refusal = ask(server, f"/v2/customers/{member}/redemptions", {"points": 2})
         assert refusal["errors"][0]["code"] == 818
-    [(apart,)] = database.rows(
+    [(difference,)] = database.rows(
         "SELECT max(attempt.created_at) - min(attempt.created_at) FROM reversals_attempt attempt"
         " JOIN reversals_reversal reversal ON reversal.id = attempt.reversal_id"
         " JOIN loyalty_redemption redemption ON redemption.id = reversal.redemption_id"
         " WHERE redemption.public_id LIKE 'CLOCK-%%'"
     )
-    assert apart > timedelta(hours=2)
+    assert difference > timedelta(hours=2)
     assert json.loads(manage(stage.environment, ("verify_ledger", "--json")))["ok"]

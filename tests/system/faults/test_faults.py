@@ -1,4 +1,4 @@
-"""Whatever breaks, each key is answered, what was acknowledged is stored, nothing is doubled, and nothing is a 500."""
+"""Whatever breaks, each key is answered, accepted movements are stored once, and no answer is a 500."""
 
 import shutil
 import signal
@@ -70,7 +70,7 @@ def test_only_the_master_is_killed(stage: Stage, serve: Serve) -> None:
         server.process.kill()
         server.process.wait(10)
         fault.injected += 1
-        for worker in left:  # as a supervisor ends what is left of a unit
+        for worker in left:  # as a supervisor ends the remaining processes of a unit
             with suppress(Exception):
                 worker.kill()
         server.start()
@@ -93,7 +93,7 @@ def test_worker_is_suspended_until_its_clients_have_retried(stage: Stage, serve:
         worker = server.workers[0]
         worker.send_signal(signal.SIGSTOP)
         fault.injected += 1
-        time.sleep(18)  # longer than they wait: it wakes with requests in hand that others have answered
+        time.sleep(18)  # longer than clients wait: it resumes with requests that another worker has answered
         worker.send_signal(signal.SIGCONT)
 
 
@@ -129,8 +129,11 @@ def test_connections_are_exhausted(stage: Stage, serve: Serve) -> None:
 @pytest.mark.deep
 def test_rows_are_locked_for_30_seconds(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
-    with stage.under_load("row locked for 30 s", server, felt="503 896") as fault, psycopg.connect(stage.url) as person:
-        locked = person.execute("SELECT id FROM loyalty_customer WHERE public_id < 4 FOR UPDATE").fetchall()
+    with (
+        stage.under_load("row locked for 30 s", server, felt="503 896") as fault,
+        psycopg.connect(stage.url) as session,
+    ):
+        locked = session.execute("SELECT id FROM loyalty_customer WHERE public_id < 4 FOR UPDATE").fetchall()
         fault.injected = len(locked)
         time.sleep(30)
 
@@ -186,7 +189,7 @@ def test_the_disk_is_full(once: None, serve: Serve, tmp_path: Path) -> None:
                 fault.injected += 1
                 time.sleep(4)
                 ballast.unlink()
-                if not _answers(database):  # it may have gone down for want of space
+                if not _answers(database):  # it may have shut down because the disk was full
                     database.crash()
             server.stop()
             database.remove()

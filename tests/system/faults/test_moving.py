@@ -1,4 +1,4 @@
-"""An org moves to another cell while tills keep calling: nothing is lost, doubled, or written behind."""
+"""An org moves to another cell while tills keep calling; nothing is lost, duplicated, or written to the old cell."""
 
 import json
 import time
@@ -21,7 +21,7 @@ Serve = Callable[..., Server]
 
 @pytest.fixture
 def cells(once: None, tmp_path: Path) -> Iterator[tuple[Stage, Stage]]:
-    """Two cells, each with a database of its own: the org with its ledger is in the first."""
+    """Two cells, each with its own database; the org with its ledger is in the first."""
     database = Database()
     first = make_stage(database.url, database, tmp_path)
     with database.connected() as session:
@@ -35,7 +35,7 @@ def cells(once: None, tmp_path: Path) -> Iterator[tuple[Stage, Stage]]:
 
 
 def ask(connect: Callable[[], HTTPConnection], number: int) -> tuple[bytes, str | None]:
-    """The answer to one till's keyed call, to the byte, and whether it says that it is a repeat."""
+    """Sends one call with a key; returns the bytes of the answer, and its `Idempotent-Replayed` header."""
     body = {"redemptionId": f"R{number}", "identifier": {"type": "ID", "value": str(number)}, "pointsToBeReversed": 1.5}
     with closing(connect()) as connection:
         connection.request("POST", "/v2/points/reverse", json.dumps(body), HEADERS | {"Idempotency-Key": f"t-{number}"})
@@ -60,7 +60,7 @@ def test_an_org_moves_while_tills_call(cells: tuple[Stage, Stage], serve: Serve,
         wait_until(lambda: load.answered() >= 30)
         exported = run(first, "export_org", ORG, folder, "--to", "two.example")
         tried = load.journal.tries
-        wait_until(lambda: load.journal.tries >= tried + 30)  # meanwhile nobody is served
+        wait_until(lambda: load.journal.tries >= tried + 30)  # meanwhile every call is refused
         imported = run(second, "import_org", folder)
         leads_to, answered = next_one, load.answered()
         switched_at = time.monotonic()
@@ -70,7 +70,7 @@ def test_an_org_moves_while_tills_call(cells: tuple[Stage, Stage], serve: Serve,
     moved.judge(load)
     assert imported == {"org": int(ORG), "imported": True, "rows": exported["rows"], "ledger": "all laws hold"}
     assert [ask(next_one.connect, number) for number in range(1, 6)] == [(body, "true") for body, _ in told]
-    # The cell that it left repeats what it knows, writes nothing, and is as it was exported.
+    # The old cell replays known keys, writes nothing, and is unchanged since the export.
     assert ask(old.connect, 1) == (told[0][0], "true")
     assert json.loads(ask(old.connect, 6)[0])["errors"][0]["code"] == 898
     assert run(first, "export_org", ORG, folder, "--check")["rows"] == exported["rows"]

@@ -1,4 +1,4 @@
-"""A server that is told to stop answers what it has in hand: even calls without a key are all accounted for."""
+"""A server that is asked to stop answers its open calls, so even calls without a key are all accounted for."""
 
 import json
 import threading
@@ -33,7 +33,7 @@ def test_stopping_server_answers_every_call_it_accepted(stage: Stage, serve: Cal
 
 
 def _ask_until_refused(server: Server, stage: Stage, number: int, told: list[str]) -> None:
-    """Gives back another amount of one redemption each time, without a key, until the server is gone."""
+    """Reverses a different amount of one redemption each time, without a key, until the server is gone."""
     redemption_id, customer_id = stage.redemptions[-1 - number]
     for thousandths in range(1, 10_000):
         asked = {"redemptionId": redemption_id, "identifier": {"type": "ID", "value": str(customer_id)}}

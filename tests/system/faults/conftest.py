@@ -41,7 +41,7 @@ class Stage:
     def under_load(
         self, name: str, *servers: Server, felt: str = "", through: Callable[[], Any] | None = None
     ) -> "Iterator[Fault]":
-        """Runs clients while the block breaks and repairs something; then waits for normal service and judges the fault.
+        """Runs clients while the block breaks and repairs something, waits for normal service, and judges the fault.
 
         The clients use any of the servers, or connect by `through`. `felt` is the status and code that some of them
         must have received meanwhile.

@@ -1,4 +1,4 @@
-"""The server that ships, started once for all hostile requests, with a ledger that nobody else uses up."""
+"""The server as it ships, started once for all hostile requests, with a ledger that no other test uses."""
 
 from collections.abc import Iterator
 

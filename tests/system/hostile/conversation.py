@@ -1,4 +1,4 @@
-"""Talks to a server in raw bytes."""
+"""Sends raw bytes to a server, and reads its answers."""
 
 import json
 import socket
@@ -11,22 +11,22 @@ Answer = tuple[int, int | None]
 
 
 class _Received(BytesIO):
-    """What was received, as http.client wants to read it: one response after another."""
+    """The received bytes in the form that http.client reads: one response after another."""
 
     def makefile(self, mode: str) -> "_Received":
         return self
 
     def close(self) -> None:
-        """Left open for the next response."""
+        """Stays open for the next response."""
 
 
 def send(port: int, raw: bytes, *, is_all: bool = False) -> bytes:
-    """Sends these bytes and returns all that comes back until the server closes the connection.
+    """Sends these bytes and returns everything received until the server closes the connection.
 
-    `is_all` says to the server that nothing more comes.
+    `is_all` closes the sending side, so that the server knows that no more bytes follow.
     """
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
-        # A server that refuses early closes before all is sent.
+        # A server that refuses early may close the connection before everything is sent.
         with suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(raw)
             if is_all:
@@ -39,7 +39,7 @@ def send(port: int, raw: bytes, *, is_all: bool = False) -> bytes:
 
 
 def answers_in(received: bytes, *, method: str = "GET") -> list[tuple[Answer, bytes]]:
-    """Each answer's status and code, and its body. `method` is that of the first request: HEAD has no body."""
+    """The status, code and body of each answer. `method` is that of the first request, because HEAD has no body."""
     stream: Any = _Received(received)
     answers: list[tuple[Answer, bytes]] = []
     while stream.tell() < len(received):
@@ -51,7 +51,7 @@ def answers_in(received: bytes, *, method: str = "GET") -> list[tuple[Answer, by
 
 
 def _code_in(response: HTTPResponse, content: bytes) -> int | None:
-    """The code in the envelope of failures; None without one."""
+    """The code of the error in the body, or None if there is no error."""
     if response.headers.get("Content-Type") != "application/json" or not content:
         return None
     errors = json.loads(content)["errors"]

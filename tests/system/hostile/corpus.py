@@ -1,4 +1,4 @@
-"""Every hostile request that a client can form, whatever its library."""
+"""All hostile requests that an ordinary HTTP library can send."""
 
 from tests.system.hostile.bodies import BODIES
 from tests.system.hostile.fields import FIELDS

@@ -1,20 +1,20 @@
-"""Amounts that are none, or not quite what they look like, as they are written in the body."""
+"""Amounts that are invalid or misleading, as they are written in the body."""
 
 from tests.system.hostile.requests import REDEEM, Hostile, body, reversal
 
 REFUSED = {
     "not a number": "NaN",
     "infinity": "Infinity",
-    "infinity below zero": "-Infinity",
+    "negative infinity": "-Infinity",
     "zero": "0",
     "zero with decimals": "0.000",
     "minus zero": "-0",
     "minus zero with decimals": "-0.0",
     "zero with an exponent": "0e0",
     "zero with a huge exponent": "0e99999999999999999999",
-    "less than zero": "-0.001",
-    "less than zero, and too precise": "-1e-400",
-    "a number that as a float is infinite": "1e400",
+    "negative": "-0.001",
+    "negative and too precise": "-1e-400",
+    "a number that is infinite as a float": "1e400",
     "a number with an exponent longer than an int": "1e99999999999999999999",
     "13 integer digits": "1000000000000",
     "13 integer digits by exponent": "1e12",
@@ -30,8 +30,8 @@ REFUSED = {
     "an exponent with a sign only": "1e+",
     "an exponent with a point": "1e1.0",
     "hexadecimal digits": "0x1",
-    "a thousands separator of Python": "1_000",
-    "a comma for the point": "1,5",
+    "a thousands separator as in Python": "1_000",
+    "a comma instead of the point": "1,5",
     "Arabic digits": "٣",
     "full-width digits": "１",
     "a fraction as one character": "½",
@@ -40,44 +40,44 @@ REFUSED = {
     "an array": "[1]",
     "an object": '{"value":1}',
     "an empty string": '""',
-    "a string with a space before": '" 1"',
-    "a string with a space after": '"1 "',
-    "a string with a line break after": '"1\\n"',
-    "a string with a NUL after": '"1\\u0000"',
+    "a string with a space at the beginning": '" 1"',
+    "a string with a space at the end": '"1 "',
+    "a string with a line break at the end": '"1\\n"',
+    "a string with a NUL at the end": '"1\\u0000"',
     "a string with a plus sign": '"+1"',
     "a string with a minus sign": '"-1"',
     "a string with an exponent": '"1e1"',
     "a string of Arabic digits": '"٣"',
     "a string of full-width digits": '"１"',
     "a string of superscript digits": '"²"',
-    "a string with a comma for the point": '"1,5"',
+    "a string with a comma instead of the point": '"1,5"',
     "a string with no digit before the point": '".5"',
     "a string with no digit after the point": '"1."',
-    "a string that says not a number": '"NaN"',
-    "a string that says infinity": '"Infinity"',
+    "a string with NaN": '"NaN"',
+    "a string with Infinity": '"Infinity"',
     "a string of zero": '"0.000"',
     "a string of ten thousand digits": '"' + "9" * 10_000 + '"',
     "half a surrogate pair": '"\\ud800"',
 }
 TOO_PRECISE = {
-    "a tiny number that as a float is zero": "1e-400",
+    "a tiny number that is zero as a float": "1e-400",
     "a tiny number with an exponent longer than an int": "1e-99999999999999999999",
     "four decimals": "0.0001",
     "four decimals by exponent": "1e-4",
-    "a digit that a float does not hold": "2.0000000000000000001",
+    "more digits than a float has": "2.0000000000000000001",
     "a digit after ten thousand zeros": "0." + "0" * 10_000 + "1",
     "a string with four decimals": '"1.0001"',
 }
-MORE_THAN_LEFT = {
+MORE_THAN_REMAINING = {
     "12 integer digits": "999999999999.999",
     "12 integer digits by exponent": "1e11",
-    "a thousandth more than is left": "5.471",
+    "0.001 more than remaining": "5.471",
     "a string of 12 integer digits": '"999999999999"',
 }
 ACCEPTED = {
     "three decimals by exponent": "1e-3",
     "an exponent in upper case with a plus sign": "1E+0",
-    "an exponent that undoes zeros": "100000e-5",
+    "an exponent that cancels zeros": "100000e-5",
     "ten thousand zeros after the last digit": "0.001" + "0" * 10_000,
     "ten thousand zeros in the exponent": "1e" + "0" * 10_000,
     "a string with leading zeros": '"0001"',
@@ -86,8 +86,8 @@ ACCEPTED = {
 REDEEMED = {
     "not a number": ("NaN", 887),
     "minus zero": ("-0", 887),
-    "a number that as a float is infinite": ("1e400", 887),
-    "a tiny number that as a float is zero": ("1e-400", 878),
+    "a number that is infinite as a float": ("1e400", 887),
+    "a tiny number that is zero as a float": ("1e-400", 878),
     "ten thousand digits": ("9" * 10_000, 887),
     "half a surrogate pair": ('"\\ud800"', 887),
     "12 integer digits": ("999999999999.999", 818),
@@ -96,7 +96,7 @@ REDEEMED = {
 NUMBERS = [
     *(reversal(f"points: {name}", body(points=literal)) for name, literal in REFUSED.items()),
     *(reversal(f"points: {name}", body(points=literal), code=878) for name, literal in TOO_PRECISE.items()),
-    *(reversal(f"points: {name}", body(points=literal), code=817) for name, literal in MORE_THAN_LEFT.items()),
+    *(reversal(f"points: {name}", body(points=literal), code=817) for name, literal in MORE_THAN_REMAINING.items()),
     *(reversal(f"points: {name}", body(points=literal), 200, None) for name, literal in ACCEPTED.items()),
     *(
         Hostile(f"points to redeem: {name}", 400, code, target=REDEEM, body=b'{"points":%s}' % literal.encode())

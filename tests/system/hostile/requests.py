@@ -1,4 +1,4 @@
-"""What a hostile request is, and the one good request that most of them distort."""
+"""Defines hostile requests, and the one valid request from which most of them differ in one way."""
 
 from base64 import b64encode
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ POINTS = "5.47"
 USERNAME, SECRET = "till.1", "a-secret-of-more-than-32-characters"
 
 REVERSE = "/v2/points/reverse"
-# What is accepted all the same must move no points.
+# A dry run, because a request that is accepted must not move points.
 DRY_RUN = f"{REVERSE}?dryRun=true"
 REDEEM = f"/v2/customers/{CUSTOMER_ID}/redemptions"
 READ = f"/v2/points/redemptions/{REDEMPTION_ID}"
@@ -31,13 +31,13 @@ def body(
     identifier: str = f'{{"type":"ID","value":"{CUSTOMER_ID}"}}',
     more: str = "",
 ) -> bytes:
-    """The body of a reversal, each value as it is written in JSON, and further members."""
+    """The body of a reversal; each value is JSON text, and `more` contains further members."""
     return f'{{"redemptionId":{redemption},"pointsToBeReversed":{points},"identifier":{identifier}{more}}}'.encode()
 
 
 @dataclass(frozen=True, slots=True)
 class Hostile:
-    """One request and its answer: the HTTP status, and the code in the envelope of failures."""
+    """One request with the HTTP status and the error code of its expected answer."""
 
     name: str
     status: int
@@ -49,28 +49,28 @@ class Hostile:
 
     @property
     def raw(self) -> bytes:
-        """The request as it goes over a socket."""
+        """The bytes of the request on a socket."""
         lines = [f"{self.method} {self.target} HTTP/1.1", "Host: localhost"]
         lines += [f"{name}: {value}" for name, value in self.headers]
         lines += [f"Content-Length: {len(self.body)}"] if self.body or self.method == "POST" else []
         return "\r\n".join([*lines, "", ""]).encode("latin-1") + self.body
 
     def with_header(self, name: str, *values: str) -> "Hostile":
-        """The same with these values of one header, in place of those that it has."""
+        """Returns the request with these values of one header instead of its own."""
         others = tuple(header for header in self.headers if header[0] != name)
         return replace(self, headers=others + tuple((name, value) for value in values))
 
 
 def reversal(name: str, sent: bytes, status: int = 400, code: int | None = 887) -> Hostile:
-    """A reversal with this body."""
+    """Returns a reversal with this body."""
     return Hostile(name, status, code, body=sent)
 
 
 def reading(name: str, target: str, status: int, code: int | None = None) -> Hostile:
-    """A GET of this address."""
+    """Returns a GET request for this address."""
     return Hostile(name, status, code, "GET", target, (AUTHORIZATION,), b"")
 
 
 def sending(name: str, header: str, *values: str, status: int = 200, code: int | None = None) -> Hostile:
-    """The good request with these values of one header."""
+    """Returns the valid request with these values of one header."""
     return Hostile(name, status, code).with_header(header, *values)

@@ -1,4 +1,4 @@
-"""The corpus, straight to the application on either database: each is answered exactly, and nothing is written."""
+"""Sends the corpus to the WSGI application on either database: each answer is as expected, and nothing is written."""
 
 import json
 from urllib.parse import unquote_to_bytes
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def world(db: None) -> World:
-    """The world that the corpus names."""
+    """The org, customer and redemption that the corpus names."""
     org = make_org()
     set_value(org, ON, "yes")
     create_api_client(org=org, username=USERNAME, secret=SECRET)
@@ -30,7 +30,7 @@ def world(db: None) -> World:
 
 
 def ask(client: Client, hostile: Hostile) -> HttpResponse:
-    """The answer to the request as the server hands it over: a header that comes twice is joined by a comma."""
+    """Sends the request in the form that the server passes on: values of a repeated header are joined by a comma."""
     path, _, query = hostile.target.partition("?")
     headers: dict[str, list[str]] = {}
     for name, value in hostile.headers:
@@ -49,7 +49,7 @@ def ask(client: Client, hostile: Hostile) -> HttpResponse:
 
 
 def answer_of(response: HttpResponse) -> tuple[int, int | None]:
-    """The HTTP status, and the code in the envelope of failures."""
+    """The HTTP status and the error code."""
     is_json = response.headers.get("Content-Type") == "application/json"
     errors = json.loads(response.content)["errors"] if is_json and response.content else []
     return response.status_code, errors[0]["code"] if errors else None
@@ -61,16 +61,16 @@ def test_corpus_is_large_and_its_names_are_unique() -> None:
 
 def test_each_hostile_request_gets_expected_answer_and_writes_nothing(world: World) -> None:
     client, till = Client(enforce_csrf_checks=True, raise_request_exception=False), world.till()
-    good, written = till.get(READ).content, world.written()
+    valid, written = till.get(READ).content, world.written()
     answered = {}
     for hostile in CORPUS:
         answered[hostile.name] = answer_of(ask(client, hostile))
-        assert till.get(READ).content == good, hostile.name
+        assert till.get(READ).content == valid, hostile.name
     assert answered == {hostile.name: (hostile.status, hostile.code) for hostile in CORPUS}
     assert world.written() == written
 
 
 def test_content_length_in_superscript_is_887(world: World) -> None:
-    """Other servers than ours let it pass; to Python it is a digit, but no number."""
+    """Other servers pass it on; Python considers it a digit but cannot convert it to a number."""
     response = world.ask(b"{}", CONTENT_LENGTH="\u00b2")
     assert answer_of(response) == (400, 887)

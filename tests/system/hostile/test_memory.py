@@ -1,4 +1,4 @@
-"""What hostile requests cost the server that ships: no 5xx, and no memory that it does not give back."""
+"""Hostile requests cause no 5xx, and the server as it ships does not leak memory."""
 
 import os
 
@@ -8,7 +8,7 @@ import pytest
 from tests.system.hostile.conversation import answers_in, send
 from tests.system.hostile.corpus import CORPUS
 from tests.system.hostile.requests import Hostile, body
-from tests.system.hostile.test_server import GOODBYE
+from tests.system.hostile.test_server import LAST_REQUEST
 from tests.system.hostile.wire import CHUNKED, LAST, WIRE, chunk, head
 
 pytestmark = pytest.mark.usefixtures("on_sqlite")
@@ -19,22 +19,22 @@ LARGE = [
     head(CHUNKED) + chunk(b" " * 10_000_000) + LAST,
     Hostile("60 KB of arrays", 200, body=body(more=',"note":[' + ",".join(["[]"] * 15_000) + "]")).raw,
 ]
-SMALL = [hostile.raw for hostile in CORPUS if hostile.method != "HEAD"] + [game.raw for game in WIRE]
+SMALL = [hostile.raw for hostile in CORPUS if hostile.method != "HEAD"] + [case.raw for case in WIRE]
 
 
 def memory_of_workers() -> int:
-    """The bytes that the processes below this one hold."""
+    """The memory of all child processes of this one, in bytes."""
     return sum(each.memory_info().rss for each in psutil.Process(os.getpid()).children(recursive=True))
 
 
 def send_all(port: int, requests: list[bytes]) -> None:
     for raw in requests:
-        answers = answers_in(send(port, raw + GOODBYE))
+        answers = answers_in(send(port, raw + LAST_REQUEST))
         assert [status for (status, _), _ in answers if status >= 500] == [], raw[:200]
 
 
 def check_memory(port: int, requests: list[bytes], *, rounds: int) -> None:
-    """After a first round, in which the server takes what it needs, so many more take no more."""
+    """Checks that further rounds need no more memory than the first one, in which the server allocates its memory."""
     send_all(port, requests)
     before = memory_of_workers()
     send_all(port, requests * rounds)

@@ -1,4 +1,4 @@
-"""The readers of bodies, amounts, identifiers and headers, against oracles and against the clock."""
+"""Parsers of bodies, amounts, identifiers and headers, compared with oracles and limited in time."""
 
 import json
 import re
@@ -33,17 +33,17 @@ VALUES = ["null", "true", "0", "-0", "1e400", "1.5", "9" * 30, '""', '"é"', '"]
 DOUBTFUL = ["NaN", '"\\u0000"', '"\\ud83d"', '"\x1f"', "01"]
 
 
-def written_objects(values: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+def object_texts(values: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     """JSON objects as text, some with a key twice."""
     members = st.lists(st.tuples(st.sampled_from(KEYS), values), max_size=3)
     return members.map(lambda pairs: "{" + ", ".join(f"{key}: {value}" for key, value in pairs) + "}")
 
 
-def written_arrays(values: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+def array_texts(values: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     return st.lists(values, max_size=3).map(lambda each: "[" + ",".join(each) + "]")
 
 
-# A machine under load may take its time.
+# A busy machine may be slow.
 patient = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -56,7 +56,7 @@ def within(text: str, depth: int) -> str:
 
 
 leaves = st.sampled_from(VALUES + DOUBTFUL)
-objects = written_objects(st.recursive(leaves, lambda inner: written_objects(inner) | written_arrays(inner)))
+objects = object_texts(st.recursive(leaves, lambda inner: object_texts(inner) | array_texts(inner)))
 nested = st.builds(within, leaves | objects, st.integers(0, 18))
 distorted = st.builds(with_piece, objects, st.sampled_from(PIECES), st.integers(0, 40))
 assembled = st.lists(st.sampled_from(PIECES), max_size=40).map("".join)
@@ -64,7 +64,7 @@ bodies = (objects | nested | distorted | assembled).map(str.encode) | st.binary(
 
 
 def parsed(body: bytes) -> dict[str, Any] | None:
-    """What the parser makes of the body; None where it refuses. Anything else that it does fails the test."""
+    """The parsed body, or None if the parser refuses it. Any other exception fails the test."""
     try:
         value = parse_object(body)
     except Refused as refusal:
@@ -75,7 +75,7 @@ def parsed(body: bytes) -> dict[str, Any] | None:
 
 
 def oracle(body: bytes) -> dict[str, Any] | None:
-    """What Python's json says that the body means; None where it fails, or where the project takes it for doubtful."""
+    """The body as parsed by Python's json, or None if that fails or if the project treats the body as doubtful."""
     try:
         value = json.loads(
             body.decode(), parse_int=str, parse_float=str, parse_constant=no_constant, object_pairs_hook=distinct
@@ -138,7 +138,7 @@ def test_body_is_parsed_as_by_pythons_json_or_refused(body: bytes) -> None:
 @patient
 @given(objects.map(str.encode))
 def test_truncated_body_is_never_accepted(body: bytes) -> None:
-    """So a body in chunks that is cut off, which the server hands over like a whole one, is refused."""
+    """So a truncated chunked body is refused, although the server passes it on like a complete one."""
     check_cut_anywhere(body)
 
 
@@ -214,8 +214,8 @@ LARGE = {
     "opening brackets": b"[" * MEGABYTE,
     "closing brackets": b"{" + b"]" * MEGABYTE,
     "brackets in pairs": b'{"a":[' + b"[]," * (MEGABYTE // 3) + b"[]]}",
-    "brackets, open and in a string": b"[" * 17 + b'"' + b"[" * MEGABYTE,
-    "opened objects": b'{"a":' * (MEGABYTE // 5),
+    "opening brackets outside and inside a string": b"[" * 17 + b'"' + b"[" * MEGABYTE,
+    "unclosed objects": b'{"a":' * (MEGABYTE // 5),
     "quotes": b"{" + b'"' * MEGABYTE,
     "backslashes": b'{"a":"' + b"\\" * MEGABYTE,
     "escaped quotes": b"[" * 17 + b'"' + b'\\"' * (MEGABYTE // 2),
@@ -223,17 +223,17 @@ LARGE = {
     "halves of surrogate pairs": b'{"a":"' + b"\\ud800" * (MEGABYTE // 6) + b'"}',
     "one key many times": b"{" + b'"a":1,' * (MEGABYTE // 6) + b'"a":1}',
     "many keys, the last one twice": b"{" + b"".join(b'"%06d":1,' % n for n in range(90_000)) + b'"000000":1}',
-    "keys whose hashes agree": b"{" + b"".join(b'"%d":1,' % (n * (2**61 - 1)) for n in range(40_000)) + b'"a":1}',
+    "keys with equal hashes": b"{" + b"".join(b'"%d":1,' % (n * (2**61 - 1)) for n in range(40_000)) + b'"a":1}',
     "commas": b'{"a":[' + b"," * MEGABYTE + b"]}",
     "white space": b"{" + b" " * MEGABYTE + b"}",
     "minus signs": b'{"a":' + b"-" * MEGABYTE + b"}",
-    "letters that begin a word": b'{"a":' + b"tru" * (MEGABYTE // 3) + b"}",
+    "incomplete literals": b'{"a":' + b"tru" * (MEGABYTE // 3) + b"}",
     "a character of four bytes": b'{"a":"' + "💩".encode() * (MEGABYTE // 4) + b'"}',
 }
 
 
 def check_cost(call: Callable[[], object]) -> None:
-    """A megabyte takes a second or two in a pass; what is quadratic takes minutes."""
+    """Checks that the call is fast: a linear pass over a megabyte takes 1 to 2 seconds, a quadratic one minutes."""
     start = time.process_time()
     with suppress(InvalidPoints, Refused):
         call()

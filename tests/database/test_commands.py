@@ -1,4 +1,4 @@
-"""The management commands: what each does, prints with --json, and refuses with a message and an exit code."""
+"""Tests the management commands: their effects, their output with --json, their errors and exit codes."""
 
 import io
 import json
@@ -47,7 +47,7 @@ SECRET = "0123456789abcdef0123456789abcdef"
 
 
 def run(*words: object) -> dict[str, Any]:
-    """What the command prints with --json: one JSON object and nothing else."""
+    """Runs the command with --json and returns its output, which must be one JSON object."""
     return json.loads(printed(*words, "--json"))
 
 
@@ -58,7 +58,7 @@ def printed(*words: object) -> str:
 
 
 def refusal_of(*words: object) -> str:
-    """The message of a command that exits with a code other than 0 and prints nothing on stdout."""
+    """Returns the error message of a command that exits with 1 and prints nothing on stdout."""
     output = io.StringIO()
     with pytest.raises(CommandError) as refused:
         call_command(*map(str, words), "--json", stdout=output)
@@ -70,21 +70,21 @@ def refusal_of(*words: object) -> str:
 # Every command
 
 
-def run_apart(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Runs a command as a shell does, on an empty database of its own."""
+def run_in_subprocess(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command in a separate process, on an empty database."""
     environment = os.environ | {"DATABASE_URL": f"sqlite:///{folder / 'empty.sqlite3'}"}
     manage = [sys.executable, str(settings.BASE_DIR / "manage.py")]
     return subprocess.run([*manage, *words], env=environment, capture_output=True, text=True, check=False)
 
 
-def test_a_refused_command_says_so_on_stderr_and_exits_with_1(tmp_path: Path) -> None:
-    done = run_apart(tmp_path, "import_ledger", str(tmp_path), "--json")
+def test_refused_command_reports_on_stderr_and_exits_with_1(tmp_path: Path) -> None:
+    done = run_in_subprocess(tmp_path, "import_ledger", str(tmp_path), "--json")
     expected = f"CommandError: {tmp_path} holds none of customers.csv, points.csv, redemptions.csv (or .csv.gz)\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", expected)
 
 
-def test_a_database_without_tables_is_said_on_stderr_without_a_traceback(tmp_path: Path) -> None:
-    done = run_apart(tmp_path, "create_org", "7", "Brand", "--json")
+def test_database_without_tables_is_reported_without_a_traceback(tmp_path: Path) -> None:
+    done = run_in_subprocess(tmp_path, "create_org", "7", "Brand", "--json")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "CommandError: the database failed (no such table: loyalty_org); is it reachable, and has migrate been run?\n"
@@ -112,7 +112,7 @@ def test_a_database_without_tables_is_said_on_stderr_without_a_traceback(tmp_pat
     ],
     ids=lambda words: " ".join(map(str, words)),
 )
-def test_a_missing_or_unreadable_argument_is_refused(words: tuple[object, ...]) -> None:
+def test_missing_or_invalid_argument_is_refused(words: tuple[object, ...]) -> None:
     assert refusal_of(*words).startswith("Error: ")
 
 
@@ -139,7 +139,7 @@ def test_without_json_a_command_prints_one_line_for_each_value() -> None:
 # create_org and create_program
 
 
-def test_create_org_makes_an_active_org_of_india_with_the_v2_api() -> None:
+def test_create_org_defaults_to_an_active_org_in_india_with_the_v2_api() -> None:
     assert run("create_org", ORG_ID, "Brand") == {
         "org_id": ORG_ID,
         "name": "Brand",
@@ -150,14 +150,14 @@ def test_create_org_makes_an_active_org_of_india_with_the_v2_api() -> None:
     assert (org.name, org.country, org.v2_enabled, org.is_active) == ("Brand", "IN", True, True)
 
 
-def test_create_org_takes_a_country_and_no_v2() -> None:
-    made = run("create_org", ORG_ID, "Brand", "--country", "vn", "--no-v2")
-    assert made == {"org_id": ORG_ID, "name": "Brand", "country": "VN", "v2_enabled": False}
+def test_create_org_accepts_a_country_and_no_v2() -> None:
+    created = run("create_org", ORG_ID, "Brand", "--country", "vn", "--no-v2")
+    assert created == {"org_id": ORG_ID, "name": "Brand", "country": "VN", "v2_enabled": False}
     org = Org.objects.get(id=ORG_ID)
     assert (org.country, org.v2_enabled) == ("VN", False)
 
 
-def test_create_org_refuses_an_id_that_is_taken() -> None:
+def test_create_org_refuses_an_id_in_use() -> None:
     org = make_org()
     assert refusal_of("create_org", org.id, "Brand") == f"there is already an org {org.id}"
     assert Org.objects.get(id=org.id).name == org.name
@@ -178,20 +178,20 @@ def test_create_org_refuses_an_id_that_is_taken() -> None:
     ],
     ids=["id 0", "no name", "country with a digit", "country of three letters", "long name"],
 )
-def test_create_org_refuses_what_an_org_cannot_be(words: tuple[object, ...], message: str) -> None:
+def test_create_org_refuses_invalid_values(words: tuple[object, ...], message: str) -> None:
     before = Org.objects.count()
     assert refusal_of("create_org", *words) == message
     assert Org.objects.count() == before
 
 
-def test_create_program_makes_an_active_program_of_the_org() -> None:
+def test_create_program_creates_an_active_program_in_the_org() -> None:
     org = make_org()
     assert run("create_program", org.id, 973, "Main") == {"org_id": org.id, "program_id": 973, "name": "Main"}
     program = Program.objects.get(org=org)
     assert (program.public_id, program.name, program.is_active) == (973, "Main", True)
 
 
-def test_create_program_refuses_an_id_that_the_org_has_already(world: World) -> None:
+def test_create_program_refuses_an_id_in_use_in_the_org(world: World) -> None:
     taken = world.program.public_id
     assert refusal_of("create_program", world.org.id, taken, "Other") == (
         f"org {world.org.id} already has a program {taken}"
@@ -199,57 +199,57 @@ def test_create_program_refuses_an_id_that_the_org_has_already(world: World) -> 
     assert Program.objects.get(org=world.org).name == "Main"
 
 
-def test_two_orgs_may_have_a_program_of_one_id(world: World) -> None:
+def test_two_orgs_can_have_programs_with_the_same_id(world: World) -> None:
     other, public_id = make_org(), world.program.public_id
-    made = run("create_program", other.id, public_id, "Main")
-    assert made == {"org_id": other.id, "program_id": public_id, "name": "Main"}
+    created = run("create_program", other.id, public_id, "Main")
+    assert created == {"org_id": other.id, "program_id": public_id, "name": "Main"}
 
 
 # create_api_client
 
 
 def test_create_api_client_prints_a_secret_that_the_api_accepts(world: World) -> None:
-    made = run("create_api_client", world.org.id, "till.2")
-    secret = made.pop("secret")
-    assert made == {"org_id": world.org.id, "username": "till.2"}
+    created = run("create_api_client", world.org.id, "till.2")
+    secret = created.pop("secret")
+    assert created == {"org_id": world.org.id, "username": "till.2"}
     assert len(secret) == 43
     assert world.reverse(redeemed(world), 1, user="till.2", password=secret).status_code == 200
     assert world.reverse(redeemed(world), 1, user="till.2", password=md5_form(secret)).status_code == 200
 
 
-def test_create_api_client_keeps_no_secret_in_the_clear(world: World) -> None:
+def test_create_api_client_stores_no_secret_in_plain_text(world: World) -> None:
     run("create_api_client", world.org.id, "till.2", "--secret", SECRET)
     kept = ApiSecret.objects.get(org=world.org, client__username="till.2")
     assert SECRET not in (kept.digest, kept.md5_digest)
     assert md5_form(SECRET) not in (kept.digest, kept.md5_digest)
 
 
-def test_create_api_client_takes_a_secret_of_32_characters(world: World) -> None:
-    made = run("create_api_client", world.org.id, "till.2", "--secret", SECRET)
-    assert made == {"org_id": world.org.id, "username": "till.2", "secret": SECRET}
+def test_create_api_client_accepts_a_secret_of_32_characters(world: World) -> None:
+    created = run("create_api_client", world.org.id, "till.2", "--secret", SECRET)
+    assert created == {"org_id": world.org.id, "username": "till.2", "secret": SECRET}
     assert world.reverse(redeemed(world), 1, user="till.2", password=SECRET).status_code == 200
 
 
-def test_create_api_client_refuses_a_secret_of_31_characters_and_keeps_no_client(world: World) -> None:
+def test_create_api_client_refuses_a_secret_of_31_characters_and_creates_no_client(world: World) -> None:
     message = refusal_of("create_api_client", world.org.id, "till.2", "--secret", SECRET[1:])
     assert message == "the secret has 31 characters; expected at least 32"
     assert not ApiClient.objects.filter(org=world.org, username="till.2").exists()
 
 
-def test_create_api_client_refuses_a_username_that_the_org_has_already(world: World) -> None:
+def test_create_api_client_refuses_a_username_in_use_in_the_org(world: World) -> None:
     message = refusal_of("create_api_client", world.org.id, world.username)
     assert message == f"org {world.org.id} already has an API client {world.username}"
     assert ApiSecret.objects.filter(org=world.org).count() == 1
 
 
 @pytest.mark.parametrize("username", ["", "till:1", "till\n1"], ids=["empty", "colon", "line break"])
-def test_create_api_client_refuses_a_username_that_http_basic_cannot_carry(world: World, username: str) -> None:
+def test_create_api_client_refuses_a_username_that_is_invalid_in_http_basic(world: World, username: str) -> None:
     assert refusal_of("create_api_client", world.org.id, username) == (
         "an API username needs printable characters and no colon, which HTTP Basic ends it with"
     )
 
 
-def test_create_api_client_refuses_credentials_that_another_org_has(world: World) -> None:
+def test_create_api_client_refuses_credentials_in_use_in_another_org(world: World) -> None:
     run("create_api_client", make_org().id, "till.2", "--secret", SECRET)
     message = refusal_of("create_api_client", world.org.id, "till.2", "--secret", SECRET)
     assert message == "this username and secret are in use already; choose another secret"
@@ -264,7 +264,7 @@ def set_emf(world: World, key: str, value: str, *words: object) -> dict[str, Any
 
 
 def refusal_of_set_emf(world: World, key: str, value: str, *words: object) -> str:
-    """The refusal of a setting, of which neither a value nor history is kept."""
+    """Returns the error message of a refused setting, and checks that no value and no change was stored."""
     before = (stored(world), len(history(world)))
     message = refusal_of("set_emf", world.org.id, key, value, "--ticket", "T-1", "--reason", "asked by ops", *words)
     assert (stored(world), len(history(world))) == before
@@ -309,7 +309,7 @@ def test_set_emf_stores_a_value_for_one_program(world: World) -> None:
     assert stored(world) == {SWITCH, (public_id, "Reversal_window_days", "90")}
 
 
-def test_set_emf_works_from_the_next_request_on(world: World) -> None:
+def test_set_emf_takes_effect_at_the_next_request(world: World) -> None:
     redemption = redeemed(world)
     set_emf(world, "Allow_points_redemption_reversal", "no")
     assert world.reverse(redemption, 1).json()["errors"][0]["code"] == 818
@@ -317,7 +317,7 @@ def test_set_emf_works_from_the_next_request_on(world: World) -> None:
     assert world.reverse(redemption, 1).status_code == 200
 
 
-def test_set_emf_keeps_who_changed_what_when_and_why(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_set_emf_records_who_changed_what_when_and_why(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "meera")
     set_emf(world, "Reversal_window_days", "90")
     set_emf(world, "Reversal_window_days", "60", "--program", world.program.public_id)
@@ -330,7 +330,7 @@ def test_set_emf_keeps_who_changed_what_when_and_why(world: World, monkeypatch: 
         assert days_ago(0.01) < change.changed_at < in_days(0.01)
 
 
-def test_set_emf_keeps_the_value_before_each_change(world: World) -> None:
+def test_set_emf_records_the_old_value_of_each_change(world: World) -> None:
     for value in ("90", "60", ""):
         set_emf(world, "Reversal_window_days", value)
     key = "Reversal_window_days"
@@ -345,13 +345,13 @@ def test_set_emf_with_an_empty_value_removes_the_stored_one(world: World) -> Non
     assert stored(world) == {SWITCH, (None, "Reversal_window_days", "90")}
 
 
-def test_set_emf_refuses_an_unknown_key_and_names_the_one_meant(world: World) -> None:
+def test_set_emf_refuses_an_unknown_key_and_suggests_a_similar_one(world: World) -> None:
     assert refusal_of_set_emf(world, "Reversal_windows_days", "90") == (
         "Reversal_windows_days is not an EMF setting; did you mean Reversal_window_days?"
     )
 
 
-def test_set_emf_refuses_an_unknown_key_that_is_like_no_other(world: World) -> None:
+def test_set_emf_refuses_an_unknown_key_without_a_similar_one(world: World) -> None:
     assert refusal_of_set_emf(world, "Colour", "red") == "Colour is not an EMF setting; see the list of keys"
 
 
@@ -372,7 +372,7 @@ BAD_VALUES = [
 
 
 @pytest.mark.parametrize(("key", "value", "expected"), BAD_VALUES)
-def test_set_emf_refuses_a_value_that_does_not_parse(world: World, key: str, value: str, expected: str) -> None:
+def test_set_emf_refuses_an_invalid_value(world: World, key: str, value: str, expected: str) -> None:
     assert refusal_of_set_emf(world, key, value) == f"{key} cannot be '{value}': {expected}"
 
 
@@ -384,7 +384,7 @@ def test_set_emf_refuses_an_unknown_customer_status(world: World) -> None:
 
 
 @pytest.mark.parametrize(("key", "value"), [("Reversal_paused", "yes"), ("Reversal_error_dialect", "engine")])
-def test_set_emf_refuses_a_key_of_the_org_for_a_program(world: World, key: str, value: str) -> None:
+def test_set_emf_refuses_an_org_only_key_for_a_program(world: World, key: str, value: str) -> None:
     message = refusal_of_set_emf(world, key, value, "--program", world.program.public_id)
     assert message == f"{key} can be set for the org only, not for a program"
 
@@ -410,7 +410,7 @@ def reverse(world: World, redemption_id: str, *words: object) -> dict[str, Any]:
 
 
 def refusal_of_reversal(world: World, redemption_id: str, *words: object) -> str:
-    """The message of a manual reversal that is refused and writes no points."""
+    """Returns the error message of a refused manual reversal, and checks that no points were written."""
     before = world.written()
     message = refusal_of(
         "reverse_points", world.org.id, redemption_id, "--reason", "till broke", "--by", "ravi", *words
@@ -419,7 +419,7 @@ def refusal_of_reversal(world: World, redemption_id: str, *words: object) -> str
     return message
 
 
-def test_reverse_points_gives_back_all_that_is_left(world: World) -> None:
+def test_reverse_points_reverses_all_remaining_points_by_default(world: World) -> None:
     redemption = redeemed(world, "12.5")
     answer = reverse(world, redemption.public_id)
     reversal = Reversal.objects.get(org=world.org)
@@ -434,7 +434,7 @@ def test_reverse_points_gives_back_all_that_is_left(world: World) -> None:
     assert world.written() == (1, 1, points("12.5"))
 
 
-def test_reverse_points_gives_back_a_part_and_says_what_of_it_has_expired(world: World) -> None:
+def test_partial_reverse_points_reports_available_and_expired_points(world: World) -> None:
     make_lot(world.asha, 4, program=world.program)
     make_lot(world.asha, 6, program=world.program, expires_at=days_ago(1))
     redemption = redeem(world.asha, 10, program=world.program, at=days_ago(2))
@@ -443,7 +443,7 @@ def test_reverse_points_gives_back_a_part_and_says_what_of_it_has_expired(world:
     assert world.written() == (1, 2, points("5.25"))
 
 
-def test_reverse_points_keeps_who_asked_through_which_channel_and_why(world: World) -> None:
+def test_reverse_points_records_user_channel_and_reason(world: World) -> None:
     redemption = redeemed(world, 10)
     reverse(world, redemption.public_id, "--points", "2")
     reversal = Reversal.objects.get(org=world.org)
@@ -459,7 +459,7 @@ def test_reverse_points_keeps_who_asked_through_which_channel_and_why(world: Wor
     assert (attempt.reversal, attempt.code, attempt.rule) == (reversal, None, "")
 
 
-def test_reverse_points_answers_with_the_message_of_the_ladder_and_records_the_attempt(world: World) -> None:
+def test_refused_reverse_points_prints_the_error_message_and_records_the_attempt(world: World) -> None:
     redemption = redeemed(world, 10)
     reason = "10.001 points were asked and 10 are left to reverse."
     message = refusal_of_reversal(world, redemption.public_id, "--points", "10.001")
@@ -471,7 +471,7 @@ def test_reverse_points_answers_with_the_message_of_the_ladder_and_records_the_a
     assert attempt.reversal is None
 
 
-def test_reverse_points_of_another_orgs_redemption_finds_nothing(world: World) -> None:
+def test_reverse_points_of_another_orgs_redemption_is_804(world: World) -> None:
     foreign = redeemed(make_world())
     message = refusal_of_reversal(world, foreign.public_id)
     assert message.startswith("804 Unable to process points reversal request: ")
@@ -492,7 +492,7 @@ def test_reverse_points_is_refused_while_the_switch_is_off(world: World) -> None
     assert message.startswith("818 Points reversal not allowed for this program: ")
 
 
-def test_the_same_manual_reversal_twice_is_refused_as_a_duplicate(world: World) -> None:
+def test_repeated_manual_reversal_is_refused_as_a_duplicate(world: World) -> None:
     redemption = redeemed(world, 10)
     earlier = reverse(world, redemption.public_id, "--points", "2")["reversal_id"]
     message = refusal_of_reversal(world, redemption.public_id, "--points", "2")
@@ -510,7 +510,7 @@ def test_the_same_manual_reversal_twice_is_refused_as_a_duplicate(world: World) 
         ("1000000000000", "expected at most 12 digits before the decimal point"),
     ],
 )
-def test_reverse_points_refuses_points_that_are_no_amount(world: World, text: str, expected: str) -> None:
+def test_reverse_points_refuses_invalid_points(world: World, text: str, expected: str) -> None:
     assert refusal_of_reversal(world, redeemed(world).public_id, f"--points={text}") == f"--points: {expected}"
 
 
@@ -520,7 +520,7 @@ def test_reverse_points_refuses_an_empty_username(world: World) -> None:
     assert world.attempts() == []
 
 
-def test_a_manual_reversal_of_more_than_the_approval_points_is_refused(world: World) -> None:
+def test_manual_reversal_above_the_approval_points_is_refused(world: World) -> None:
     set_value(world.org, "Reversal_approval_points", "10")
     redemption = redeemed(world, "10.001")
     assert refusal_of_reversal(world, redemption.public_id) == (
@@ -530,12 +530,12 @@ def test_a_manual_reversal_of_more_than_the_approval_points_is_refused(world: Wo
     assert [(attempt.code, attempt.rule) for attempt in world.attempts()] == [(403, "NEEDS_APPROVAL")]
 
 
-def test_a_manual_reversal_of_just_the_approval_points_is_made(world: World) -> None:
+def test_manual_reversal_of_exactly_the_approval_points_is_accepted(world: World) -> None:
     set_value(world.org, "Reversal_approval_points", "10")
     assert reverse(world, redeemed(world, "10.001").public_id, "--points", "10")["points"] == "10"
 
 
-def test_a_programs_approval_points_win_over_its_orgs(world: World) -> None:
+def test_approval_points_of_a_program_override_those_of_its_org(world: World) -> None:
     set_value(world.org, "Reversal_approval_points", "10")
     set_value(world.org, "Reversal_approval_points", "1", program=world.program)
     message = refusal_of_reversal(world, redeemed(world, 2).public_id)
@@ -547,9 +547,9 @@ def test_a_programs_approval_points_win_over_its_orgs(world: World) -> None:
 
 @dataclass
 class Ledger:
-    """An org's ledger in which every law has rows to hold for, and a stranger's org.
+    """An org's ledger with rows for every law, and the ledger of another org.
 
-    `ids` names the rows that the corruptions below write to; `public_ids` those that have a public name.
+    `ids` holds the ids of the rows that the corruptions below change, `public_ids` those of rows with a public id.
     """
 
     world: World
@@ -566,9 +566,10 @@ class Ledger:
 
 @pytest.fixture
 def ledger(db: None) -> Ledger:
-    """Ten points of two lots, of which five came back, and three of no lot, which came back in a new one.
+    """Creates two reversed redemptions and a corrected reversal.
 
-    And one point that came back wrongly and was drawn again.
+    One redemption drew 10 points from two lots, and 5 were reversed. The other had 3 points without a lot, which were
+    re-issued in a new lot. The corrected reversal is of 1 point.
     """
     world = make_world(settings={"Reversal_reissue_days": "30"})
     correction = corrected(world, redeemed(world, 1)).corrections.get()
@@ -615,7 +616,7 @@ def ledger(db: None) -> Ledger:
 
 
 def corrected(world: World, redemption: Redemption) -> Reversal:
-    """All of the redemption came back, and was drawn again."""
+    """Reverses all points of the redemption, corrects the reversal, and returns it."""
     reverse(world, redemption.public_id)
     reversal = redemption.reversals.get()
     assert correct(reversal).error is None
@@ -623,7 +624,7 @@ def corrected(world: World, redemption: Redemption) -> Reversal:
 
 
 def foreign_ids() -> dict[str, int]:
-    """A reversed redemption of another org, and all that it hangs on."""
+    """Creates a reversed redemption of another org, and returns the ids of its rows."""
     stranger = make_world()
     correction = corrected(stranger, redeemed(stranger)).corrections.get()
     webhook = make_webhook(stranger.org)
@@ -646,7 +647,7 @@ def foreign_ids() -> dict[str, int]:
 
 
 def verify(*words: object) -> tuple[dict[str, Any], list[str], int]:
-    """The JSON object, the lines on stderr and the exit code."""
+    """Runs verify_ledger, and returns its JSON object, the lines on stderr and the exit code."""
     output, errors, exit_code = io.StringIO(), io.StringIO(), 0
     try:
         call_command("verify_ledger", *map(str, words), "--json", stdout=output, stderr=errors)
@@ -657,7 +658,7 @@ def verify(*words: object) -> tuple[dict[str, Any], list[str], int]:
 
 @contextmanager
 def guards_lifted() -> Iterator[None]:
-    """Inside, the database takes rows that break its constraints; the end of the test rolls all of it back."""
+    """Disables the constraints of the database for the block; the end of the test rolls everything back."""
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             lift_guards_of_postgresql(cursor)
@@ -668,7 +669,7 @@ def guards_lifted() -> Iterator[None]:
                 yield
             finally:
                 cursor.execute("PRAGMA ignore_check_constraints = OFF")
-    # Otherwise Django checks the foreign keys before it rolls back.
+    # Without this, Django would check the foreign keys before it rolls back.
     transaction.set_rollback(True)
 
 
@@ -730,7 +731,7 @@ def parent_corruptions(parents: list[tuple[str, str, str, str]]) -> list[tuple[s
     ]
 
 
-# Law, the write that breaks it, and the row that is then named.
+# Law, the statement that breaks it, and the row that is reported.
 CORRUPTIONS = [
     (
         "0 <= lot.remaining <= lot.awarded, and lot.awarded > 0",
@@ -920,7 +921,7 @@ def test_verify_ledger_counts_the_rows_of_an_org_whose_laws_all_hold(ledger: Led
     assert verify("--org", ledger.world.org.id) == (result, [], 0)
 
 
-def test_verify_ledger_says_to_people_that_all_laws_hold(ledger: Ledger) -> None:
+def test_verify_ledger_without_json_reports_that_all_laws_hold(ledger: Ledger) -> None:
     assert printed("verify_ledger", "--org", ledger.world.org.id) == (
         f"org {ledger.world.org.id} program {ledger.world.program.public_id}: 11 points awarded and 3 re-issued;"
         " of these 8 live, 6 spent, 0 expired, 0 replaced by re-issues\n"
@@ -941,11 +942,11 @@ def test_verify_ledger_exits_with_1_and_names_the_row_that_breaks_a_law(
     assert [line.startswith(name) for line in errors].count(True) == 1
 
 
-def test_every_law_has_a_corruption_that_breaks_it() -> None:
+def test_every_law_has_a_corruption_case() -> None:
     assert [law for law, *_ in CORRUPTIONS] == [law.name for law in LAWS]
 
 
-def test_verify_ledger_says_both_sides_of_a_broken_law_in_thousandths(ledger: Ledger) -> None:
+def test_verify_ledger_shows_both_values_of_a_broken_law_in_thousandths(ledger: Ledger) -> None:
     with guards_lifted():
         ledger.execute("UPDATE loyalty_lot SET points_remaining = points_remaining - 1 WHERE id = {lot}")
         result, _, _ = verify("--org", ledger.world.org.id)
@@ -977,7 +978,7 @@ def test_verify_ledger_says_both_sides_of_a_broken_law_in_thousandths(ledger: Le
         ),
     ],
 )
-def test_verify_ledger_names_a_row_of_no_points(ledger: Ledger, law: str, row: str, sql: str) -> None:
+def test_verify_ledger_names_a_row_with_0_points(ledger: Ledger, law: str, row: str, sql: str) -> None:
     with guards_lifted():
         ledger.execute(sql)
         result, _, _ = verify("--org", ledger.world.org.id)
@@ -993,14 +994,14 @@ def test_verify_ledger_names_a_row_whose_parent_is_gone(ledger: Ledger) -> None:
     assert name in result["broken"]
 
 
-def test_verify_ledger_of_one_org_does_not_look_at_another(ledger: Ledger) -> None:
+def test_verify_ledger_of_one_org_ignores_other_orgs(ledger: Ledger) -> None:
     with guards_lifted():
         ledger.execute("UPDATE loyalty_lot SET points_remaining = points_remaining - 1 WHERE id = {foreign_lot}")
         result, errors, exit_code = verify("--org", ledger.world.org.id)
     assert (result["ok"], errors, exit_code) == (True, [], 0)
 
 
-def test_verify_ledger_without_an_org_looks_at_every_one(ledger: Ledger) -> None:
+def test_verify_ledger_without_an_org_checks_all_orgs(ledger: Ledger) -> None:
     before, _, _ = verify()
     with guards_lifted():
         ledger.execute("UPDATE loyalty_lot SET points_remaining = points_remaining - 1 WHERE id = {lot}")
@@ -1010,7 +1011,7 @@ def test_verify_ledger_without_an_org_looks_at_every_one(ledger: Ledger) -> None
     assert result["checked"] == before["checked"]
 
 
-def test_verify_ledger_says_to_people_that_a_law_is_broken(ledger: Ledger) -> None:
+def test_verify_ledger_without_json_reports_that_a_law_is_broken(ledger: Ledger) -> None:
     output, errors = io.StringIO(), io.StringIO()
     with guards_lifted():
         ledger.execute("UPDATE loyalty_lot SET points_remaining = points_remaining - 1 WHERE id = {lot}")
@@ -1021,7 +1022,7 @@ def test_verify_ledger_says_to_people_that_a_law_is_broken(ledger: Ledger) -> No
     assert ledger.name_of("lot") in errors.getvalue()
 
 
-def test_verify_ledger_keeps_that_it_ran_for_the_back_office(ledger: Ledger) -> None:
+def test_verify_ledger_records_its_run_for_the_back_office(ledger: Ledger) -> None:
     verify("--org", ledger.world.org.id)
     check = LedgerCheck.objects.get(org=ledger.world.org)
     assert check.broken_count == 0
@@ -1036,7 +1037,7 @@ def test_verify_ledger_keeps_that_it_ran_for_the_back_office(ledger: Ledger) -> 
 
 
 def old_attempt(world: World, age_in_days: float, **changes: Any) -> Attempt:
-    """A refused attempt of that age, without a key."""
+    """Creates a refused attempt of that age, without a key."""
     values = {"channel": "API", "made_by": world.username, "http_status": 400, "code": 817, "rule": "MORE_THAN_LEFT"}
     return Attempt.objects.create(org=world.org, created_at=days_ago(age_in_days), **(values | changes))
 
@@ -1047,7 +1048,7 @@ def accepted_attempt(world: World, created_at: datetime, *, key: str | None = No
     return Attempt.objects.get(org=world.org, reversal__isnull=False)
 
 
-def test_purge_attempts_removes_those_older_than_the_days_given(world: World) -> None:
+def test_purge_attempts_removes_attempts_older_than_the_given_days(world: World) -> None:
     old_attempt(world, 400)
     old_attempt(world, 365.01)
     young = old_attempt(world, 364.99)
@@ -1056,14 +1057,14 @@ def test_purge_attempts_removes_those_older_than_the_days_given(world: World) ->
 
 
 @pytest.mark.parametrize("key", [None, "key-1"], ids=["without a key", "with a key"])
-def test_purge_attempts_keeps_one_that_made_a_reversal_however_old(world: World, key: str | None) -> None:
+def test_purge_attempts_keeps_an_old_attempt_that_belongs_to_a_reversal(world: World, key: str | None) -> None:
     accepted = accepted_attempt(world, days_ago(4_000), key=key)
     old_attempt(world, 400)
     assert run("purge_attempts", "--older-than", 365) == {"removed": 1}
     assert world.attempts() == [accepted]
 
 
-def test_purge_attempts_keeps_one_that_made_a_redemption_however_old(world: World) -> None:
+def test_purge_attempts_keeps_an_old_attempt_that_belongs_to_a_redemption(world: World) -> None:
     make_lot(world.asha, 10, program=world.program)
     world.redeem(world.asha, 1)
     Attempt.objects.filter(org=world.org).update(created_at=days_ago(1000))
@@ -1071,7 +1072,7 @@ def test_purge_attempts_keeps_one_that_made_a_redemption_however_old(world: Worl
     assert [attempt.redemption.points for attempt in world.attempts()] == [1]
 
 
-def test_purge_attempts_keeps_a_refusal_whose_key_is_live_and_removes_it_when_that_has_lapsed(world: World) -> None:
+def test_purge_attempts_keeps_a_refusal_while_its_key_is_live(world: World) -> None:
     live = old_attempt(world, 30.99, idempotency_key="live", holds_key=True)
     old_attempt(world, 31.01, idempotency_key="lapsed", holds_key=True)
     old_attempt(world, 2, idempotency_key="free", holds_key=False)
@@ -1079,7 +1080,7 @@ def test_purge_attempts_keeps_a_refusal_whose_key_is_live_and_removes_it_when_th
     assert world.attempts() == [live]
 
 
-def test_a_key_replays_its_refusal_after_a_purge(world: World) -> None:
+def test_live_key_replays_its_refusal_after_a_purge(world: World) -> None:
     redemption = redeemed(world)
     refused = world.ask(request_for(redemption, 11), key="key-1")
     Attempt.objects.filter(org=world.org).update(created_at=days_ago(30))
@@ -1099,7 +1100,7 @@ def test_purge_attempts_removes_more_than_one_batch(world: World) -> None:
     assert world.attempts() == []
 
 
-def test_purge_attempts_removes_nothing_twice(world: World) -> None:
+def test_second_purge_attempts_removes_nothing(world: World) -> None:
     old_attempt(world, 400)
     assert run("purge_attempts", "--older-than", 365) == {"removed": 1}
     assert run("purge_attempts", "--older-than", 365) == {"removed": 0}
@@ -1125,16 +1126,18 @@ def test_purge_attempts_refuses_days_out_of_range(world: World, days: int) -> No
         ),
     ],
 )
-def test_set_emf_refuses_what_cannot_be_kept(world: World, value: str, words: tuple[str, ...], problem: str) -> None:
+def test_set_emf_refuses_text_that_is_too_long_and_removal_of_an_unset_value(
+    world: World, value: str, words: tuple[str, ...], problem: str
+) -> None:
     assert problem in refusal_of("set_emf", world.org.id, "Reversal_window_days", value, *words)
     assert history(world) == []
 
 
-def test_an_api_username_that_cannot_be_kept_is_refused(world: World) -> None:
+def test_api_username_that_is_too_long_is_refused(world: World) -> None:
     assert "username: Ensure this value has at most 150" in refusal_of("create_api_client", world.org.id, "u" * 151)
 
 
-def test_names_and_ids_that_say_nothing_are_refused(world: World) -> None:
+def test_blank_name_and_id_0_are_refused(world: World) -> None:
     assert "name: This field cannot be blank." in refusal_of("create_org", 987_654, "  ")
     assert "public_id: Ensure this value is greater than or equal to 1." in refusal_of(
         "create_program", world.org.id, 0, "Main"
@@ -1149,7 +1152,7 @@ def test_names_and_ids_that_say_nothing_are_refused(world: World) -> None:
         ("R1", "r", " ", "by is blank; expected text"),
     ],
 )
-def test_a_manual_reversal_says_of_what_why_and_by_whom(
+def test_manual_reversal_without_valid_redemption_id_reason_and_user_is_refused(
     world: World, redemption_id: str, reason: str, by: str, problem: str
 ) -> None:
     assert refusal_of("reverse_points", world.org.id, redemption_id, "--reason", reason, "--by", by) == problem

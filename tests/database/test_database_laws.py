@@ -1,4 +1,4 @@
-"""The laws that the database itself keeps, tried past the service and past the ORM's validation."""
+"""Tests the constraints of the database by writing rows without the services and the validation of models."""
 
 import json
 import os
@@ -72,7 +72,7 @@ MODELS: list[Model] = [
 THOUSANDTH = Decimal("0.001")
 POINTS = 10
 
-# What makes a copy of a row another row. Some need another parent, known once there is one.
+# The values that make a copy of a row a valid new row. Rows that need another parent get it in `make_family`.
 FRESH: dict[Model, Changes] = {
     Org: {},
     Program: {"public_id": 987_654},
@@ -105,7 +105,7 @@ FRESH: dict[Model, Changes] = {
     SealedRow: {"position": 2, "row_id": 2},
 }
 
-# Constraint, the row that is written, and what in it breaks the constraint and nothing else.
+# Constraint, the model of the row that is written, and the values that break this constraint and no other.
 UNIQUE: list[tuple[str, Model, Changes]] = [
     ("program_public_id_unique", Program, {}),
     ("emf_setting_once_per_org", EmfSetting, {"program_id": None, "key": ON}),
@@ -176,7 +176,7 @@ CHECKED: list[tuple[str, Model, Changes]] = [
     ("correction_by_two_persons", Correction, {"approved_by": "ravi"}),
     ("bulk_row_status_known", BulkRow, {"status": "LOST"}),
 ]
-# Keys to which the constraints of the next table point.
+# The unique keys that the constraints of the next table reference.
 IN_ORG: list[tuple[str, Model]] = [
     ("program_in_org", Program),
     ("api_client_in_org", ApiClient),
@@ -227,7 +227,8 @@ SAME_ORG: list[tuple[str, Model, str, Model]] = [
     ("bulk_row_reversal_of_org", BulkRow, "reversal_id", Reversal),
     ("bulk_row_approval_of_org", BulkRow, "approval_id", Approval),
 ]
-# No call may lock its client's row: every other call of the client would queue behind it. verify_ledger looks at them.
+# These references have no constraint, because it would make each call lock the row of its API client, and all calls of
+# the client would wait for each other. verify_ledger checks them instead.
 CLIENT_OF_MOVEMENT = {(Reversal, "client_id"), (Attempt, "client_id")}
 APPEND_ONLY: dict[Model, str] = {
     EmfChange: "emf_change_append_only",
@@ -242,12 +243,12 @@ APPEND_ONLY: dict[Model, str] = {
 }
 
 
-def test_every_constraint_of_every_model_has_a_case_here() -> None:
+def test_every_constraint_of_every_model_has_a_test_case() -> None:
     cases = {name for table in (UNIQUE, CHECKED, IN_ORG, SAME_ORG) for name, *_ in table} | {*APPEND_ONLY.values()}
     assert cases == {constraint.name for model in MODELS for constraint in model._meta.constraints}
 
 
-def test_every_reference_to_a_row_of_an_org_has_a_constraint_that_keeps_it_in_the_org() -> None:
+def test_every_reference_within_an_org_has_a_same_org_constraint() -> None:
     references = {
         (model, field.column)
         for model in MODELS
@@ -257,24 +258,24 @@ def test_every_reference_to_a_row_of_an_org_has_a_constraint_that_keeps_it_in_th
     assert {(model, column) for _, model, column, _ in SAME_ORG} == references - CLIENT_OF_MOVEMENT
 
 
-# The rows to write past
+# Valid rows, from which the tests derive invalid ones
 
 
 @dataclass
 class Family:
-    """One row of each model, all of one org, and what a copy of each needs in order to be another row."""
+    """One row of each model, all of one org, and the values that make a copy of each a valid new row."""
 
     rows: dict[Model, models.Model]
     fresh: dict[Model, Changes]
 
     def copy_of(self, model: Model, changes: Changes) -> models.Model:
-        """A new row, not yet written: the family's own with another id and the changes."""
+        """Returns an unsaved copy of the family's row, with a new id and the changes."""
         row = self.rows[model]
         values = {field.attname: getattr(row, field.attname) for field in model._meta.concrete_fields}
         return model(**(values | {"id": new_row_id()} | changes))
 
     def fresh_copy_of(self, model: Model, changes: Changes) -> models.Model:
-        """A copy that breaks nothing but what the changes break."""
+        """Returns an unsaved copy that is valid except for the changes."""
         return self.copy_of(model, self.fresh[model] | changes)
 
     def id_of(self, model: Model) -> Any:
@@ -282,9 +283,9 @@ class Family:
 
 
 def make_family() -> Family:
-    """Two points of a redemption came back, by an API call with a key, in a new lot, since their own had expired.
+    """Creates a family around an API call with a key that reversed 2 points of a redemption.
 
-    A webhook waits to be told of it.
+    Their lot had expired, so they were re-issued in a new lot. The event is still to be delivered to a webhook.
     """
     world = make_world(settings={"Reversal_reissue_days": "30"})
     webhook = make_webhook(world.org)
@@ -322,7 +323,7 @@ def make_user() -> User:
 
 
 def kept_by_staff(world: World) -> list[models.Model]:
-    """Who may work on the org, and what they keep for it."""
+    """Creates a user's access to the org, and rows that staff and operators add for it."""
     code = ReasonCode.objects.create(org=world.org, code="GOODS_RETURNED", meaning="The goods came back.")
     change = record_change(code, org=world.org, action="added", made_by="ravi", reason="asked", before={}, after={})
     move = OrgMove.objects.create(
@@ -332,7 +333,7 @@ def kept_by_staff(world: World) -> list[models.Model]:
 
 
 def work_on(reversal: Reversal) -> list[models.Model]:
-    """A correction of the reversal as Ravi asked for it, a bulk run, and what was counted."""
+    """Creates a correction of the reversal, requested by Ravi, a bulk run, a ledger check and day totals."""
     org, now = reversal.org, days_ago(0)
     approval = Approval.objects.create(
         org=org,
@@ -367,7 +368,7 @@ def work_on(reversal: Reversal) -> list[models.Model]:
 
 
 def sealed(reversal: Reversal) -> list[models.Model]:
-    """A seal that lists the reversal; what it hashes is of no matter to the database."""
+    """Creates a seal that lists the reversal, with dummy hashes, because the database does not check them."""
     seal = Seal.objects.create(
         id=Seal.objects.count() + 1, sealed_at=days_ago(0), count=1, is_complete=True, hash="0" * 64
     )
@@ -378,7 +379,7 @@ def sealed(reversal: Reversal) -> list[models.Model]:
 
 
 def setup_of(world: World) -> list[models.Model]:
-    """The org and what belongs to it before any points move, with a setting of its program."""
+    """Sets a setting of the program, and returns the org and the rows that exist before any points move."""
     change = set_emf(
         org=world.org,
         program=world.program,
@@ -406,7 +407,7 @@ def setup_of(world: World) -> list[models.Model]:
 
 @pytest.fixture(scope="module")
 def families(django_db_setup: None, django_db_blocker: Any) -> Iterator[tuple[Family, Family]]:
-    """Two families for all tests of this file, in a transaction that is rolled back after the last of them."""
+    """Creates two families for all tests of this file, in a transaction that is rolled back after the last test."""
     with django_db_blocker.unblock(), transaction.atomic():
         if connection.vendor == "postgresql":
             execute("SET LOCAL idle_in_transaction_session_timeout = 0")
@@ -416,7 +417,7 @@ def families(django_db_setup: None, django_db_blocker: Any) -> Iterator[tuple[Fa
 
 @pytest.fixture
 def _rolled_back(families: tuple[Family, Family]) -> Iterator[None]:
-    """What the test writes goes with its savepoint."""
+    """Rolls back what the test writes."""
     with transaction.atomic():
         yield
         transaction.set_rollback(True)
@@ -433,7 +434,7 @@ def stranger(families: tuple[Family, Family], _rolled_back: None) -> Family:
 
 
 def insert(row: models.Model) -> None:
-    """Writes the row as it is, without the model's validation."""
+    """Inserts the row without the validation of the model."""
     with transaction.atomic():
         type(row).objects.bulk_create([row])
 
@@ -444,7 +445,7 @@ def execute(sql: str, *params: object) -> None:
 
 
 def execute_and_check(sql: str, *params: object) -> None:
-    """On SQLite foreign keys are checked at COMMIT, to which no test comes."""
+    """Executes the statement and checks foreign keys, because SQLite checks them at COMMIT and no test commits."""
     with transaction.atomic():
         execute(sql, *params)
         connection.check_constraints()
@@ -455,13 +456,13 @@ def constraint_of(model: Model, name: str) -> models.BaseConstraint:
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
-def test_a_copy_that_breaks_nothing_is_taken(family: Family, model: Model) -> None:
+def test_valid_row_is_accepted(family: Family, model: Model) -> None:
     before = model.objects.count()
     insert(family.fresh_copy_of(model, {}))
     assert model.objects.count() == before + 1
 
 
-# One row, one table
+# Constraints on one table
 
 
 def names_of(cases: list[Any]) -> list[str]:
@@ -469,7 +470,7 @@ def names_of(cases: list[Any]) -> list[str]:
 
 
 def unique_message(model: Model, name: str) -> str:
-    """How the database names the constraint: SQLite by its columns, unless a trigger is first."""
+    """Returns how the database names the constraint: SQLite names its columns, unless a trigger fails first."""
     constraint = constraint_of(model, name)
     if connection.vendor == "sqlite" and model in APPEND_ONLY:
         return APPEND_ONLY[model]
@@ -480,14 +481,14 @@ def unique_message(model: Model, name: str) -> str:
 
 
 @pytest.mark.parametrize(("name", "model", "changes"), UNIQUE, ids=names_of(UNIQUE))
-def test_a_second_row_of_one_name_is_refused(family: Family, name: str, model: Model, changes: Changes) -> None:
+def test_duplicate_of_a_unique_row_is_refused(family: Family, name: str, model: Model, changes: Changes) -> None:
     with pytest.raises(IntegrityError) as refused:
         insert(family.copy_of(model, changes))
     assert unique_message(model, name) in str(refused.value)
 
 
 @pytest.mark.parametrize(("name", "model", "changes"), CHECKED, ids=names_of(CHECKED))
-def test_a_row_out_of_bounds_is_refused(family: Family, name: str, model: Model, changes: Changes) -> None:
+def test_insert_that_breaks_a_check_is_refused(family: Family, name: str, model: Model, changes: Changes) -> None:
     message = {"postgresql": f'violates check constraint "{name}"', "sqlite": f"CHECK constraint failed: {name}"}
     with pytest.raises(IntegrityError) as refused:
         insert(family.fresh_copy_of(model, changes))
@@ -499,13 +500,13 @@ def test_a_row_out_of_bounds_is_refused(family: Family, name: str, model: Model,
     [case for case in CHECKED if case[1] not in APPEND_ONLY],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_row_cannot_be_changed_out_of_bounds(family: Family, name: str, model: Model, changes: Changes) -> None:
+def test_update_that_breaks_a_check_is_refused(family: Family, name: str, model: Model, changes: Changes) -> None:
     with pytest.raises(IntegrityError, match=name), transaction.atomic():
         model.objects.filter(id=family.id_of(model)).update(**changes)
 
 
 @pytest.mark.parametrize(("name", "model"), IN_ORG, ids=names_of(IN_ORG))
-def test_a_row_id_with_its_org_is_a_key_that_references_can_name(family: Family, name: str, model: Model) -> None:
+def test_org_and_row_id_together_are_a_unique_key(family: Family, name: str, model: Model) -> None:
     with connection.cursor() as cursor:
         constraint = connection.introspection.get_constraints(cursor, model._meta.db_table)[name]
     assert (constraint["unique"], constraint["columns"]) == (True, ["org_id", "id"])
@@ -513,11 +514,11 @@ def test_a_row_id_with_its_org_is_a_key_that_references_can_name(family: Family,
         insert(family.fresh_copy_of(model, {"id": family.id_of(model)}))
 
 
-# One org
+# References within one org
 
 
 @pytest.mark.parametrize(("name", "model", "column", "parent"), SAME_ORG, ids=names_of(SAME_ORG))
-def test_a_new_row_whose_parent_is_of_another_org_is_refused(
+def test_insert_with_a_parent_of_another_org_is_refused(
     family: Family, stranger: Family, name: str, model: Model, column: str, parent: Model
 ) -> None:
     with pytest.raises(IntegrityError, match=name):
@@ -525,7 +526,7 @@ def test_a_new_row_whose_parent_is_of_another_org_is_refused(
 
 
 @pytest.mark.parametrize(("name", "model", "column", "parent"), SAME_ORG, ids=names_of(SAME_ORG))
-def test_a_row_cannot_be_given_a_parent_of_another_org(
+def test_update_to_a_parent_of_another_org_is_refused(
     family: Family, stranger: Family, name: str, model: Model, column: str, parent: Model
 ) -> None:
     with pytest.raises(IntegrityError, match=f"{name}|{APPEND_ONLY.get(model, name)}"), transaction.atomic():
@@ -533,7 +534,7 @@ def test_a_row_cannot_be_given_a_parent_of_another_org(
 
 
 @pytest.mark.parametrize(("name", "model", "column", "parent"), SAME_ORG, ids=names_of(SAME_ORG))
-def test_a_new_row_whose_parent_does_not_exist_is_refused(
+def test_insert_with_a_missing_parent_is_refused(
     family: Family, name: str, model: Model, column: str, parent: Model
 ) -> None:
     with pytest.raises(IntegrityError, match=name):
@@ -545,48 +546,46 @@ PARENTS = list(dict.fromkeys(parent for *_, parent in SAME_ORG))
 
 
 @pytest.mark.parametrize("model", PARENTS, ids=lambda model: model.__name__)
-def test_a_parent_cannot_leave_its_children_for_another_org(family: Family, stranger: Family, model: Model) -> None:
+def test_update_of_a_parent_to_another_org_is_refused(family: Family, stranger: Family, model: Model) -> None:
     sql = f"UPDATE {model._meta.db_table} SET org_id = %s WHERE id = %s"
     with pytest.raises(IntegrityError):
         execute_and_check(sql, stranger.id_of(Org), family.id_of(model))
 
 
 @pytest.mark.parametrize("model", PARENTS, ids=lambda model: model.__name__)
-def test_a_parent_with_children_cannot_be_deleted(family: Family, model: Model) -> None:
+def test_delete_of_a_parent_with_children_is_refused(family: Family, model: Model) -> None:
     with pytest.raises(IntegrityError):
         execute_and_check(f"DELETE FROM {model._meta.db_table} WHERE id = %s", family.id_of(model))
 
 
-# Only ever added
+# Append-only tables
 
 
 @pytest.mark.parametrize("model", list(APPEND_ONLY), ids=lambda model: model.__name__)
-def test_a_row_that_is_only_ever_added_cannot_be_changed(family: Family, model: Model) -> None:
+def test_update_of_an_append_only_row_is_refused(family: Family, model: Model) -> None:
     with pytest.raises(IntegrityError, match=APPEND_ONLY[model]):
         execute(f"UPDATE {model._meta.db_table} SET id = id WHERE id = %s", family.id_of(model))
 
 
 @pytest.mark.parametrize("model", list(APPEND_ONLY), ids=lambda model: model.__name__)
-def test_a_row_that_is_only_ever_added_cannot_be_deleted(family: Family, model: Model) -> None:
+def test_delete_of_an_append_only_row_is_refused(family: Family, model: Model) -> None:
     with pytest.raises(IntegrityError, match=APPEND_ONLY[model]):
         execute(f"DELETE FROM {model._meta.db_table} WHERE id = %s", family.id_of(model))
 
 
 @pytest.mark.parametrize("model", list(APPEND_ONLY), ids=lambda model: model.__name__)
-def test_a_table_that_is_only_ever_added_to_cannot_be_emptied(
-    on_postgresql: None, family: Family, model: Model
-) -> None:
+def test_truncate_of_an_append_only_table_is_refused(on_postgresql: None, family: Family, model: Model) -> None:
     execute("SET CONSTRAINTS ALL IMMEDIATE")
     with pytest.raises(IntegrityError, match=APPEND_ONLY[model]):
         execute(f"TRUNCATE {model._meta.db_table} CASCADE")
 
 
-# A SQLite file that is opened without Django, which then checks no foreign key
+# A SQLite file that is opened without Django, and therefore without enforcement of foreign keys
 
 
 @dataclass
 class LedgerFile:
-    """A SQLite file and the row ids of two families in it, by table."""
+    """A SQLite file, and the row ids of the two families in it by table."""
 
     path: Path
     own: dict[str, int]
@@ -594,22 +593,22 @@ class LedgerFile:
 
 
 def fill_database() -> None:
-    """Runs in a process of its own: makes two families, and prints their row ids."""
+    """Creates two families and prints their row ids. Runs in a separate process."""
     families = [make_family(), make_family()]
     ids = [{model._meta.db_table: family.id_of(model) for model in MODELS} for family in families]
     sys.stdout.write(json.dumps(ids))
     connection.close()
 
 
-def remake_tables() -> None:
-    """Runs in a process of its own: makes every table anew, as a migration that alters it does on SQLite."""
+def rebuild_tables() -> None:
+    """Rebuilds every table, as a migration that alters it does on SQLite. Runs in a separate process."""
     for model in MODELS:
         with connection.schema_editor() as editor:
             editor._remake_table(model)
 
 
-def run_apart(function: str, path: Path) -> str:
-    """What a function of this file prints, run on that SQLite file."""
+def run_in_subprocess(function: str, path: Path) -> str:
+    """Runs a function of this file on the SQLite file in a separate process, and returns its output."""
     environment = os.environ | {"DATABASE_URL": f"sqlite:///{path}", "DJANGO_SETTINGS_MODULE": "config.settings"}
     program = f"import django; django.setup(); from {__name__} import {function}; {function}()"
     command = [sys.executable, "-c", program]
@@ -623,25 +622,25 @@ def run_apart(function: str, path: Path) -> str:
 def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> LedgerFile:
     path = tmp_path_factory.mktemp("ledger") / "migrated.sqlite3"
     copy_migrated_sqlite(path)
-    return LedgerFile(path, *json.loads(run_apart("fill_database", path)))
+    return LedgerFile(path, *json.loads(run_in_subprocess("fill_database", path)))
 
 
 @pytest.fixture(scope="module")
-def remade_file(migrated_file: LedgerFile) -> LedgerFile:
-    path = migrated_file.path.with_name("remade.sqlite3")
+def rebuilt_file(migrated_file: LedgerFile) -> LedgerFile:
+    path = migrated_file.path.with_name("rebuilt.sqlite3")
     shutil.copy(migrated_file.path, path)
-    run_apart("remake_tables", path)
+    run_in_subprocess("rebuild_tables", path)
     return LedgerFile(path, migrated_file.own, migrated_file.foreign)
 
 
-@pytest.fixture(params=["migrated_file", "remade_file"])
+@pytest.fixture(params=["migrated_file", "rebuilt_file"])
 def ledger_file(request: pytest.FixtureRequest) -> LedgerFile:
     return request.getfixturevalue(request.param)
 
 
 @pytest.fixture
 def raw(ledger_file: LedgerFile) -> Iterator[sqlite3.Connection]:
-    """A connection that commits nothing."""
+    """Opens a connection that never commits."""
     with closing(sqlite3.connect(ledger_file.path)) as opened:
         opened.row_factory = sqlite3.Row
         yield opened
@@ -653,7 +652,7 @@ def triggers_in(path: Path) -> dict[str, str]:
 
 
 def foreign_keys_in(path: Path) -> list[tuple[str, ...]]:
-    """Child, parent, and the columns of each, for every foreign key."""
+    """Returns child, parent and the columns of each, for every foreign key."""
     with closing(sqlite3.connect(path)) as opened:
         return sorted(
             (model._meta.db_table, key[2], key[3], key[4])
@@ -662,40 +661,40 @@ def foreign_keys_in(path: Path) -> list[tuple[str, ...]]:
         )
 
 
-def test_a_table_made_anew_has_the_foreign_keys_that_it_had(migrated_file: LedgerFile, remade_file: LedgerFile) -> None:
+def test_rebuilt_table_keeps_its_foreign_keys(migrated_file: LedgerFile, rebuilt_file: LedgerFile) -> None:
     keys = foreign_keys_in(migrated_file.path)
     for _, model, column, parent in SAME_ORG:
         assert (model._meta.db_table, parent._meta.db_table, column, "id") in keys
-    assert foreign_keys_in(remade_file.path) == keys
+    assert foreign_keys_in(rebuilt_file.path) == keys
 
 
-def test_a_table_made_anew_has_the_triggers_that_it_had(migrated_file: LedgerFile, remade_file: LedgerFile) -> None:
+def test_rebuilt_table_keeps_its_triggers(migrated_file: LedgerFile, rebuilt_file: LedgerFile) -> None:
     expected = {f"{name}_{event}": model for name, model, *_ in SAME_ORG for event in ("insert", "update")}
     events = ("update", "delete", "insert")
     expected |= {f"{name}_{event}": model for model, name in APPEND_ONLY.items() for event in events}
     assert triggers_in(migrated_file.path) == {name: model._meta.db_table for name, model in expected.items()}
-    assert triggers_in(remade_file.path) == triggers_in(migrated_file.path)
+    assert triggers_in(rebuilt_file.path) == triggers_in(migrated_file.path)
 
 
-def test_a_raw_connection_checks_no_foreign_key(raw: sqlite3.Connection) -> None:
+def test_raw_connection_does_not_enforce_foreign_keys(raw: sqlite3.Connection) -> None:
     assert raw.execute("PRAGMA foreign_keys").fetchone()[0] == 0
 
 
 @pytest.mark.parametrize(("name", "model", "column", "parent"), SAME_ORG, ids=names_of(SAME_ORG))
-def test_a_raw_insert_of_a_row_whose_parent_is_of_another_org_is_refused(
+def test_raw_insert_with_a_parent_of_another_org_is_refused(
     ledger_file: LedgerFile, raw: sqlite3.Connection, name: str, model: Model, column: str, parent: Model
 ) -> None:
     table = model._meta.db_table
     row = dict(raw.execute(f"SELECT * FROM {table} WHERE id = ?", [ledger_file.own[table]]).fetchone())
     row |= {"id": 1, column: ledger_file.foreign[parent._meta.db_table]}
-    # A copy shares unique keys with its original, which another trigger might refuse first.
+    # The copy would share unique values with its original, and another trigger might refuse that first.
     row |= {key: None for key in ("public_id", "draw_id", "reversal_id") if key in row and key != column}
     with pytest.raises(sqlite3.IntegrityError, match=name):
         raw.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", [*row.values()])
 
 
 @pytest.mark.parametrize(("name", "model", "column", "parent"), SAME_ORG, ids=names_of(SAME_ORG))
-def test_a_raw_update_to_a_parent_of_another_org_is_refused(
+def test_raw_update_to_a_parent_of_another_org_is_refused(
     ledger_file: LedgerFile, raw: sqlite3.Connection, name: str, model: Model, column: str, parent: Model
 ) -> None:
     table, foreign_id = model._meta.db_table, ledger_file.foreign[parent._meta.db_table]
@@ -704,7 +703,9 @@ def test_a_raw_update_to_a_parent_of_another_org_is_refused(
 
 
 @pytest.mark.parametrize("model", CHILDREN, ids=lambda model: model.__name__)
-def test_a_raw_update_to_another_org_is_refused(ledger_file: LedgerFile, raw: sqlite3.Connection, model: Model) -> None:
+def test_raw_update_of_a_row_to_another_org_is_refused(
+    ledger_file: LedgerFile, raw: sqlite3.Connection, model: Model
+) -> None:
     table, other_org = model._meta.db_table, ledger_file.foreign["loyalty_org"]
     with pytest.raises(sqlite3.IntegrityError, match=r"_of_org$|_append_only$"):
         raw.execute(f"UPDATE {table} SET org_id = ? WHERE id = ?", [other_org, ledger_file.own[table]])
@@ -712,20 +713,18 @@ def test_a_raw_update_to_another_org_is_refused(ledger_file: LedgerFile, raw: sq
 
 @pytest.mark.parametrize("model", list(APPEND_ONLY), ids=lambda model: model.__name__)
 @pytest.mark.parametrize("sql", ["UPDATE {} SET id = id", "DELETE FROM {}"], ids=["update", "delete"])
-def test_a_raw_change_of_a_row_that_is_only_ever_added_is_refused(
-    raw: sqlite3.Connection, model: Model, sql: str
-) -> None:
+def test_raw_update_or_delete_of_an_append_only_row_is_refused(raw: sqlite3.Connection, model: Model, sql: str) -> None:
     with pytest.raises(sqlite3.IntegrityError, match=APPEND_ONLY[model]):
         raw.execute(sql.format(model._meta.db_table))
 
 
 @pytest.mark.parametrize("model", list(APPEND_ONLY), ids=lambda model: model.__name__)
-def test_a_raw_replacement_of_a_row_that_is_only_ever_added_is_refused(raw: sqlite3.Connection, model: Model) -> None:
+def test_raw_replacement_of_an_append_only_row_is_refused(raw: sqlite3.Connection, model: Model) -> None:
     table = model._meta.db_table
     with pytest.raises(sqlite3.IntegrityError, match=APPEND_ONLY[model]):
         raw.execute(f"INSERT OR REPLACE INTO {table} SELECT * FROM {table}")
 
 
-def test_ids_drawn_together_are_drawn_by_nobody_else() -> None:
+def test_row_ids_reserved_in_a_batch_are_unique_and_ascending() -> None:
     ids = [*new_row_ids(3), new_row_id(), *new_row_ids(2), new_row_id()]
     assert sorted(set(ids)) == ids

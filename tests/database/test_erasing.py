@@ -1,4 +1,4 @@
-"""erase_customer and export_customer: who a customer was is gone from every table, and what happened stays."""
+"""Tests erase_customer and export_customer: the identity leaves every table, and the history stays."""
 
 import json
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ WORDS = ("--ticket", "T-1", "--reason", "asked by the customer", "--by", "meera"
 
 @dataclass
 class Known:
-    """Asha under all her names, written wherever a program or a person can write one."""
+    """A world in which every column that can hold an identifier of the customer Asha holds one."""
 
     world: World
     redemption: Redemption
@@ -77,12 +77,12 @@ def known() -> Known:
     reply = world.ask(request, key="key-1")
     assert reply.status_code == 200
     assert world.ask(request | {"redemptionId": MOBILE}, key="key-2").status_code == 400
-    write_by_hand(world, redemption)
+    write_as_staff(world, redemption)
     return Known(world, redemption, request, reply)
 
 
-def write_by_hand(world: World, redemption: Redemption) -> None:
-    """What people wrote, each with one of the names."""
+def write_as_staff(world: World, redemption: Redemption) -> None:
+    """Writes every text that staff or a webhook's receiver can write, each with an identifier."""
     text = "called by {}".format
     org, asha = world.org, world.asha
     manual = ("reverse_points", org.id, redemption.public_id, "--points", 1, "--by", "meera", "--reason")
@@ -122,7 +122,7 @@ def write_by_hand(world: World, redemption: Redemption) -> None:
 
 
 def texts_holding(values: list[str]) -> list[str]:
-    """Every column of every table of the database that holds one of the values in any case."""
+    """Returns each column of any table that holds one of the values, ignoring case."""
     found = []
     with connection.cursor() as cursor:
         for table in connection.introspection.table_names(cursor):
@@ -135,7 +135,7 @@ def texts_holding(values: list[str]) -> list[str]:
     return sorted(set(found))
 
 
-def test_no_identifier_occurs_in_any_column_of_any_table_after_the_erasure(known: Known) -> None:
+def test_no_column_of_any_table_holds_an_identifier_after_erasure(known: Known) -> None:
     assert texts_holding(VALUES) == [
         "loyalty_customer.reversals_lock_reason",
         "loyalty_customergroup.name",
@@ -161,7 +161,7 @@ def test_no_identifier_occurs_in_any_column_of_any_table_after_the_erasure(known
     assert list(Attempt.objects.filter(org=known.world.org).exclude(identifier_masked="")) == []
 
 
-def test_points_lots_and_history_stay_and_laws_and_seals_still_hold(known: Known, tmp_path: Path) -> None:
+def test_erasure_keeps_points_and_history_and_laws_and_seals_still_hold(known: Known, tmp_path: Path) -> None:
     anchor = tmp_path / "ledger.anchor"
     seal_ledger(anchor)
     before = known.world.written()
@@ -171,13 +171,13 @@ def test_points_lots_and_history_stay_and_laws_and_seals_still_hold(known: Known
     assert check_seals(anchor).problems == []
 
 
-def test_what_is_sealed_after_the_erasure_is_what_was_before(known: Known, tmp_path: Path) -> None:
+def test_rows_sealed_after_erasure_pass_the_check(known: Known, tmp_path: Path) -> None:
     known.erase()
     seal_ledger(tmp_path / "ledger.anchor")
     assert check_seals(tmp_path / "ledger.anchor").problems == []
 
 
-def test_a_correction_that_names_the_customer_is_erased_under_its_seal(known: Known, tmp_path: Path) -> None:
+def test_seal_of_a_correction_holds_after_its_reason_is_erased(known: Known, tmp_path: Path) -> None:
     anchor, reversal = tmp_path / "ledger.anchor", Reversal.objects.get(org=known.world.org, channel="API")
     unlock_reversals(known.world.asha, reason="served", made_by="meera")
     assert correct(reversal).error is None
@@ -192,7 +192,7 @@ def test_a_correction_that_names_the_customer_is_erased_under_its_seal(known: Kn
     assert check_seals(anchor).problems == []
 
 
-def test_reason_of_a_setting_change_is_erased_under_its_seal(known: Known, tmp_path: Path) -> None:
+def test_seal_of_a_setting_change_holds_after_its_reason_is_erased(known: Known, tmp_path: Path) -> None:
     anchor, change = tmp_path / "ledger.anchor", EmfChange.objects.get(org=known.world.org, key="Reversal_window_days")
     seal_ledger(anchor)
     before = change.reason
@@ -204,7 +204,7 @@ def test_reason_of_a_setting_change_is_erased_under_its_seal(known: Known, tmp_p
     assert check_seals(anchor).problems == []
 
 
-def test_the_command_says_what_it_erased_and_the_change_is_recorded(known: Known) -> None:
+def test_erase_customer_reports_counts_and_records_the_change(known: Known) -> None:
     done = known.erase()
     assert done == {
         "org_id": known.world.org.id,
@@ -222,7 +222,7 @@ def test_the_command_says_what_it_erased_and_the_change_is_recorded(known: Known
     assert erased_at <= change.made_at
 
 
-def test_a_key_still_repeats_its_reply_and_a_new_one_finds_no_such_customer(known: Known) -> None:
+def test_after_erasure_an_old_key_replays_and_a_new_request_is_804(known: Known) -> None:
     unlock_reversals(known.world.asha, reason="served", made_by="meera")
     known.erase()
     before = known.world.written()
@@ -232,17 +232,17 @@ def test_a_key_still_repeats_its_reply_and_a_new_one_finds_no_such_customer(know
     refused = known.world.ask(known.request, key="key-3")
     assert (refused.status_code, refused.json()["errors"][0]["code"]) == (400, 804)
     assert known.world.written() == before
-    assert known.world.reverse(known.redemption, 1.5).status_code == 200  # by the customer id, which stays
+    assert known.world.reverse(known.redemption, 1.5).status_code == 200  # by customer id, which stays
 
 
-def test_events_still_to_be_delivered_name_the_customer_by_id_alone(known: Known) -> None:
+def test_undelivered_events_of_an_erased_customer_hold_only_the_customer_id(known: Known) -> None:
     known.erase()
-    told = [json.loads(event.data)["customerIdentifiers"] for event in Event.objects.filter(org=known.world.org)]
-    assert told == [{"customerId": known.world.asha.public_id, "instore": {}}] * len(told)
-    assert told
+    identifiers = [json.loads(event.data)["customerIdentifiers"] for event in Event.objects.filter(org=known.world.org)]
+    assert identifiers == [{"customerId": known.world.asha.public_id, "instore": {}}] * len(identifiers)
+    assert identifiers
 
 
-def test_an_erasure_leaves_other_customers_and_other_orgs_alone(known: Known) -> None:
+def test_erasure_does_not_affect_other_customers_or_orgs(known: Known) -> None:
     stranger = make_world()
     namesake = make_customer(stranger.org, identifiers=IDENTITY)
     ravi = make_customer(known.world.org, identifiers={"EMAIL": "ravi@example.com"})
@@ -255,7 +255,7 @@ def test_an_erasure_leaves_other_customers_and_other_orgs_alone(known: Known) ->
     assert StaffChange.objects.get(id=note.id).reason == "ravi@example.com"
 
 
-def test_a_short_identifier_is_not_looked_for_in_texts(known: Known) -> None:
+def test_short_identifier_is_not_erased_from_texts(known: Known) -> None:
     value = CustomerIdentifier.objects.filter(customer=known.world.asha, type="EXTERNAL_ID")
     value.update(value="by")
     CustomerIdentifier.objects.filter(customer=known.world.asha).exclude(type="EXTERNAL_ID").delete()
@@ -272,7 +272,7 @@ def test_a_short_identifier_is_not_looked_for_in_texts(known: Known) -> None:
         ("--reason", f"+{MOBILE} asked", "the reason holds an identifier of the customer, and would be kept for ever"),
     ],
 )
-def test_an_erasure_without_a_record_that_can_be_kept_is_refused(
+def test_erasure_without_valid_ticket_reason_and_user_is_refused(
     known: Known, option: str, text: str, message: str
 ) -> None:
     words = [*WORDS]
@@ -281,7 +281,7 @@ def test_an_erasure_without_a_record_that_can_be_kept_is_refused(
     assert CustomerIdentifier.objects.filter(customer=known.world.asha).count() == 4
 
 
-def test_a_second_erasure_and_one_of_nobody_are_refused(known: Known) -> None:
+def test_second_erasure_and_erasure_of_an_unknown_customer_are_refused(known: Known) -> None:
     known.erase()
     org_id, public_id = known.world.org.id, known.world.asha.public_id
     again = refusal_of("erase_customer", org_id, public_id, *WORDS)
@@ -289,17 +289,17 @@ def test_a_second_erasure_and_one_of_nobody_are_refused(known: Known) -> None:
     assert refusal_of("erase_customer", org_id, 1, *WORDS) == f"org {org_id} has no customer 1"
 
 
-# The database's law that history is only added to, with the one exception
+# The append-only constraint of the database, with its one exception
 
 
 @pytest.mark.parametrize("text", ["other words", "[erased] and more", "[erased 12]", ""])
-def test_the_reason_of_a_reversal_cannot_be_changed_to_other_words(known: Known, text: str) -> None:
+def test_update_of_a_reversals_reason_is_refused_unless_it_is_an_erasure(known: Known, text: str) -> None:
     with pytest.raises(IntegrityError, match="reversal_append_only"), transaction.atomic():
         Reversal.objects.filter(org=known.world.org).update(reason=text)
 
 
 @pytest.mark.parametrize("column", ["points", "made_by", "created_at"])
-def test_nothing_else_of_a_reversal_can_be_changed_along_with_an_erased_reason(known: Known, column: str) -> None:
+def test_erasing_a_reason_cannot_change_other_columns(known: Known, column: str) -> None:
     sql = f"UPDATE reversals_reversal SET reason = '[erased]', {column} = %s WHERE org_id = %s"
     changed = {"points": 3_001, "made_by": "x", "created_at": "2026-01-01 00:00:00+00"}[column]
     with pytest.raises(IntegrityError, match="append_only"), transaction.atomic(), connection.cursor() as cursor:
@@ -320,7 +320,7 @@ def import_customers(world: World, tmp_path: Path, mobile: str, *options: str) -
     return run("import_ledger", tmp_path, *options)
 
 
-def test_an_import_does_not_bring_an_erased_identity_back(known: Known, tmp_path: Path) -> None:
+def test_import_does_not_restore_an_erased_identity(known: Known, tmp_path: Path) -> None:
     known.erase()
     write_customers(known.world, tmp_path, MOBILE)
     message = refusal_of("import_ledger", tmp_path)
@@ -335,7 +335,7 @@ def test_an_import_does_not_bring_an_erased_identity_back(known: Known, tmp_path
 # Exporting
 
 
-def test_the_export_is_one_document_of_all_that_is_kept_of_the_customer(known: Known) -> None:
+def test_export_holds_all_stored_data_of_the_customer_only(known: Known) -> None:
     world, redemption = known.world, known.redemption
     stranger = make_customer(world.org, identifiers={"EMAIL": "ravi@example.com"})
     make_lot(stranger, 3, program=world.program)
@@ -372,7 +372,7 @@ def test_the_export_is_one_document_of_all_that_is_kept_of_the_customer(known: K
     assert "ravi@example.com" not in json.dumps(document)
 
 
-def test_the_export_after_an_erasure_names_nobody(known: Known) -> None:
+def test_export_after_erasure_holds_no_identifier(known: Known) -> None:
     known.erase()
     document = run("export_customer", known.world.org.id, known.world.asha.public_id)
     assert document["identifiers"] == []

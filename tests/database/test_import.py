@@ -1,4 +1,4 @@
-"""The import of a ledger's files: what is kept, how redemptions are drawn again, and what is said of bad rows."""
+"""Tests import_ledger: the imported rows, the draws of redemptions, and the reports about bad rows."""
 
 import csv
 import gzip
@@ -73,7 +73,7 @@ def as_csv(name: str, rows: Rows) -> bytes:
 
 
 def write(folder: Path, **files: Rows) -> Path:
-    """The folder with each file holding just these rows; the header is line 1, the first row line 2."""
+    """Writes files with these rows to the folder. The header is line 1, and the first row is line 2."""
     for name, rows in files.items():
         (folder / f"{name}.csv").write_bytes(as_csv(name, rows))
     return folder
@@ -92,7 +92,7 @@ def import_ledger(folder: Path, *options: str) -> dict[str, Any]:
 
 
 def refusal_of_import(folder: Path, *options: str) -> str:
-    """The message of an import that is refused with a non-zero exit code and prints nothing on stdout."""
+    """Returns the error message of an import that exits with 1 and prints nothing on stdout."""
     output = io.StringIO()
     with pytest.raises(CommandError) as refused:
         call_command("import_ledger", str(folder), "--json", *options, stdout=output)
@@ -121,14 +121,14 @@ def report(
     }
 
 
-def kept(world: World) -> dict[str, int]:
-    """How many rows of each kind the org has."""
+def row_counts(world: World) -> dict[str, int]:
+    """Counts the rows of each kind in the org."""
     models = (Customer, CustomerIdentifier, Lot, Redemption, Draw)
     return {model.__name__: model.objects.filter(org=world.org).count() for model in models}
 
 
 def draws_of(world: World, redemption_id: str) -> list[tuple[int, str | None, Decimal]]:
-    """Position, lot and points of each draw, in order of position."""
+    """Returns position, lot and points of each draw, in order of position."""
     draws = Draw.objects.filter(org=world.org, redemption__public_id=redemption_id).order_by("position")
     return [(draw.position, draw.lot.lot_ref if draw.lot else None, draw.points) for draw in draws]
 
@@ -146,7 +146,7 @@ def assert_all_laws_hold(world: World) -> None:
     call_command("verify_ledger", "--org", str(world.org.id), stdout=io.StringIO())
 
 
-# What is kept
+# Imported rows
 
 
 @pytest.mark.parametrize("write_files", [write, write_gzipped], ids=["plain", "gzipped"])
@@ -169,7 +169,7 @@ def test_every_row_of_all_three_files_is_added(world: World, tmp_path: Path, wri
     assert import_ledger(tmp_path) == report(
         {"customers": counts(1, added=1), "points": counts(2, added=2), "redemptions": counts(1, added=1)}
     )
-    assert kept(world) == {"Customer": 2, "CustomerIdentifier": 4, "Lot": 2, "Redemption": 1, "Draw": 1}
+    assert row_counts(world) == {"Customer": 2, "CustomerIdentifier": 4, "Lot": 2, "Redemption": 1, "Draw": 1}
     assert names_of(ravi, world) == {
         "MOBILE": "919876543210",
         "EMAIL": "ravi@example.com",
@@ -181,7 +181,7 @@ def test_every_row_of_all_three_files_is_added(world: World, tmp_path: Path, wri
     assert_all_laws_hold(world)
 
 
-def test_a_customer_keeps_the_status_of_the_file(world: World, tmp_path: Path) -> None:
+def test_customer_gets_the_status_in_the_file(world: World, tmp_path: Path) -> None:
     statuses = ["ACTIVE", "FRAUD", "DEACTIVATED", "MERGED"]
     rows = [customer_row(world, 700 + place, status=status) for place, status in enumerate(statuses)]
     import_ledger(write(tmp_path, customers=rows))
@@ -189,7 +189,7 @@ def test_a_customer_keeps_the_status_of_the_file(world: World, tmp_path: Path) -
     assert [customer.status for customer in imported] == statuses
 
 
-def test_a_lot_keeps_every_column_of_the_file(world: World, tmp_path: Path) -> None:
+def test_lot_gets_every_column_in_the_file(world: World, tmp_path: Path) -> None:
     row = lot_row(world, "L1", "12.345", awarded_at="2026-01-01T05:30:00+05:30", expires_at="2026-07-01T00:00:00.5Z")
     import_ledger(write(tmp_path, points=[row]))
     lot = Lot.objects.get(org=world.org)
@@ -198,7 +198,7 @@ def test_a_lot_keeps_every_column_of_the_file(world: World, tmp_path: Path) -> N
     assert (lot.awarded_at, lot.expires_at) == (utc("2026-01-01T00:00:00"), utc("2026-07-01T00:00:00.5"))
 
 
-def test_a_redemption_keeps_every_column_of_the_file(world: World, tmp_path: Path) -> None:
+def test_redemption_gets_every_column_in_the_file(world: World, tmp_path: Path) -> None:
     row = redemption_row(
         world,
         "R1",
@@ -234,7 +234,7 @@ def test_any_file_may_be_missing(world: World, tmp_path: Path, missing: str) -> 
     assert import_ledger(write(tmp_path, **files)) == report({name: counts(1, added=1) for name in files})
 
 
-def test_columns_may_stand_in_any_order_behind_a_byte_order_mark(world: World, tmp_path: Path) -> None:
+def test_columns_can_be_in_any_order_after_a_byte_order_mark(world: World, tmp_path: Path) -> None:
     header = "points,lot_ref,expires_at,awarded_at,customer_id,program_id,org_id"
     row = f"10,L1,,2026-01-01T00:00:00Z,{world.asha.public_id},{world.program.public_id},{world.org.id}"
     (tmp_path / "points.csv").write_text(f"\ufeff{header}\n{row}\n", encoding="utf-8")
@@ -246,7 +246,7 @@ def test_a_file_with_a_header_only_adds_nothing(world: World, tmp_path: Path) ->
     assert import_ledger(write(tmp_path, points=[])) == report({"points": counts(0)})
 
 
-def test_the_summary_for_people_says_the_same(world: World, tmp_path: Path) -> None:
+def test_summary_without_json_lists_each_file(world: World, tmp_path: Path) -> None:
     output = io.StringIO()
     folder = write(tmp_path, points=[lot_row(world, "L1", 2)], redemptions=[redemption_row(world, "R1", 5)])
     call_command("import_ledger", str(folder), stdout=output)
@@ -256,11 +256,11 @@ def test_the_summary_for_people_says_the_same(world: World, tmp_path: Path) -> N
     ]
 
 
-# How redemptions are drawn
+# Draws of redemptions
 
 
 @pytest.mark.parametrize("tail", [{}, {"expires_at": "2026-12-01T00:00:00Z"}], ids=["never", "later"])
-def test_the_lot_that_expires_first_is_drawn_first_and_one_that_never_expires_last(
+def test_lots_are_drawn_by_expiry_and_lots_without_expiry_last(
     world: World, tmp_path: Path, tail: dict[str, str]
 ) -> None:
     lots = [
@@ -274,7 +274,7 @@ def test_the_lot_that_expires_first_is_drawn_first_and_one_that_never_expires_la
 
 
 @pytest.mark.parametrize("expires_at", ["", "2026-06-01T00:00:00Z"], ids=["never", "same expiry"])
-def test_lots_of_one_expiry_are_drawn_in_order_of_award_then_of_the_file(
+def test_lots_with_the_same_expiry_are_drawn_by_award_time_then_file_order(
     world: World, tmp_path: Path, expires_at: str
 ) -> None:
     awards = {"THIRD": "2026-01-02", "FOURTH": "2026-01-02", "FIRST": "2026-01-01", "SECOND": "2026-01-01"}
@@ -291,7 +291,7 @@ def test_lots_of_one_expiry_are_drawn_in_order_of_award_then_of_the_file(
     ]
 
 
-def test_only_lots_awarded_at_or_before_and_unexpired_at_the_redemption_are_drawn(world: World, tmp_path: Path) -> None:
+def test_only_lots_awarded_and_unexpired_at_the_redemption_are_drawn(world: World, tmp_path: Path) -> None:
     lots = [
         lot_row(world, "AWARDED AT THAT MOMENT", 1, awarded_at=NOON),
         lot_row(world, "AWARDED LATER", 10, awarded_at="2026-03-01T12:00:01Z"),
@@ -316,7 +316,7 @@ def test_lots_of_another_customer_are_not_drawn(world: World, tmp_path: Path) ->
     assert draws_of(world, "R1") == [(1, None, points(1)), (2, "ASHA", points(10))]
 
 
-def test_what_no_lot_covers_is_a_draw_without_a_lot_at_position_1(world: World, tmp_path: Path) -> None:
+def test_uncovered_points_are_a_draw_without_a_lot_at_position_1(world: World, tmp_path: Path) -> None:
     lots = [lot_row(world, "L1", 4), lot_row(world, "L2", "3.5")]
     redemptions = [redemption_row(world, "R1", 10), redemption_row(world, "R2", 1)]
     summary = import_ledger(write(tmp_path, points=lots, redemptions=redemptions))
@@ -326,7 +326,7 @@ def test_what_no_lot_covers_is_a_draw_without_a_lot_at_position_1(world: World, 
     assert_all_laws_hold(world)
 
 
-def test_redemptions_are_drawn_in_order_of_time_and_not_of_the_file(world: World, tmp_path: Path) -> None:
+def test_redemptions_are_drawn_by_time_not_file_order(world: World, tmp_path: Path) -> None:
     lots = [lot_row(world, "SOON", 10, expires_at="2026-06-01T00:00:00Z"), lot_row(world, "LATE", 10)]
     redemptions = [
         redemption_row(world, "R3", 5, redeemed_at="2026-03-01T12:00:00.5Z"),
@@ -340,14 +340,14 @@ def test_redemptions_are_drawn_in_order_of_time_and_not_of_the_file(world: World
     assert_all_laws_hold(world)
 
 
-def test_redemptions_of_one_moment_are_drawn_in_order_of_the_file(world: World, tmp_path: Path) -> None:
+def test_redemptions_at_the_same_time_are_drawn_in_file_order(world: World, tmp_path: Path) -> None:
     redemptions = [redemption_row(world, "R2", 6), redemption_row(world, "R1", 6)]
     import_ledger(write(tmp_path, points=[lot_row(world, "L1", 10)], redemptions=redemptions))
     assert draws_of(world, "R2") == [(1, "L1", points(6))]
     assert draws_of(world, "R1") == [(1, None, points(2)), (2, "L1", points(4))]
 
 
-def test_a_later_import_draws_from_what_remains(world: World, tmp_path: Path) -> None:
+def test_later_import_draws_from_remaining_points(world: World, tmp_path: Path) -> None:
     import_ledger(write(tmp_path, points=[lot_row(world, "L1", 10)], redemptions=[redemption_row(world, "R1", 7)]))
     earlier = redemption_row(world, "R0", 5, redeemed_at="2026-02-01T00:00:00Z")
     summary = import_ledger(write(tmp_path, redemptions=[redemption_row(world, "R1", 7), earlier]))
@@ -387,13 +387,13 @@ def whole_ledger(world: World, folder: Path) -> Path:
 
 def test_importing_the_same_files_again_changes_nothing(world: World, tmp_path: Path) -> None:
     import_ledger(whole_ledger(world, tmp_path))
-    before = (kept(world), remaining(world), draws_of(world, "R2"))
+    before = (row_counts(world), remaining(world), draws_of(world, "R2"))
     summary = import_ledger(tmp_path)
     assert summary == report({name: counts(2, already_there=2) for name in COLUMNS})
-    assert (kept(world), remaining(world), draws_of(world, "R2")) == before
+    assert (row_counts(world), remaining(world), draws_of(world, "R2")) == before
 
 
-def test_rows_written_otherwise_but_meaning_the_same_are_already_there(world: World, tmp_path: Path) -> None:
+def test_rows_with_equal_values_in_another_notation_are_already_there(world: World, tmp_path: Path) -> None:
     import_ledger(whole_ledger(world, tmp_path))
     again = write(
         tmp_path,
@@ -406,7 +406,7 @@ def test_rows_written_otherwise_but_meaning_the_same_are_already_there(world: Wo
     assert import_ledger(again) == report({name: counts(1, already_there=1) for name in COLUMNS})
 
 
-def test_an_identifier_that_a_row_leaves_unknown_is_kept(world: World, tmp_path: Path) -> None:
+def test_identifier_that_is_empty_in_a_later_import_is_kept(world: World, tmp_path: Path) -> None:
     import_ledger(whole_ledger(world, tmp_path))
     again = write(tmp_path, customers=[customer_row(world, 700, mobile="9876543210")])
     assert import_ledger(again)["files"]["customers"] == counts(1, already_there=1)
@@ -417,7 +417,7 @@ CUSTOMER_CONTENT = "the content that this id was imported with before"
 IMPORTED_CONTENT = "the content that this id was imported with before"
 EARLIER_CONTENT = "the content that this id has earlier in the file"
 
-# File, the row as it was imported, what is changed in it, the column named.
+# File, the change to its first row, the column that is reported.
 OTHER_CONTENT: list[tuple[str, dict[str, Any], str]] = [
     ("customers", {"status": "FRAUD"}, "customer_id"),
     ("customers", {"mobile": "9876500000"}, "customer_id"),
@@ -438,7 +438,7 @@ OTHER_CONTENT: list[tuple[str, dict[str, Any], str]] = [
 
 
 def first_row(world: World, name: str) -> dict[str, Any]:
-    """The first row of `whole_ledger` in that file."""
+    """Returns the first row of the file in `whole_ledger`."""
     if name == "customers":
         return customer_row(world, 700, mobile="9876543210", email="ravi@example.com")
     if name == "points":
@@ -446,8 +446,8 @@ def first_row(world: World, name: str) -> dict[str, Any]:
     return redemption_row(world, "R1", 4, customer_id=700, external_reference_number="E-1")
 
 
-def know_customers(world: World, name: str) -> None:
-    """Makes the customers that the rows of this file name, unless it is the file that makes them."""
+def create_customers(world: World, name: str) -> None:
+    """Creates the customers to which the rows of this file refer, unless the file itself adds them."""
     if name != "customers":
         Customer.objects.bulk_create(Customer(org=world.org, public_id=public_id) for public_id in (700, 701))
 
@@ -457,7 +457,7 @@ def case_name(case: object) -> str | None:
 
 
 @pytest.mark.parametrize(("name", "changes", "column"), OTHER_CONTENT, ids=case_name)
-def test_an_id_imported_before_with_other_content_is_an_error(
+def test_id_imported_before_with_different_content_is_refused(
     world: World, tmp_path: Path, name: str, changes: dict[str, Any], column: str
 ) -> None:
     import_ledger(whole_ledger(world, tmp_path))
@@ -466,14 +466,14 @@ def test_an_id_imported_before_with_other_content_is_an_error(
     assert message == f"nothing was imported; bad rows:\n{name}.csv line 2, column {column}: expected {expected}"
 
 
-def test_a_customer_imported_before_with_the_identifier_of_another_is_an_error(world: World, tmp_path: Path) -> None:
+def test_customer_imported_before_with_another_customers_identifier_is_refused(world: World, tmp_path: Path) -> None:
     import_ledger(whole_ledger(world, tmp_path))
     message = refusal_of_import(write(tmp_path, customers=[customer_row(world, 701, mobile="9876543210")]))
     assert message.splitlines()[1:] == [f"customers.csv line 2, column customer_id: expected {CUSTOMER_CONTENT}"]
 
 
 @pytest.mark.parametrize("name", ["points", "redemptions"])
-def test_an_id_imported_before_under_another_program_is_an_error(world: World, tmp_path: Path, name: str) -> None:
+def test_id_imported_before_in_another_program_is_refused(world: World, tmp_path: Path, name: str) -> None:
     import_ledger(whole_ledger(world, tmp_path))
     other = make_program(world.org)
     message = refusal_of_import(write(tmp_path, **{name: [first_row(world, name) | {"program_id": other.public_id}]}))
@@ -482,22 +482,22 @@ def test_an_id_imported_before_under_another_program_is_an_error(world: World, t
 
 
 @pytest.mark.parametrize("name", list(COLUMNS))
-def test_a_row_twice_in_one_file_is_added_once(world: World, tmp_path: Path, name: str) -> None:
-    know_customers(world, name)
+def test_repeated_row_in_a_file_is_added_once(world: World, tmp_path: Path, name: str) -> None:
+    create_customers(world, name)
     summary = import_ledger(write(tmp_path, **{name: [first_row(world, name)] * 3}))
     assert summary["files"] == {name: counts(3, added=1, already_there=2)}
 
 
 @pytest.mark.parametrize(("name", "changes", "column"), OTHER_CONTENT, ids=case_name)
-def test_an_id_twice_in_one_file_with_other_content_is_an_error(
+def test_id_repeated_in_a_file_with_different_content_is_refused(
     world: World, tmp_path: Path, name: str, changes: dict[str, Any], column: str
 ) -> None:
-    know_customers(world, name)
-    before = kept(world)
+    create_customers(world, name)
+    before = row_counts(world)
     rows = [first_row(world, name), first_row(world, name) | changes]
     message = refusal_of_import(write(tmp_path, **{name: rows}))
     assert message == f"nothing was imported; bad rows:\n{name}.csv line 3, column {column}: expected {EARLIER_CONTENT}"
-    assert kept(world) == before
+    assert row_counts(world) == before
 
 
 # Bad rows
@@ -507,7 +507,7 @@ STATUS = "ACTIVE, FRAUD, DEACTIVATED or MERGED"
 TIME = "a time in ISO 8601 with offset, such as 2026-03-21T00:00:00Z"
 POINTS_TEXT = "points, such as 12.5"
 
-# File, column, the bad text in it, what was expected.
+# File, column, the bad value, and the expected one.
 BAD_TEXTS = [
     ("customers", "org_id", "", NUMBER),
     ("customers", "org_id", "0", NUMBER),
@@ -561,20 +561,20 @@ BAD_TEXTS = [
 @pytest.mark.parametrize(
     ("name", "column", "text", "expected"), BAD_TEXTS, ids=[f"{name}-{column}" for name, column, *_ in BAD_TEXTS]
 )
-def test_a_bad_text_is_named_with_file_line_and_column(
+def test_bad_value_is_reported_with_file_line_and_column(
     world: World, tmp_path: Path, name: str, column: str, text: str, expected: str
 ) -> None:
-    know_customers(world, name)
+    create_customers(world, name)
     good = first_row(world, name)
-    before = kept(world)
+    before = row_counts(world)
     message = refusal_of_import(write(tmp_path, **{name: [good, good | {column: text}]}))
     assert message == f"nothing was imported; bad rows:\n{name}.csv line 3, column {column}: expected {expected}"
-    assert kept(world) == before
+    assert row_counts(world) == before
 
 
 @pytest.mark.parametrize("name", list(COLUMNS))
 @pytest.mark.parametrize("difference", [-1, 1], ids=["too few", "too many"])
-def test_a_row_with_another_number_of_fields_is_bad(world: World, tmp_path: Path, name: str, difference: int) -> None:
+def test_row_with_the_wrong_number_of_fields_is_bad(world: World, tmp_path: Path, name: str, difference: int) -> None:
     columns = COLUMNS[name]
     fields = ["1"] * (len(columns) + difference)
     (tmp_path / f"{name}.csv").write_text(f"{','.join(columns)}\n{','.join(fields)}\n")
@@ -656,7 +656,7 @@ def test_an_external_reference_of_an_earlier_row_is_bad(world: World, tmp_path: 
     ]
 
 
-def test_orgs_share_ids_identifiers_and_references_without_meeting(world: World, tmp_path: Path) -> None:
+def test_two_orgs_can_have_the_same_ids_identifiers_and_references(world: World, tmp_path: Path) -> None:
     stranger = make_world()
     for each in (world, stranger):
         assert import_ledger(whole_ledger(each, tmp_path)) == report(
@@ -674,14 +674,14 @@ def test_at_most_20_bad_rows_are_named_and_the_rest_counted(world: World, tmp_pa
     ]
 
 
-def test_the_line_of_a_row_after_a_quoted_line_break_is_that_of_the_file(world: World, tmp_path: Path) -> None:
+def test_line_numbers_count_quoted_line_breaks(world: World, tmp_path: Path) -> None:
     rows = [lot_row(world, "L\n1", 1), lot_row(world, "L2", 0)]
     assert refusal_of_import(write(tmp_path, points=rows)).splitlines()[1:] == [
         "points.csv line 4, column points: expected points, more than 0"
     ]
 
 
-# Bad rows: nothing kept, or the good ones
+# Bad rows with and without --skip-bad
 
 
 def ledger_with_bad_rows(world: World, folder: Path) -> Path:
@@ -711,14 +711,14 @@ BAD_ROWS_OF_LEDGER = (
 )
 
 
-def test_without_skip_bad_nothing_is_kept(world: World, tmp_path: Path) -> None:
-    before = kept(world)
+def test_without_skip_bad_a_file_with_bad_rows_imports_nothing(world: World, tmp_path: Path) -> None:
+    before = row_counts(world)
     message = refusal_of_import(ledger_with_bad_rows(world, tmp_path))
     assert message.splitlines() == ["nothing was imported; bad rows:", *BAD_ROWS_OF_LEDGER]
-    assert kept(world) == before
+    assert row_counts(world) == before
 
 
-def test_with_skip_bad_the_good_rows_are_kept_and_the_bad_ones_named(world: World, tmp_path: Path) -> None:
+def test_with_skip_bad_good_rows_are_imported_and_bad_rows_reported(world: World, tmp_path: Path) -> None:
     files = {
         "customers": counts(2, added=1, bad=1),
         "points": counts(4, added=2, bad=2),
@@ -726,12 +726,12 @@ def test_with_skip_bad_the_good_rows_are_kept_and_the_bad_ones_named(world: Worl
     }
     summary = import_ledger(ledger_with_bad_rows(world, tmp_path), "--skip-bad")
     assert summary == report(files, bad_rows=BAD_ROWS_OF_LEDGER)
-    assert kept(world) == {"Customer": 2, "CustomerIdentifier": 0, "Lot": 2, "Redemption": 1, "Draw": 1}
+    assert row_counts(world) == {"Customer": 2, "CustomerIdentifier": 0, "Lot": 2, "Redemption": 1, "Draw": 1}
     assert remaining(world) == {"L1": points(4), "L4": points(10)}
     assert_all_laws_hold(world)
 
 
-def test_with_skip_bad_the_first_of_two_contents_is_kept(world: World, tmp_path: Path) -> None:
+def test_with_skip_bad_the_first_content_of_a_repeated_id_is_imported(world: World, tmp_path: Path) -> None:
     rows = [lot_row(world, "L1", 10), lot_row(world, "L1", 11)]
     summary = import_ledger(write(tmp_path, points=rows), "--skip-bad")
     bad = f"points.csv line 3, column lot_ref: expected {EARLIER_CONTENT}"
@@ -739,14 +739,14 @@ def test_with_skip_bad_the_first_of_two_contents_is_kept(world: World, tmp_path:
     assert remaining(world) == {"L1": points(10)}
 
 
-def test_with_skip_bad_a_repaired_file_adds_what_was_skipped(world: World, tmp_path: Path) -> None:
+def test_import_of_a_repaired_file_adds_the_skipped_rows(world: World, tmp_path: Path) -> None:
     import_ledger(write(tmp_path, points=[lot_row(world, "L1", 1), lot_row(world, "L2", 0)]), "--skip-bad")
     summary = import_ledger(write(tmp_path, points=[lot_row(world, "L1", 1), lot_row(world, "L2", 2)]))
     assert summary == report({"points": counts(2, added=1, already_there=1)})
     assert remaining(world) == {"L1": points(1), "L2": points(2)}
 
 
-def test_the_summary_for_people_names_skipped_rows(world: World, tmp_path: Path) -> None:
+def test_summary_without_json_lists_skipped_rows(world: World, tmp_path: Path) -> None:
     output = io.StringIO()
     folder = write(tmp_path, points=[lot_row(world, "L1", 0)])
     call_command("import_ledger", str(folder), "--skip-bad", stdout=output)
@@ -759,32 +759,32 @@ def test_the_summary_for_people_names_skipped_rows(world: World, tmp_path: Path)
 # Dry runs
 
 
-def test_a_dry_run_reports_what_an_import_would_do(world: World, tmp_path: Path) -> None:
-    before = kept(world)
+def test_dry_run_reports_the_same_summary_as_an_import(world: World, tmp_path: Path) -> None:
+    before = row_counts(world)
     summary = import_ledger(whole_ledger(world, tmp_path), "--dry-run")
-    assert kept(world) == before
+    assert row_counts(world) == before
     assert summary == import_ledger(tmp_path) | {"dry_run": True}
 
 
-def test_a_dry_run_leaves_lots_as_they_were(world: World, tmp_path: Path) -> None:
+def test_dry_run_does_not_change_lots(world: World, tmp_path: Path) -> None:
     lot = make_lot(world.asha, 10, program=world.program, awarded_at=utc("2026-01-01T00:00:00"))
     import_ledger(whole_ledger(world, tmp_path), "--dry-run")
     assert remaining(world) == {lot.lot_ref: points(10)}
 
 
-def test_a_dry_run_names_bad_rows(world: World, tmp_path: Path) -> None:
+def test_dry_run_reports_bad_rows(world: World, tmp_path: Path) -> None:
     message = refusal_of_import(ledger_with_bad_rows(world, tmp_path), "--dry-run")
     assert message.splitlines()[1:] == list(BAD_ROWS_OF_LEDGER)
 
 
-def test_a_dry_run_with_skip_bad_keeps_nothing_and_names_bad_rows(world: World, tmp_path: Path) -> None:
-    before = kept(world)
+def test_dry_run_with_skip_bad_imports_nothing_and_reports_bad_rows(world: World, tmp_path: Path) -> None:
+    before = row_counts(world)
     summary = import_ledger(ledger_with_bad_rows(world, tmp_path), "--dry-run", "--skip-bad")
     assert summary["bad_rows"] == list(BAD_ROWS_OF_LEDGER)
-    assert kept(world) == before
+    assert row_counts(world) == before
 
 
-def test_a_dry_run_says_so_to_people(world: World, tmp_path: Path) -> None:
+def test_summary_without_json_marks_a_dry_run(world: World, tmp_path: Path) -> None:
     output = io.StringIO()
     call_command("import_ledger", str(write(tmp_path, points=[])), "--dry-run", stdout=output)
     assert output.getvalue().splitlines() == [
@@ -809,9 +809,9 @@ EXPECTED_HEADER = "points.csv line 1: expected the columns " + ", ".join(COLUMNS
         (HEADER.replace("expires_at", "points"), ", ".join([*COLUMNS["points"][:-1], "points"])),
         (HEADER.upper(), ", ".join(COLUMNS["points"]).upper()),
     ],
-    ids=["none", "too few", "too many", "one twice", "capitals"],
+    ids=["empty", "too few", "too many", "one repeated", "capitals"],
 )
-def test_another_header_is_refused(world: World, tmp_path: Path, header: str, found: str) -> None:
+def test_wrong_header_is_refused(world: World, tmp_path: Path, header: str, found: str) -> None:
     (tmp_path / "points.csv").write_text(header)
     assert refusal_of_import(tmp_path) == f"{EXPECTED_HEADER}; found {found}"
 
@@ -829,17 +829,17 @@ def test_a_file_that_is_not_csv_is_refused(world: World, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "damage",
     [lambda whole: whole[:-20], lambda whole: b"PK" + whole, lambda whole: whole[:-8] + b"12345678", lambda _: b"x"],
-    ids=["cut off", "another start", "another checksum", "no gzip"],
+    ids=["cut off", "wrong start", "wrong checksum", "not gzip"],
 )
 def test_a_damaged_gzip_file_is_refused(world: World, tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
-    before = kept(world)
+    before = row_counts(world)
     rows = [lot_row(world, f"L{number}", 1) for number in range(6_000)]
     (tmp_path / "points.csv.gz").write_bytes(damage(gzip.compress(as_csv("points", rows))))
     assert refusal_of_import(tmp_path).startswith("points.csv.gz is not a whole gzip file: ")
-    assert kept(world) == before
+    assert row_counts(world) == before
 
 
-def test_a_plain_and_a_gzipped_file_of_one_name_are_refused(world: World, tmp_path: Path) -> None:
+def test_plain_and_gzipped_files_of_the_same_name_are_refused(world: World, tmp_path: Path) -> None:
     write(tmp_path, points=[])
     write_gzipped(tmp_path, points=[])
     assert refusal_of_import(tmp_path) == (f"{tmp_path} holds both points.csv and points.csv.gz; expected one of them")
@@ -852,7 +852,7 @@ def test_a_folder_without_any_of_the_files_is_refused(world: World, tmp_path: Pa
     )
 
 
-def test_a_path_that_is_no_folder_is_refused(tmp_path: Path) -> None:
+def test_path_that_is_not_a_folder_is_refused(tmp_path: Path) -> None:
     assert refusal_of_import(tmp_path / "ledger") == f"{tmp_path / 'ledger'} is not a folder"
 
 
@@ -874,7 +874,9 @@ def test_a_path_that_is_no_folder_is_refused(tmp_path: Path) -> None:
         ("IN", "front desk", "front desk"),
     ],
 )
-def test_mobile_numbers_are_read_with_the_orgs_country(tmp_path: Path, country: str, mobile: str, stored: str) -> None:
+def test_mobile_numbers_are_normalised_by_the_orgs_country(
+    tmp_path: Path, country: str, mobile: str, stored: str
+) -> None:
     world = make_world(country=country)
     import_ledger(write(tmp_path, customers=[customer_row(world, 700, mobile=mobile)]))
     assert names_of(700, world) == {"MOBILE": stored}
@@ -893,7 +895,7 @@ def test_identifiers_other_than_mobile_and_email_keep_their_case(world: World, t
     assert names_of(700, world) == {"EMAIL": "a@b.example", "EXTERNAL_ID": "aB", "CARD_NUMBER": "cD"}
 
 
-def test_a_redemption_cannot_take_the_id_of_a_reversal(world: World, tmp_path: Path) -> None:
+def test_redemption_with_the_id_of_a_reversal_is_bad(world: World, tmp_path: Path) -> None:
     reversal_id = world.reverse(redeemed(world, 10), 1).json()["reversalId"]
     message = refusal_of_import(write(tmp_path, redemptions=[redemption_row(world, reversal_id, 5)]))
     assert (
@@ -902,13 +904,13 @@ def test_a_redemption_cannot_take_the_id_of_a_reversal(world: World, tmp_path: P
     )
 
 
-def test_a_repeat_is_compared_with_the_row_that_is_kept(world: World, tmp_path: Path) -> None:
+def test_repeated_row_is_compared_with_the_imported_row(world: World, tmp_path: Path) -> None:
     rows = [lot_row(world, "L1", 10), lot_row(world, "L1", 11), lot_row(world, "L1", 11), lot_row(world, "L1", 10)]
     summary = import_ledger(write(tmp_path, points=rows), "--skip-bad")
     assert summary["files"]["points"] == counts(4, added=1, already_there=1, bad=2)
 
 
-def test_a_row_that_is_bad_itself_is_no_reason_against_a_later_one(world: World, tmp_path: Path) -> None:
+def test_bad_row_does_not_make_a_later_row_with_its_id_bad(world: World, tmp_path: Path) -> None:
     unknown = {"customer_id": 4242}
     rows = [lot_row(world, "L1", 10, **unknown), lot_row(world, "L1", 10, **unknown), lot_row(world, "L1", 12)]
     summary = import_ledger(write(tmp_path, points=rows), "--skip-bad")
@@ -916,16 +918,16 @@ def test_a_row_that_is_bad_itself_is_no_reason_against_a_later_one(world: World,
     assert {row.rsplit(": ", 1)[1] for row in summary["bad_rows"]} == {"expected a customer that exists"}
 
 
-def test_a_repeat_of_a_customer_that_leaves_an_identifier_empty_says_nothing_else(world: World, tmp_path: Path) -> None:
+def test_repeated_customer_with_an_empty_identifier_is_already_there(world: World, tmp_path: Path) -> None:
     rows = [customer_row(world, 7, email="a@b.c"), customer_row(world, 7)]
     assert import_ledger(write(tmp_path, customers=rows))["files"]["customers"] == counts(2, added=1, already_there=1)
 
 
-def test_a_text_that_is_too_long_in_the_form_that_is_kept_is_a_bad_row(world: World, tmp_path: Path) -> None:
+def test_text_that_is_too_long_after_normalisation_is_bad(world: World, tmp_path: Path) -> None:
     message = refusal_of_import(write(tmp_path, customers=[customer_row(world, 7, email="İ" * 255)]))
     assert "customers.csv line 2, column email: expected text of 0 to 255 characters" in message
 
 
-def test_a_mobile_without_digits_is_kept_as_it_stands(world: World, tmp_path: Path) -> None:
+def test_mobile_without_digits_is_stored_unchanged(world: World, tmp_path: Path) -> None:
     import_ledger(write(tmp_path, customers=[customer_row(world, 7, mobile="-")]))
     assert CustomerIdentifier.objects.get(org=world.org, type="MOBILE").value == "-"

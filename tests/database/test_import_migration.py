@@ -1,4 +1,4 @@
-"""The migration that records one import of what was there before imports were recorded."""
+"""Tests the migration that records one import for the rows that existed before imports were recorded."""
 
 from importlib import import_module
 from types import SimpleNamespace
@@ -16,18 +16,18 @@ migration = import_module("reversals.migrations.0016_earlier_imports")
 
 
 def migrate_from_before() -> None:
-    """Takes the references away, as the version before had none, and migrates."""
+    """Removes the references to imports, which earlier versions did not have, and migrates."""
     before = set(LedgerImport.objects.values_list("id", flat=True))
     Lot.objects.update(ledger_import=None)
     Redemption.objects.update(ledger_import=None)
     migration.record_earlier_imports(None, SimpleNamespace(connection=connection))
-    # Those of the builders, which no row names any more, would break the laws: the version before had none.
+    # No row refers to the imports of the builders any more. The earlier version had no such imports.
     assert before.isdisjoint(Lot.objects.exclude(ledger_import=None).values_list("ledger_import_id", flat=True))
 
 
 @pytest.fixture
 def world(db: None) -> World:
-    """Two lots and two redemptions from files, a redemption of the API, and a re-issued lot."""
+    """Creates two lots and two redemptions from files, a redemption through the API, and a re-issued lot."""
     world = make_world(settings={"Reversal_reissue_days": "30"})
     make_lot(world.asha, 6, program=world.program, expires_at=days_ago(1))
     expired = redeem(world.asha, 4, program=world.program, at=days_ago(2))
@@ -37,7 +37,7 @@ def world(db: None) -> World:
     return world
 
 
-def test_rows_from_files_get_one_import_and_the_others_none(world: World) -> None:
+def test_only_rows_from_files_get_the_recorded_import(world: World) -> None:
     migrate_from_before()
     recorded = LedgerImport.objects.get(org=world.org, made_by=migration.MADE_BY)
     assert (recorded.lots_added, recorded.points_awarded) == (2, points(16))
@@ -50,7 +50,7 @@ def test_rows_from_files_get_one_import_and_the_others_none(world: World) -> Non
     assert broken == []
 
 
-def test_each_org_gets_an_import_of_its_own_and_an_empty_one_gets_none(world: World) -> None:
+def test_each_org_with_rows_gets_its_own_import(world: World) -> None:
     other, empty = make_world(), make_world()
     make_lot(make_customer(other.org), 1, program=other.program)
     migrate_from_before()

@@ -136,12 +136,12 @@ def counts(world: World) -> dict[str, int]:
 # What moves
 
 
-def test_every_model_is_of_an_org_or_shared_by_all() -> None:
+def test_every_model_belongs_to_an_org_or_is_shared() -> None:
     known = {model._meta.label for model in (*moved_models(), *OF_THE_CELL)} | SHARED
     assert {model._meta.label for model in apps.get_models(include_auto_created=True)} == known
 
 
-def test_the_world_of_these_tests_has_rows_in_every_table_that_moves(tmp_path: Path) -> None:
+def test_test_world_has_rows_in_every_moved_table(tmp_path: Path) -> None:
     assert [label for label, count in counts(full_world()).items() if not count] == []
 
 
@@ -152,7 +152,7 @@ def test_parents_are_loaded_before_their_children() -> None:
         assert all(models.index(parent) < models.index(model) for parent in parents)
 
 
-def test_an_org_moves_whole_and_is_proven_on_both_sides(cell: Any, tmp_path: Path) -> None:
+def test_moved_org_is_complete_and_keeps_every_law(cell: Any, tmp_path: Path) -> None:
     world = full_world()
     before = counts(world)
     rows = sum(before.values())
@@ -178,7 +178,7 @@ def test_an_org_moves_whole_and_is_proven_on_both_sides(cell: Any, tmp_path: Pat
     assert run("export_org", world.org.id, folder, "--check")["rows"] == rows
 
 
-def test_a_moved_org_is_served_with_its_credentials_and_repeats_its_keys(cell: Any, tmp_path: Path) -> None:
+def test_moved_org_accepts_its_credentials_and_replays_its_keys(cell: Any, tmp_path: Path) -> None:
     world = full_world()
     redemption = redeemed(world)
     first = world.reverse(redemption, 2, key="till-1")
@@ -196,7 +196,7 @@ def test_a_moved_org_is_served_with_its_credentials_and_repeats_its_keys(cell: A
         assert run("verify_ledger", "--org", world.org.id)["ok"]
 
 
-def test_an_org_moves_from_one_kind_of_database_to_the_other_and_on(sqlite: Any, cell: Any, tmp_path: Path) -> None:
+def test_org_moves_between_sqlite_and_postgresql(sqlite: Any, cell: Any, tmp_path: Path) -> None:
     """On SQLite both are files."""
     world = full_world()
     first = export(world, tmp_path / "1")
@@ -209,7 +209,7 @@ def test_an_org_moves_from_one_kind_of_database_to_the_other_and_on(sqlite: Any,
     assert manifests[0]["tables"] == manifests[1]["tables"]
 
 
-def test_events_keep_their_order_and_clash_with_none_of_the_new_cell(cell: Any, tmp_path: Path) -> None:
+def test_moved_events_keep_their_order_among_those_of_the_new_cell(cell: Any, tmp_path: Path) -> None:
     worlds = [full_world(), full_world()]
     for number, world in enumerate(worlds):
         told = list(Event.objects.filter(org=world.org).order_by("id").values_list("event_id", flat=True))
@@ -248,7 +248,7 @@ def test_the_database_refuses_to_change_a_row_of_a_closed_org(label: str, closed
         assert is_of_closed_org(refused.value) or is_history, (statement, refused.value)
 
 
-def test_a_closed_org_answers_898_and_repeats_its_keys(closed: World) -> None:
+def test_closed_org_answers_898_and_replays_its_keys(closed: World) -> None:
     reversal = Reversal.objects.filter(org=closed.org, has_key=True).get()
     redemption, before = reversal.redemption, closed.written()
     body = {"redemptionId": redemption.public_id, "identifier": {"type": "EMAIL", "value": "ravi@shop.example"}}
@@ -262,7 +262,7 @@ def test_a_closed_org_answers_898_and_repeats_its_keys(closed: World) -> None:
     assert closed.read(f"/v2/points/reversals/{reversal.public_id}").status_code == 200
 
 
-def test_the_back_office_of_a_closed_org_says_so(closed: World) -> None:
+def test_back_office_shows_that_an_org_is_closed(closed: World) -> None:
     staff = staff_of(closed, "Back-end team", username=f"meera of {closed.org.id}")
     code = ReasonCode.objects.get(org=closed.org)
     fields = {"code": code.code, "meaning": "another", "is_active": "on", "change_reason": "why", "reason": "why"}
@@ -278,7 +278,7 @@ def test_commands_refuse_to_write_for_a_closed_org(closed: World) -> None:
     assert refusal("create_api_client", closed.org.id, "till.9") == said
 
 
-def test_upkeep_passes_a_closed_org_over(closed: World) -> None:
+def test_maintenance_skips_a_closed_org(closed: World) -> None:
     other, before = full_world(), counts(closed)
     assert Delivery.objects.filter(org=closed.org, status="PENDING", due_at__lte=timezone.now()).exists()
     assert closed.org.id not in {webhook.org_id for webhook in webhooks_with_something_due()}
@@ -298,7 +298,7 @@ def test_other_orgs_are_served_while_one_is_closed(closed: World) -> None:
     other.org.save()
 
 
-def test_a_closed_org_is_opened_again(tmp_path: Path) -> None:
+def test_cancel_reopens_a_closed_org(tmp_path: Path) -> None:
     world = make_world()
     redemption = redeemed(world)
     export(world, tmp_path)
@@ -310,7 +310,7 @@ def test_a_closed_org_is_opened_again(tmp_path: Path) -> None:
     assert list(steps) == [("CLOSED", "two.example"), ("REOPENED", "")]
 
 
-def test_the_last_org_to_open_leaves_no_guard_behind(sqlite: Any, tmp_path: Path) -> None:
+def test_reopening_the_last_org_removes_the_guards(sqlite: Any, tmp_path: Path) -> None:
     with asked(sqlite):
         world = make_world()
         folder = export(world, tmp_path)
@@ -361,7 +361,7 @@ def someone_waits_for_a_table() -> bool:
 
 
 @pytest.mark.usefixtures("on_postgresql")
-def test_closing_waits_for_what_was_written_before_and_exports_it(tmp_path: Path) -> None:
+def test_closing_waits_for_open_writes_and_exports_them(tmp_path: Path) -> None:
     world = make_world()
     with writing(world) as commit, ThreadPoolExecutor(1) as pool:
         exporting = pool.submit(lambda: (export(world, tmp_path), connections.close_all())[0])
@@ -373,7 +373,7 @@ def test_closing_waits_for_what_was_written_before_and_exports_it(tmp_path: Path
 
 
 @pytest.mark.usefixtures("on_postgresql")
-def test_closing_gives_up_on_a_long_write_and_goes_on_later(tmp_path: Path) -> None:
+def test_closing_stops_at_a_long_write_and_continues_later(tmp_path: Path) -> None:
     world = make_world()
     with writing(world) as commit:
         said = refusal("export_org", world.org.id, tmp_path / "export", "--to", "two.example")
@@ -384,7 +384,7 @@ def test_closing_gives_up_on_a_long_write_and_goes_on_later(tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("on_postgresql")
-def test_a_call_under_way_while_the_org_is_closed_is_whole_or_898(tmp_path: Path) -> None:
+def test_call_during_closing_is_complete_or_898(tmp_path: Path) -> None:
     world = make_world()
     redemptions = [redeemed(world) for _ in range(40)]
     calls = [lambda each=each: world.reverse(each, 1, key=each.public_id) for each in redemptions]
@@ -409,7 +409,7 @@ def test_an_export_is_not_overwritten(tmp_path: Path) -> None:
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_second_import_changes_nothing_and_says_so(cell: Any, tmp_path: Path) -> None:
+def test_second_import_changes_nothing_and_reports_it(cell: Any, tmp_path: Path) -> None:
     world = full_world()
     folder = export(world, tmp_path)
     with asked(cell):
@@ -419,19 +419,19 @@ def test_a_second_import_changes_nothing_and_says_so(cell: Any, tmp_path: Path) 
         assert (again["imported"], again["note"], counts(world)) == (False, "already imported", before)
 
 
-def test_an_org_that_is_here_is_not_taken_in(tmp_path: Path) -> None:
+def test_existing_org_is_not_imported(tmp_path: Path) -> None:
     world = make_world()
     assert refusal("import_org", export(world, tmp_path)) == f"org {world.org.id} is in this cell already"
 
 
-def test_another_pepper_is_refused(cell: Any, tmp_path: Path, settings: Any) -> None:
+def test_export_with_a_different_pepper_is_refused(cell: Any, tmp_path: Path, settings: Any) -> None:
     folder = export(make_world(), tmp_path)
     settings.API_PEPPER = "another pepper of more than 32 characters"
     with asked(cell):
         assert refusal("import_org", folder).startswith("this cell has another API_PEPPER")
 
 
-def test_another_schema_is_refused(cell: Any, tmp_path: Path) -> None:
+def test_export_with_a_different_schema_is_refused(cell: Any, tmp_path: Path) -> None:
     folder = export(make_world(), tmp_path)
     text = (folder / "manifest.json").read_text()
     (folder / "manifest.json").write_text(text.replace('"loyalty": "0', '"loyalty": "1'))
@@ -440,7 +440,7 @@ def test_another_schema_is_refused(cell: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["changed", "cut", "missing", "unfinished"])
-def test_a_damaged_export_is_refused_and_nothing_is_kept(damage: str, cell: Any, tmp_path: Path) -> None:
+def test_damaged_export_is_refused_and_imports_nothing(damage: str, cell: Any, tmp_path: Path) -> None:
     world = full_world()
     folder = export(world, tmp_path)
     file = folder / "loyalty.lot.jsonl"
@@ -458,7 +458,7 @@ def test_a_damaged_export_is_refused_and_nothing_is_kept(damage: str, cell: Any,
         assert not Org.objects.filter(id=world.org.id).exists()
 
 
-def test_a_row_that_is_here_already_is_refused_and_nothing_is_kept(cell: Any, tmp_path: Path) -> None:
+def test_existing_row_is_refused_and_imports_nothing(cell: Any, tmp_path: Path) -> None:
     world = make_world()
     folder = export(world, tmp_path)
     with asked(cell):
@@ -468,7 +468,7 @@ def test_a_row_that_is_here_already_is_refused_and_nothing_is_kept(cell: Any, tm
         assert not Org.objects.filter(id=world.org.id).exists()
 
 
-def test_a_change_behind_the_guards_is_named(tmp_path: Path) -> None:
+def test_change_that_bypasses_the_guards_is_reported(tmp_path: Path) -> None:
     world = make_world()
     folder = export(world, tmp_path)
     run("export_org", world.org.id, "--cancel")
@@ -488,7 +488,7 @@ def hours_ago(hours: int) -> Iterator[None]:
         yield
 
 
-def test_the_seals_of_the_new_cell_take_what_came_along_and_still_see_tampering(sqlite: Any, tmp_path: Path) -> None:
+def test_new_cell_seals_moved_rows_and_still_detects_tampering(sqlite: Any, tmp_path: Path) -> None:
     anchor = tmp_path / "anchor"
     world = make_world()
     with hours_ago(3):

@@ -1,4 +1,4 @@
-"""Attempts in partitions, as `deploy/partition_attempts.sql` spreads them: the same answers, each key once."""
+"""Tests `deploy/partition_attempts.sql`: partitioned attempts give the same results, and keys stay unique."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from tests.postgresql import private_postgresql, run_script
 from tests.serving import ROOT, with_demo_ledger
 
 SCRIPT = ROOT / "deploy" / "partition_attempts.sql"
-# What reads or writes attempts: keys, refusals, races for a key, outages, lists, purge, seals.
+# The tests of code that reads or writes attempts: keys, refusals, races for a key, outages, lists, purge, seals.
 FILES = (
     "movements/test_idempotency.py",
     "movements/test_engine.py",
@@ -37,7 +37,7 @@ def url() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def opened(url: str) -> Iterator[psycopg.Connection]:
-    """A database that was partitioned with attempts in it, of this month and of two that are long past."""
+    """Creates a database, partitioned with attempts of this month and of two earlier months in it."""
     with_demo_ledger(url)
     with psycopg.connect(url, autocommit=True) as opened:
         opened.execute(INSERT, {"key": "", "holds": False, "at": "2025-02-03T00:00:00Z"})
@@ -57,36 +57,36 @@ SELECT count(*) + 1, 100737, %(at)s, 'REVERSE', false, '', 'API', 'till.1', '', 
 
 
 def places(opened: psycopg.Connection) -> list[str]:
-    """The partition of each attempt, in the order of their ids."""
+    """Returns the partition of each attempt, in order of id."""
     rows = opened.execute("SELECT tableoid::regclass::text FROM reversals_attempt ORDER BY id").fetchall()
     return [name for (name,) in rows]
 
 
-def test_each_attempt_went_to_its_month_or_to_the_keys(opened: psycopg.Connection) -> None:
+def test_attempts_are_partitioned_by_month_or_by_key(opened: psycopg.Connection) -> None:
     [(month,)] = opened.execute("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')").fetchall()
     first, second, third = places(opened)[:3]
     assert (first, third) == ("reversals_attempt_2025_02", f"reversals_attempt_{month}")
     assert second.startswith("reversals_attempt_keys_")
 
 
-def test_a_key_is_held_once_whatever_the_months(opened: psycopg.Connection) -> None:
+def test_key_is_unique_across_months(opened: psycopg.Connection) -> None:
     assert opened.execute(INSERT, {"key": "key-1", "holds": True, "at": "now"}).rowcount == 0
     assert opened.execute(INSERT, {"key": "key-2", "holds": True, "at": "now"}).rowcount == 1
 
 
-def test_a_month_that_nobody_made_has_room(opened: psycopg.Connection) -> None:
+def test_attempt_in_a_month_without_a_partition_goes_to_the_rest(opened: psycopg.Connection) -> None:
     opened.execute(INSERT, {"key": "", "holds": False, "at": "2031-01-01T00:00:00Z"})
     assert places(opened)[-1] == "reversals_attempt_rest"
 
 
-def test_months_are_made_once(opened: psycopg.Connection) -> None:
+def test_creating_months_twice_creates_them_once(opened: psycopg.Connection) -> None:
     for _ in range(2):
         opened.execute("SELECT make_months_of_attempts('2030-11-05', '2030-12-05')")
     opened.execute(INSERT, {"key": "", "holds": False, "at": "2030-12-31T23:59:59Z"})
     assert places(opened)[-1] == "reversals_attempt_2030_12"
 
 
-def test_a_list_of_some_days_reads_one_month(opened: psycopg.Connection) -> None:
+def test_query_of_some_days_in_a_month_scans_one_partition(opened: psycopg.Connection) -> None:
     plan = opened.execute(
         "EXPLAIN SELECT id FROM reversals_attempt WHERE org_id = 100737 AND NOT holds_key"
         " AND created_at >= '2025-02-01Z' AND created_at < '2025-02-20Z' ORDER BY created_at"
@@ -98,8 +98,8 @@ def test_a_list_of_some_days_reads_one_month(opened: psycopg.Connection) -> None
 
 
 @pytest.mark.deep
-def test_the_project_does_not_notice(url: str) -> None:
-    """The test files that have to do with attempts, on a test database that is partitioned before they begin."""
+def test_attempt_tests_pass_on_a_partitioned_table(url: str) -> None:
+    """Runs the test files about attempts on a test database that is partitioned first."""
     words = [sys.executable, "-m", "pytest", "-q", "-m", "not deep", *(str(Path("tests") / name) for name in FILES)]
     environment: dict[str, Any] = os.environ | {"DATABASE_URL": url, "TEST_DATABASE_SCRIPT": str(SCRIPT)}
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""The migration that moves what earlier re-issues left in a second lot: what it moves, and what it cannot decide."""
+"""Tests the migration that moves points, which earlier re-issues counted in two lots, out of the original lot."""
 
 from importlib import import_module
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ EDITOR = SimpleNamespace(connection=connection)
 
 
 def lots(world: World) -> list[tuple[str, int, int, bool]]:
-    """Name, thousandths remaining and re-issued, and whether it is a re-issue, of each lot in order of its making."""
+    """Returns name, thousandths remaining and re-issued, and the re-issue flag of each lot, in order of creation."""
     return [
         (lot.lot_ref, int(lot.points_remaining * 1000), int(lot.points_reissued * 1000), lot.is_reissue)
         for lot in Lot.objects.filter(org=world.org).order_by("id")
@@ -26,7 +26,7 @@ def lots(world: World) -> list[tuple[str, int, int, bool]]:
 
 @pytest.fixture
 def world(db: None) -> World:
-    """Six points of an expired lot and one of none re-issued, four of another likewise, corrected since."""
+    """Creates re-issues: 6 points of an expired lot, 4 of another that were corrected since, and 7 without a lot."""
     world = make_world(settings={"Reversal_reissue_days": "30"})
     for points in (6, 4):
         make_lot(world.asha, points, program=world.program, expires_at=days_ago(1))
@@ -39,12 +39,12 @@ def world(db: None) -> World:
 
 
 def as_before(world: World) -> None:
-    """The ledger as the version before the migration wrote it."""
+    """Changes the ledger to what the version before the migration wrote."""
     migration.put_replaced_points_back(None, EDITOR)
     Lot.objects.filter(org=world.org).update(is_reissue=False)
 
 
-def test_replaced_points_are_moved_out_of_their_own_lots(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reissued_points_are_moved_out_of_their_original_lots(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     after = lots(world)
     assert [lot[1:] for lot in after] == [
         (0, 6000, False),
@@ -62,10 +62,10 @@ def test_replaced_points_are_moved_out_of_their_own_lots(world: World, capsys: p
     assert capsys.readouterr().err == ""
 
 
-def test_lot_whose_points_were_spent_twice_is_named_and_keeps_what_is_there(
+def test_lot_with_points_spent_twice_is_reported_and_keeps_its_balance(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As a late file did: it drew two points that a re-issue had replaced."""
+    """Draws 2 points that a re-issue had replaced, as the import of a late file did."""
     as_before(world)
     lot = Lot.objects.filter(org=world.org).order_by("id")[0]
     Lot.objects.filter(id=lot.id).update(expires_at=in_days(1))

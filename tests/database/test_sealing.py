@@ -1,4 +1,4 @@
-"""seal_ledger and the seals in verify_ledger: whoever changes the sealed past is found, whatever they rewrite."""
+"""Tests seal_ledger and the seals in verify_ledger, which detect changes of sealed rows and rewritten seals."""
 
 import json
 import threading
@@ -29,7 +29,7 @@ from tests.movements.test_races import at_once
 
 @dataclass
 class History:
-    """Two reversals in one seal, one more in the next, and a correction of that one in the last."""
+    """Two reversals in the first seal, a third in the second, and a correction of the third in the last seal."""
 
     world: World
     file: Path
@@ -84,7 +84,7 @@ def reversal_of_two_lines(world: World) -> Reversal:
 
 @pytest.fixture
 def history(world: World, file: Path) -> History:
-    seal_ledger(file)  # what tests that commit have left
+    seal_ledger(file)  # rows that earlier tests committed
     reversals = [reversal_of_two_lines(world), reversal_of_two_lines(world)]
     seals = [seal_ledger(file).head]
     reversals.append(reversal_of_two_lines(world))
@@ -102,7 +102,7 @@ def execute(sql: str, *params: object) -> None:
 # Sealing
 
 
-def test_seal_ledger_seals_what_no_seal_holds_and_then_nothing(history: History) -> None:
+def test_seal_ledger_seals_each_row_once(history: History) -> None:
     kinds = [list(seal.rows.order_by("position").values_list("kind", flat=True)) for seal in history.seals]
     a_reversal = ["IMPORT"] * 3 + ["LOT"] * 2 + ["REDEMPTION", "REVERSAL"]
     assert kinds[1:] == [a_reversal, ["CORRECTION"]]
@@ -115,7 +115,7 @@ def test_seal_ledger_seals_what_no_seal_holds_and_then_nothing(history: History)
 
 
 @pytest.mark.django_db
-def test_seal_ledger_of_an_empty_ledger_has_no_head(file: Path) -> None:
+def test_seal_ledger_of_an_empty_ledger_creates_no_seal(file: Path) -> None:
     with guards_lifted():
         for kind in KINDS:
             execute(f"DELETE FROM {kind.row.table}")
@@ -124,9 +124,7 @@ def test_seal_ledger_of_an_empty_ledger_has_no_head(file: Path) -> None:
         assert check_seals(file).problems == []
 
 
-def test_a_run_seals_in_batches_and_misses_nothing_between_them(
-    world: World, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_in_several_batches_seals_every_row(world: World, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seal_ledger(file)
     reversals = [reversal_of_two_lines(world) for _ in range(5)]
     assert correct(reversals[-1]).error is None
@@ -142,13 +140,13 @@ def test_a_run_seals_in_batches_and_misses_nothing_between_them(
     assert check_seals(file).problems == []
 
 
-def test_what_is_not_sealed_yet_is_no_fault(history: History) -> None:
+def test_rows_not_sealed_yet_are_not_reported(history: History) -> None:
     reversal_of_two_lines(history.world)
     set_value(history.world.org, "Reversal_limit_days", "7")
     assert verify("--anchor", history.file)[1:] == ([], 0)
 
 
-def test_an_old_history_that_takes_several_seals_is_not_dated_back(
+def test_old_rows_in_the_first_run_are_not_reported_as_backdated(
     world: World, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(5):
@@ -170,7 +168,7 @@ def test_the_anchor_has_a_line_for_each_seal(history: History) -> None:
     assert [line["seal"] for line in lines] == list(range(1, history.seals[-1].id + 1))
 
 
-# An auditor's program, which shares nothing with ours but the description in reversals/assurance/sealing/entries.py
+# An auditor's program, based only on the description in reversals/assurance/sealing/entries.py
 
 
 def hashed(text: str) -> str:
@@ -201,7 +199,7 @@ def micros_or_none(time: Any) -> str:
 
 
 FORMS: dict[str, Callable[[Any], str]] = {"": plain, "time": micros_or_none, "hash": hashed, "counted": counted}
-# By kind: the words that begin the lines, the tables, the column that is the entry's id, and the columns.
+# By kind: the word that begins each line, the table, the column with the id of the entry, and the columns.
 DESCRIBED = {
     "IMPORT": [
         (
@@ -263,7 +261,7 @@ def text_of(kind: str, row_id: int) -> str:
     return "\n".join(lines)
 
 
-def test_another_program_computes_the_same_chain_from_the_tables_alone(history: History) -> None:
+def test_independent_program_computes_the_same_chain_from_the_tables(history: History) -> None:
     previous = "0" * 64
     seals = "SELECT id, sealed_at, count, is_complete, hash FROM reversals_seal ORDER BY id"
     for number, sealed_at, count, is_complete, stored in rows_of(seals):
@@ -276,7 +274,7 @@ def test_another_program_computes_the_same_chain_from_the_tables_alone(history: 
     assert previous == history.seals[-1].hash
 
 
-# Tampering, by somebody who gets past every trigger and constraint
+# Tampering by an attacker who bypasses every trigger and constraint
 
 CHANGED = "seal {seal_1}: reversal {first} ({first_name}) of org {org} has changed since it was sealed"
 HASH_OF_1 = "seal {seal_1}: its hash does not match its rows and the previous seal"
@@ -288,24 +286,28 @@ REVERSAL = (
 )
 TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
     ("points of a reversal", ["UPDATE reversals_reversal SET points = points + 1 WHERE id = {first}"], [CHANGED]),
-    ("who made it", ["UPDATE reversals_reversal SET made_by = 'x' WHERE id = {first}"], [CHANGED]),
-    ("its reason", ["UPDATE reversals_reversal SET reason = 'x' WHERE id = {first}"], [CHANGED]),
-    ("its time", ["UPDATE reversals_reversal SET created_at = '2026-01-01 00:00:00' WHERE id = {first}"], [CHANGED]),
-    ("its customer", ["UPDATE reversals_reversal SET customer_id = 1 WHERE id = {first}"], [CHANGED]),
+    ("the user of a reversal", ["UPDATE reversals_reversal SET made_by = 'x' WHERE id = {first}"], [CHANGED]),
+    ("the reason of a reversal", ["UPDATE reversals_reversal SET reason = 'x' WHERE id = {first}"], [CHANGED]),
     (
-        "its public id",
+        "the time of a reversal",
+        ["UPDATE reversals_reversal SET created_at = '2026-01-01 00:00:00' WHERE id = {first}"],
+        [CHANGED],
+    ),
+    ("the customer of a reversal", ["UPDATE reversals_reversal SET customer_id = 1 WHERE id = {first}"], [CHANGED]),
+    (
+        "the public id of a reversal",
         ["UPDATE reversals_reversal SET public_id = 'other1' WHERE id = {first}"],
         [CHANGED.replace("{first_name}", "other1")],
     ),
     ("points of a line", ["UPDATE reversals_reversalline SET points = points + 1 WHERE id = {line}"], [CHANGED]),
-    ("a line gone", ["DELETE FROM reversals_reversalline WHERE id = {line}"], [CHANGED]),
+    ("a line deleted", ["DELETE FROM reversals_reversalline WHERE id = {line}"], [CHANGED]),
     (
         "a line moved to another reversal",
         ["UPDATE reversals_reversalline SET reversal_id = {second} WHERE id = {line}"],
         [CHANGED, "seal {seal_1}: reversal {second} ({second_name}) of org {org} has changed since it was sealed"],
     ),
     (
-        "a line more",
+        "a line added",
         [
             f"INSERT INTO reversals_reversalline ({LINE}) SELECT 1, org_id, reversal_id, 1, 1, 1, 0"
             " FROM reversals_reversalline WHERE id = {line}"
@@ -313,7 +315,7 @@ TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
         [CHANGED],
     ),
     (
-        "a reversal gone",
+        "a reversal deleted",
         [
             "DELETE FROM reversals_reversalline WHERE reversal_id = {first}",
             "DELETE FROM reversals_reversal WHERE id = {first}",
@@ -326,12 +328,12 @@ TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
         ["seal {seal_3}: correction {correction} of org {org} has changed since it was sealed"],
     ),
     (
-        "a correction gone",
+        "a correction deleted",
         ["DELETE FROM reversals_correction WHERE id = {correction}"],
         ["seal {seal_3}: correction {correction} of org {org} is gone"],
     ),
     (
-        "two rows in the other order",
+        "two rows of a seal swapped",
         [
             "UPDATE reversals_sealedrow SET position = 99 WHERE seal_id = {seal_1} AND position = 1",
             "UPDATE reversals_sealedrow SET position = 1 WHERE seal_id = {seal_1} AND position = 2",
@@ -339,7 +341,7 @@ TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
         [HASH_OF_1],
     ),
     (
-        "a row taken out of a seal with what it says",
+        "a reversal deleted, and removed from its seal",
         [
             "DELETE FROM reversals_sealedrow WHERE row_id = {first}",
             "DELETE FROM reversals_reversalline WHERE reversal_id = {first}",
@@ -348,13 +350,13 @@ TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
         [HASH_OF_1],
     ),
     (
-        "a digest",
+        "the digest of a row",
         ["UPDATE reversals_sealedrow SET digest = '0' WHERE row_id = {first}"],
         [CHANGED, HASH_OF_1],
     ),
     ("the time of a seal", ["UPDATE reversals_seal SET sealed_at = '2031-01-01' WHERE id = {seal_3}"], [HASH_OF_3]),
     (
-        "a seal gone",
+        "a seal deleted",
         [
             "DELETE FROM reversals_sealedrow WHERE seal_id = {seal_2}",
             "DELETE FROM reversals_seal WHERE id = {seal_2}",
@@ -366,7 +368,7 @@ TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
         ],
     ),
     (
-        "the tail cut off, rows and seals together",
+        "the last seal deleted with its rows",
         [
             "DELETE FROM reversals_correction WHERE id = {correction}",
             "DELETE FROM reversals_sealedrow WHERE seal_id = {seal_3}",
@@ -375,12 +377,12 @@ TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
         ["anchor: seal {seal_3} is in the file but no longer in the database"],
     ),
     (
-        "a row listed by no seal, never to be sealed",
+        "a row listed by a seal that does not exist",
         ["INSERT INTO reversals_sealedrow VALUES (1, 1, 'REVERSAL', 77, '0', {org}, 99999)"],
         ["seal 99999 is gone, but 1 sealed row refers to it"],
     ),
     (
-        "a reversal put into the past",
+        "a backdated reversal inserted",
         [
             f"INSERT INTO reversals_reversal ({REVERSAL}) SELECT 1, org_id, redemption_id, customer_id, 'other1',"
             " points, points_available, points_expired, has_key, channel, made_by, reason, '2026-01-01 00:00:00'"
@@ -392,7 +394,7 @@ TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
 
 
 @pytest.mark.parametrize(("name", "statements", "found"), TAMPERINGS, ids=[name for name, *_ in TAMPERINGS])
-def test_tampering_with_the_sealed_past_is_found_and_named(
+def test_tampering_with_sealed_rows_is_reported(
     history: History, name: str, statements: list[str], found: list[str]
 ) -> None:
     names = history.names
@@ -403,43 +405,43 @@ def test_tampering_with_the_sealed_past_is_found_and_named(
     assert problems == [problem.format(**names) for problem in found]
 
 
-# The rows that money rests on: what is done to them, what names it, and what names it once the next seal holds it too.
+# Tampering with points: name, statements, and messages that must be reported before and after the next seal.
 
 LOT_CHANGED = "lot {lot} ({lot_name}) of org {org} has changed since it was sealed"
 REDEMPTION_CHANGED = "redemption {redemption} ({redemption_name}) of org {org} has changed since it was sealed"
 LOT = "id, org_id, program_id, customer_id, lot_ref, points_awarded, points_remaining, awarded_at, is_reissue"
-MINTED = f"INSERT INTO loyalty_lot ({LOT}, ledger_import_id) SELECT 1, org_id, program_id, customer_id, 'MINTED'"
+NEW_LOT = f"INSERT INTO loyalty_lot ({LOT}, ledger_import_id) SELECT 1, org_id, program_id, customer_id, 'NEW'"
 REDEMPTION = "id, org_id, program_id, customer_id, public_id, points, points_reversed, redeemed_at, transaction_number"
-MONEY_TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
+POINTS_TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
     (
-        "a lot minted without an import",
-        [f"{MINTED}, 9000, 9000, awarded_at, FALSE, NULL FROM loyalty_lot WHERE id = {{lot}}"],
-        ["a lot either refers to the import that added it or is a re-issue: MINTED of org {org}"],
+        "a lot inserted without an import",
+        [f"{NEW_LOT}, 9000, 9000, awarded_at, FALSE, NULL FROM loyalty_lot WHERE id = {{lot}}"],
+        ["a lot either refers to the import that added it or is a re-issue: NEW of org {org}"],
     ),
     (
-        "a lot minted with the import of another",
-        [f"{MINTED}, 9000, 9000, awarded_at, FALSE, ledger_import_id FROM loyalty_lot WHERE id = {{lot}}"],
+        "a lot inserted with the import of another lot",
+        [f"{NEW_LOT}, 9000, 9000, awarded_at, FALSE, ledger_import_id FROM loyalty_lot WHERE id = {{lot}}"],
         [
             "import.lots_added = number of its lots: {import} of org {org} (1 against 2)",
-            "lot 1 (MINTED) of org {org} was added to import {import} after seal {seal_1}",
+            "lot 1 (NEW) of org {org} was added to import {import} after seal {seal_1}",
         ],
     ),
     (
-        "a lot minted, and its import made to say so",
+        "a lot inserted, and its import changed to match",
         [
-            f"{MINTED}, 9000, 9000, awarded_at, FALSE, ledger_import_id FROM loyalty_lot WHERE id = {{lot}}",
+            f"{NEW_LOT}, 9000, 9000, awarded_at, FALSE, ledger_import_id FROM loyalty_lot WHERE id = {{lot}}",
             "UPDATE loyalty_ledgerimport SET lots_added = lots_added + 1, points_awarded = points_awarded + 9000"
             " WHERE id = {import}",
         ],
         [
             "seal {seal_1}: import {import} of org {org} has changed since it was sealed",
-            "lot 1 (MINTED) of org {org} was added to import {import} after seal {seal_1}",
+            "lot 1 (NEW) of org {org} was added to import {import} after seal {seal_1}",
         ],
     ),
     (
-        "a lot minted as a re-issue",
-        [f"{MINTED}, 9000, 9000, awarded_at, TRUE, NULL FROM loyalty_lot WHERE id = {{lot}}"],
-        ["a lot is marked as a re-issue if and only if a reversal awarded it: MINTED of org {org}"],
+        "a lot inserted as a re-issue",
+        [f"{NEW_LOT}, 9000, 9000, awarded_at, TRUE, NULL FROM loyalty_lot WHERE id = {{lot}}"],
+        ["a lot is marked as a re-issue if and only if a reversal awarded it: NEW of org {org}"],
     ),
     (
         "points of a lot",
@@ -449,25 +451,33 @@ MONEY_TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
         ],
         [LOT_CHANGED],
     ),
-    ("an expiry moved", ["UPDATE loyalty_lot SET expires_at = '2040-01-01 00:00:00' WHERE id = {lot}"], [LOT_CHANGED]),
-    ("an award moved", ["UPDATE loyalty_lot SET awarded_at = '2020-01-01 00:00:00' WHERE id = {lot}"], [LOT_CHANGED]),
-    ("the owner of a lot", ["UPDATE loyalty_lot SET customer_id = 1 WHERE id = {lot}"], [LOT_CHANGED]),
+    (
+        "the expiry of a lot",
+        ["UPDATE loyalty_lot SET expires_at = '2040-01-01 00:00:00' WHERE id = {lot}"],
+        [LOT_CHANGED],
+    ),
+    (
+        "the award time of a lot",
+        ["UPDATE loyalty_lot SET awarded_at = '2020-01-01 00:00:00' WHERE id = {lot}"],
+        [LOT_CHANGED],
+    ),
+    ("the customer of a lot", ["UPDATE loyalty_lot SET customer_id = 1 WHERE id = {lot}"], [LOT_CHANGED]),
     ("the program of a lot", ["UPDATE loyalty_lot SET program_id = 1 WHERE id = {lot}"], [LOT_CHANGED]),
-    ("a re-issue claimed", ["UPDATE loyalty_lot SET is_reissue = TRUE WHERE id = {lot}"], [LOT_CHANGED]),
+    ("the re-issue flag of a lot", ["UPDATE loyalty_lot SET is_reissue = TRUE WHERE id = {lot}"], [LOT_CHANGED]),
     ("the import of a lot", ["UPDATE loyalty_lot SET ledger_import_id = NULL WHERE id = {lot}"], [LOT_CHANGED]),
     (
-        "the name of a lot",
+        "the reference of a lot",
         ["UPDATE loyalty_lot SET lot_ref = 'OTHER' WHERE id = {lot}"],
         ["lot {lot} (OTHER) of org {org} has changed since it was sealed"],
     ),
-    ("a lot gone", ["DELETE FROM loyalty_lot WHERE id = {lot}"], ["lot {lot} of org {org} is gone"]),
+    ("a lot deleted", ["DELETE FROM loyalty_lot WHERE id = {lot}"], ["lot {lot} of org {org} is gone"]),
     (
-        "points back in a lot",
+        "points added to a lot",
         ["UPDATE loyalty_lot SET points_remaining = points_remaining + 1 WHERE id = {lot}"],
         ["{lot_name} of org {org}"],
     ),
     (
-        "the owner of a redemption",
+        "the customer of a redemption",
         ["UPDATE loyalty_redemption SET customer_id = 1 WHERE id = {redemption}"],
         [REDEMPTION_CHANGED],
     ),
@@ -477,17 +487,17 @@ MONEY_TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
         [REDEMPTION_CHANGED],
     ),
     (
-        "a redemption younger than it is",
+        "the time of a redemption",
         ["UPDATE loyalty_redemption SET redeemed_at = '2040-01-01 00:00:00' WHERE id = {redemption}"],
         [REDEMPTION_CHANGED],
     ),
     (
-        "another reference number",
+        "the reference number of a redemption",
         ["UPDATE loyalty_redemption SET external_reference_number = 'X' WHERE id = {redemption}"],
         [REDEMPTION_CHANGED],
     ),
     (
-        "a redemption deleted with all that hangs on it",
+        "a redemption deleted with its dependent rows",
         [
             "DELETE FROM reversals_attempt WHERE reversal_id = {first}",
             "DELETE FROM reversals_reversalline WHERE reversal_id = {first}",
@@ -500,31 +510,28 @@ MONEY_TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
         ["redemption {redemption} of org {org} is gone", "reversal {first} of org {org} is gone"],
     ),
     (
-        "a redemption put in",
+        "a redemption inserted without an import",
         [
-            f"INSERT INTO loyalty_redemption ({REDEMPTION}) SELECT 1, org_id, program_id, customer_id, 'PUT-IN', 1000,"
+            f"INSERT INTO loyalty_redemption ({REDEMPTION}) SELECT 1, org_id, program_id, customer_id, 'NEW', 1000,"
             " 0, '2040-01-01 00:00:00', '' FROM loyalty_redemption WHERE id = {redemption}",
         ],
-        [
-            "a redemption refers to the import that added it, or an attempt refers to the redemption:"
-            " PUT-IN of org {org}"
-        ],
+        ["a redemption refers to the import that added it, or an attempt refers to the redemption: NEW of org {org}"],
     ),
     (
-        "a redemption put into the import of another",
+        "a redemption inserted with the import of another redemption",
         [
             f"INSERT INTO loyalty_redemption ({REDEMPTION}, ledger_import_id) SELECT 1, org_id, program_id,"
-            " customer_id, 'PUT-IN', 1000, 0, redeemed_at, '', ledger_import_id"
+            " customer_id, 'NEW', 1000, 0, redeemed_at, '', ledger_import_id"
             " FROM loyalty_redemption WHERE id = {redemption}",
         ],
-        ["redemption 1 (PUT-IN) of org {org} was added to import"],
+        ["redemption 1 (NEW) of org {org} was added to import"],
     ),
     ("points of a draw", ["UPDATE loyalty_draw SET points = points + 1 WHERE id = {draw}"], [REDEMPTION_CHANGED]),
     ("the lot of a draw", ["UPDATE loyalty_draw SET lot_id = NULL WHERE id = {draw}"], [REDEMPTION_CHANGED]),
     ("the order of draws", ["UPDATE loyalty_draw SET position = 7 WHERE id = {draw}"], [REDEMPTION_CHANGED]),
-    ("a draw gone", ["DELETE FROM loyalty_draw WHERE id = {draw}"], [REDEMPTION_CHANGED]),
+    ("a draw deleted", ["DELETE FROM loyalty_draw WHERE id = {draw}"], [REDEMPTION_CHANGED]),
     (
-        "a draw more",
+        "a draw added",
         [
             "INSERT INTO loyalty_draw (id, org_id, redemption_id, lot_id, position, points, points_reversed)"
             " SELECT 1, org_id, redemption_id, NULL, 9, 1000, 0 FROM loyalty_draw WHERE id = {draw}"
@@ -540,12 +547,12 @@ MONEY_TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
         ],
     ),
     (
-        "an import gone",
+        "an import deleted",
         ["DELETE FROM loyalty_ledgerimport WHERE id = {import}"],
         ["seal {seal_1}: import {import} of org {org} is gone"],
     ),
     (
-        "a setting without history",
+        "a setting inserted without a change",
         ["INSERT INTO loyalty_emfsetting (id, org_id, key, value) VALUES (1, {org}, 'Reversal_reissue_days', '9')"],
         [
             "setting.value = new_value of the last change of that setting:"
@@ -553,7 +560,7 @@ MONEY_TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
         ],
     ),
     (
-        "a setting of a program without history",
+        "a setting of a program inserted without a change",
         [
             "INSERT INTO loyalty_emfsetting (id, org_id, program_id, key, value)"
             " VALUES (1, {org}, {program}, 'Reversal_reissue_days', '')"
@@ -564,17 +571,17 @@ MONEY_TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
         ],
     ),
     (
-        "another value of a setting",
+        "the value of a setting",
         [f"UPDATE loyalty_emfsetting SET value = 'no' WHERE org_id = {{org}} AND key = '{ON}'"],
         [f"setting.value = new_value of the last change of that setting: {ON} of org {{org}} (no against yes)"],
     ),
     (
-        "a setting gone",
+        "a setting deleted",
         [f"DELETE FROM loyalty_emfsetting WHERE org_id = {{org}} AND key = '{ON}'"],
         [f"setting.value = new_value of the last change of that setting: {ON} of org {{org}} (missing against yes)"],
     ),
     (
-        "a setting with its change",
+        "the value of a setting, and its change to match",
         [
             f"UPDATE loyalty_emfsetting SET value = 'no' WHERE org_id = {{org}} AND key = '{ON}'",
             "UPDATE loyalty_emfchange SET new_value = 'no' WHERE id = {change}",
@@ -582,12 +589,12 @@ MONEY_TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
         [f"setting change {{change}} ({ON}) of org {{org}} has changed since it was sealed"],
     ),
     (
-        "why a setting was changed",
+        "the reason of a setting change",
         ["UPDATE loyalty_emfchange SET reason = 'another' WHERE id = {change}"],
         [f"setting change {{change}} ({ON}) of org {{org}} has changed since it was sealed"],
     ),
     (
-        "a change of a setting gone",
+        "a setting change deleted",
         ["DELETE FROM loyalty_emfchange WHERE id = {change}"],
         ["setting change {change} of org {org} is gone"],
     ),
@@ -604,8 +611,10 @@ MONEY_TAMPERINGS: list[tuple[str, list[str], list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "statements", "found"), MONEY_TAMPERINGS, ids=[name for name, *_ in MONEY_TAMPERINGS])
-def test_tampering_with_what_money_rests_on_is_named_before_and_after_the_next_seal(
+@pytest.mark.parametrize(
+    ("name", "statements", "found"), POINTS_TAMPERINGS, ids=[name for name, *_ in POINTS_TAMPERINGS]
+)
+def test_tampering_with_points_is_reported_before_and_after_the_next_seal(
     history: History, name: str, statements: list[str], found: list[str]
 ) -> None:
     assert verify("--anchor", history.file)[1:] == ([], 0)
@@ -621,7 +630,7 @@ def test_tampering_with_what_money_rests_on_is_named_before_and_after_the_next_s
         assert (missing, exit_code) == ([], 1), errors
 
 
-def test_texts_from_outside_cannot_be_shifted_from_one_column_to_the_next(history: History) -> None:
+def test_texts_that_shift_between_columns_change_the_sealed_text(history: History) -> None:
     names = history.names
     with guards_lifted():
         execute("UPDATE loyalty_redemption SET transaction_number = 'a|1:b' WHERE id = %s", names["redemption"])
@@ -633,8 +642,8 @@ def test_texts_from_outside_cannot_be_shifted_from_one_column_to_the_next(histor
 
 
 @pytest.mark.django_db
-def test_digests_of_sealed_reversals_and_corrections_stay_what_they_were() -> None:
-    """By a program that sealed reversals and corrections only."""
+def test_digests_of_reversals_and_corrections_match_those_of_earlier_versions() -> None:
+    """Compares with digests of an earlier version, which sealed only reversals and corrections."""
     with guards_lifted():
         execute(
             f"INSERT INTO reversals_reversal ({REVERSAL}, points_asked) VALUES (11, 22, 33, 44, 'aB3xYz', 2500, 2000,"
@@ -656,8 +665,8 @@ def test_digests_of_sealed_reversals_and_corrections_stay_what_they_were() -> No
     ]
 
 
-def test_an_import_that_was_open_across_a_seal_is_no_fault(world: World, file: Path) -> None:
-    """Its row ids and time are older than the seal, and all of it is committed at once."""
+def test_import_that_was_open_across_a_seal_is_not_reported(world: World, file: Path) -> None:
+    """Its row ids and time are older than the seal, but all of its rows are committed together after it."""
     lots = [make_lot(world.asha, 1, program=world.program) for _ in range(3)]
     seal_ledger(file)
     with guards_lifted():
@@ -668,7 +677,7 @@ def test_an_import_that_was_open_across_a_seal_is_no_fault(world: World, file: P
 
 
 def reseal(seal: Seal) -> None:
-    """What somebody who knows our code would do to hide a change: digests and hash computed anew."""
+    """Hides a change as an attacker who knows this code would: recomputes the digests and the hash of the seal."""
     digests = [hashed(text_of(row.kind, row.row_id)) for row in seal.rows.order_by("position")]
     for row, digest in zip(seal.rows.order_by("position"), digests, strict=True):
         execute("UPDATE reversals_sealedrow SET digest = %s WHERE id = %s", digest, row.id)
@@ -677,7 +686,7 @@ def reseal(seal: Seal) -> None:
     execute("UPDATE reversals_seal SET hash = %s WHERE id = %s", hashed("\n".join([text, *digests])), seal.id)
 
 
-def test_a_change_that_rewrites_its_seal_is_found_by_the_next_one(history: History) -> None:
+def test_change_with_a_rewritten_seal_is_detected_by_the_next_seal(history: History) -> None:
     with guards_lifted():
         execute("UPDATE reversals_reversal SET points = points + 1 WHERE id = %s", history.reversals[0].id)
         reseal(history.seals[0])
@@ -686,7 +695,7 @@ def test_a_change_that_rewrites_its_seal_is_found_by_the_next_one(history: Histo
     assert problems == [f"seal {number}: its hash does not match its rows and the previous seal"]
 
 
-def test_a_change_that_rewrites_the_whole_chain_is_found_by_the_anchor(history: History) -> None:
+def test_change_with_a_rewritten_chain_is_detected_by_the_anchor(history: History) -> None:
     with guards_lifted():
         execute("UPDATE reversals_reversal SET points = points + 1 WHERE id = %s", history.reversals[0].id)
         for seal in history.seals:
@@ -698,7 +707,7 @@ def test_a_change_that_rewrites_the_whole_chain_is_found_by_the_anchor(history: 
     ]
 
 
-def test_a_reversal_put_into_the_past_is_found_even_once_it_is_sealed(history: History) -> None:
+def test_backdated_reversal_is_reported_after_it_is_sealed(history: History) -> None:
     names = history.names
     with guards_lifted():
         execute(TAMPERINGS[-1][1][0].format(**names))
@@ -717,24 +726,24 @@ def test_verify_ledger_compares_the_seals_with_the_anchor_and_exits_with_1(histo
     found = f"anchor: seal {names['seal_3']} is in the file but no longer in the database"
     assert verify("--anchor", history.file)[0]["checked"]["seals"] == Seal.objects.count()
     with guards_lifted():
-        for statement in next(statements for name, statements, _ in TAMPERINGS if name.startswith("the tail")):
+        for statement in next(statements for name, statements, _ in TAMPERINGS if name.startswith("the last seal")):
             execute(statement.format(**names))
         result, errors, exit_code = verify("--anchor", history.file)
     assert (found in result["broken"], found in errors, exit_code) == (True, True, 1)
 
 
-def test_verify_ledger_without_an_anchor_checks_the_seals_alone(history: History) -> None:
+def test_verify_ledger_without_an_anchor_checks_only_the_seals(history: History) -> None:
     history.file.unlink()
     assert verify()[1:] == ([], 0)
     assert verify("--anchor", history.file)[1:] == ([f"anchor: the file {history.file} does not exist"], 1)
 
 
-def test_verify_ledger_of_one_org_takes_no_anchor(history: History) -> None:
+def test_verify_ledger_refuses_org_together_with_anchor(history: History) -> None:
     with pytest.raises(CommandError, match="not allowed with argument --org"):
         verify("--org", history.world.org.id, "--anchor", history.file)
 
 
-def test_an_anchor_of_which_a_line_was_changed_is_found(history: History) -> None:
+def test_changed_line_of_the_anchor_is_reported(history: History) -> None:
     text = history.file.read_text()
     history.file.write_text(text.replace(history.seals[1].hash, "f" * 64))
     number = history.seals[1].id
@@ -742,14 +751,14 @@ def test_an_anchor_of_which_a_line_was_changed_is_found(history: History) -> Non
 
 
 @pytest.mark.parametrize("tamper", [lambda lines: lines[1:], lambda lines: [lines[1], lines[0], *lines[2:]]])
-def test_an_anchor_whose_lines_are_gone_or_reordered_is_found(
+def test_missing_or_reordered_line_of_the_anchor_is_reported(
     history: History, tamper: Callable[[list[str]], list[str]]
 ) -> None:
     history.file.write_text("".join(tamper(history.file.read_text().splitlines(keepends=True))))
     assert history.problems() == ["anchor: line 1 is not seal 1, the next in order"]
 
 
-def test_what_was_sealed_and_not_anchored_before_a_crash_is_anchored_by_the_next_run(
+def test_seal_not_anchored_before_a_crash_is_anchored_by_the_next_run(
     history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = history.file.read_text()
@@ -770,7 +779,7 @@ def test_what_was_sealed_and_not_anchored_before_a_crash_is_anchored_by_the_next
 
 
 @pytest.mark.parametrize("kept", [1, 40, 100])
-def test_a_line_left_unfinished_by_a_crash_is_written_anew_below_it(history: History, kept: int) -> None:
+def test_line_left_unfinished_by_a_crash_is_written_again_below_it(history: History, kept: int) -> None:
     *lines, last = history.file.read_text().splitlines(keepends=True)
     history.file.write_text("".join([*lines, last[:kept]]))
     assert history.problems() == []
@@ -780,7 +789,7 @@ def test_a_line_left_unfinished_by_a_crash_is_written_anew_below_it(history: His
     assert history.problems() == []
 
 
-def test_seal_ledger_adds_nothing_to_a_chain_that_its_anchor_contradicts(history: History) -> None:
+def test_seal_ledger_refuses_an_anchor_that_contradicts_the_chain(history: History) -> None:
     reversal_of_two_lines(history.world)
     history.file.write_text(history.file.read_text().replace(history.seals[1].hash, "f" * 64))
     before = (Seal.objects.count(), history.file.read_text())
@@ -789,18 +798,18 @@ def test_seal_ledger_adds_nothing_to_a_chain_that_its_anchor_contradicts(history
     assert (Seal.objects.count(), history.file.read_text()) == before
 
 
-def test_a_new_anchor_file_begins_with_the_first_seal(history: History) -> None:
+def test_new_anchor_file_starts_with_the_first_seal(history: History) -> None:
     new = history.file.with_name("new.anchor")
     seal_ledger(new)
     assert new.read_text() == history.file.read_text()
 
 
-# Several at once
+# Concurrent runs
 
 
 @pytest.fixture
 def seals_removed(committed: None) -> Iterator[None]:
-    """Committed seals would be the past of every later test."""
+    """Deletes the committed seals after the test, because later tests would start from them."""
     yield
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL session_replication_role = replica")
@@ -812,12 +821,12 @@ def sealed_rows(world: World) -> list[int]:
     return sorted(SealedRow.objects.filter(org=world.org, kind="REVERSAL").values_list("row_id", flat=True))
 
 
-def test_a_transaction_that_is_open_across_a_seal_is_whole_in_the_next_one(
+def test_transaction_open_across_a_seal_is_sealed_by_the_next_run(
     on_postgresql: None, seals_removed: None, file: Path
 ) -> None:
     world = make_world()
     slow = redeemed(world, 10)
-    world.asha = make_customer(world.org)  # whose points wait for no other customer's
+    world.asha = make_customer(world.org)  # another customer, so that the two reversals do not wait for each other
     quick = redeemed(world, 10)
     written, sealed = threading.Event(), threading.Event()
 
@@ -844,14 +853,14 @@ def test_a_transaction_that_is_open_across_a_seal_is_whole_in_the_next_one(
 
     late, sealed_first = at_once([reverse_slowly, seal_meanwhile])
     early = quick.reversals.get().id
-    assert late < early  # what is committed late has the smaller id
+    assert late < early  # the reversal that is committed later has the smaller id
     assert sealed_first == [early]
     seal_ledger(file)
     assert sealed_rows(world) == [late, early]
     assert check_seals(file).problems == []
 
 
-def test_seals_made_at_once_are_one_chain(on_postgresql: None, seals_removed: None, tmp_path: Path) -> None:
+def test_concurrent_runs_create_one_chain(on_postgresql: None, seals_removed: None, tmp_path: Path) -> None:
     world = make_world()
     for _ in range(5):
         world.reverse(redeemed(world, 10), 1)

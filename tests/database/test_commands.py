@@ -168,10 +168,10 @@ def test_create_org_refuses_an_id_in_use() -> None:
     [
         ((0, "Brand"), "Constraint “org_id_positive” is violated."),
         ((ORG_ID, ""), "name: This field cannot be blank."),
-        ((ORG_ID, "Brand", "--country", "I1"), "country: Two capital letters, ISO 3166: IN, VN, US."),
+        ((ORG_ID, "Brand", "--country", "I1"), "country: Two capital letters (ISO 3166), such as IN, VN or US."),
         (
             (ORG_ID, "Brand", "--country", "IND"),
-            "country: Two capital letters, ISO 3166: IN, VN, US.; "
+            "country: Two capital letters (ISO 3166), such as IN, VN or US.; "
             "country: Ensure this value has at most 2 characters (it has 3).",
         ),
         ((ORG_ID, "b" * 201), "name: Ensure this value has at most 200 characters (it has 201)."),

@@ -1,4 +1,4 @@
-"""The clients in docs/clients: three are run against the server that ships, two are parsed."""
+"""The example clients in docs/clients: three run against the server as it ships, two are only parsed."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def read_reversal(port: int, reversal_id: str) -> dict[str, Any]:
     return reversal
 
 
-# Against the server that ships
+# Against the server as it ships
 
 
 @pytest.mark.parametrize("command", RUNNABLE)
@@ -58,7 +58,7 @@ def test_a_client_reverses_and_prints_the_reversals_id(port: int, command: list[
     assert (first.returncode, first.stderr) == (0, "")
     reversal = read_reversal(port, first.stdout.strip())
     assert (reversal["redemptionId"], reversal["pointsReversed"]) == (REDEMPTION, 0.001)
-    # Two returns have two keys: neither is taken for a duplicate of the other.
+    # Two runs use two keys, so the second is not treated as a duplicate of the first.
     assert second.returncode == 0
     assert second.stdout != first.stdout
 
@@ -80,11 +80,11 @@ def test_client_prints_reason_of_refusal(port: int, command: list[str]) -> None:
     assert "Unable to process points reversal request" in refused.stderr
 
 
-# Against a server that answers what the test wants
+# Against a server with scripted answers
 
 
 class Script(ThreadingHTTPServer):
-    """Answers each request with the next of `answers` (None: breaks the connection), and keeps what was sent."""
+    """Answers each request with the next of `answers` (None closes the connection), and records the requests."""
 
     def __init__(self, *answers: tuple[int, dict[str, str], bytes] | None) -> None:
         super().__init__(("127.0.0.1", 0), Turn)
@@ -115,7 +115,7 @@ class Turn(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *_: object) -> None:
-        """Says nothing."""
+        """Logs nothing."""
 
 
 def failure(code: int, message: str = "Busy") -> bytes:
@@ -169,7 +169,7 @@ def test_client_treats_error_with_http_200_as_error(script: Script, command: lis
     assert "3802" in refused.stderr
 
 
-# Parsed only
+# Only parsed
 
 GRAMMARS = {"Reverse.cs": tree_sitter_c_sharp.language(), "Reverse.kt": tree_sitter_kotlin.language()}
 ON_THE_WIRE = {

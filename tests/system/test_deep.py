@@ -1,4 +1,4 @@
-"""The long runs of `make deep`: many histories, many bodies, many clients, and an import of a large ledger."""
+"""Long runs of `make deep`: many histories, many bodies, many clients, and the import of a large ledger."""
 
 import csv
 import random
@@ -91,7 +91,7 @@ def test_fifty_clients_on_sixty_redemptions_lose_and_duplicate_nothing(committed
 
 
 def test_mixed_redemptions_and_reversals_by_32_clients_break_no_law(committed: None, on_postgresql: None) -> None:
-    """Over 20 customers, most of them in groups, whose members draw on each other's lots."""
+    """The calls concern 20 customers, most of them in groups whose members draw on each other's lots."""
     world = make_world(settings={"Enable_cross_member_redemption": "yes"})
     customers = [make_customer(world.org) for _ in range(20)]
     for first in range(0, 16, 4):
@@ -127,7 +127,7 @@ def test_mixed_redemptions_and_reversals_by_32_clients_break_no_law(committed: N
     with ThreadPoolExecutor(32) as pool:
         list(pool.map(client, range(32)))
     assert set(answers) <= {(200, 0), (400, 818), (400, 817), (400, 902), (503, 896)}
-    # 32 threads of one interpreter hold locks while they wait for their turn: now and then for over 2 s.
+    # 32 threads of one interpreter hold locks while they wait for the interpreter, sometimes for more than 2 s.
     assert answers[503, 896] <= answers.total() / 50
     assert answers[200, 0] > 300
     assert deadlocks_so_far() == deadlocks
@@ -142,7 +142,7 @@ def deadlocks_so_far() -> int:
 
 
 def write_ledger(folder: Path, org_id: int, program_id: int, *, customers: int, lots_each: int) -> None:
-    """A ledger in which every customer has a redemption for every three lots, that their lots just cover."""
+    """Writes the files of a ledger in which each customer redeems every three lots in full."""
     start = datetime(2025, 1, 1, tzinfo=UTC)
     with (folder / "customers.csv").open("w") as file:
         rows = csv.writer(file)

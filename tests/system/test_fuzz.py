@@ -1,4 +1,4 @@
-"""The document is true: whatever schemathesis makes of it is answered as it says, and what it allows is not 887."""
+"""The OpenAPI document is correct: generated requests get documented answers, and valid requests are never 887."""
 
 import json
 from collections import Counter
@@ -24,8 +24,8 @@ from tests.builders import World, make_lot, redeem, set_value
 pytestmark = pytest.mark.django_db
 
 POSITIVE, NEGATIVE = GenerationMode.POSITIVE, GenerationMode.NEGATIVE
-# The published API refuses a well-formed request for what is not there with 400, which this check does not allow.
-NOT_HELD = [positive_data_acceptance]
+# The published API answers a well-formed request for something that does not exist with 400, which this check forbids.
+EXCLUDED_CHECKS = [positive_data_acceptance]
 WITHOUT_INPUT = {"GET /docs/", "GET /openapi.json"}
 OPERATIONS = [f"{method.upper()} {path}" for path, methods in document()["paths"].items() for method in methods]
 RUNS_WITH_INPUT = [(label, mode) for label in OPERATIONS if label not in WITHOUT_INPUT for mode in GenerationMode]
@@ -34,7 +34,7 @@ RUNS = [*RUNS_WITH_INPUT, *((label, POSITIVE) for label in sorted(WITHOUT_INPUT)
 
 @contextmanager
 def connection_kept() -> Iterator[None]:
-    """Requests straight to WSGI would close the connection that the test's transaction is on."""
+    """Keeps the connection of the test's transaction open; requests to the WSGI application would close it."""
     signals = request_started, request_finished
     for signal in signals:
         signal.disconnect(close_old_connections)
@@ -44,7 +44,7 @@ def connection_kept() -> Iterator[None]:
 
 
 def known_redemptions(world: World) -> list[Redemption]:
-    """So many, and so large, that random amounts find something to reverse and to redeem."""
+    """Creates so many large redemptions that random amounts can often be reversed and redeemed."""
     set_value(world.org, "Reversal_duplicate_window_seconds", "0")
     make_lot(world.asha, 10**11, program=world.program)
     return [
@@ -54,13 +54,13 @@ def known_redemptions(world: World) -> list[Redemption]:
 
 
 def fuzz(world: World, label: str, mode: GenerationMode, *, cases: int, derandomize: bool) -> Counter[int]:
-    """Sends cases that keep, or break, the rules of one operation; returns how many got which HTTP status."""
+    """Sends cases that follow or break the rules of one operation; returns the count of each HTTP status."""
     known = known_redemptions(world)
     reversal_id = world.reverse(known[0], 1).json()["reversalId"]
     schema = schemathesis.openapi.from_dict(document())
     schema.app = application
     schema.config.update(basic_auth=(world.username, world.secret))
-    # In a member that is not known no schema can forbid it; test_strict_json.py sends it.
+    # A schema cannot forbid NUL in unknown members, so do not send it; test_strict_json.py does.
     schema.config.generation.update(allow_x00=False, with_security_parameters=False)
     operation = schema.find_operation_by_label(label)
     statuses: Counter[int] = Counter()
@@ -76,9 +76,9 @@ def fuzz(world: World, label: str, mode: GenerationMode, *, cases: int, derandom
     @given(case=operation.as_strategy(generation_mode=mode), redemption=st.sampled_from(known) | st.none())
     def send(case: Any, redemption: Redemption | None) -> None:
         if mode is POSITIVE and redemption is not None:
-            name_what_is_there(case, redemption, reversal_id)
+            use_existing_ids(case, redemption, reversal_id)
         response = case.call()
-        case.validate_response(response, excluded_checks=NOT_HELD)
+        case.validate_response(response, excluded_checks=EXCLUDED_CHECKS)
         statuses[response.status_code] += 1
         if mode is POSITIVE and response.status_code == 400:
             error = json.loads(response.content)["errors"][0]
@@ -89,15 +89,15 @@ def fuzz(world: World, label: str, mode: GenerationMode, *, cases: int, derandom
     return statuses
 
 
-def name_what_is_there(case: Any, redemption: Redemption, reversal_id: str) -> None:
-    """Puts ids of the ledger where the case has ids."""
+def use_existing_ids(case: Any, redemption: Redemption, reversal_id: str) -> None:
+    """Replaces the ids of the case by ids that exist in the ledger."""
     customer_id = str(redemption.customer.public_id)
     for ids in (case.path_parameters, case.query):
         known = {"customerId": customer_id, "redemptionId": redemption.public_id, "reversalId": reversal_id}
         ids |= {name: value for name, value in known.items() if name in ids}
     if isinstance(case.body, dict):
         named: dict[str, Any] = {"programId": redemption.program.public_id}
-        if "identifier" in case.body:  # a redemption's reference number is to be new
+        if "identifier" in case.body:  # the reference number of a new redemption must be new
             named |= {
                 "redemptionId": redemption.public_id,
                 "externalReferenceNumber": redemption.external_reference_number,

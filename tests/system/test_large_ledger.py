@@ -1,4 +1,4 @@
-"""A ledger of fifty thousand reversals: how fast it is verified, sealed, and checked against its seals."""
+"""Times the verification, the sealing and the check of seals of a ledger of 50,000 reversals."""
 
 import time
 from collections.abc import Callable
@@ -21,8 +21,8 @@ REVERSALS = 50_000
 ENTRIES = 4 * REVERSALS  # two lots, a redemption and a reversal each
 SECONDS_OF_A_MINUTE = 60
 
-# Each redemption drew one point from a lot and two from another, and all three came back. {n} is 1, 2, 3 and so on;
-# {base} a row id from which on none is taken.
+# Each redemption drew one point from a lot and two from another, and all three were reversed. {n} is 1, 2, 3 and so on;
+# {base} is a row id above all existing ones.
 INSERTS = (
     "loyalty_customer (id, org_id, public_id, status, reversals_locked, reversals_lock_reason)"
     " SELECT {base} + n, {org}, {base} + n, 'ACTIVE', FALSE, '' FROM numbers WHERE n <= {count} / 50",
@@ -60,7 +60,7 @@ INSERTS = (
 
 @pytest.fixture
 def large(world: World) -> World:
-    """The world with fifty thousand redemptions, each of two lots and all given back."""
+    """The world with 50,000 redemptions, each from two lots and fully reversed."""
     names = {"base": new_row_id(), "org": world.org.id, "program": world.program.id, "count": REVERSALS}
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":

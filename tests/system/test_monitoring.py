@@ -1,4 +1,4 @@
-"""The metrics of the server that ships: the counts of its workers are one, whatever becomes of a worker."""
+"""Metrics of the server as it ships: counts of its workers are summed and survive the death of a worker."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from tests.system.test_server import ask as reverse_over
 
 
 def test_counts_of_killed_worker_are_kept(environment: dict[str, str], tmp_path: Path) -> None:
-    """Nor does the one that is started in its place."""
+    """The counts of the worker that replaces it are added."""
 
     def workers() -> set[int]:
         return {int(file.stem.rpartition("_")[2]) for file in tmp_path.glob("counter_*.db")}
@@ -21,7 +21,7 @@ def test_counts_of_killed_worker_are_kept(environment: dict[str, str], tmp_path:
     def ask_until(count: int) -> int:
         answered, deadline = 0, time.monotonic() + 120
         while len(workers()) < count or answered < 20:
-            assert time.monotonic() < deadline, f"{workers()} counted"
+            assert time.monotonic() < deadline, f"only {workers()} have counted calls"
             with suppress(OSError, HTTPException):
                 answered += ask(port, "/openapi.json")[0] == 200
         return answered
@@ -31,9 +31,9 @@ def test_counts_of_killed_worker_are_kept(environment: dict[str, str], tmp_path:
         killed = min(workers())
         os.kill(killed, signal.SIGKILL)
         answered += ask_until(3)
-        told = samples_of(ask(port, "/metrics")[1])
-    assert told["loyalty_calls_total", (("code", ""), ("operation", "ReadDocument"), ("status", "200"))] == answered
-    assert told["loyalty_call_seconds_count", (("operation", "ReadDocument"),)] == answered
+        samples = samples_of(ask(port, "/metrics")[1])
+    assert samples["loyalty_calls_total", (("code", ""), ("operation", "ReadDocument"), ("status", "200"))] == answered
+    assert samples["loyalty_call_seconds_count", (("operation", "ReadDocument"),)] == answered
 
 
 def test_metrics_sum_all_workers(environment: dict[str, str]) -> None:

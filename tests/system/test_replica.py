@@ -1,4 +1,4 @@
-"""Pages read from a real streaming replica, and never a past state from one that is behind, stopped or none."""
+"""Pages are read from a real streaming replica, and are never stale if it is behind, stopped or not a replica."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("committed", "on_postgresql")
 @pytest.fixture(scope="module")
 def server(django_db_setup: None, django_db_blocker: Any) -> Iterator[Replica]:
     if connection.vendor != "postgresql":
-        pytest.skip("PostgreSQL only; the run on PostgreSQL has it")
+        pytest.skip("needs PostgreSQL; the run on PostgreSQL includes this test")
     server = Replica(os.environ["DATABASE_URL"])
     yield server
     server.remove()
@@ -32,9 +32,9 @@ def server(django_db_setup: None, django_db_blocker: Any) -> Iterator[Replica]:
 
 @pytest.fixture
 def running(server: Replica, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[psycopg.Connection]:
-    """The project with the replica, as settings.py sets it up; a connection to the replica."""
+    """Configures the replica as settings.py does; yields a connection to the replica."""
     monkeypatch.setattr(replica, "_silent_until", 0.0)
-    monkeypatch.setattr(replica, "WAITS_SECONDS", 5)  # a busy machine replays late
+    monkeypatch.setattr(replica, "WAITS_SECONDS", 5)  # a busy machine is slow to replay
     connections.settings["replica"] = connection.settings_dict | {"HOST": str(server.host)}
     before = settings.MIDDLEWARE.index("django.contrib.sessions.middleware.SessionMiddleware")
     settings.MIDDLEWARE = [
@@ -57,29 +57,29 @@ def page_of(client: Client, redemption: Redemption) -> str:
     return response.content.decode()
 
 
-def asked_of_replica(opened: psycopg.Connection) -> str:
-    """The last statement of the project's session on the replica."""
+def last_statement_on_replica(opened: psycopg.Connection) -> str:
+    """The last statement of the application's session on the replica."""
     [(query,)] = opened.execute(
         "SELECT query FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
     ).fetchall()
     return str(query)
 
 
-def made_world() -> tuple[World, Client, Redemption]:
+def create_world() -> tuple[World, Client, Redemption]:
     world = make_world()
     return world, staff_of(world, "Auditor", username=f"meera.{world.org.id}"), redeemed(world, 10)
 
 
 def test_a_page_is_read_from_the_replica(running: psycopg.Connection) -> None:
-    _, client, redemption = made_world()
+    _, client, redemption = create_world()
     assert redemption.public_id in page_of(client, redemption)
-    assert "loyalty_" in asked_of_replica(running) or "reversals_" in asked_of_replica(running)
+    assert "loyalty_" in last_statement_on_replica(running) or "reversals_" in last_statement_on_replica(running)
 
 
 def test_page_shows_latest_change_although_replica_is_behind(
     running: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world, client, redemption = made_world()
+    world, client, redemption = create_world()
     page_of(client, redemption)
     running.execute("SELECT pg_wal_replay_pause()")
     try:
@@ -92,16 +92,16 @@ def test_page_shows_latest_change_although_replica_is_behind(
 
 
 def test_page_read_from_replica_shows_latest_change(running: psycopg.Connection) -> None:
-    world, client, redemption = made_world()
+    world, client, redemption = create_world()
     for number in range(10):
         reversal_id = world.reverse(redemption, 1, key=f"key-{number}").json()["reversalId"]
         assert reversal_id in page_of(client, redemption)
-        assert "pg_last_wal_replay_lsn" not in asked_of_replica(running)
+        assert "pg_last_wal_replay_lsn" not in last_statement_on_replica(running)
 
 
 def test_page_that_writes_uses_the_primary_and_reads_there_afterwards(running: psycopg.Connection) -> None:
-    world, client, _ = made_world()
-    assert client.get("/admin/").status_code == 200  # it keeps the totals of closed days
+    world, client, _ = create_world()
+    assert client.get("/admin/").status_code == 200  # stores the totals of past days
     assert client.get("/admin/").status_code == 200
     token = replica._reads_replica.set(True)
     try:
@@ -115,7 +115,7 @@ def test_page_that_writes_uses_the_primary_and_reads_there_afterwards(running: p
 
 
 def test_api_call_does_not_use_the_replica(running: psycopg.Connection) -> None:
-    world, _, redemption = made_world()
+    world, _, redemption = create_world()
     connections["replica"].close()
     assert world.reverse(redemption, 2).status_code == 200
     assert world.read(f"/v2/points/redemptions/{redemption.public_id}").status_code == 200
@@ -125,7 +125,7 @@ def test_api_call_does_not_use_the_replica(running: psycopg.Connection) -> None:
 def test_pages_come_from_primary_while_replica_is_stopped(
     server: Replica, running: psycopg.Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
-    _, client, redemption = made_world()
+    _, client, redemption = create_world()
     page_of(client, redemption)
     server.stop()
     try:
@@ -145,14 +145,14 @@ def test_primary_configured_as_replica_is_not_used(
 
 
 @pytest.mark.parametrize(
-    ("replica_url", "said"),
+    ("replica_url", "expected"),
     [
         ("postgres://loyalty:x@replica:5432/loyalty", "['default', 'replica'] ['config.replica.ReplicaRouter'] True"),
         ("", "['default'] [] False"),
         ("sqlite:///var/replica.sqlite3", "DATABASE_REPLICA_URL needs PostgreSQL there and in DATABASE_URL"),
     ],
 )
-def test_replica_url_enables_replica_or_is_refused_with_reason(replica_url: str, said: str) -> None:
+def test_replica_url_enables_replica_or_is_refused_with_reason(replica_url: str, expected: str) -> None:
     program = (
         "from django.conf import settings as s;"
         "print([*s.DATABASES], s.DATABASE_ROUTERS, 'config.replica.ReplicaMiddleware' in s.MIDDLEWARE)"
@@ -165,4 +165,4 @@ def test_replica_url_enables_replica_or_is_refused_with_reason(replica_url: str,
         text=True,
         check=False,
     )
-    assert said in done.stdout + done.stderr
+    assert expected in done.stdout + done.stderr

@@ -26,7 +26,7 @@ def canonical(name: str) -> str:
 def python(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The interpreter of a new venv with the packages of requirements.lock."""
     if connection.vendor != "sqlite":
-        pytest.skip("the run on SQLite has it: the packages do not depend on the database")
+        pytest.skip("runs once, with the tests on SQLite: the packages do not depend on the database")
     venv = tmp_path_factory.mktemp("runtime") / "venv"
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
     interpreter = str(venv / "bin" / "python")

@@ -1,4 +1,4 @@
-"""The server that ships, started as an operator starts it: what only a real socket and a restart can show."""
+"""The server as it ships, started as an operator starts it: behaviour that needs a real socket or a restart."""
 
 import json
 import socket

@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 DEV_INSTALLED := .venv/installed-dev
 
-.PHONY: install demo test system deep mutation bench lint audit format serve lock
+.PHONY: install demo test system deep mutation bench docs pictures lint audit format serve lock
 
 install: $(INSTALLED)
 
@@ -38,6 +38,14 @@ mutation: $(DEV_INSTALLED)
 
 bench: $(DEV_INSTALLED)
 	$(BIN)/python -m benchmarks
+
+# The documentation as a site in var/docs, without the network; a warning is an error.
+docs: $(DEV_INSTALLED)
+	$(BIN)/python -m sphinx -W --keep-going -n -q -b html docs var/docs
+
+# Takes the pictures of the back office guide anew; needs Chromium.
+pictures: $(DEV_INSTALLED)
+	$(BIN)/python docs/pictures.py
 
 lint: $(DEV_INSTALLED)
 	$(BIN)/ruff check .

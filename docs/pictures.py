@@ -10,9 +10,10 @@ import tempfile
 import urllib.error
 import urllib.request
 from base64 import b64encode
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, NamedTuple
+from typing import NamedTuple
 
 from playwright.sync_api import Page, sync_playwright
 

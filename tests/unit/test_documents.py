@@ -1,34 +1,41 @@
-"""The documents say what the code does: the ladder, the settings and the environment variables."""
+"""The documentation says what the code does: refusals, settings, variables, commands, and the files that it names."""
 
 import re
 from pathlib import Path
 
 import pytest
 
+from config import __version__
 from loyalty.emf.registry import REGISTRY
 from reversals.refusals import ErrorCode, RedemptionError
 
 ROOT = Path(__file__).parent.parent.parent
-README = (ROOT / "README.md").read_text()
+DOCS = ROOT / "docs"
 
 
-def test_the_readmes_ladders_are_the_enumerations_in_their_order() -> None:
+def test_tables_of_refusals_are_the_enumerations_in_their_order() -> None:
     rows = [
         f"| {error.row} | {error.code} | {error.status} | {error.name} | {error.message} |"
         for error in (*ErrorCode, *RedemptionError)
         if error.row
     ]
-    table = re.findall(r"^\| \d+ \| \d+ \| \d+ \| \w+ \| .* \|$", README, re.MULTILINE)
-    assert [row.rsplit(" | ", 1)[0] + " |" for row in table] == rows
+    table = re.findall(r"^(\| \d+ \| \d+ \| \d+ \| \w+ \| [^|]+ \|)", (DOCS / "refusals.md").read_text(), re.MULTILINE)
+    assert table == rows
+
+
+def test_every_code_of_a_refusal_can_be_looked_up() -> None:
+    codes = {str(error.code) for error in (*ErrorCode, *RedemptionError) if error.row}
+    assert set(re.findall(r"^\| (\d+) \| [a-z]", (DOCS / "refusals.md").read_text(), re.MULTILINE)) == codes
 
 
 @pytest.mark.parametrize("key", REGISTRY)
-def test_every_setting_stands_in_the_readme_with_what_it_means(key: str) -> None:
-    assert f"| `{key}` |" in README
-    assert REGISTRY[key].meaning in README
+def test_every_setting_is_listed_with_its_meaning(key: str) -> None:
+    page = (DOCS / "emf-settings.md").read_text()
+    assert f"| `{key}` |" in page
+    assert REGISTRY[key].meaning in page
 
 
-def test_every_environment_variable_is_in_the_example_and_the_readme() -> None:
+def test_every_environment_variable_is_in_the_example_and_the_documentation() -> None:
     names = set(
         re.findall(
             r'(?:env\.\w+|switch|whole_number|networks|database)\("([A-Z_]+)"',
@@ -36,8 +43,37 @@ def test_every_environment_variable_is_in_the_example_and_the_readme() -> None:
         )
     )
     example = set(re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
-    assert names == example
-    assert all(f"`{name}`" in README for name in names)
+    documented = set(re.findall(r"^\| `([A-Z_]+)` \|", (DOCS / "configuration.md").read_text(), re.MULTILINE))
+    assert names == example == documented
+
+
+def test_every_command_is_documented() -> None:
+    commands = {path.stem for path in ROOT.glob("*/management/commands/*.py") if path.stem != "__init__"}
+    documented = set(re.findall(r"^\| `(\w+)[ `]", (DOCS / "commands.md").read_text(), re.MULTILINE))
+    files = {"customers", "points", "redemptions"}
+    assert documented - files == commands
+
+
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "SECURITY.md", "docs/architecture.md", "tests/README.md"])
+def test_files_that_a_page_names_exist(name: str) -> None:
+    text = (ROOT / name).read_text()
+    paths = re.findall(r"`((?:config|deploy|docs|loyalty|reversals|templates|tests)/[\w./-]*)`", text)
+    assert [path for path in paths if not (ROOT / path).exists() and "NAME" not in path] == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
+def test_links_of_a_page_at_the_top_lead_to_files(name: str) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / name).read_text())
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_readme_has_at_most_150_lines() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_changelog_begins_with_the_version() -> None:
+    versions = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert __version__ in versions
 
 
 def locked(name: str) -> set[str]:

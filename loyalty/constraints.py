@@ -1,7 +1,7 @@
-"""Laws that the database itself keeps on SQLite and PostgreSQL, beyond Django's own constraints.
+"""Constraints that Django lacks, enforced by the database itself on SQLite and PostgreSQL.
 
-They stand in `Meta.constraints` beside the check and unique constraints, so that migrations make them and
-SQLite's table remakes keep them.
+They are listed in `Meta.constraints`, like check and unique constraints. So migrations create them, and they are
+kept when SQLite rebuilds a table.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from loyalty.privacy.erased import IS_ERASED
 
 
 class DatabaseLaw(models.BaseConstraint):
-    """A constraint that is made by statements after its table: subclasses give them, per database."""
+    """A constraint that is created by statements after its table. Subclasses return the statements per database."""
 
     def statements(self, model: type[models.Model], editor: BaseDatabaseSchemaEditor) -> list[Statement]:
         raise NotImplementedError
 
     def inline_sql(self, model: type[models.Model], editor: BaseDatabaseSchemaEditor) -> str | None:
-        """SQLite's table constraint, where there is one: SQLite cannot add a constraint later."""
+        """Returns the constraint as part of SQLite's CREATE TABLE, because SQLite cannot add a constraint later."""
         return None
 
     # Django's schema editor calls these and remove_sql.
@@ -31,24 +31,24 @@ class DatabaseLaw(models.BaseConstraint):
         return self.inline_sql(model, schema_editor)
 
     def create_sql(self, model: Any, schema_editor: Any) -> Any:
-        # At the end of the migration: a foreign key over (org, id) needs the unique key it points to.
+        # Deferred to the end of the migration, because a foreign key over (org, id) needs the unique key it refers to.
         schema_editor.deferred_sql.extend(self.statements(model, schema_editor))
         return None
 
     def validate(self, *args: Any, **kwargs: Any) -> None:
-        """Forms have nothing to check here: they offer no change that these laws refuse."""
+        """Checks nothing, because no form offers a change that these constraints refuse."""
 
 
 def _statement(editor: BaseDatabaseSchemaEditor, model: type[models.Model], template: str, **parts: Any) -> Statement:
-    """A statement whose table is a reference, so that it follows SQLite's remake of the table."""
+    """Returns a statement that refers to its table by reference, so that it follows SQLite's rebuild of the table."""
     table = Table(model._meta.db_table, editor.quote_name)
     return Statement(template, table=table, **parts)
 
 
 class SameOrg(DatabaseLaw):
-    """The row that `field` names is of the same org: a foreign key over (org, id).
+    """The row that `field` refers to must belong to the same org: a foreign key over (org, id).
 
-    On SQLite triggers say it as well, because a connection made without Django does not check foreign keys.
+    On SQLite, triggers check it too, because a connection that is opened without Django does not check foreign keys.
     """
 
     def __init__(self, *, field: str, name: str) -> None:
@@ -107,9 +107,9 @@ class SameOrg(DatabaseLaw):
 
 
 class AppendOnly(DatabaseLaw):
-    """Rows are only ever added: the database refuses to change or delete one.
+    """Rows can be inserted only: the database refuses to update or delete them.
 
-    The `erasable` texts may name a person: they may be erased, and not be changed otherwise.
+    The `erasable` text columns can hold personal data. An update may erase them, and may not change them otherwise.
     """
 
     def __init__(self, *, name: str, erasable: Sequence[str] = ()) -> None:
@@ -125,7 +125,7 @@ class AppendOnly(DatabaseLaw):
 
     def statements(self, model: type[models.Model], editor: BaseDatabaseSchemaEditor) -> list[Statement]:
         if editor.connection.vendor == "sqlite":
-            # INSERT OR REPLACE deletes the row in its way without asking the delete trigger.
+            # INSERT OR REPLACE deletes the conflicting row without firing the delete trigger.
             in_the_way = f"WHEN EXISTS (SELECT 1 FROM %(table)s WHERE {self._same_row(model)}) "
             changed = f"WHEN NOT ({self._only_erases(model, 'IS')}) " if self.erasable else ""
             return [
@@ -155,7 +155,7 @@ class AppendOnly(DatabaseLaw):
         ]
 
     def _update_trigger(self, model: type[models.Model], editor: BaseDatabaseSchemaEditor, function: str) -> Statement:
-        """PostgreSQL's trigger that looks at each row."""
+        """Returns PostgreSQL's row-level trigger for updates."""
         return _statement(
             editor,
             model,
@@ -164,7 +164,7 @@ class AppendOnly(DatabaseLaw):
         )
 
     def _only_erases(self, model: type[models.Model], is_same: str) -> str:
-        """SQL that holds for an update which leaves every column as it is, but for some texts that it erases."""
+        """Returns SQL that is true if an update erases at least one erasable text and changes nothing else."""
         columns = [field.column for field in model._meta.concrete_fields]
         kept = [f"NEW.{column} {is_same} OLD.{column}" for column in columns if column not in self.erasable]
         same = [f"NEW.{column} {is_same} OLD.{column}" for column in self.erasable]
@@ -175,7 +175,7 @@ class AppendOnly(DatabaseLaw):
         return " AND ".join([*kept, *erased, f"NOT ({' AND '.join(same)})"])
 
     def _same_row(self, model: type[models.Model]) -> str:
-        """SQL that holds for a row which shares a unique key with the new one."""
+        """Returns SQL that is true for a row that has the same value of a unique key as the new row."""
         unique = [each for each in model._meta.constraints if isinstance(each, models.UniqueConstraint)]
         keys = [("id",), *(constraint.fields for constraint in unique)]
         fields: dict[str, Any] = {field.name: field for field in model._meta.concrete_fields}
@@ -183,5 +183,5 @@ class AppendOnly(DatabaseLaw):
         return " OR ".join(" AND ".join(f"{column} = NEW.{column}" for column in key) for key in columns)
 
     def remove_sql(self, model: Any, schema_editor: Any) -> str:
-        # The trigger goes with its function.
+        # CASCADE drops the triggers together with their function.
         return f"DROP FUNCTION {schema_editor.quote_name(f'refuse_{self.name}')}() CASCADE"

@@ -1,5 +1,5 @@
-"""What the ledger's own operations refuse."""
+"""The error that the ledger's operations raise for an invalid request."""
 
 
 class InvalidOperation(ValueError):
-    """What was asked cannot be done; the message says why and what was expected."""
+    """The requested operation is not possible. The message states why and what was expected."""

@@ -1,4 +1,4 @@
-"""The one column type for points, and the ids that rows are given before they reach the database."""
+"""Model fields for amounts of points and for row ids."""
 
 import secrets
 import threading
@@ -14,10 +14,10 @@ from loyalty.ledger.points import DECIMALS, INTEGER_DIGITS, InvalidPoints, from_
 
 
 class PointsField(models.Field):
-    """An amount of points: whole thousandths in a BIGINT, a Decimal everywhere in Python.
+    """An amount of points: whole thousandths in a BIGINT column, a Decimal in Python.
 
-    SQLite keeps a DecimalField as a binary float, in which 0.1 added three times exceeds 0.3.
-    A float, or more than 3 decimals, is refused with ValidationError.
+    It is not a DecimalField, because SQLite stores these as binary floats, in which 0.1 + 0.1 + 0.1 exceeds 0.3.
+    Raises ValidationError for a float and for more than 3 decimals.
     """
 
     description = "Points with 3 decimals"
@@ -62,17 +62,17 @@ _last_id = 0
 
 
 def new_row_id() -> int:
-    """A positive 63-bit row id: milliseconds since 2020, then 22 random bits; rising within a process.
+    """Returns a positive 63-bit row id: milliseconds since 2020, then 22 random bits. Ids rise within a process.
 
-    Known before the insert, so that a parent and its children are written in one statement, and unlike a
-    sequence it stays unique when orgs are spread over several databases. Two processes that draw the same
-    id in the same millisecond (1 in 4 million) meet the primary key, and the later transaction is retried.
+    The id is known before the insert, so that a parent and its children can be written in one statement. Unlike ids
+    from a sequence, it stays unique when orgs are spread over several databases. If two processes generate the same
+    id in the same millisecond (1 in 4 million), the second violates the primary key, and its transaction is retried.
     """
     return new_row_ids(1)[0]
 
 
 def new_row_ids(count: int) -> range:
-    """So many consecutive row ids, which cost no more than one."""
+    """Returns `count` consecutive row ids at the cost of one."""
     global _last_id
     milliseconds = time.time_ns() // 1_000_000 - _EPOCH_MILLISECONDS
     candidate = (milliseconds << _RANDOM_BITS) | secrets.randbits(_RANDOM_BITS)
@@ -83,7 +83,7 @@ def new_row_ids(count: int) -> range:
 
 
 class RowIdField(models.BigIntegerField):
-    """The primary key of every table of an org. It never leaves the building; public ids do."""
+    """The primary key of every table that holds an org's rows. The API never shows it; it shows public ids."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs |= {"primary_key": True, "default": new_row_id, "editable": False}

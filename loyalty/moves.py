@@ -1,4 +1,4 @@
-"""Which orgs left this cell or came to it, and how the database says that one is closed."""
+"""Lists the orgs that left or joined this cell, and recognises the database's refusal to write to a closed org."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,21 +8,21 @@ from django.db import DEFAULT_DB_ALIAS, Error
 
 from loyalty.models import OrgMove
 
-# With what the database refuses each write of a closed org. To the drivers PostgreSQL's class 55 is an operational
-# error; SQLite knows only the name.
+# The database's errors for a write to a closed org: SQLite raises one with this name, PostgreSQL with this SQLSTATE.
+# Drivers treat class 55 as an operational error.
 CLOSED_ORG = "closed_org"
 CLOSED_ORG_STATE = "55C01"
 
 
 def is_of_closed_org(error: Error) -> bool:
-    """Whether the database refused a write because its org is closed."""
+    """Returns whether the database refused a write because the org is closed."""
     cause = error.__cause__
     return getattr(cause, "sqlstate", None) == CLOSED_ORG_STATE or str(cause) == CLOSED_ORG
 
 
 @contextmanager
 def passing_over_closed_orgs() -> Iterator[None]:
-    """Leaves undone what the database refuses inside because the org is closed; give it a whole transaction."""
+    """Suppresses the error of a write to a closed org. Note: wrap a whole transaction in it."""
     try:
         yield
     except Error as error:
@@ -31,12 +31,12 @@ def passing_over_closed_orgs() -> Iterator[None]:
 
 
 def closed_orgs() -> set[int]:
-    """The ids of the orgs that are closed here, to leave for another cell or since they have."""
-    # From the database that is written: a copy may be late.
+    """Returns the ids of the orgs that are closed here, because they are being moved or were moved to another cell."""
+    # Read from the primary, because a replica may lag behind.
     last = dict(OrgMove.objects.using(DEFAULT_DB_ALIAS).order_by("made_at", "id").values_list("org_id", "step"))
     return {org_id for org_id, step in last.items() if step == OrgMove.Step.CLOSED}
 
 
 def arrivals() -> dict[int, datetime]:
-    """When each org that came from another cell arrived, by its id."""
+    """Returns the arrival time of each org that came from another cell, by org id."""
     return dict(OrgMove.objects.filter(step=OrgMove.Step.ARRIVED).values_list("org_id", "made_at"))

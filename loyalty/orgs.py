@@ -1,4 +1,4 @@
-"""Makes and finds orgs and programs: the one way in for commands and the admin."""
+"""Creates and finds orgs and programs, for commands and the admin."""
 
 from django.db import transaction
 
@@ -9,34 +9,34 @@ FIRST_REASON_CODES = {
     "GOODS_RETURNED": "The customer returned what was bought.",
     "WRONG_REDEMPTION": "The points were redeemed by mistake.",
     "GOODWILL": "Reversed as a courtesy.",
-    "OTHER": "Another reason, which the note says.",
+    "OTHER": "Another reason; see the note.",
 }
 
 
 def find_org(org_id: int) -> Org:
-    """The org. Raises InvalidOperation."""
+    """Returns the org. Raises InvalidOperation if it does not exist."""
     try:
         return Org.objects.get(id=org_id)
     except Org.DoesNotExist:
-        raise InvalidOperation(f"there is no org {org_id}; create_org makes one") from None
+        raise InvalidOperation(f"org {org_id} does not exist; create it with create_org") from None
 
 
 def find_program(org: Org, public_id: int) -> Program:
-    """The program of the org by its public id. Raises InvalidOperation."""
+    """Returns the org's program with this public id. Raises InvalidOperation if it does not exist."""
     try:
         return Program.objects.get(org=org, public_id=public_id)
     except Program.DoesNotExist:
-        raise InvalidOperation(f"org {org.id} has no program {public_id}; create_program makes one") from None
+        raise InvalidOperation(f"org {org.id} has no program {public_id}; create it with create_program") from None
 
 
 @transaction.atomic
 def create_org(*, org_id: int, name: str, country: str, v2_enabled: bool) -> Org:
-    """A new active org with the first reason codes.
+    """Creates an active org with the first reason codes.
 
-    Raises InvalidOperation if the id is taken, ValidationError on a wrong value.
+    Raises InvalidOperation if the id is taken, and ValidationError for an invalid value.
     """
     if Org.objects.filter(id=org_id).exists():
-        raise InvalidOperation(f"there is already an org {org_id}")
+        raise InvalidOperation(f"org {org_id} exists already")
     org = Org(id=org_id, name=name.strip(), country=country, v2_enabled=v2_enabled)
     org.full_clean()
     org.save(force_insert=True)
@@ -45,14 +45,17 @@ def create_org(*, org_id: int, name: str, country: str, v2_enabled: bool) -> Org
 
 
 def add_first_reason_codes(org: Org) -> None:
-    """Gives a new org the reasons for reversals by hand that it begins with; it may change them."""
+    """Creates the first reason codes for manual reversals of a new org. The org can change them."""
     for code, meaning in FIRST_REASON_CODES.items():
         ReasonCode.objects.create(org=org, code=code, meaning=meaning)
 
 
 @transaction.atomic
 def create_program(*, org: Org, public_id: int, name: str) -> Program:
-    """A new active program of the org. Raises InvalidOperation if the id is taken, ValidationError on a wrong value."""
+    """Creates an active program of the org.
+
+    Raises InvalidOperation if the id is taken, and ValidationError for an invalid value.
+    """
     if Program.objects.filter(org=org, public_id=public_id).exists():
         raise InvalidOperation(f"org {org.id} already has a program {public_id}")
     program = Program(org=org, public_id=public_id, name=name.strip())

@@ -1,4 +1,4 @@
-"""Gives every request an id that its reply, its log lines and its attempt record share."""
+"""Gives every request an id that is in its reply, its log lines and its attempt."""
 
 import logging
 import secrets
@@ -11,12 +11,12 @@ _request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 
 def current_request_id() -> str:
-    """The id of the request being served (32 hex digits), or "-" outside one."""
+    """Returns the id of the current request (32 hex digits), or "-" outside of a request."""
     return _request_id.get()
 
 
 class RequestIdMiddleware:
-    """Sets `X-CAP-REQUEST-ID`, the header by which the published API names a call, on every reply."""
+    """Sets `X-CAP-REQUEST-ID`, the request id header of the published API, on every reply."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
@@ -33,7 +33,7 @@ class RequestIdMiddleware:
 
 
 class RequestIdFilter(logging.Filter):
-    """Puts the request id on each log record."""
+    """Adds the request id to each log record."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = current_request_id()

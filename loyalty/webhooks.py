@@ -1,4 +1,4 @@
-"""Makes and changes webhooks: the one way in for commands and the admin."""
+"""Creates and changes webhooks, for commands and the admin."""
 
 from collections.abc import Collection
 from urllib.parse import urlsplit
@@ -12,10 +12,10 @@ from loyalty.models import EventName, Org, Webhook
 
 @transaction.atomic
 def create_webhook(*, org: Org, name: str, url: str, event_names: Collection[str] = EventName.values) -> Webhook:
-    """A new active webhook of the org, told of the named events.
+    """Creates an active webhook of the org for the named events.
 
-    Raises InvalidOperation if the name is taken, the URL unusable or an event unknown, ValidationError on a text
-    that is too long.
+    Raises InvalidOperation if the name is taken, the URL is unusable or an event is unknown, and ValidationError if
+    a text is too long.
     """
     if Webhook.objects.filter(org=org, name=name.strip()).exists():
         raise InvalidOperation(f"org {org.id} already has a webhook {name.strip()}")
@@ -27,9 +27,9 @@ def create_webhook(*, org: Org, name: str, url: str, event_names: Collection[str
 
 @transaction.atomic
 def change_webhook(webhook: Webhook, *, url: str, event_names: Collection[str], is_active: bool) -> Webhook:
-    """The webhook as given; an active one rests no more, whatever its receiver answered before.
+    """Changes the webhook. An active webhook stops resting, whatever its receiver answered before.
 
-    Raises InvalidOperation if the URL is unusable or an event unknown, ValidationError on a text that is too long.
+    Raises InvalidOperation if the URL is unusable or an event is unknown, and ValidationError if a text is too long.
     """
     webhook.url, webhook.event_names = checked_url(url), _checked_event_names(event_names)
     webhook.is_active = is_active
@@ -40,28 +40,28 @@ def change_webhook(webhook: Webhook, *, url: str, event_names: Collection[str], 
 
 
 def end_rest(webhook: Webhook) -> None:
-    """Forgets of an active webhook what its receiver did to disable it, or to make it rest; saves nothing."""
+    """Clears why an active webhook was disabled or rests. Does not save it."""
     if webhook.is_active:
         webhook.disabled_at, webhook.disabled_reason = None, ""
         webhook.unreachable_count, webhook.rests_until = 0, None
 
 
 def checked_url(url: str) -> str:
-    """The URL, if events can be sent to it. Raises InvalidOperation.
+    """Returns the URL without surrounding spaces. Raises InvalidOperation if events cannot be sent to it.
 
-    Where it leads is not asked here but at each connection, because names can change what they lead to.
+    The host's address is not checked here but at each connection, because DNS names can change.
     """
     url = url.strip()
     schemes = ("https", "http") if settings.WEBHOOKS_TO_PRIVATE_ADDRESSES else ("https",)
     try:
         parts = urlsplit(url)
-        # A port that is no number is only noticed when it is read.
+        # `urlsplit` raises ValueError for an invalid port only when the port is read.
         sendable = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
     except ValueError:
         sendable = False
     if not sendable or "@" in parts.netloc or "#" in url or not url.isascii() or not url.isprintable() or " " in url:
         raise InvalidOperation(
-            f"the URL is {url!r}; expected {' or '.join(schemes)}://host/path in ASCII, without a user"
+            f"the URL is {url!r}; expected {' or '.join(schemes)}://host/path in ASCII, without a username"
         )
     return url
 
@@ -70,6 +70,8 @@ def _checked_event_names(names: Collection[str]) -> str:
     unknown = sorted(set(names) - set(EventName.values))
     if unknown or not names:
         raise InvalidOperation(
-            f"events are {', '.join(unknown) or 'none'}; expected some of {', '.join(EventName.values)}"
+            f"unknown events: {', '.join(unknown)}; expected some of {', '.join(EventName.values)}"
+            if unknown
+            else f"no event is named; expected some of {', '.join(EventName.values)}"
         )
     return ",".join(name for name in EventName.values if name in names)

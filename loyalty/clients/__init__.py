@@ -1,1 +1,1 @@
-"""API clients: their credentials, their limits, and who calls."""
+"""API clients: credentials, rate limits, and the look-up of the caller."""

@@ -1,4 +1,4 @@
-"""Tells where a request comes from, for whoever counts failures by address."""
+"""Finds the client address of a request, by which failed logins are counted."""
 
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
@@ -6,15 +6,15 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from django.conf import settings
 from django.http import HttpRequest
 
-# Whoever has one IPv6 address has its whole /64.
+# Addresses of one IPv6 /64 count as one, because a network usually gets a whole /64.
 IPV6_PREFIX = 64
 
 
 def address_of(request: HttpRequest) -> str | None:
-    """The IPv4 address that the request comes from, or the first one of the IPv6 /64; None where there is none.
+    """Returns the request's IPv4 address, or the first address of its IPv6 /64, or None without an address.
 
-    A header could name any address, so X-Forwarded-For is read only as far as a proxy of TRUSTED_PROXIES wrote it:
-    from its end, where each proxy adds whom it answers.
+    X-Forwarded-For is read from its end, where each proxy appends its client, and only as far as proxies in
+    TRUSTED_PROXIES wrote it, because a client can send any address in this header.
     """
     forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
     believed = None

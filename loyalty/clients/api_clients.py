@@ -1,4 +1,4 @@
-"""Issues, limits and revokes API clients and their secrets: the one way in for commands and the admin."""
+"""Creates, limits and revokes API clients and their secrets, for commands and the admin."""
 
 from django.db import transaction
 
@@ -8,26 +8,28 @@ from loyalty.models import ApiClient, ApiSecret, Org, StaffChange
 from loyalty.staff.audit import record_change
 from loyalty.staff.locks import lock_api_client
 
-LIVE_SECRETS = 2  # so that a client can change over from one to the next without a gap
+LIVE_SECRETS = 2  # so that a client can change its secret without an interruption
 
 
 def find_api_client(org: Org, username: str) -> ApiClient:
-    """The API client of the org by its username. Raises InvalidOperation."""
+    """Returns the org's API client with this username. Raises InvalidOperation if it does not exist."""
     try:
         return ApiClient.objects.get(org=org, username=username)
     except ApiClient.DoesNotExist:
-        raise InvalidOperation(f"org {org.id} has no API client {username}; create_api_client makes one") from None
+        raise InvalidOperation(f"org {org.id} has no API client {username}; create it with create_api_client") from None
 
 
 @transaction.atomic
 def create_api_client(*, org: Org, username: str, secret: str | None = None) -> tuple[ApiClient, str]:
-    """A new API client and its secret, which cannot be shown again.
+    """Creates an API client and returns it with its secret, which cannot be shown again.
 
-    Raises InvalidOperation if the username is taken or unusable, or the secret too short; ValidationError if the
-    username is too long.
+    Raises InvalidOperation if the username is taken or unusable, or the secret is too short or in use already, and
+    ValidationError if the username is too long.
     """
     if not username or ":" in username or not username.isprintable():
-        raise InvalidOperation("an API username needs printable characters and no colon, which HTTP Basic ends it with")
+        raise InvalidOperation(
+            "an API username must be printable and contain no colon, because a colon ends it in HTTP Basic"
+        )
     if ApiClient.objects.filter(org=org, username=username).exists():
         raise InvalidOperation(f"org {org.id} already has an API client {username}")
     client = ApiClient(org=org, username=username)
@@ -38,9 +40,9 @@ def create_api_client(*, org: Org, username: str, secret: str | None = None) -> 
 
 @transaction.atomic
 def add_secret(client: ApiClient, secret: str | None = None) -> str:
-    """Gives the client one more live secret and returns it.
+    """Adds a secret to the client and returns it.
 
-    Raises InvalidOperation if two are live already, or a given one is unfit.
+    Raises InvalidOperation if the client has two secrets already, or the given secret is too short or in use already.
     """
     lock_api_client(client.id)
     if ApiSecret.objects.filter(org_id=client.org_id, client=client).count() >= LIVE_SECRETS:
@@ -51,50 +53,50 @@ def add_secret(client: ApiClient, secret: str | None = None) -> str:
     if len(secret) < SHORTEST_SECRET:
         raise InvalidOperation(f"the secret has {len(secret)} characters; expected at least {SHORTEST_SECRET}")
     digest, md5_digest = keyed_digest(secret), keyed_digest(md5_form(secret))
-    # Basic credentials do not say the org: the same pair in two orgs could not be told apart.
+    # Basic credentials do not name the org, so the same username and secret cannot be used in two orgs.
     if ApiSecret.objects.filter(client__username=client.username, digest=digest).exists():
-        raise InvalidOperation("this username and secret are in use already; choose another secret")
+        raise InvalidOperation("another API client uses this username and secret; choose another secret")
     ApiSecret.objects.create(org_id=client.org_id, client=client, digest=digest, md5_digest=md5_digest)
     return secret
 
 
 @transaction.atomic
 def revoke_secret(client: ApiClient, secret_id: int) -> ApiSecret:
-    """Removes a secret of the client: the next call with it is answered 401. Raises InvalidOperation if it is gone."""
+    """Deletes a secret of the client. Its next call is refused with 401. Raises InvalidOperation if it is missing."""
     lock_api_client(client.id)
     secret = ApiSecret.objects.filter(org_id=client.org_id, client=client, id=secret_id).first()
     if secret is None:
-        raise InvalidOperation(f"{client.username} has no such secret any more")
+        raise InvalidOperation(f"{client.username} no longer has this secret")
     ApiSecret.objects.filter(id=secret.id).delete()
     return secret
 
 
 @transaction.atomic
 def set_api_client_active(client: ApiClient, *, is_active: bool) -> None:
-    """Revokes the client, whose calls are answered 401 from now on, or reinstates it with the secrets that it has.
+    """Revokes the client, so that its calls are refused with 401, or reinstates it with its existing secrets.
 
-    Raises InvalidOperation if that is how it is already.
+    Raises InvalidOperation if it is revoked or active already.
     """
     stored = lock_api_client(client.id)
     if stored.is_active == is_active:
-        raise InvalidOperation(f"{client.username} is {'active' if is_active else 'revoked'} already")
+        raise InvalidOperation(f"{client.username} is already {'active' if is_active else 'revoked'}")
     stored.is_active = is_active
     stored.save(update_fields=["is_active"])
 
 
 @transaction.atomic
 def limit_api_client(client: ApiClient, *, calls_per_minute: int | None, reason: str, changed_by: str) -> StaffChange:
-    """Limits the client's calls from the next one on, and keeps who, before, after and why.
+    """Limits the client's calls from the next call on, and records the change.
 
-    None is the limit that clients have by default, 0 no limit. Raises InvalidOperation if that is how it is already or
-    without a reason, ValidationError on a number that is no limit.
+    None is the default limit, 0 is no limit. Raises InvalidOperation if the client has this limit already or the reason
+    is missing, and ValidationError for an invalid number.
     """
     if not reason.strip():
         raise InvalidOperation("a change of a limit needs a reason")
     stored = lock_api_client(client.id)
     before, stored.calls_per_minute = stored.calls_per_minute, calls_per_minute
     if before == calls_per_minute:
-        raise InvalidOperation(f"{client.username} has this limit already")
+        raise InvalidOperation(f"{client.username} already has this limit")
     stored.clean_fields()
     stored.save(update_fields=["calls_per_minute"])
     return record_change(

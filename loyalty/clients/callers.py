@@ -1,4 +1,4 @@
-"""Who calls: the API client whose credentials a request carries, its org and the org's settings."""
+"""Looks up the caller: the API client of a request's credentials, its org and the org's settings."""
 
 import json
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from loyalty.ledger.sql import Statement
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An API client whose credentials were right, with its org and the org's settings.
+    """An authenticated API client with its org and the org's settings.
 
-    `also` is the value that was looked up in passing.
+    `also` is an additional value that the same statement looked up.
     """
 
     client_id: int
@@ -28,19 +28,19 @@ class Caller:
     secret_id: int
     secret_last_used_at: datetime | None
     also: Any = None
-    is_authenticated: bool = True  # what DRF asks of a user
+    is_authenticated: bool = True  # DRF expects this attribute of a user
 
 
 def find_caller(*, username: str, digest: str, also: Statement = ("NULL", [])) -> Caller | None:
-    """The live client of an active org with this username and this keyed digest of its password.
+    """Looks up the active API client of an active org for a username and the keyed digest of a password.
 
-    `also` is a value in SQL to look up in passing; it may name the `client`.
+    `also` is an SQL expression that the same statement looks up; it can refer to the table `client`.
     """
     try:
         row = _caller_row(username, digest, also)
     except (OperationalError, InterfaceError):
-        # A kept connection does not outlive a restart of the database. It is the request's first statement
-        # and only reads, so it is asked once more on a new connection.
+        # A persistent connection breaks when the database restarts. This is the request's first statement and only
+        # reads, so it is safe to run it again on a new connection.
         if connection.in_atomic_block:
             raise
         connection.close()

@@ -1,4 +1,4 @@
-"""Counts by the minute over all workers and machines; what one worker learned of them stays in its own memory."""
+"""Counters per minute in the database, shared by all workers and machines."""
 
 import logging
 import time
@@ -16,7 +16,7 @@ KEPT_MINUTES = 24 * 60
 
 
 def key_of(*names: object) -> str:
-    """What a count goes by in the table and in memory: a keyed hash, so that neither names a person or an address."""
+    """Returns the key of a counter: a keyed hash, so that neither database nor memory holds usernames or addresses."""
     return keyed_digest(repr(names))
 
 
@@ -25,26 +25,26 @@ def current_minute() -> int:
 
 
 def seconds_left() -> int:
-    """How long the current minute still lasts, at least 1."""
+    """Returns the seconds until the current minute ends, at least 1."""
     return SECONDS - int(time.time()) % SECONDS
 
 
 def add(amounts: Mapping[str, int]) -> dict[str, int]:
-    """Adds each amount to the count of its key in this minute and returns the counts.
+    """Adds each amount to the counter of its key in this minute and returns the new counts. Commits immediately.
 
-    It commits on its own. Empty where the database cannot count now: a limit then lets pass, and whatever the call
-    needs of the database decides its answer.
+    Returns no counts if the database fails. The call then proceeds, because the database's own error is more useful
+    than a refusal by a limit.
     """
     try:
         return _add(amounts)
     except DatabaseError as error:
-        logger.warning("a limit was not counted: %s", error)
+        logger.warning("a rate limit could not be updated: %s", error)
         return {}
 
 
 def _add(amounts: Mapping[str, int]) -> dict[str, int]:
     minute = current_minute()
-    # In one order, so that two workers cannot wait for each other.
+    # In one order, so that two workers cannot deadlock.
     rows = [{"minute": minute, "key": key, "count": amounts[key]} for key in sorted(amounts)]
     sql, params = insert_into("loyalty_tally", *rows)
     with connection.cursor() as cursor:
@@ -54,6 +54,6 @@ def _add(amounts: Mapping[str, int]) -> dict[str, int]:
             params,
         )
         counts = dict(cursor.fetchall())
-        if any(counts[key] == amounts[key] for key in counts):  # the first of a minute clears away
+        if any(counts[key] == amounts[key] for key in counts):  # the first count of a minute deletes old counts
             cursor.execute("DELETE FROM loyalty_tally WHERE minute < %s", [minute - KEPT_MINUTES])
     return counts

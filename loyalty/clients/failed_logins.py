@@ -1,9 +1,9 @@
-"""Stops who guesses API secrets: wrong credentials are counted per client and address, and per address, by the minute.
+"""Limits guesses of API secrets: counts failed logins per minute, by username and address, and by address alone.
 
-Only wrong ones are counted, so that right ones cost nothing. Each worker remembers what it learned is closed and
-refuses it before the database is asked: at most the limit and one guess per worker get through in a minute.
-Credentials that were right from an address lately are never refused there: whoever shares the address of a till,
-or its name, cannot lock it out.
+Only failed logins are counted, so correct credentials cost nothing. Each worker remembers which limits are reached and
+then refuses logins without a database query. So the limit plus one guess per worker can be tried in a minute.
+Credentials that were recently correct from an address are never refused at that address. So a guesser who shares a
+till's address or username cannot lock the till out.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ REMEMBERED_SECONDS = 24 * 60 * 60
 
 @dataclass(frozen=True)
 class Login:
-    """Credentials as they came: the username, the keyed digest of the password, and the address."""
+    """The credentials of a request: the username, the keyed digest of the password, and the address."""
 
     username: str
     digest: str
@@ -33,7 +33,7 @@ class Login:
 
     @property
     def limits(self) -> dict[str, int]:
-        """How many wrong ones a minute has room for, by what they are counted for."""
+        """The limits of failed logins per minute, by counter key."""
         limit = settings.API_FAILED_LOGINS_PER_MINUTE
         return {
             counters.key_of("client and address", self.username, self.address): limit,
@@ -42,20 +42,20 @@ class Login:
 
 
 def seconds_to_wait(login: Login) -> int:
-    """How long the login is refused unseen, 0 if it may be tried. It asks the memory of this worker alone."""
+    """Returns the seconds for which this login is refused, or 0 if it can be tried. Reads this worker's memory only."""
     if not settings.API_FAILED_LOGINS_PER_MINUTE or login.as_known in cache:
         return 0
     return counters.seconds_left() if cache.get_many(login.limits) else 0
 
 
 def note_right(login: Login) -> None:
-    """Remembers that these credentials are right from this address."""
+    """Remembers that these credentials are correct from this address."""
     if settings.API_FAILED_LOGINS_PER_MINUTE and login.as_known not in cache:
         cache.set(login.as_known, True, REMEMBERED_SECONDS)
 
 
 def note_wrong(login: Login) -> int:
-    """Counts the failure, and returns how long to wait where it was one too many, else 0."""
+    """Counts the failed login. Returns the seconds to wait if a limit is exceeded, or else 0."""
     if not settings.API_FAILED_LOGINS_PER_MINUTE:
         return 0
     cache.delete(login.as_known)

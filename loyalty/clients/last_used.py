@@ -1,4 +1,4 @@
-"""Keeps, to the hour, when each API secret was last used, and never at the cost of the call that uses it."""
+"""Records when each API secret was last used, exact to the hour, without delaying the call."""
 
 import logging
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ KEPT_TO = timedelta(hours=1)
 
 
 def note_use(secret_id: int, *, last_used_at: datetime | None) -> None:
-    """Keeps that the secret is used now, unless `last_used_at`, as just read, is less than an hour ago.
+    """Records that the secret is used now, unless `last_used_at`, as just read, is less than 1 hour ago.
 
-    It commits on its own, before whatever the call does. It waits for nobody and fails silently: where the database
-    is locked or cannot be written, a later call keeps its own time.
+    Commits immediately, before the call's own transaction. It waits for no lock and ignores errors: if the database is
+    locked or read-only, a later call records its own time.
     """
     now = timezone.now()
     if last_used_at is not None and now - last_used_at < KEPT_TO:
@@ -26,11 +26,11 @@ def note_use(secret_id: int, *, last_used_at: datetime | None) -> None:
         with _without_waiting():
             _store(secret_id, now)
     except Error as error:
-        logger.info("the use of an API secret was not kept: %s", error)
+        logger.info("the last use of an API secret was not recorded: %s", error)
 
 
 def _store(secret_id: int, now: datetime) -> None:
-    # Of several calls at once the first writes; the others find the row locked and skip it.
+    # If several calls run at once, the first one writes; the others find the row locked and skip it.
     skip_locked = "FOR NO KEY UPDATE SKIP LOCKED" if connection.vendor == "postgresql" else ""
     used_at, an_hour_ago = (connection.ops.adapt_datetimefield_value(time) for time in (now, now - KEPT_TO))
     with connection.cursor() as cursor:
@@ -47,7 +47,7 @@ def _store(secret_id: int, now: datetime) -> None:
 
 @contextmanager
 def _without_waiting() -> Iterator[None]:
-    """SQLite has one lock for all writers; within this, it is not waited for."""
+    """Makes SQLite fail at once, instead of waiting for its single write lock."""
     if connection.vendor != "sqlite":
         yield
         return

@@ -1,8 +1,8 @@
-"""Limits the calls of each API client by the minute, over all workers, without a round trip for each call.
+"""Limits the calls per minute of each API client, over all workers, without a database query for each call.
 
-A worker counts in its memory and adds its count to the shared one a block at a time, a twentieth of the limit. So a
-client gets its whole limit, and over it at most one block for each worker; where a block is one call, the limit
-is exact. Once it is spent, the worker refuses the client's credentials before the database is asked.
+Each worker counts calls in memory and adds them to the shared counter in blocks of a twentieth of the limit. So a
+client can make all calls of its limit, and exceed it by at most one block per worker. If a block is one call, the
+limit is exact. Once the limit is reached, the worker refuses the client's credentials without a database query.
 """
 
 from django.conf import settings
@@ -15,14 +15,14 @@ BLOCKS = 20
 
 
 def seconds_to_wait(*, username: str, digest: str) -> int:
-    """How long these credentials are refused unseen, 0 if they may call. It asks the memory of this worker alone."""
+    """Returns the seconds for which these credentials are refused, or 0. Reads this worker's memory only."""
     return counters.seconds_left() if _spent(username, digest) in cache else 0
 
 
 def note_call(caller: Caller, *, digest: str) -> int:
-    """Counts the call, and returns how long to wait where it is one too many, else 0.
+    """Counts the call. Returns the seconds to wait if the limit is exceeded, or else 0.
 
-    `digest` is the keyed digest of the password that it came with.
+    `digest` is the keyed digest of the call's password.
     """
     limit = settings.API_CALLS_PER_MINUTE if caller.calls_per_minute is None else caller.calls_per_minute
     if not limit:

@@ -12,7 +12,7 @@ from loyalty.request_id import current_request_id
 
 
 def settings_of(org_id: int) -> EmfSettings:
-    """Returns the stored settings of an org. Note: for an API client, `find_caller` reads them with the credentials."""
+    """Returns the stored settings of an org. API calls use `find_caller` instead."""
     rows = EmfSetting.objects.filter(org_id=org_id).values_list("program_id", "key", "value")
     return EmfSettings({(program_id, key): value for program_id, key, value in rows})
 

@@ -1,1 +1,1 @@
-"""Imports a ledger from its files."""
+"""Imports ledger files: customers, points and redemptions."""

@@ -1,4 +1,4 @@
-"""Many rows into a table at once: by COPY where the database has it."""
+"""Writes many rows into a table, with COPY on PostgreSQL."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,10 +13,13 @@ ROWS_AT_ONCE = 5_000
 
 @contextmanager
 def rows_into(cursor: Any, table: str, columns: str = "") -> Iterator[Callable[[tuple[object, ...]], object]]:
-    """Gives what takes a row for the table; all are written once it is left. Until then the connection is busy."""
+    """Yields a function that adds one row to the table. All rows are written when the context ends.
+
+    Note: until then, PostgreSQL's connection cannot run another statement.
+    """
     named = f"({columns})" if columns else ""
     if connection.vendor == "postgresql":
-        # What the driver has sent is written while the next rows are made.
+        # PostgreSQL writes the rows sent so far while the caller computes the next ones.
         with connection.wrap_database_errors, cursor.copy(f"COPY {table} {named} FROM STDIN") as copy:
             yield copy.write_row
         return
@@ -37,7 +40,7 @@ def rows_into(cursor: Any, table: str, columns: str = "") -> Iterator[Callable[[
 
 
 def analyze(cursor: Any, *tables: str) -> None:
-    """PostgreSQL has no statistics yet of what this transaction wrote, and would plan for empty tables."""
+    """Runs ANALYZE on PostgreSQL, which otherwise would plan for empty tables in the transaction that filled them."""
     if connection.vendor == "postgresql":
         for table in tables:
             cursor.execute(f"ANALYZE {table}")

@@ -1,4 +1,4 @@
-"""Reads the ledger's CSV files row by row, and says of each bad row where it is and what was expected."""
+"""Reads ledger files (CSV) row by row, and reports where each bad row is and what was expected."""
 
 import csv
 import gzip
@@ -17,19 +17,19 @@ from loyalty.ledger.points import InvalidPoints, read_points, to_thousandths
 
 LARGEST_BIGINT = 2**63 - 1
 
-# Customers, amounts and times of expiry come again and again, and to read one costs more than to remember it.
+# Customer ids, amounts and expiry times repeat, and parsing a text takes longer than looking it up in a cache.
 TEXTS_REMEMBERED = 10_000
 
 Reader = Callable[[str], Any]
 
 
 class LedgerFileError(ValueError):
-    """A file that cannot be read at all; the message names it."""
+    """A file cannot be read. The message names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row in order: its line in the file and its values by column, as the database keeps them."""
+    """A valid row: its line in the file, and its values by column in the form in which the database stores them."""
 
     line: int
     values: Mapping[str, Any]
@@ -37,7 +37,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that is not imported: where it is and what was expected there."""
+    """A row that cannot be imported: its position, and what was expected there."""
 
     file: str
     line: int
@@ -59,7 +59,7 @@ def _text(longest: int, *, required: bool, unknown: str | None = None) -> Reader
     def read(text: str) -> str | None:
         if "\0" in text:
             raise ValueError("text without NUL characters")
-        # Some letters are longer in lower case, in which e-mail addresses are kept.
+        # Email addresses are stored in lower case, and some letters are longer in lower case.
         if max(len(text), len(text.lower())) > longest or (required and not text):
             raise ValueError(f"text of {1 if required else 0} to {longest} characters")
         return text or unknown
@@ -129,7 +129,7 @@ REDEMPTIONS: dict[str, Reader] = {
 
 
 class LedgerFile:
-    """One of the ledger's files, `NAME.csv` or `NAME.csv.gz`, open for reading."""
+    """One of the ledger files, `NAME.csv` or `NAME.csv.gz`."""
 
     def __init__(self, path: Path, columns: Mapping[str, Reader]) -> None:
         self.path = path
@@ -139,11 +139,11 @@ class LedgerFile:
 
     @property
     def bytes_read(self) -> int:
-        """How far the reading has come, in bytes on disk."""
+        """The number of bytes on disk that were read so far."""
         return self._file.tell() if self._file is not None else 0
 
     def rows(self) -> Iterator[Row | BadRow]:
-        """Each row in turn. Raises LedgerFileError where no further row can be read."""
+        """Yields each row. Raises LedgerFileError if no further row can be read."""
         with self.path.open("rb") as self._file:
             raw: Any = gzip.GzipFile(fileobj=self._file) if self.path.suffix == ".gz" else self._file
             reader = csv.reader(io.TextIOWrapper(raw, encoding="utf-8-sig", newline=""), strict=True)
@@ -158,7 +158,7 @@ class LedgerFile:
             except csv.Error as error:
                 raise LedgerFileError(f"{self.path.name} line {reader.line_num} is not CSV: {error}") from error
             except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-                raise LedgerFileError(f"{self.path.name} is not a whole gzip file: {error}") from error
+                raise LedgerFileError(f"{self.path.name} is not a complete gzip file: {error}") from error
             except OSError as error:
                 raise LedgerFileError(f"{self.path.name} cannot be read: {error.strerror}") from error
 
@@ -181,8 +181,8 @@ class LedgerFile:
 
 
 def find_file(folder: Path, name: str, columns: Mapping[str, Reader]) -> LedgerFile | None:
-    """The file `name` of a ledger folder, plain or gzipped; None if it is not there."""
+    """Returns the ledger file `name` in the folder, plain or gzipped, or None if it is missing."""
     paths = [path for path in (folder / f"{name}.csv", folder / f"{name}.csv.gz") if path.is_file()]
     if len(paths) > 1:
-        raise LedgerFileError(f"{folder} holds both {paths[0].name} and {paths[1].name}; expected one of them")
+        raise LedgerFileError(f"{folder} contains both {paths[0].name} and {paths[1].name}; expected only one of them")
     return LedgerFile(paths[0], columns) if paths else None

@@ -1,7 +1,7 @@
-"""Imports a ledger's files: staged in bulk, checked by the database, then redeemed again in order of time.
+"""Imports ledger files: stages them in bulk, checks them in the database, and replays redemptions in order of time.
 
-Rows pass through temporary tables, so that memory does not grow with the files. All of it is one
-transaction: without `skip_bad` a single bad row leaves nothing behind.
+Rows are staged in temporary tables, so that memory does not grow with the files. The import is one transaction:
+without `skip_bad`, a single bad row rolls back everything.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -35,7 +35,7 @@ from loyalty.models import Org, Program
 
 BAD_ROWS_NAMED = 20
 
-# Stage, how much of it is done, and how much there is.
+# Called with a step of the import, how much of it is done, and its total.
 Progress = Callable[[str, int, int], None]
 
 _IDENTIFIERS = {
@@ -47,12 +47,12 @@ _IDENTIFIERS = {
 
 
 class ImportRefused(ValueError):
-    """Nothing was imported; the message names the bad rows."""
+    """Nothing was imported. The message lists the bad rows."""
 
 
 @dataclass
 class FileSummary:
-    """What became of the rows of one file."""
+    """The rows of one file, counted by result."""
 
     read: int = 0
     added: int = 0
@@ -62,7 +62,7 @@ class FileSummary:
 
 @dataclass
 class ImportSummary:
-    """What an import did."""
+    """The result of an import."""
 
     files: dict[str, FileSummary] = field(default_factory=dict)
     bad_rows: list[BadRow] = field(default_factory=list)
@@ -76,11 +76,11 @@ class ImportSummary:
 def import_ledger(
     folder: Path, *, made_by: str, skip_bad: bool, dry_run: bool, progress: Progress, more_checks: Sequence[Check] = ()
 ) -> ImportSummary:
-    """Imports `customers`, `points` and `redemptions` (.csv or .csv.gz) of the folder, whichever are there.
+    """Imports `customers`, `points` and `redemptions` (.csv or .csv.gz) from the folder, as far as they exist.
 
-    For each org it keeps that `made_by` ran the import, and what was added. `more_checks` are what the caller knows and
-    the ledger does not. Raises LedgerFileError if a file cannot be read, ImportRefused on bad rows without `skip_bad`;
-    then, and after a dry run, nothing is kept.
+    Records for each org what was added, and `made_by` as the user who ran the import. `more_checks` are checks of
+    tables outside this app. Raises LedgerFileError if a file cannot be read, and ImportRefused for bad rows without
+    `skip_bad`. In both cases, and after a dry run, nothing is imported.
     """
     files = {
         name: found
@@ -88,7 +88,7 @@ def import_ledger(
         if (found := find_file(folder, name, columns)) is not None
     }
     if not files:
-        raise ImportRefused(f"{folder} holds none of customers.csv, points.csv, redemptions.csv (or .csv.gz)")
+        raise ImportRefused(f"{folder} contains no customers.csv, points.csv or redemptions.csv (or .csv.gz)")
     with transaction.atomic():
         summary = _Import(files, made_by, progress).run((*CHECKS, *more_checks), skip_bad=skip_bad)
         transaction.set_rollback(dry_run)
@@ -133,7 +133,7 @@ class _Import:
 
     def _make_stages(self) -> None:
         if connection.vendor == "postgresql":
-            # The limits of a request do not fit a run of minutes.
+            # An import takes minutes, so a request's timeouts are too short.
             self.cursor.execute("SET LOCAL statement_timeout = 0")
             self.cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
             self.cursor.execute("SET LOCAL lock_timeout = '60s'")
@@ -195,7 +195,7 @@ class _Import:
                         named = identify(kind, row.values[column], country=self.countries[org_id])
                         add((row.line, new_row_id(), org_id, customer_id, column, kind.value, named.value))
 
-    # Judging: which staged rows are there already, and which are bad
+    # Checking which staged rows exist already, and which are bad
 
     def _judge(self, checks: Sequence[Check]) -> None:
         for table, columns in STAGE_INDEXES:
@@ -232,7 +232,7 @@ class _Import:
         analyze(self.cursor, "loyalty_customer", "loyalty_lot", "loyalty_redemption")
 
     def _record_imports(self) -> None:
-        """Adds an import for each org that gets lots or redemptions: each of those names it."""
+        """Inserts an import for each org that gets lots or redemptions, which all refer to it."""
         self.cursor.execute(SUMS_OF_NEW)
         sums = self.cursor.fetchall()
         with rows_into(self.cursor, "stage_imports") as add:

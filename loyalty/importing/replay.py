@@ -1,4 +1,4 @@
-"""Redeems imported redemptions again: draws each from its customer's lots, in order of time."""
+"""Replays imported redemptions: draws each from its customer's lots, in order of time."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -22,14 +22,14 @@ _CUSTOMERS_AT_ONCE = 500
 
 @dataclass
 class Uncovered:
-    """What no lot covered: draws without a lot, and their points."""
+    """Counts draws of points that no lot covered, and their points."""
 
     redemptions: int = 0
     points: Decimal = Decimal(0)
 
 
 def replay(cursor: Any, *, progress: Callable[[int, int], None]) -> Uncovered:
-    """Draws the staged new redemptions, in the caller's transaction; `progress` is told how many of how many."""
+    """Replays the staged new redemptions in the caller's transaction. Calls `progress` with the count and the total."""
     return _Replay(cursor).run(progress)
 
 
@@ -55,7 +55,7 @@ class _Replay:
         return self.uncovered
 
     def _next_customers(self, org_id: int, *, after: int) -> list[int]:
-        """The row ids of the next customers to replay, locked: whoever moves points locks the customer first."""
+        """Locks the next customers to replay, as every movement of points does first, and returns their row ids."""
         self.cursor.execute(
             "SELECT DISTINCT customer FROM stage_replay WHERE org_id = %s AND customer > %s"
             f" ORDER BY customer LIMIT {_CUSTOMERS_AT_ONCE}",
@@ -73,7 +73,7 @@ class _Replay:
     def _redeem(self, org_id: int, customers: list[int]) -> int:
         lots = self._lots_of(org_id, customers)
         self.cursor.execute(
-            # PostgreSQL's times are read faster from text than by the driver.
+            # Parsing times from text is faster than the PostgreSQL driver's own conversion.
             "SELECT customer, redemption, points, CAST(redeemed_at AS text) FROM stage_replay"
             f" WHERE org_id = %s AND customer IN ({places(customers)}) ORDER BY customer, redeemed_at, line",
             [org_id, *customers],
@@ -101,7 +101,7 @@ class _Replay:
         return len(redemptions)
 
     def _lots_of(self, org_id: int, customers: list[int]) -> dict[int, dict[int, LotFacts]]:
-        """The customers' lots that have points left, by customer and lot, in drawing order."""
+        """Returns the customers' lots with remaining points, by customer and lot, in drawing order."""
         self.cursor.execute(
             "SELECT lot.customer_id, lot.id, customer.public_id, lot.points_remaining,"
             " CAST(lot.awarded_at AS text), CAST(lot.expires_at AS text)"

@@ -1,10 +1,10 @@
-"""The SQL of an import: its temporary tables, its checks of the staged rows, and what it inserts."""
+"""SQL of the import: temporary tables, checks of the staged rows, and inserts."""
 
 from dataclasses import dataclass
 
 from loyalty.importing.files import POINTS, REDEMPTIONS
 
-# `verdict` of a staged row: what becomes of it.
+# `verdict` of a staged row: it is inserted, it exists already, or it is bad.
 NEW, THERE, BAD = 0, 1, 2
 
 STAGES = {
@@ -24,14 +24,14 @@ STAGES = {
     ),
     "stage_replay": "line bigint, org_id bigint, customer bigint, redemption bigint, points bigint, redeemed_at {time}",
     "stage_drawn": "org_id bigint, lot bigint, points bigint",
-    # The import of each org that gets lots or redemptions, with what it adds.
+    # The import of each org that gets lots or redemptions, with the totals that it adds.
     "stage_imports": (
         "id bigint, org_id bigint, lots_added bigint, points_awarded bigint, redemptions_added bigint,"
         " points_redeemed bigint"
     ),
 }
 
-# The columns of each file that are staged as they are, in the order of its table.
+# The columns of each file that are staged unchanged, in the order of the temporary table.
 STAGED_COLUMNS = {
     "customers": ("org_id", "customer_id", "status"),
     "points": tuple(POINTS),
@@ -52,7 +52,7 @@ DRAW_COLUMNS = "id, org_id, redemption_id, lot_id, position, points, points_reve
 
 @dataclass(frozen=True)
 class Check:
-    """Gives `verdict` to the new rows of a file that meet `condition`; a bad one at `column` expected something."""
+    """Sets `verdict` on a file's new rows that meet `condition`. `column` and `expected` describe bad rows."""
 
     file: str
     verdict: int
@@ -85,11 +85,11 @@ def _identifier_check(field: str) -> Check:
         " WHERE other.org_id = own.org_id AND other.type = own.type AND other.value = own.value"
         " AND other.line < own.line)))"
     )
-    return Check("customers", BAD, taken, field, "one that no other customer has")
+    return Check("customers", BAD, taken, field, "a value that no other customer has")
 
 
 def _first_in_file(file: str, key: str) -> str:
-    """Selects, as `other`, the earlier row of the file that is imported for the same id."""
+    """Returns SQL that selects, as `other`, the first earlier row of the file with the same id."""
 
     def same_id(table: str) -> str:
         return f"{table}.verdict = {NEW} AND {table}.org_id = staged.org_id AND {table}.{key} = staged.{key}"
@@ -101,16 +101,17 @@ def _first_in_file(file: str, key: str) -> str:
 
 
 def _repeats(file: str, key: str, *, stored: str, same_as_stored: str, same_as_other: str) -> tuple[Check, ...]:
-    """A row whose id is there already, in the database or earlier in the file, says the same or is bad.
+    """Returns checks of repeated ids: a row whose id exists already must have the same content, or it is bad.
 
-    `stored` selects the row of the database that has the id; the other two compare it, and `other`, with staged.
+    The id can exist in the database or earlier in the file. `stored` selects the database's row with this id.
+    `same_as_stored` compares it, and `same_as_other` compares the file's earlier row `other`, with the staged row.
     """
     first = _first_in_file(file, key)
     return (
         Check(file, THERE, f"EXISTS ({stored} AND {same_as_stored})"),
-        Check(file, BAD, f"EXISTS ({stored})", key, "the content that this id was imported with before"),
+        Check(file, BAD, f"EXISTS ({stored})", key, "the same content as the stored row with this id"),
         Check(file, THERE, f"EXISTS ({first} AND {same_as_other})"),
-        Check(file, BAD, f"EXISTS ({first})", key, "the content that this id has earlier in the file"),
+        Check(file, BAD, f"EXISTS ({first})", key, "the same content as the earlier row with this id"),
     )
 
 
@@ -122,7 +123,7 @@ _SAME_AS_CUSTOMER = (
     "customer.status = staged.status AND NOT EXISTS (SELECT 1 FROM stage_identifiers own"
     f" WHERE own.line = staged.line AND NOT EXISTS ({_NAMED} AND named.customer_id = customer.id))"
 )
-# An identifier that is empty is unknown, here as above: it contradicts nothing.
+# An empty identifier is unknown here too, so it does not differ from any value.
 _SAME_AS_OTHER_CUSTOMER = (
     "other.status = staged.status AND NOT EXISTS (SELECT 1 FROM stage_identifiers own WHERE own.line = staged.line"
     " AND NOT EXISTS (SELECT 1 FROM stage_identifiers theirs WHERE theirs.line = other.line"
@@ -162,9 +163,11 @@ _IDENTITY_ERASED = (
     " AND EXISTS (SELECT 1 FROM stage_identifiers own WHERE own.line = staged.line)"
 )
 
-# In this order; a row that has a verdict is not looked at again.
+# Checks run in this order. A row that has a verdict is not checked again.
 CHECKS = (
-    Check("customers", BAD, _IDENTITY_ERASED, "customer_id", "no identifiers of a customer whose identity was erased"),
+    Check(
+        "customers", BAD, _IDENTITY_ERASED, "customer_id", "no identifiers, because the customer's identity was erased"
+    ),
     *_repeats(
         "customers",
         "customer_id",
@@ -192,16 +195,14 @@ CHECKS = (
         same_as_stored=_SAME_REDEMPTION.replace("other.", "there."),
         same_as_other=_SAME_REDEMPTION,
     ),
-    Check(
-        "redemptions", BAD, _REFERENCE_TAKEN, "external_reference_number", "one that no other redemption of the org has"
-    ),
+    Check("redemptions", BAD, _REFERENCE_TAKEN, "external_reference_number", "a number that no other redemption has"),
 )
 
 _OWN_CUSTOMER = (
     "JOIN loyalty_customer customer ON customer.org_id = staged.org_id AND customer.public_id = staged.customer_id"
 )
 
-# By org, how many new lots and redemptions, and their points.
+# The number of new lots and redemptions, and their points, by org.
 SUMS_OF_NEW = (
     "SELECT org_id, SUM(lots), SUM(awarded), SUM(redemptions), SUM(redeemed) FROM ("
     "SELECT org_id, 1 AS lots, points AS awarded, 0 AS redemptions, 0 AS redeemed FROM stage_points"
@@ -215,7 +216,7 @@ RECORD_IMPORTS = (
 )
 _OWN_IMPORT = "JOIN stage_imports imported ON imported.org_id = staged.org_id"
 
-# The file whose rows each statement adds, "" for rows that are part of another's.
+# The file whose rows each statement inserts, or "" for the identifiers of customers.
 INSERTS = (
     (
         "customers",

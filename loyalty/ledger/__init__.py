@@ -1,1 +1,1 @@
-"""The ledger: what points, lots and redemptions are, how they are locked, read and drawn."""
+"""The ledger: amounts of points, identifiers, locks, queries and the drawing order."""

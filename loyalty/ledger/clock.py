@@ -1,4 +1,4 @@
-"""The clock that decides what has expired: the database's, so that servers whose own clocks differ agree."""
+"""Reads the database's clock, which decides what has expired, so that servers with different clocks agree."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +10,7 @@ from loyalty.ledger.sql import Statement
 
 
 def as_datetime(value: Any) -> datetime:
-    """A time of a hand-written statement: PostgreSQL gives datetimes, SQLite naive ones or text, in UTC."""
+    """Converts a time from raw SQL: PostgreSQL returns datetimes, SQLite naive datetimes or text in UTC."""
     time: datetime = datetime.fromisoformat(value) if isinstance(value, str) else value
     return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 
@@ -20,9 +20,9 @@ def as_datetime_or_none(value: Any) -> datetime | None:
 
 
 def clock() -> Statement:
-    """The database's time as a value within another statement, read when PostgreSQL evaluates it.
+    """Returns the database's time as an SQL expression, which PostgreSQL evaluates when it reaches it.
 
-    SQLite runs within this process, so its clock is this machine's.
+    SQLite runs in this process, so its clock is this machine's clock.
     """
     if connection.vendor == "postgresql":
         return _clock_of_postgresql()
@@ -30,7 +30,7 @@ def clock() -> Statement:
 
 
 def database_now() -> datetime:
-    """The database's time, for those who read without a lock."""
+    """Returns the database's time, for reads without a lock."""
     sql, params = clock()
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {sql}", params)

@@ -1,4 +1,4 @@
-"""What staff may change of a customer: the lock on reversals, and the status."""
+"""Changes that staff make to a customer: the lock on reversals, and the status."""
 
 from datetime import datetime
 from typing import Any
@@ -11,14 +11,14 @@ from loyalty.ledger.locks import lock_customers
 from loyalty.models import Customer
 from loyalty.staff.audit import record_change
 
-# What staff can make of a customer; a merged one is made by merging, and stays so.
+# The statuses that staff can set. A customer becomes MERGED only by a merge, and stays MERGED.
 GIVEN_STATUSES = (Customer.Status.ACTIVE, Customer.Status.FRAUD, Customer.Status.DEACTIVATED)
 
 
 def lock_reversals(customer: Customer, *, until: datetime | None, reason: str, made_by: str) -> Customer:
-    """Locks reversals of the customer until then, or until they are unlocked, and keeps who and why.
+    """Locks reversals of the customer until the given time, or until a user unlocks them, and records the change.
 
-    Who is locked already is locked anew. Raises InvalidOperation without a reason, or if `until` is not in the future.
+    Replaces an existing lock. Raises InvalidOperation if the reason is missing, or `until` is not in the future.
     """
     if until is not None and until <= timezone.now():
         raise InvalidOperation(f"the lock would end at {until:%Y-%m-%d %H:%M} UTC; expected a time in the future")
@@ -27,19 +27,19 @@ def lock_reversals(customer: Customer, *, until: datetime | None, reason: str, m
 
 
 def unlock_reversals(customer: Customer, *, reason: str, made_by: str) -> Customer:
-    """Lets the customer's redemptions be reversed again, and keeps who and why.
+    """Unlocks reversals of the customer, and records the change.
 
-    Raises InvalidOperation without a reason, or if they are not locked.
+    Raises InvalidOperation if the reason is missing, or reversals are not locked.
     """
     no_lock = {"reversals_locked": False, "reversals_locked_until": None, "reversals_lock_reason": ""}
     return _change_customer(customer, no_lock, action="unlocked reversals", reason=reason, made_by=made_by)
 
 
 def set_status(customer: Customer, *, status: str, reason: str, made_by: str) -> Customer:
-    """Gives the customer another status, and keeps who and why.
+    """Changes the customer's status, and records the change.
 
-    Raises InvalidOperation without a reason, for a status that is not given by hand or is theirs already, and of a
-    customer who was merged away.
+    Raises InvalidOperation if the reason is missing, the status cannot be set or is set already, or the customer was
+    merged into another.
     """
     if status not in GIVEN_STATUSES:
         raise InvalidOperation(f"the status is {status!r}; expected one of {', '.join(GIVEN_STATUSES)}")
@@ -48,16 +48,16 @@ def set_status(customer: Customer, *, status: str, reason: str, made_by: str) ->
 
 @transaction.atomic
 def _change_customer(customer: Customer, values: dict[str, Any], *, action: str, reason: str, made_by: str) -> Customer:
-    """Writes only these columns of the customer, under the lock that all movements of their points take."""
+    """Updates only these columns of the customer, under the lock that all movements of the customer's points take."""
     if not reason.strip():
         raise InvalidOperation("a change of a customer needs a reason")
     lock_customers(org_id=customer.org_id, ids=[customer.id])
     stored = Customer.objects.select_related("org").get(org_id=customer.org_id, id=customer.id)
     before = {name: getattr(stored, name) for name in values}
     if before == values:
-        raise InvalidOperation("the customer is so already; somebody may have changed it meanwhile")
+        raise InvalidOperation("the customer has these values already; another user may have made this change")
     if "status" in values and stored.status == Customer.Status.MERGED:
-        raise InvalidOperation("the customer was merged away; the status of such a customer stays")
+        raise InvalidOperation("the customer was merged into another, so the status can no longer be changed")
     for name, value in values.items():
         setattr(stored, name, value)
     stored.save(force_update=True, update_fields=list(values))
@@ -74,5 +74,5 @@ def _change_customer(customer: Customer, values: dict[str, Any], *, action: str,
 
 
 def _as_kept(values: dict[str, Any]) -> dict[str, Any]:
-    """The values as the record of a change keeps them."""
+    """Returns the values in the form in which a change record stores them."""
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}

@@ -1,4 +1,4 @@
-"""Which lots a redemption draws on, and how much from each; pure."""
+"""Plans which lots a redemption draws on, and how many points from each. Uses no database."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,27 +10,27 @@ from loyalty.ledger.snapshots import LotFacts
 
 @dataclass(frozen=True, slots=True)
 class PlannedDraw:
-    """Points to take from a lot; `lot_id` None for the part that no lot covers."""
+    """Points to draw from a lot. `lot_id` is None for points that no lot covers."""
 
     lot_id: int | None
     points: Decimal
 
 
 def plan_draws(lots: Iterable[LotFacts], points: Decimal, *, at: datetime) -> list[PlannedDraw]:
-    """The draws of a redemption of `points` at `at`, in their order of position.
+    """Returns the draws of a redemption of `points` at the time `at`, in the order of their positions.
 
-    What no lot covers comes first in position, so that it is reversed last.
+    Points that no lot covers have the first position, so that they are reversed last.
     """
     return plan_draws_in_order(in_drawing_order(lots), points, at=at)
 
 
 def in_drawing_order(lots: Iterable[LotFacts]) -> list[LotFacts]:
-    """The lots in the order in which any redemption draws them, whether it can draw them or not."""
+    """Returns the lots in the order in which redemptions draw on them. Includes lots that cannot be drawn on."""
     return sorted(lots, key=lambda lot: lot.drawing_order)
 
 
 def plan_draws_in_order(lots: Iterable[LotFacts], points: Decimal, *, at: datetime) -> list[PlannedDraw]:
-    """As `plan_draws`, of lots that are in drawing order already; looks at none behind the last that it draws."""
+    """Like `plan_draws`, for lots that are in drawing order already. Does not read lots after the last one drawn."""
     draws: list[PlannedDraw] = []
     missing = points
     for lot in lots:

@@ -1,4 +1,4 @@
-"""Makes groups of customers and changes who is in them: the one way in for commands and the admin."""
+"""Creates customer groups and changes their members, for commands and the admin."""
 
 from collections.abc import Collection
 
@@ -14,16 +14,16 @@ from loyalty.models import Customer, CustomerGroup, GroupMember, Org
 def set_group(
     *, org: Org, public_id: int, name: str | None = None, add: Collection[int] = (), remove: Collection[int] = ()
 ) -> CustomerGroup:
-    """The group of that number, made if there is none, with its name set and members added and removed.
+    """Creates the group if it is missing, sets its name, and adds and removes members. Returns the group.
 
-    `add` and `remove` are customer ids (public). A customer is in one group at a time; who is added again or
-    removed again stays as they are. Raises InvalidOperation on an unknown customer, one in another group, or one
-    both added and removed; ValidationError on a wrong number or name.
+    `add` and `remove` are public customer ids. Adding a member again, or removing a customer who is not a member, has
+    no effect. Raises InvalidOperation for a customer who is unknown, is in another group (a customer can be in one
+    group at a time), or is both added and removed. Raises ValidationError for an invalid number or name.
     """
     if both := set(add) & set(remove):
         raise InvalidOperation(f"customer {min(both)} is both added and removed")
     customers = _customers(org, {*add, *remove})
-    # Redemptions read who is in a group under the customers' locks.
+    # Redemptions read a group's members while they hold the customers' locks.
     lock_customers(org_id=org.id, ids=customers.values())
     group = CustomerGroup.objects.filter(org=org, public_id=public_id).first() or CustomerGroup(
         org=org, public_id=public_id
@@ -40,7 +40,7 @@ def set_group(
 
 
 def _customers(org: Org, public_ids: Collection[int]) -> dict[int, int]:
-    """Row ids by public id."""
+    """Returns the customers' row ids by public id. Raises InvalidOperation for an unknown customer."""
     found = dict(Customer.objects.filter(org=org, public_id__in=public_ids).values_list("public_id", "id"))
     if missing := set(public_ids) - set(found):
         raise InvalidOperation(f"org {org.id} has no customer {min(missing)}")
@@ -51,4 +51,5 @@ def _add(group: CustomerGroup, current: GroupMember | None, public_id: int, cust
     if current is None:
         GroupMember.objects.create(org_id=group.org_id, group=group, customer_id=customer_id, joined_at=timezone.now())
     elif current.group_id != group.id:
-        raise InvalidOperation(f"customer {public_id} is in group {current.group.public_id}; remove them there first")
+        group_id = current.group.public_id
+        raise InvalidOperation(f"customer {public_id} is in group {group_id}; remove the customer from it first")

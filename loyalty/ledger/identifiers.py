@@ -1,4 +1,4 @@
-"""The ways to name a customer, and the one form in which each is compared."""
+"""Normalizes the identifiers of customers, so that they can be stored and compared."""
 
 import re
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class IdentifierType(StrEnum):
 _OTHER_NAMES = {"PHONE": IdentifierType.MOBILE}
 _TYPES_AS_SENT = {kind.replace("_", ""): kind for kind in IdentifierType} | _OTHER_NAMES
 
-# All names of the types, for people to read.
+# All names of the types, for messages and documentation.
 TYPE_NAMES = ", ".join(
     name
     for kind in IdentifierType
@@ -33,14 +33,14 @@ _PHONE_LIKE = re.compile(r"(?=.*[0-9])\+?[0-9 ().\-]{1,40}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Identifier:
-    """A customer's name in comparable form, as `identify` makes it."""
+    """A customer's identifier in the normalized form that `identify` returns."""
 
     type: IdentifierType
     value: str
 
     @property
     def customer_number(self) -> int | None:
-        """The customer id that an ID names; None for text that no customer id can be."""
+        """The customer id in an identifier of type ID; None if the text cannot be a customer id."""
         if _CUSTOMER_NUMBER.fullmatch(self.value) is None:
             return None
         number = int(self.value)
@@ -48,15 +48,15 @@ class Identifier:
 
 
 def identifier_type(as_sent: str) -> IdentifierType | None:
-    """The type meant, whatever its case and underscores (`PHONE` is `MOBILE`); None if it does not exist such."""
-    # In ASCII only: Unicode has other letters whose upper case is I or S.
+    """Returns the type with this name, in any case and with or without underscores, or None. `PHONE` is `MOBILE`."""
+    # Only ASCII, because Unicode has other letters whose upper case is I or S.
     return _TYPES_AS_SENT.get(as_sent.replace("_", "").upper()) if as_sent.isascii() else None
 
 
 def identify(kind: IdentifierType, value: str, *, country: str) -> Identifier:
-    """The identifier in the form in which it is stored and looked up.
+    """Returns the identifier in the form in which it is stored and looked up.
 
-    `country` is the org's default, two letters (ISO 3166), by which national mobile numbers are read.
+    `country` is the org's country, two letters (ISO 3166). National mobile numbers are read as numbers of it.
     """
     match kind:
         case IdentifierType.MOBILE:
@@ -68,10 +68,11 @@ def identify(kind: IdentifierType, value: str, *, country: str) -> Identifier:
 
 
 def mobile_digits(value: str, *, country: str) -> str:
-    """E.164 digits without `+`.
+    """Returns the number's E.164 digits without `+`.
 
-    A number is read as one of `country`, then as one with its country code but without `+`, as tills
-    send it; the first reading that exists wins. What is no phone number is compared as it stands.
+    Reads the number first as a national number of `country`, then as one with a country code but without `+`, as tills
+    send it. The first reading that is a valid number wins; otherwise the first possible one. A text that does not look
+    like a phone number is returned unchanged.
     """
     if _PHONE_LIKE.fullmatch(value) is None:
         return value
@@ -91,6 +92,6 @@ def _parsed(value: str, country: str | None) -> phonenumbers.PhoneNumber | None:
 
 
 def masked(value: str) -> str:
-    """The value with all but its last characters hidden: at most 4 show, and never more than a third."""
+    """Masks all but the last characters of the value: shows at most 4, and at most a third of it."""
     shown = min(4, len(value) // 3)
     return "*" * min(len(value) - shown, 12) + (value[-shown:] if shown else "")

@@ -1,9 +1,9 @@
-"""Reads of the ledger for the hot path; every locking read of the project stands here.
+"""Locks and reads ledger rows for movements of points. All locking reads of the project are in this module.
 
-The statements are written out because an ORM query costs more than the database does. They name the org of
-what they look for, and join parents by row id alone: a foreign key over (org, id) holds the org, and of several
-indexes that begin with the org PostgreSQL takes the wrong one where it has no statistics of that org yet.
-Whoever moves points takes locks in one order: idempotency key, customers by id, redemption, lots by id.
+The statements are raw SQL, because building an ORM query costs more time than the database needs to run it. They
+select rows by org, and join parents by row id alone, because a foreign key over (org, id) already ensures the org.
+With the org in a join, PostgreSQL would choose a wrong index for an org that it has no statistics of yet.
+All movements take locks in one order: idempotency key, customers by id, redemption, lots by id.
 """
 
 from collections.abc import Collection, Sequence
@@ -26,8 +26,8 @@ from loyalty.ledger.snapshots import (
 )
 from loyalty.ledger.sql import ROWS_AT_ONCE, Statement, places
 
-# The order of the names is the order of the locks. The joined program and lot are not locked: what is read
-# of them never changes, and a joined lock on the program would queue a whole org behind one row.
+# Tables are locked in this order. The joined program and lots are not locked: the columns read of them do not change,
+# and a lock on the program would make all calls of an org wait for one row.
 REDEMPTION_LOCK = "FOR NO KEY UPDATE OF customer, redemption, draw"
 
 
@@ -39,16 +39,16 @@ def lock_redemption(
     external_reference_number: str | None,
     candidate_public_id: str,
 ) -> RedemptionFacts | None:
-    """Locks the customer, their redemption and its draws, and returns them as they are once locked.
+    """Locks the customer, the redemption and its draws, and returns them as they are once locked.
 
-    The customer is the one that `identifier` names, or without one the redemption's own. None: there is no
-    such customer, or no such redemption of that customer. `candidate_public_id` is an id for a new row, of
-    which the facts say whether a redemption has it already.
+    The customer is the one with `identifier`, or else the redemption's customer. Returns None if the customer does not
+    exist, or does not have this redemption. `candidate_public_id` is an id for a new row; the facts state whether a
+    redemption has this id already.
 
-    One statement, so that one round trip locks and reads. After waiting for a lock PostgreSQL reads the
-    locked rows anew but not the other tables of the join; so nothing is taken from those that could have
-    changed meanwhile, and no aggregate is joined in. (A webhook made meanwhile may miss the event.)
-    The clock stands outside of the query that locks, because inside PostgreSQL would read it before it waits.
+    One statement locks and reads, to save a round trip. After PostgreSQL waited for a lock, it reads the locked rows
+    again, but not the other joined tables. So only columns that do not change are read from those, and no aggregates.
+    Note: a webhook that is created during the wait may miss the event.
+    The clock is outside of the locking subquery, because inside of it PostgreSQL would read it before the wait.
     """
     named, params = _redemption_condition(org_id, public_id, external_reference_number)
     of_customer = ""
@@ -67,9 +67,9 @@ def lock_redemption(
 
 
 def _locking_redemption(now: str, named: str, of_customer: str) -> str:
-    """The statement that locks the redemption that is `named`; all three are SQL."""
-    # The LIMIT keeps PostgreSQL from carrying the org's id to the other tables: of an org that came after its
-    # last ANALYZE it expects hardly a row, and was seen to read all draws of the org for those of one redemption.
+    """Returns the statement that locks the redemption for which the condition `named` holds. All arguments are SQL."""
+    # The LIMIT prevents PostgreSQL from applying the org's id to the other tables. For an org that is newer than the
+    # last ANALYZE, it expects almost no rows, and then reads all draws of the org to find those of one redemption.
     return f"""
         SELECT {now}, locked.* FROM (
         SELECT customer.id, customer.public_id, customer.status,
@@ -102,7 +102,7 @@ def lock_customers(*, org_id: int, ids: Collection[int]) -> list[CustomerFacts]:
 
 
 def lock_customer(*, org_id: int, public_id: int) -> CustomerFacts | None:
-    """Locks the customer with this public id; None if it does not exist."""
+    """Locks the customer with this public id and returns it as it is once locked, or None if it does not exist."""
     locked = _lock_customers("customer.public_id = %s", org_id, [public_id])
     return locked[0] if locked else None
 
@@ -129,12 +129,12 @@ def lock_wallet(
     customer_ids: Collection[int],
     candidate_is_taken: Statement,
 ) -> Wallet:
-    """Locks the lots of the customers that can be drawn on now, in the order of their ids.
+    """Locks the customers' lots that can be drawn on now, in the order of their ids, and returns them with programs.
 
-    The caller holds the customers' locks, so that no other lot can appear meanwhile. `candidate_is_taken` is a
-    condition in SQL, of which the wallet says whether it holds.
+    The caller must hold the customers' locks, so that no lot can be added at the same time. `candidate_is_taken` is an
+    SQL condition; the wallet states whether it is true.
 
-    The locks stand in the WITH: of what is only perhaps there PostgreSQL locks nothing.
+    The lots are locked in the WITH clause, because PostgreSQL cannot lock rows of the nullable side of a LEFT JOIN.
     """
     condition = (
         f"lot.org_id = %s AND lot.customer_id IN ({places(customer_ids)}) AND lot.points_remaining > 0"
@@ -162,13 +162,13 @@ def lock_wallet(
 
 
 def lock_lots_named(*, org_id: int, ids: Collection[int]) -> list[WalletLot]:
-    """Locks the lots with these row ids, in their order, and returns them as they are once locked."""
+    """Locks the lots with these row ids, in the order of the ids, and returns them as they are once locked."""
     ordered = sorted(ids)
     batches = [ordered[start : start + ROWS_AT_ONCE] for start in range(0, len(ordered), ROWS_AT_ONCE)]
     return [
         lot
         for batch in batches
-        # The sum keeps PostgreSQL from an index that begins with the org.
+        # The sum prevents PostgreSQL from using an index that begins with the org.
         for lot in _lock_lots(f"lot.org_id + 0 = %s AND lot.id IN ({places(batch)})", [org_id, *batch])
     ]
 
@@ -195,7 +195,7 @@ def _locking_lots(condition: str) -> str:
 def _redemption_condition(
     org_id: int, public_id: str | None, external_reference_number: str | None
 ) -> tuple[str, list[Any]]:
-    """What a redemption named `asked` must be, by its public id, its reference number, or both."""
+    """Returns the SQL condition for the redemption `asked`: its public id, its reference number, or both."""
     names = {"public_id": public_id, "external_reference_number": external_reference_number}
     given = {column: name for column, name in names.items() if name is not None}
     return " AND ".join(["asked.org_id = %s", *(f"asked.{column} = %s" for column in given)]), [org_id, *given.values()]
@@ -223,7 +223,7 @@ def _wallet(rows: Sequence[Sequence[Any]]) -> Wallet:
 
 
 def _redemption_facts(rows: Sequence[Sequence[Any]]) -> RedemptionFacts:
-    # Once the last row is read, all rows are locked.
+    # The clock of the last row, because all rows are locked by then.
     locked_at, *first = rows[-1][:16]
     return RedemptionFacts(
         customer=_customer_facts(first),

@@ -1,4 +1,4 @@
-"""What an amount of points is: an exact decimal with at most 12 integer digits and 3 decimals."""
+"""Parses and formats amounts of points: exact decimals with at most 12 integer digits and 3 decimals."""
 
 import re
 from decimal import Decimal
@@ -11,7 +11,7 @@ _ABSURD_EXPONENT = 10**6
 
 
 class InvalidPoints(ValueError):
-    """The text is no amount of points; the message is what was expected."""
+    """The text is not an amount of points. The message states what was expected."""
 
 
 class PointsNotPositive(InvalidPoints):
@@ -23,11 +23,11 @@ class PointsTooPrecise(InvalidPoints):
 
 
 def read_points(literal: str) -> Decimal:
-    """The positive amount that `literal`, a JSON number, stands for, judged digit by digit.
+    """Parses a JSON number as a positive amount of points, digit by digit.
 
-    No float and no unbounded Decimal is made of it, so that `1e-400` is a tiny amount and not zero, and
-    `1e999999999` costs nothing. Raises, in this order: InvalidPoints (no number), PointsNotPositive,
-    InvalidPoints (over 12 integer digits), PointsTooPrecise.
+    Does not create a float or an unbounded Decimal, so `1e-400` is a tiny amount and not zero, and `1e999999999` takes
+    no time. Raises, in this order: InvalidPoints (not a number), PointsNotPositive, InvalidPoints (more than 12 integer
+    digits), PointsTooPrecise.
     """
     number = _NUMBER.fullmatch(literal)
     if number is None:
@@ -46,9 +46,9 @@ def read_points(literal: str) -> Decimal:
 
 
 def read_written_points(text: str) -> Decimal:
-    """The positive amount that a person wrote: as `read_points`, but in plain digits. Raises InvalidPoints.
+    """Parses an amount that a user entered: like `read_points`, but without an exponent. Raises InvalidPoints.
 
-    In a form or a spreadsheet `1e3` is a mistake, and not a thousand.
+    In a form or a spreadsheet, `1e3` is a mistake and does not mean 1,000.
     """
     if "e" in text.lower():
         raise InvalidPoints("a number")
@@ -56,7 +56,7 @@ def read_written_points(text: str) -> Decimal:
 
 
 def _bounded(exponent: str | None) -> int:
-    """The exponent as an integer, cut where its size no longer matters: int() refuses very long texts."""
+    """Returns the exponent as an integer, limited in size, because int() refuses very long texts."""
     text = exponent or "0"
     magnitude = text.lstrip("+-").lstrip("0") or "0"
     value = _ABSURD_EXPONENT if len(magnitude) > 6 else int(magnitude)
@@ -64,7 +64,7 @@ def _bounded(exponent: str | None) -> int:
 
 
 def to_thousandths(points: Decimal | int) -> int:
-    """Whole thousandths, as the database keeps points. Raises InvalidPoints on a finer amount."""
+    """Returns whole thousandths, as the database stores points. Raises PointsTooPrecise for a finer amount."""
     scaled = Decimal(points).scaleb(DECIMALS)
     whole = int(scaled)
     if whole != scaled:
@@ -73,11 +73,11 @@ def to_thousandths(points: Decimal | int) -> int:
 
 
 def from_thousandths(thousandths: Decimal | int) -> Decimal:
-    """The amount that the database's whole thousandths stand for."""
+    """Converts the database's whole thousandths to points."""
     return Decimal(thousandths).scaleb(-DECIMALS)
 
 
 def written(points: Decimal) -> str:
-    """The amount for a person to read: `2.5`, `350`."""
+    """Formats the amount for display: `2.5`, `350`."""
     text = f"{points:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,4 +1,4 @@
-"""Reads the ledger for those who ask what it holds; nothing here locks or decides."""
+"""Reads the ledger without locks, for reads of the API and pages of the back office."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -20,9 +20,10 @@ _BEGIN = {"postgresql": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "sqli
 
 @contextmanager
 def one_moment() -> Iterator[None]:
-    """What is read inside is all of one moment; without it each statement sees what was committed before it.
+    """Makes all reads inside see one snapshot. Otherwise each statement sees what was committed before it.
 
-    Within a transaction of the caller it changes nothing. Django's atomic() would take SQLite's write lock.
+    Has no effect inside a transaction of the caller. Django's atomic() is not used, because it would take SQLite's
+    write lock.
     """
     if connection.in_atomic_block:
         yield
@@ -36,14 +37,14 @@ def one_moment() -> Iterator[None]:
 
 
 def can_be_a_name(text: str) -> bool:
-    """Whether a row can be named so: PostgreSQL keeps no NUL, and fails when asked for one."""
+    """Returns whether a row can have this name. PostgreSQL cannot store NUL, and fails if a parameter has one."""
     return "\0" not in text
 
 
 def find_redemption(
     *, org_id: int, public_id: str | None = None, external_reference_number: str | None = None
 ) -> RedemptionRecord | None:
-    """The org's redemption with this public id and external reference number, if given; None if it does not exist."""
+    """Returns the org's redemption with this public id and external reference number, as far as given, or None."""
     named = _named(org_id, public_id=public_id, external_reference_number=external_reference_number)
     redemption = named.select_related("customer", "program").first()
     if redemption is None:
@@ -66,13 +67,13 @@ def find_redemption(
 def find_redemption_id(
     *, org_id: int, public_id: str | None = None, external_reference_number: str | None = None
 ) -> int | None:
-    """The row id of the redemption that `find_redemption` finds."""
+    """Returns the row id of the redemption that `find_redemption` would return, or None."""
     named = _named(org_id, public_id=public_id, external_reference_number=external_reference_number)
     return named.values_list("id", flat=True).first()
 
 
 def points_of(*, org_id: int, customer_id: int, at: datetime) -> PointsRecord:
-    """The points in the customer's own lots at `at`; `customer_id` is the row id."""
+    """Returns the points in the customer's own lots at the time `at`. `customer_id` is the row id."""
     lots = Lot.objects.filter(org_id=org_id, customer_id=customer_id, points_remaining__gt=0, awarded_at__lte=at)
     expired, by_expiry = ZERO, dict[datetime | None, Decimal]()
     for expires_at, points in lots.order_by("expires_at").values_list("expires_at", "points_remaining"):
@@ -109,7 +110,7 @@ def _draw_records(draws: QuerySet[Draw]) -> tuple[DrawRecord, ...]:
 
 
 def group_of(*, org_id: int, customer_id: int) -> set[int]:
-    """The row ids of the members of the customer's active group, the customer included; without a group only that."""
+    """Returns the row ids of the members of the customer's active group, or only the customer's without a group."""
     mine = GroupMember.objects.filter(
         org_id=org_id, customer_id=customer_id, left_at__isnull=True, group__is_active=True
     ).values("group_id")
@@ -118,7 +119,7 @@ def group_of(*, org_id: int, customer_id: int) -> set[int]:
 
 
 def find_customer_id(*, org_id: int, identifier: Identifier) -> int | None:
-    """The row id of the customer that the identifier names."""
+    """Returns the row id of the customer with this identifier, or None."""
     condition, values = customer_condition(org_id, identifier)
     with connection.cursor() as cursor:
         cursor.execute(
@@ -130,17 +131,17 @@ def find_customer_id(*, org_id: int, identifier: Identifier) -> int | None:
 
 
 def programs_of(org_id: int) -> dict[int, Program]:
-    """The programs of the org by row id, the oldest first."""
+    """Returns the org's programs by row id, the oldest first."""
     return {program.id: program for program in Program.objects.filter(org_id=org_id).order_by("id")}
 
 
 def programs_of_lots(*, org_id: int, lot_ids: Collection[int]) -> dict[int, int]:
-    """The row id of each lot's program, by the row id of the lot."""
+    """Returns the row id of each lot's program, by the lot's row id."""
     return dict(Lot.objects.filter(org_id=org_id, id__in=lot_ids).values_list("id", "program_id"))
 
 
 def current_points(*, org_id: int, customer_id: int, program_ids: Collection[int], now: datetime) -> dict[int, Decimal]:
-    """The points that the customer can spend in each of the programs, by the program's row id."""
+    """Returns the points that the customer can spend in each program, by the program's row id."""
     unexpired = Lot.objects.filter(
         Q(expires_at__isnull=True) | Q(expires_at__gt=now),
         org_id=org_id,
@@ -153,7 +154,7 @@ def current_points(*, org_id: int, customer_id: int, program_ids: Collection[int
 
 
 def available_points(*, org_id: int, customer_ids: Collection[int], now: datetime) -> dict[int, Decimal]:
-    """The points that each of the customers can spend in all programs, by the customer's row id."""
+    """Returns the points that each customer can spend in all programs, by the customer's row id."""
     unexpired = Lot.objects.filter(
         Q(expires_at__isnull=True) | Q(expires_at__gt=now),
         org_id=org_id,
@@ -166,7 +167,7 @@ def available_points(*, org_id: int, customer_ids: Collection[int], now: datetim
 
 def customer_condition(org_id: int, identifier: Identifier) -> tuple[str, list[Any]]:
     if identifier.type is IdentifierType.ID:
-        # An id that no customer can have still asks, so that it takes as long as any other.
+        # An impossible id is looked up too, so that it takes as long as any other.
         return "customer.public_id = %s", [identifier.customer_number or 0]
     return (
         "customer.id = (SELECT named.customer_id FROM loyalty_customeridentifier named"

@@ -1,4 +1,4 @@
-"""What is read from the ledger under lock, as plain values that rules can decide on; no Django here."""
+"""Plain values read from the ledger: facts, read under lock for rules, and records, read for display. No Django."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -38,12 +38,12 @@ class LotFacts:
 
     @property
     def drawing_order(self) -> tuple[bool, datetime, datetime, int, int]:
-        """Earliest expiry first, never last; ties by earlier award, then lower customer id, then lower lot id."""
+        """Sorts by earliest expiry, lots without expiry last; then by award time, customer id and lot id."""
         never = self.expires_at is None
         return never, self.expires_at or self.awarded_at, self.awarded_at, self.customer_public_id, self.id
 
     def less(self, points: Decimal) -> "LotFacts":
-        """The lot after a draw."""
+        """Returns the lot after a draw of these points."""
         return replace(self, points_remaining=self.points_remaining - points)
 
     def can_be_drawn(self, at: datetime) -> bool:
@@ -52,7 +52,7 @@ class LotFacts:
 
 @dataclass(frozen=True, slots=True)
 class WalletLot:
-    """A locked lot that a redemption may draw on, with its name, its owner's row id and the program that awarded it."""
+    """A locked lot that a redemption can draw on, with its reference, owner and program."""
 
     facts: LotFacts
     lot_ref: str
@@ -63,11 +63,11 @@ class WalletLot:
 
 @dataclass(frozen=True, slots=True)
 class Wallet:
-    """What a redemption may rest on, once the customers are locked: the org's programs, and the locked lots.
+    """The org's programs and the locked lots, which a redemption reads once the customers are locked.
 
     `now`: the database's time, at which the lots can be drawn on.
-    `candidate_is_taken`: whether the public id considered for a new row names another row.
-    `has_webhooks`: whether the org has an active webhook, so that events are worth making.
+    `candidate_is_taken`: whether another row has the public id that was proposed for a new row.
+    `has_webhooks`: whether the org has an active webhook. Otherwise no events need to be written.
     """
 
     now: datetime
@@ -79,7 +79,7 @@ class Wallet:
 
 @dataclass(frozen=True, slots=True)
 class DrawFacts:
-    """One draw. What is said of the lot is None where no lot was drawn; `lot_customer_id` is the lot's owner."""
+    """One draw. The `lot_` values are None if the points came from no lot. `lot_customer_id` is the lot's owner."""
 
     id: int
     position: int
@@ -103,10 +103,10 @@ class DrawFacts:
 class RedemptionFacts:
     """A locked redemption with its customer, its program, and its draws in the order of drawing.
 
-    `members` are the customers whose lots a cross-member redemption drew on, locked as well, and its own.
-    `locked_at`: the database's time once it was locked.
-    `candidate_is_taken`: whether the public id considered for a new row names a redemption.
-    `has_webhooks`: whether the org has an active webhook, so that events are worth making.
+    `members`: the redemption's customer and the customers whose lots a cross-member redemption drew on, all locked.
+    `locked_at`: the database's time once all rows were locked.
+    `candidate_is_taken`: whether a redemption has the public id that was proposed for a new row.
+    `has_webhooks`: whether the org has an active webhook. Otherwise no events need to be written.
     """
 
     id: int
@@ -129,7 +129,7 @@ class RedemptionFacts:
         return frozenset(owners | {self.customer.id})
 
     def member(self, customer_id: int) -> CustomerFacts:
-        """Its customer, or the member, with that row id."""
+        """Returns the redemption's customer or the member with this row id."""
         return next(member for member in (self.customer, *self.members) if member.id == customer_id)
 
     def public_id_of(self, customer_id: int) -> int:
@@ -137,7 +137,7 @@ class RedemptionFacts:
 
     @property
     def is_cross_member(self) -> bool:
-        """Whether it drew on lots of others than its customer."""
+        """Whether the redemption drew on lots of other customers."""
         return len(self.customer_ids) > 1
 
     @property
@@ -147,7 +147,7 @@ class RedemptionFacts:
 
 @dataclass(frozen=True, slots=True)
 class DrawRecord:
-    """A draw as it stands. What is said of the lot is None where no lot was drawn; ids are public ids."""
+    """A draw, for display. Values of the lot are None if the points came from no lot. Ids are public ids."""
 
     position: int
     points: Decimal
@@ -160,7 +160,7 @@ class DrawRecord:
 
 @dataclass(frozen=True, slots=True)
 class RedemptionRecord:
-    """A redemption as it stands, with its draws in the order of drawing; ids are public ids but for `row_id`."""
+    """A redemption, for display, with its draws in the order of drawing. All ids but `row_id` are public ids."""
 
     row_id: int
     public_id: str
@@ -179,13 +179,13 @@ class RedemptionRecord:
 
     @property
     def is_cross_member(self) -> bool:
-        """Whether it drew on lots of others than its customer."""
+        """Whether the redemption drew on lots of other customers."""
         return any(draw.member_id not in {None, self.customer_id} for draw in self.draws)
 
 
 @dataclass(frozen=True, slots=True)
 class ExpiryRecord:
-    """The unexpired points of a customer that expire at one moment; `expires_at` None is never."""
+    """A customer's unexpired points with one expiry time. `expires_at` is None if they do not expire."""
 
     expires_at: datetime | None
     points: Decimal
@@ -193,7 +193,7 @@ class ExpiryRecord:
 
 @dataclass(frozen=True, slots=True)
 class PointsRecord:
-    """A customer's own points at one moment: what can be spent, by expiry, and what expired unspent."""
+    """A customer's own points at one time: available points, also by expiry, and points that expired unspent."""
 
     available: Decimal
     expired: Decimal

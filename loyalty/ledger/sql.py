@@ -1,4 +1,4 @@
-"""Hand-written SQL in portions that both databases take, run in as few round trips as each allows."""
+"""Builds raw SQL statements within both databases' limits, and runs them in as few round trips as possible."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -13,16 +13,16 @@ from loyalty.ledger.points import to_thousandths
 # SQL with %s for its parameters, and the parameters.
 Statement = tuple[str, list[Any]]
 
-# SQLite takes 32,766 parameters and PostgreSQL 65,535.
+# SQLite allows 32,766 parameters in a statement, PostgreSQL 65,535.
 ROWS_AT_ONCE = 2_000
 PARAMETERS_AT_ONCE = 60_000
 
-# A few shapes of statements make up nearly all calls; to write one out costs more than all the rules.
+# Nearly all calls use a few shapes of statements, and building one costs more time than evaluating all the rules.
 _kept = lru_cache(maxsize=128)
 
 
 def insert_into(table: str, *rows: Mapping[str, object]) -> Statement:
-    """An INSERT of the rows, each a mapping of the same columns to values; a Decimal is an amount of points."""
+    """Returns an INSERT of the rows, each a mapping of the same columns to values. A Decimal is an amount of points."""
     params = _adapted(value for row in rows for value in row.values())
     return _insert(table, tuple(rows[0]), len(rows)), params
 
@@ -34,12 +34,12 @@ def _insert(table: str, columns: Collection[str], rows: int) -> str:
 
 
 def insert_all_into(table: str, rows: Sequence[Mapping[str, object]]) -> list[Statement]:
-    """As many INSERTs of the rows as the databases' limits of parameters ask for."""
+    """Returns the INSERTs of the rows, each within the databases' limits of parameters."""
     return [insert_into(table, *rows[start : start + ROWS_AT_ONCE]) for start in range(0, len(rows), ROWS_AT_ONCE)]
 
 
 def update(table: str, changes: Mapping[str, object], *, org_id: int, row_id: int) -> Statement:
-    """An UPDATE of one row: the columns to change, with their new values."""
+    """Returns an UPDATE of one row. `changes` maps columns to new values."""
     columns = ", ".join(f"{column} = %s" for column in changes)
     values = _adapted(changes.values())
     return f"UPDATE {table} SET {columns} WHERE org_id = %s AND id = %s", [*values, org_id, row_id]
@@ -48,9 +48,9 @@ def update(table: str, changes: Mapping[str, object], *, org_id: int, row_id: in
 def add_points(
     table: str, column: str, *, org_id: int, points: Mapping[int, Decimal], out_of: str | None = None
 ) -> list[Statement]:
-    """UPDATEs that add points, negative to take them, to a column of the rows with these ids, in their order.
+    """Returns UPDATEs that add points to a column, by row id, in the order of the ids. Negative points are subtracted.
 
-    With `out_of` the points are moved: that column of the same row loses them.
+    With `out_of`, the points are moved: they are subtracted from that column of the same row.
     """
     ids = sorted(points)
     batches = [ids[start : start + ROWS_AT_ONCE] for start in range(0, len(ids), ROWS_AT_ONCE)]
@@ -67,8 +67,8 @@ def add_points(
 def _addition(table: str, column: str, out_of: str | None, rows: int) -> str:
     taken = f", {out_of} = {out_of} - moved.column2" if out_of is not None else ""
     values = ", ".join(["(CAST(%s AS bigint), CAST(%s AS bigint))"] * rows)
-    # Both databases name the columns of VALUES column1 and column2. The sum keeps PostgreSQL from looking the rows
-    # up by an index that begins with the org, which it does where it has no statistics of that org yet.
+    # Both databases name the columns of VALUES column1 and column2. The sum prevents PostgreSQL from using an index
+    # that begins with the org, which it chooses if it has no statistics of that org yet.
     return (
         f"UPDATE {table} SET {column} = {column} + moved.column2{taken} FROM (VALUES {values}) AS moved"
         f" WHERE {table}.org_id + 0 = %s AND {table}.id = moved.column1"
@@ -76,7 +76,7 @@ def _addition(table: str, column: str, out_of: str | None, rows: int) -> str:
 
 
 def ids_of_sequence(table: str, count: int) -> list[int]:
-    """So many new ids for a table whose ids come from a sequence, rising."""
+    """Returns `count` new ids, in rising order, for a table whose ids come from a sequence."""
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute(
@@ -89,14 +89,15 @@ def ids_of_sequence(table: str, count: int) -> list[int]:
 
 
 def places(values: Collection[object]) -> str:
-    """As many placeholders as there are values."""
+    """Returns a placeholder for each value, separated by commas."""
     return ", ".join(["%s"] * len(values))
 
 
 def execute_together(statements: Sequence[Statement]) -> None:
-    """Runs writes that do not read each other's rows: on PostgreSQL as one statement, or few if they are very large.
+    """Executes writes in one statement on PostgreSQL (several if they are very large). They must be independent.
 
-    Give parents before children: SQLite looks for the parent when the child is written.
+    Note: the writes do not see each other's rows. List parents before children, because SQLite looks for the parent
+    when it writes the child.
     """
     with connection.cursor() as cursor:
         if connection.vendor != "postgresql":
@@ -115,20 +116,20 @@ def _one_of(sqls: tuple[str, ...]) -> str:
 
 
 def _batches(statements: Sequence[Statement]) -> list[list[Statement]]:
-    """The statements in their order, no batch with more parameters than PostgreSQL takes."""
+    """Splits the statements, in their order, into batches of at most PARAMETERS_AT_ONCE parameters."""
     batches: list[list[Statement]] = [[]]
-    room = PARAMETERS_AT_ONCE
+    remaining = PARAMETERS_AT_ONCE
     for statement in statements:
-        room -= len(statement[1])
-        if room < 0:
+        remaining -= len(statement[1])
+        if remaining < 0:
             batches.append([])
-            room = PARAMETERS_AT_ONCE - len(statement[1])
+            remaining = PARAMETERS_AT_ONCE - len(statement[1])
         batches[-1].append(statement)
     return batches
 
 
 def _adapted(values: Iterable[object]) -> list[Any]:
-    """As the database keeps them: points as whole thousandths, and on SQLite times as text in UTC."""
+    """Converts values to their stored form: points to whole thousandths and, on SQLite, times to text in UTC."""
     on_sqlite = connection.vendor == "sqlite"
     adapted: list[Any] = []
     for value in values:

@@ -1,4 +1,4 @@
-"""What every management command shares: `--json`, one JSON object on stdout, and errors said on stderr."""
+"""The base class of management commands: `--json` prints one JSON object, and errors are printed on stderr."""
 
 import getpass
 import json
@@ -13,15 +13,15 @@ from loyalty.moves import is_of_closed_org
 
 
 class LoyaltyCommand(BaseCommand):
-    """A command whose `run` returns what it did: printed as text, or with --json as one JSON object.
+    """A command whose `run` returns its result, which is printed as text, or with --json as one JSON object.
 
-    A ValueError or ValidationError of `run` becomes a message on stderr and exit code 1.
+    If `run` raises a ValueError, ValidationError or DatabaseError, prints the message on stderr and exits with code 1.
     """
 
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
         self.add_own_arguments(parser)
 
     def add_own_arguments(self, parser: CommandParser) -> None:
@@ -31,11 +31,11 @@ class LoyaltyCommand(BaseCommand):
         raise NotImplementedError
 
     def as_text(self, result: dict[str, Any]) -> str:
-        """The result for a person to read."""
+        """Formats the result as text."""
         return "\n".join(f"{name}: {value}" for name, value in result.items())
 
     def report(self, result: dict[str, Any]) -> None:
-        """What is left to say after the result was printed: on stderr, and by the exit code."""
+        """Runs after the result was printed; a subclass can write to stderr and set the exit code here."""
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -46,14 +46,16 @@ class LoyaltyCommand(BaseCommand):
             raise CommandError(str(error)) from error
         except DatabaseError as error:
             if is_of_closed_org(error):
-                raise CommandError("the org is closed: it is being moved, or was moved, to another cell") from error
-            raise CommandError(f"the database failed ({error}); is it reachable, and has migrate been run?") from error
+                raise CommandError(
+                    "the org is closed, because it is being moved or was moved to another cell"
+                ) from error
+            raise CommandError(f"the database failed ({error}); check that it is reachable and migrated") from error
         self.stdout.write(json.dumps(result) if options["json"] else self.as_text(result))
         self.report(result)
 
 
 def operator() -> str:
-    """Who runs the command, for the records that name a person."""
+    """Returns the name of the operating system's user who runs the command, for records of changes."""
     try:
         return f"{getpass.getuser()} (command)"
     except (KeyError, OSError):  # in a container the user may have no name

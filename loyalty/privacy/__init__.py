@@ -1,1 +1,1 @@
-"""Erases who a customer is."""
+"""Erases the identity of customers from the ledger."""

@@ -1,19 +1,19 @@
-"""Erases who a customer is: their identifiers, and the texts that hold one. Their points and their history stay.
+"""Erases a customer's identifiers and the texts that contain one. The customer's points and history stay.
 
-What the ledger's tables keep of a customer, and what becomes of it:
+The ledger's tables, the personal data in them, and its erasure:
 
-| table | identity in it | what becomes of it |
+| table | personal data | erasure |
 |---|---|---|
-| customer | the lock's reason | erased where it holds an identifier; `erased_at` is set, the customer id stays |
+| customer | the lock's reason | erased if it contains an identifier; `erased_at` is set, the customer id stays |
 | customer identifier | `value` | the rows are deleted |
-| customer group | `name` | erased where it holds an identifier |
-| staff change | `before`, `after`, `reason` | erased where they hold an identifier: the change itself stays |
-| EMF change | `reason` | where it holds one, its digest takes its place, so that its seal still holds |
-| org, program, EMF setting, reason code, API client and secret, webhook, org access, tally | none | stay |
-| import, lot, redemption, draw, group member | none: the business's numbers, points and times | stay |
+| customer group | `name` | erased if it contains an identifier |
+| staff change | `before`, `after`, `reason` | erased if they contain an identifier; the row stays |
+| EMF change | `reason` | replaced by its digest if it contains an identifier, so that its seal stays valid |
+| org, program, EMF setting, reason code, API client and secret, webhook, org access, tally | no | unchanged |
+| import, lot, redemption, draw, group member | no: reference numbers, points and times | unchanged |
 
-A text is recognised by the identifier's value as it is stored, or of a mobile also without its country code, in any
-case of its letters. Values of fewer than six characters are not looked for in texts: they would be found everywhere.
+A text contains an identifier if it contains the stored value in any case, or a mobile number without its country code.
+Values of fewer than 6 characters are not searched for in texts, because they would match too many.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -36,9 +36,9 @@ SHORTEST_LOOKED_FOR = 6
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """Columns of a table in which people may have written an identifier, and what then takes the text's place.
+    """Text columns of a table that may contain an identifier, and the replacement of such texts.
 
-    In a sealed table it is the text's digest, so that the seal still holds.
+    In a sealed table the replacement contains the text's digest, so that the seal stays valid.
     """
 
     model: type[models.Model]
@@ -47,7 +47,7 @@ class Texts:
     is_sealed: bool = False
 
     def naming(self, org_id: int, values: Collection[str]) -> Iterator[tuple[str, QuerySet[models.Model]]]:
-        """Each column with the org's rows that hold one of the values in it."""
+        """Yields each column, with the org's rows whose text in it contains one of the values."""
         rows = self.model._default_manager.filter(org_id=org_id)
         for column in self.columns:
             holds = Q()
@@ -56,7 +56,7 @@ class Texts:
             yield column, rows.filter(holds)
 
     def erase(self, column: str, rows: QuerySet[models.Model]) -> int:
-        """Replaces the texts of the column in these rows, and returns how many those were."""
+        """Replaces the column's texts in these rows, and returns their number."""
         if not self.is_sealed:
             return rows.update(**{column: self.replacement})
         texts = list(rows.values_list("id", column))
@@ -77,7 +77,7 @@ _OF_NO_PERSON = {field.name for field in StaffChange._meta.fields} - {"reason", 
 
 
 def find_customer(org: Org, public_id: int) -> Customer:
-    """The customer of the org by its public id. Raises InvalidOperation."""
+    """Returns the org's customer with this public id. Raises InvalidOperation if it does not exist."""
     try:
         return Customer.objects.get(org=org, public_id=public_id)
     except Customer.DoesNotExist:
@@ -87,17 +87,17 @@ def find_customer(org: Org, public_id: int) -> Customer:
 def lock_to_erase(customer: Customer) -> list[CustomerIdentifier]:
     """Locks the customer and returns the identifiers to erase. Raises InvalidOperation if they were erased before.
 
-    Call it, and the rest, in one transaction.
+    Note: call this and the other functions in one transaction.
     """
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
-            # The limit of a request does not fit a look at every text of an org.
+            # A request's timeout is too short for a search of all texts of an org.
             cursor.execute("SET LOCAL statement_timeout = 0")
     lock_customers(org_id=customer.org_id, ids=[customer.id])
     customer.refresh_from_db()
     if customer.erased_at is not None:
         raise InvalidOperation(
-            f"the identity of customer {customer.public_id} was erased at {customer.erased_at:%Y-%m-%d}"
+            f"the identity of customer {customer.public_id} was erased on {customer.erased_at:%Y-%m-%d} already"
         )
     return list(CustomerIdentifier.objects.filter(org_id=customer.org_id, customer=customer).order_by("type", "value"))
 
@@ -105,10 +105,10 @@ def lock_to_erase(customer: Customer) -> list[CustomerIdentifier]:
 def erase_identity(
     customer: Customer, identifiers: Sequence[CustomerIdentifier], *, ticket: str, reason: str, made_by: str
 ) -> int:
-    """Erases what the ledger's tables keep, records who did it and why, and returns how many texts were erased.
+    """Erases the identity in the ledger's tables, records the change, and returns the number of erased texts.
 
-    Raises InvalidOperation without a ticket, a reason or a name, or if one of them holds an identifier;
-    ValidationError on one that is too long.
+    Raises InvalidOperation if the ticket, the reason or the name is missing or contains an identifier, and
+    ValidationError if one is too long.
     """
     _check_record(identifiers, ticket=ticket, reason=reason, made_by=made_by)
     CustomerIdentifier.objects.filter(org_id=customer.org_id, id__in=[each.id for each in identifiers]).delete()
@@ -128,17 +128,17 @@ def erase_identity(
 
 
 def _check_record(identifiers: Sequence[CustomerIdentifier], *, ticket: str, reason: str, made_by: str) -> None:
-    """Refuses a record of the erasure that says too little or too much."""
-    for name, text in (("ticket", ticket), ("reason", reason), ("name of who does it", made_by)):
+    """Raises InvalidOperation if the record of the erasure is incomplete or contains an identifier."""
+    for name, text in (("ticket", ticket), ("reason", reason), ("user name", made_by)):
         if not text.strip():
             raise InvalidOperation(f"erasing a customer's identity needs a {name}")
         if any(value.lower() in text.lower() for value in looked_for(identifiers)):
-            raise InvalidOperation(f"the {name} holds an identifier of the customer, and would be kept for ever")
+            raise InvalidOperation(f"the {name} contains an identifier of the customer, and it would be kept forever")
     StaffChange(reason=f"{ticket}: {reason}", made_by=made_by).clean_fields(exclude=_OF_NO_PERSON)
 
 
 def erase_texts(texts: Sequence[Texts], *, org_id: int, identifiers: Sequence[CustomerIdentifier]) -> int:
-    """Replaces each text of the org that holds one of the identifiers, and returns how many those were."""
+    """Replaces each text of the org that contains one of the identifiers, and returns the number of replaced texts."""
     values = looked_for(identifiers)
     if not values:
         return 0
@@ -146,7 +146,7 @@ def erase_texts(texts: Sequence[Texts], *, org_id: int, identifiers: Sequence[Cu
 
 
 def looked_for(identifiers: Sequence[CustomerIdentifier]) -> set[str]:
-    """The identifiers as they may be written in a text."""
+    """Returns the identifiers in the forms that a text may contain."""
     values = {each.value for each in identifiers}
     values |= {_without_country_code(each.value) for each in identifiers if each.type == IdentifierType.MOBILE}
     return {value for value in values if len(value) >= SHORTEST_LOOKED_FOR}

@@ -157,7 +157,7 @@ def test_a_database_that_cannot_count_refuses_as_before(
 
     monkeypatch.setattr(counters, "_add", fail)
     assert set(statuses("till.1", "wrong", times=5)) == {401}
-    assert "a limit was not counted: read only" in caplog.text
+    assert "a rate limit could not be updated: read only" in caplog.text
 
 
 def test_counts_older_than_a_day_are_cleared_away(three_failures: None, clock: Any) -> None:
@@ -283,7 +283,7 @@ def test_a_database_that_cannot_count_lets_pass(
     allow(world, 1)
     monkeypatch.setattr(counters, "_add", fail)
     assert set(statuses("till.1", world.secret, times=3)) == {404}
-    assert "a limit was not counted: read only" in caplog.text
+    assert "a rate limit could not be updated: read only" in caplog.text
 
 
 # Who sets the limit of one client
@@ -316,9 +316,9 @@ def test_a_command_limits_a_client_and_keeps_why(world: World) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("till.2", "5", "--reason", "why"), "has no API client till.2; create_api_client makes one"),
+        (("till.2", "5", "--reason", "why"), "has no API client till.2; create it with create_api_client"),
         (("till.1", "5", "--reason", " "), "a change of a limit needs a reason"),
-        (("till.1", "--reason", "why"), "till.1 has this limit already"),
+        (("till.1", "--reason", "why"), "till.1 already has this limit"),
         (("till.1", "9999999999", "--reason", "why"), "calls_per_minute: Ensure this value is less than or equal to"),
     ],
 )

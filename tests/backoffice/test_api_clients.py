@@ -101,7 +101,7 @@ def test_an_added_client_gets_a_secret_that_is_shown_once(world: World, team: Cl
     ("values", "problem"),
     [
         ({"username": World.username}, "already has an API client till.1."),
-        ({"username": "a:b"}, "An API username needs printable characters and no colon"),
+        ({"username": "a:b"}, "An API username must be printable and contain no colon"),
         ({"username": "x" * 151}, "at most 150 characters"),
         ({"username": "a\0b"}, "Null characters are not allowed."),
         ({"username": ""}, "This field is required."),
@@ -150,7 +150,7 @@ def test_a_revoked_secret_is_refused_at_once_and_the_other_is_not(world: World, 
     assert [status(world, secret) for secret in (world.secret, second)] == [401, 400]
     kept = changes(world)[-1]
     assert (kept[2], kept[4], list(kept[5]), kept[6]) == ("secret revoked", "Leaked.", ["issued", "last used"], {})
-    assert "Till.1 has no such secret any more." in text_of(team.post(revoke_page(first), {"reason": "Again."}))
+    assert "Till.1 no longer has this secret." in text_of(team.post(revoke_page(first), {"reason": "Again."}))
 
 
 @pytest.mark.django_db
@@ -158,7 +158,7 @@ def test_a_revoked_client_is_refused_until_it_is_reinstated(world: World, team: 
     client = client_of(world)
     assert team.post(page_of(client, "revoke"), {"reason": "Stolen till."}).status_code == DONE
     assert status(world, world.secret) == 401
-    assert "Till.1 is revoked already." in text_of(team.post(page_of(client, "revoke"), {"reason": "Again."}))
+    assert "Till.1 is already revoked." in text_of(team.post(page_of(client, "revoke"), {"reason": "Again."}))
     assert team.post(page_of(client, "reinstate"), {"reason": "Found it."}).status_code == DONE
     assert status(world, world.secret) == 400
     assert [change[2:] for change in changes(world)] == [
@@ -202,7 +202,7 @@ def test_clients_of_other_orgs_are_not_found(world: World, team: Client) -> None
         assert team.get(address).status_code == 404
         assert team.post(address, REASON).status_code == 404
     assert team.get(page_of(client)).status_code == DONE
-    assert "has no such secret any more" in text_of(team.post(mixed, REASON))
+    assert "no longer has this secret" in text_of(team.post(mixed, REASON))
     assert team.post(f"{CLIENTS}{client_of(world).pk}/secrets/{'9' * 30}/revoke/", REASON).status_code == ASKED
     assert team.post(f"{CLIENTS}nonsense/issue/", REASON).status_code == 404
     assert str(foreign.org) not in text_of(team.get(CLIENTS, {"org": foreign.org.id}))

@@ -221,9 +221,9 @@ def test_a_lock_without_end_holds_until_it_is_taken_off(world: World, operator: 
         ("lock", {"until": "2020-01-01T00:00", "reason": "x"}, "expected a time in the future"),
         ("lock", {"until": "soon", "reason": "x"}, "Enter a valid date/time."),
         ("lock", {"until": "", "reason": "  "}, "This field is required."),
-        ("unlock", {"reason": "x"}, "The customer is so already"),
+        ("unlock", {"reason": "x"}, "The customer has these values already"),
         ("status", {"status": "MERGED", "reason": "x"}, "Select a valid choice."),
-        ("status", {"status": "ACTIVE", "reason": "x"}, "The customer is so already"),
+        ("status", {"status": "ACTIVE", "reason": "x"}, "The customer has these values already"),
         ("status", {"status": "FRAUD", "reason": ""}, "This field is required."),
     ],
 )
@@ -256,7 +256,7 @@ def test_the_status_is_changed_and_kept(world: World, operator: Client) -> None:
 def test_a_merged_customer_stays_merged(world: World, operator: Client) -> None:
     merged = make_customer(world.org, status="MERGED")
     response = send(operator, merged, "status", status="ACTIVE", reason="x")
-    assert "the status of such a customer stays" in response.content.decode()
+    assert "so the status can no longer be changed" in response.content.decode()
     assert "Change status" not in text_of(operator, merged)
     assert changes_of(merged) == []
 

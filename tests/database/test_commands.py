@@ -79,7 +79,7 @@ def run_in_subprocess(folder: Path, *words: str) -> subprocess.CompletedProcess[
 
 def test_refused_command_reports_on_stderr_and_exits_with_1(tmp_path: Path) -> None:
     done = run_in_subprocess(tmp_path, "import_ledger", str(tmp_path), "--json")
-    expected = f"CommandError: {tmp_path} holds none of customers.csv, points.csv, redemptions.csv (or .csv.gz)\n"
+    expected = f"CommandError: {tmp_path} contains no customers.csv, points.csv or redemptions.csv (or .csv.gz)\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", expected)
 
 
@@ -87,7 +87,7 @@ def test_database_without_tables_is_reported_without_a_traceback(tmp_path: Path)
     done = run_in_subprocess(tmp_path, "create_org", "7", "Brand", "--json")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        "CommandError: the database failed (no such table: loyalty_org); is it reachable, and has migrate been run?\n"
+        "CommandError: the database failed (no such table: loyalty_org); check that it is reachable and migrated\n"
     )
 
 
@@ -129,7 +129,7 @@ def test_missing_or_invalid_argument_is_refused(words: tuple[object, ...]) -> No
     ids=lambda words: words[0],
 )
 def test_a_command_for_an_unknown_org_is_refused(words: tuple[object, ...]) -> None:
-    assert refusal_of(*words) == f"there is no org {ORG_ID}; create_org makes one"
+    assert refusal_of(*words) == f"org {ORG_ID} does not exist; create it with create_org"
 
 
 def test_without_json_a_command_prints_one_line_for_each_value() -> None:
@@ -159,7 +159,7 @@ def test_create_org_accepts_a_country_and_no_v2() -> None:
 
 def test_create_org_refuses_an_id_in_use() -> None:
     org = make_org()
-    assert refusal_of("create_org", org.id, "Brand") == f"there is already an org {org.id}"
+    assert refusal_of("create_org", org.id, "Brand") == f"org {org.id} exists already"
     assert Org.objects.get(id=org.id).name == org.name
 
 
@@ -245,14 +245,14 @@ def test_create_api_client_refuses_a_username_in_use_in_the_org(world: World) ->
 @pytest.mark.parametrize("username", ["", "till:1", "till\n1"], ids=["empty", "colon", "line break"])
 def test_create_api_client_refuses_a_username_that_is_invalid_in_http_basic(world: World, username: str) -> None:
     assert refusal_of("create_api_client", world.org.id, username) == (
-        "an API username needs printable characters and no colon, which HTTP Basic ends it with"
+        "an API username must be printable and contain no colon, because a colon ends it in HTTP Basic"
     )
 
 
 def test_create_api_client_refuses_credentials_in_use_in_another_org(world: World) -> None:
     run("create_api_client", make_org().id, "till.2", "--secret", SECRET)
     message = refusal_of("create_api_client", world.org.id, "till.2", "--secret", SECRET)
-    assert message == "this username and secret are in use already; choose another secret"
+    assert message == "another API client uses this username and secret; choose another secret"
     assert not ApiClient.objects.filter(org=world.org, username="till.2").exists()
 
 
@@ -392,7 +392,7 @@ def test_set_emf_refuses_an_org_only_key_for_a_program(world: World, key: str, v
 def test_set_emf_refuses_another_orgs_program(world: World) -> None:
     foreign = make_program(make_org()).public_id
     message = refusal_of_set_emf(world, "Reversal_window_days", "90", "--program", foreign)
-    assert message == f"org {world.org.id} has no program {foreign}; create_program makes one"
+    assert message == f"org {world.org.id} has no program {foreign}; create it with create_program"
 
 
 @pytest.mark.parametrize(("ticket", "reason"), [(" ", "asked by ops"), ("T-1", " ")], ids=["no ticket", "no reason"])

@@ -268,8 +268,12 @@ def test_short_identifier_is_not_erased_from_texts(known: Known) -> None:
     [
         ("--ticket", " ", "erasing a customer's identity needs a ticket"),
         ("--reason", "", "erasing a customer's identity needs a reason"),
-        ("--by", "", "erasing a customer's identity needs a name of who does it"),
-        ("--reason", f"+{MOBILE} asked", "the reason holds an identifier of the customer, and would be kept for ever"),
+        ("--by", "", "erasing a customer's identity needs a user name"),
+        (
+            "--reason",
+            f"+{MOBILE} asked",
+            "the reason contains an identifier of the customer, and it would be kept forever",
+        ),
     ],
 )
 def test_erasure_without_valid_ticket_reason_and_user_is_refused(
@@ -285,7 +289,7 @@ def test_second_erasure_and_erasure_of_an_unknown_customer_are_refused(known: Kn
     known.erase()
     org_id, public_id = known.world.org.id, known.world.asha.public_id
     again = refusal_of("erase_customer", org_id, public_id, *WORDS)
-    assert again == f"the identity of customer {public_id} was erased at {timezone.now():%Y-%m-%d}"
+    assert again == f"the identity of customer {public_id} was erased on {timezone.now():%Y-%m-%d} already"
     assert refusal_of("erase_customer", org_id, 1, *WORDS) == f"org {org_id} has no customer 1"
 
 
@@ -325,7 +329,7 @@ def test_import_does_not_restore_an_erased_identity(known: Known, tmp_path: Path
     write_customers(known.world, tmp_path, MOBILE)
     message = refusal_of("import_ledger", tmp_path)
     assert message.splitlines()[1:] == [
-        "customers.csv line 2, column customer_id: expected no identifiers of a customer whose identity was erased"
+        "customers.csv line 2, column customer_id: expected no identifiers, because the customer's identity was erased"
     ]
     assert import_customers(known.world, tmp_path, MOBILE, "--skip-bad")["files"]["customers"]["bad"] == 1
     assert import_customers(known.world, tmp_path, "")["files"]["customers"]["already_there"] == 1

@@ -413,9 +413,9 @@ def test_identifier_that_is_empty_in_a_later_import_is_kept(world: World, tmp_pa
     assert names_of(700, world) == {"MOBILE": "919876543210", "EMAIL": "ravi@example.com"}
 
 
-CUSTOMER_CONTENT = "the content that this id was imported with before"
-IMPORTED_CONTENT = "the content that this id was imported with before"
-EARLIER_CONTENT = "the content that this id has earlier in the file"
+CUSTOMER_CONTENT = "the same content as the stored row with this id"
+IMPORTED_CONTENT = "the same content as the stored row with this id"
+EARLIER_CONTENT = "the same content as the earlier row with this id"
 
 # File, the change to its first row, the column that is reported.
 OTHER_CONTENT: list[tuple[str, dict[str, Any], str]] = [
@@ -627,7 +627,7 @@ def test_an_identifier_of_another_customer_is_bad(world: World, tmp_path: Path, 
     make_customer(world.org, identifiers={kind: value})
     row = customer_row(world, 700, **{column: value.upper()})
     assert refusal_of_import(write(tmp_path, customers=[row])).splitlines()[1:] == [
-        f"customers.csv line 2, column {column}: expected one that no other customer has"
+        f"customers.csv line 2, column {column}: expected a value that no other customer has"
     ]
 
 
@@ -636,8 +636,8 @@ def test_an_identifier_of_an_earlier_row_is_bad(world: World, tmp_path: Path, co
     value = IDENTIFIERS[column][1]
     rows = [customer_row(world, customer_id, **{column: value}) for customer_id in (700, 701, 702)]
     assert refusal_of_import(write(tmp_path, customers=rows)).splitlines()[1:] == [
-        f"customers.csv line 3, column {column}: expected one that no other customer has",
-        f"customers.csv line 4, column {column}: expected one that no other customer has",
+        f"customers.csv line 3, column {column}: expected a value that no other customer has",
+        f"customers.csv line 4, column {column}: expected a value that no other customer has",
     ]
 
 
@@ -645,14 +645,14 @@ def test_an_external_reference_of_another_redemption_is_bad(world: World, tmp_pa
     redeem(world.asha, 1, program=world.program, external_reference_number="E-1")
     row = redemption_row(world, "R1", 1, external_reference_number="E-1")
     assert refusal_of_import(write(tmp_path, redemptions=[row])).splitlines()[1:] == [
-        "redemptions.csv line 2, column external_reference_number: expected one that no other redemption of the org has"
+        "redemptions.csv line 2, column external_reference_number: expected a number that no other redemption has"
     ]
 
 
 def test_an_external_reference_of_an_earlier_row_is_bad(world: World, tmp_path: Path) -> None:
     rows = [redemption_row(world, public_id, 1, external_reference_number="E-1") for public_id in ("R1", "R2")]
     assert refusal_of_import(write(tmp_path, redemptions=rows)).splitlines()[1:] == [
-        "redemptions.csv line 3, column external_reference_number: expected one that no other redemption of the org has"
+        "redemptions.csv line 3, column external_reference_number: expected a number that no other redemption has"
     ]
 
 
@@ -835,20 +835,22 @@ def test_a_damaged_gzip_file_is_refused(world: World, tmp_path: Path, damage: Ca
     before = row_counts(world)
     rows = [lot_row(world, f"L{number}", 1) for number in range(6_000)]
     (tmp_path / "points.csv.gz").write_bytes(damage(gzip.compress(as_csv("points", rows))))
-    assert refusal_of_import(tmp_path).startswith("points.csv.gz is not a whole gzip file: ")
+    assert refusal_of_import(tmp_path).startswith("points.csv.gz is not a complete gzip file: ")
     assert row_counts(world) == before
 
 
 def test_plain_and_gzipped_files_of_the_same_name_are_refused(world: World, tmp_path: Path) -> None:
     write(tmp_path, points=[])
     write_gzipped(tmp_path, points=[])
-    assert refusal_of_import(tmp_path) == (f"{tmp_path} holds both points.csv and points.csv.gz; expected one of them")
+    assert refusal_of_import(tmp_path) == (
+        f"{tmp_path} contains both points.csv and points.csv.gz; expected only one of them"
+    )
 
 
 def test_a_folder_without_any_of_the_files_is_refused(world: World, tmp_path: Path) -> None:
     (tmp_path / "lots.csv").write_text("")
     assert refusal_of_import(tmp_path) == (
-        f"{tmp_path} holds none of customers.csv, points.csv, redemptions.csv (or .csv.gz)"
+        f"{tmp_path} contains no customers.csv, points.csv or redemptions.csv (or .csv.gz)"
     )
 
 
@@ -885,7 +887,7 @@ def test_mobile_numbers_are_normalised_by_the_orgs_country(
 def test_two_spellings_of_one_mobile_number_are_one_identifier(world: World, tmp_path: Path) -> None:
     rows = [customer_row(world, 700, mobile="9876543210"), customer_row(world, 701, mobile="+91 98765 43210")]
     assert refusal_of_import(write(tmp_path, customers=rows)).splitlines()[1:] == [
-        "customers.csv line 3, column mobile: expected one that no other customer has"
+        "customers.csv line 3, column mobile: expected a value that no other customer has"
     ]
 
 

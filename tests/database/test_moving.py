@@ -271,7 +271,7 @@ def test_back_office_shows_that_an_org_is_closed(closed: World) -> None:
 
 
 def test_commands_refuse_to_write_for_a_closed_org(closed: World) -> None:
-    said = "the org is closed: it is being moved, or was moved, to another cell"
+    said = "the org is closed, because it is being moved or was moved to another cell"
     emf = ("set_emf", closed.org.id, "Reversal_window_days", "30", "--ticket", "T-1", "--reason", "why")
     assert refusal(*emf) == said
     assert refusal("create_program", closed.org.id, 99, "New") == said

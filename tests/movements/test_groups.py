@@ -325,7 +325,7 @@ def test_adding_or_removing_twice_changes_nothing(world: World) -> None:
 def test_who_left_can_come_back_or_go_elsewhere(world: World) -> None:
     asha = world.asha.public_id
     set_group(org=world.org, public_id=7, add=[asha])
-    with pytest.raises(InvalidOperation, match="is in group 7; remove them there first"):
+    with pytest.raises(InvalidOperation, match="is in group 7; remove the customer from it first"):
         set_group(org=world.org, public_id=8, add=[asha])
     set_group(org=world.org, public_id=7, remove=[asha])
     set_group(org=world.org, public_id=8, add=[asha])

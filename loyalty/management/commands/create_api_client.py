@@ -8,12 +8,12 @@ from loyalty.orgs import find_org
 
 
 class Command(LoyaltyCommand):
-    help = "Makes an API client of an org and prints its secret, which is not kept and cannot be shown again."
+    help = "Creates an API client of an org and prints its secret, which is not stored and cannot be shown again."
 
     def add_own_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("org_id", type=int, metavar="ORG_ID")
         parser.add_argument("username", metavar="USERNAME")
-        parser.add_argument("--secret", help="a secret of your own, at least 32 characters")
+        parser.add_argument("--secret", help="the secret to use, at least 32 characters; generated if left out")
 
     def run(self, **options: Any) -> dict[str, Any]:
         org = find_org(options["org_id"])

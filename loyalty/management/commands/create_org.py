@@ -7,13 +7,13 @@ from loyalty.orgs import create_org
 
 
 class Command(LoyaltyCommand):
-    help = "Makes an org, with the V2 API enabled unless --no-v2."
+    help = "Creates an org. The V2 API is enabled unless --no-v2 is given."
 
     def add_own_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("org_id", type=int, metavar="ID")
         parser.add_argument("name", metavar="NAME")
-        parser.add_argument("--country", default="IN", help="two letters, ISO 3166; IN if left out")
-        parser.add_argument("--no-v2", action="store_true", help="without the V2 API")
+        parser.add_argument("--country", default="IN", help="two letters (ISO 3166); default: IN")
+        parser.add_argument("--no-v2", action="store_true", help="do not enable the V2 API")
 
     def run(self, **options: Any) -> dict[str, Any]:
         org = create_org(

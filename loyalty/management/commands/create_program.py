@@ -7,7 +7,7 @@ from loyalty.orgs import create_program, find_org
 
 
 class Command(LoyaltyCommand):
-    help = "Makes a program of an org."
+    help = "Creates a program of an org."
 
     def add_own_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("org_id", type=int, metavar="ORG_ID")

@@ -10,7 +10,7 @@ from loyalty.webhooks import create_webhook
 
 
 class Command(LoyaltyCommand):
-    help = "Makes a webhook of an org and prints the secret that signs what is sent to it."
+    help = "Creates a webhook of an org and prints the secret that signs its deliveries."
 
     def add_own_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("org_id", type=int, metavar="ORG_ID")

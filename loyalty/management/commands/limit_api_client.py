@@ -8,12 +8,12 @@ from loyalty.orgs import find_org
 
 
 class Command(LoyaltyCommand):
-    help = "Limits the calls of an API client by the minute; without CALLS it has the limit of all clients again."
+    help = "Limits the calls per minute of an API client. Without CALLS, the default limit applies again."
 
     def add_own_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("org_id", type=int, metavar="ORG_ID")
         parser.add_argument("username", metavar="USERNAME")
-        parser.add_argument("calls", type=int, nargs="?", metavar="CALLS", help="a minute; 0 is no limit")
+        parser.add_argument("calls", type=int, nargs="?", metavar="CALLS", help="calls per minute; 0: no limit")
         parser.add_argument("--reason", required=True, metavar="R")
 
     def run(self, **options: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from loyalty.orgs import find_org, find_program
 
 
 class Command(LoyaltyCommand):
-    help = "Sets one EMF setting of an org, or of one of its programs; an empty VALUE removes what is set."
+    help = "Sets one EMF setting of an org, or of one of its programs. An empty VALUE removes the setting."
 
     def add_own_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("org_id", type=int, metavar="ORG_ID")

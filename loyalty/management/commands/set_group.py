@@ -8,7 +8,7 @@ from loyalty.orgs import find_org
 
 
 class Command(LoyaltyCommand):
-    help = "Makes a customer group of an org, names it, and adds and removes members."
+    help = "Creates or changes a customer group of an org: sets its name, and adds and removes members."
 
     def add_own_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("org_id", type=int, metavar="ORG_ID")

@@ -1,5 +1,5 @@
-"""The ledger's part of the back office: whose rows, who may, and what people change."""
+"""The back office pages of the ledger: orgs, programs, settings, API clients, webhooks, users and changes."""
 
-from loyalty.admin import clients, emf, emf_page, groups, orgs, people, webhooks
+from loyalty.admin import clients, emf, emf_page, groups, orgs, users, webhooks
 
-__all__ = ["clients", "emf", "emf_page", "groups", "orgs", "people", "webhooks"]
+__all__ = ["clients", "emf", "emf_page", "groups", "orgs", "users", "webhooks"]

@@ -1,4 +1,4 @@
-"""What the back office's lists and forms have in common: own orgs only, no count of whole tables, changes on record."""
+"""Base classes of the lists and forms: rows of the user's orgs only, no counts of whole tables, audited changes."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -24,16 +24,16 @@ from loyalty.ledger.points import written
 from loyalty.models import Org, StaffChange
 from loyalty.staff.access import orgs_of
 from loyalty.staff.audit import record_change
-from loyalty.staff.site import org_in_hand
+from loyalty.staff.site import current_org
 
 REASON_LENGTH = 500
 FOUND_AT_MOST = 50
-# The look-ups that pages link to lists with, beside the lists' own filters: from a customer to what is theirs.
+# Look-ups that links to lists use beside the lists' own filters: a customer's page links to the customer's rows.
 LINKED = frozenset({"customer__id__exact"})
 
 
 class ReadOnly:
-    """Rows that staff read and never write."""
+    """Rows that staff can only read."""
 
     def has_add_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
         return False
@@ -46,20 +46,20 @@ class ReadOnly:
 
 
 class Undeletable:
-    """Rows that others refer to for ever."""
+    """Rows that cannot be deleted, because other rows refer to them."""
 
     def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
         return False
 
 
 class ReadOnlyInline(ReadOnly, TabularInline):
-    """Rows of a page that are only shown."""
+    """Read-only rows on the page of another row."""
 
     extra = 0
 
 
 def points_column(name: str) -> Callable[[Any], str]:
-    """A list's column of points, without needless zeros."""
+    """Returns a list column of points, without trailing zeros."""
 
     @admin.display(description=name.replace("_", " "))
     def column(row: Any) -> str:
@@ -69,17 +69,17 @@ def points_column(name: str) -> Callable[[Any], str]:
 
 
 class OfferedFilters(ChangeList):
-    """A list narrowed only as its filters and the links to it offer: any other look-up could be slow or odd."""
+    """A list that accepts only its own filters and the look-ups of links to it. Others could be slow or expose data."""
 
     def get_filters(self, request: HttpRequest) -> Any:
         filters = super().get_filters(request)
-        if filters[2].keys() - LINKED:  # what no filter took
+        if filters[2].keys() - LINKED:  # look-ups that no filter used
             raise IncorrectLookupParameters
         return filters
 
 
 class Forgiving:
-    """A list that answers what no column can hold as Django answers an unknown filter or an action without rows."""
+    """A list that treats values that no column can hold like unknown filters, instead of failing with 500."""
 
     def get_changelist(self, request: HttpRequest, **options: Any) -> type[ChangeList]:
         return OfferedFilters
@@ -89,25 +89,29 @@ class Forgiving:
             for row_id in request.POST.getlist(ACTION_CHECKBOX_NAME):
                 self.opts.pk.to_python(row_id)
         except ValidationError:
-            self.message_user(request, "One of the chosen rows is none. Nothing was changed.", messages.ERROR)
+            self.message_user(
+                request,
+                "One of the selected rows does not exist. Nothing was changed. Select the rows again.",
+                messages.ERROR,
+            )
             return None
         return super().response_action(request, queryset)  # type: ignore[misc]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         try:
             return super().changelist_view(request, extra_context)  # type: ignore[misc]
-        # An address asks for a number that no column holds, or for a look-up that Django itself refuses.
+        # The address contains a number that no column can hold, or a look-up that Django refuses.
         except (OverflowError, DataError, DisallowedModelAdminLookup):
             return redirect(f"{request.path}?{ERROR_FLAG}=1")
 
 
 class Recorded:
-    """Rows whose history is the record of what people changed of them."""
+    """Rows whose history is the audit of changes by staff."""
 
     def history_view(
         self: Any, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """What people changed of the row, newest first."""
+        """Shows the changes that staff made to the row, newest first."""
         row = self.get_object(request, unquote(object_id))
         if row is None:
             return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
@@ -120,15 +124,15 @@ class Recorded:
 
 
 class BackOfficeAdmin(Forgiving, Recorded, ModelAdmin):
-    """Rows of the orgs that the person may work on. Any other org's row is not found."""
+    """Rows of the orgs that the user may work on. Rows of other orgs are not found."""
 
     list_per_page = 50
     list_disable_select_all = True
     paginator = InfinitePaginator
     show_full_result_count = False
-    show_facets = admin.ShowFacets.NEVER  # each would count the whole table
+    show_facets = admin.ShowFacets.NEVER  # each facet would count the whole table
     ordering = ["-id"]
-    org_path = "org"  # how a row names its org
+    org_path = "org"  # the look-up from a row to its org
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
         rows = super().get_queryset(request)
@@ -146,13 +150,13 @@ class BackOfficeAdmin(Forgiving, Recorded, ModelAdmin):
 
 
 class OneOrg(admin.SimpleListFilter):
-    """The org whose rows a list shows: always one, so that every list is read from an index that begins with it."""
+    """Filters a list by org. A list always shows one org, so that it is read from an index that begins with the org."""
 
     title = "org"
     parameter_name = "org"
 
     def __init__(self, request: HttpRequest, *args: Any) -> None:
-        self.org = org_in_hand(request)
+        self.org = current_org(request)
         super().__init__(request, *args)
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
@@ -174,14 +178,14 @@ class OneOrg(admin.SimpleListFilter):
 
 
 class LedgerAdmin(ReadOnly, BackOfficeAdmin):
-    """Rows of the ledger, one org's at a time, newest first."""
+    """Read-only rows of the ledger, one org at a time, newest first."""
 
     list_filter: Any = [OneOrg]
-    sortable_by = ()  # no other order is that of an index
+    sortable_by = ()  # no index has another order
 
 
 class ExactSearch:
-    """A search for whole values: each of `search_fields` is asked on its own, because no index serves them all."""
+    """A search for whole values. Queries each of `search_fields` separately, because no index covers them all."""
 
     def get_search_results(
         self, request: HttpRequest, queryset: models.QuerySet[Any], search_term: str
@@ -191,18 +195,18 @@ class ExactSearch:
             return queryset, False
         found: set[int] = set()
         for field in self.search_fields:  # type: ignore[attr-defined]
-            with suppress(ValidationError, ValueError):  # a word is no number's value
+            with suppress(ValidationError, ValueError):  # the term is not a number, but the field is
                 found.update(queryset.filter(**{field.lstrip("="): term}).values_list("pk", flat=True)[:FOUND_AT_MOST])
         return queryset.filter(pk__in=found), False
 
 
 class PageAdmin(ExactSearch, LedgerAdmin):
-    """Ledger rows that have a page of their own instead of a form: `page_template`, filled by `page`."""
+    """Ledger rows shown on a page instead of a form. `page` returns the context of `page_template`."""
 
     page_template: str
 
     def page(self, request: HttpRequest, row: Any) -> dict[str, Any]:
-        """What the page of this row shows."""
+        """Returns the context of the row's page."""
         raise NotImplementedError
 
     def change_view(
@@ -221,17 +225,17 @@ class PageAdmin(ExactSearch, LedgerAdmin):
 
 
 class ReasonedForm(forms.ModelForm):
-    """A change with the reason that the record of it keeps."""
+    """A form for a change, with the reason that the audit stores."""
 
     reason = forms.CharField(
         max_length=REASON_LENGTH,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}),
-        help_text="Why. It is kept with the change for ever.",
+        help_text="Why you make this change. The reason is kept with the change forever.",
     )
 
 
 class ReasonedAdmin(Undeletable, BackOfficeAdmin):
-    """Rows that people change: each change is kept with its reason, before and after."""
+    """Rows that staff change. Each change is recorded with its reason and the values before and after."""
 
     form = ReasonedForm
 
@@ -243,7 +247,7 @@ class ReasonedAdmin(Undeletable, BackOfficeAdmin):
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         names = [name for name in form.changed_data if name != "reason"]
         stored = type(obj)._default_manager.select_for_update().get(pk=obj.pk) if change else None
-        before = {name: _as_kept(stored, name) for name in names} if stored is not None else {}
+        before = {name: _as_recorded(stored, name) for name in names} if stored is not None else {}
         super().save_model(request, obj, form, change)
         record_change(
             obj,
@@ -252,11 +256,11 @@ class ReasonedAdmin(Undeletable, BackOfficeAdmin):
             made_by=request.user.get_username(),
             reason=form.cleaned_data["reason"],
             before=before,
-            after={name: _as_kept(obj, name) for name in names},
+            after={name: _as_recorded(obj, name) for name in names},
         )
 
 
-def _as_kept(row: models.Model, name: str) -> Any:
-    """A field's value as the record of a change keeps it."""
+def _as_recorded(row: models.Model, name: str) -> Any:
+    """Returns a field's value as the audit stores it."""
     value = getattr(row, name)
     return value if value is None or isinstance(value, bool | int) else str(value)

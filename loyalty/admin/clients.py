@@ -1,4 +1,4 @@
-"""API clients: the tills and back ends that may call the API, and their secrets."""
+"""The pages of API clients (the tills and back ends that may call the API) and of their secrets."""
 
 from datetime import datetime
 from typing import Any
@@ -25,7 +25,7 @@ from loyalty.clients.api_clients import (
 from loyalty.models import ApiClient, ApiSecret, Org
 from loyalty.staff.access import orgs_of
 from loyalty.staff.audit import record_change
-from loyalty.staff.site import org_in_hand
+from loyalty.staff.site import current_org
 
 ADD, CHANGE = "loyalty.add_apiclient", "loyalty.change_apiclient"
 ADDRESSES = {
@@ -37,29 +37,29 @@ ADDRESSES = {
 
 
 class NewClientForm(ReasonForm):
-    """A new API client of one of the person's orgs."""
+    """A new API client of one of the user's orgs."""
 
     org = forms.ModelChoiceField(Org.objects.none(), widget=UnfoldAdminSelectWidget)
     username = forms.CharField(
         max_length=150,
         widget=UnfoldAdminTextInputWidget,
-        help_text="The name that it signs in with: printable characters, no colon.",
+        help_text="The username that the client sends with each call. Printable characters, no colon.",
     )
     field_order = ["org", "username", "reason"]
 
     def __init__(self, request: HttpRequest) -> None:
-        super().__init__(request.POST or None, initial={"org": org_in_hand(request)})
+        super().__init__(request.POST or None, initial={"org": current_org(request)})
         self.fields["org"].queryset = orgs_of(request.user).order_by("id")  # type: ignore[attr-defined]
 
 
 @admin.register(ApiClient)
 class ApiClientAdmin(PageAdmin):
-    """Each change asks for a reason. A secret is shown by the reply that issues it, and never again."""
+    """API clients. Each change asks for a reason. A secret is shown once, in the response that issues it."""
 
     list_display = ["username", "org", "is_active", "live_secrets", "last_used", "created_at"]
     list_select_related = ["org"]
     search_fields = ["=username"]
-    search_help_text = "A username, whole."
+    search_help_text = "Search by whole username."
     page_template = "admin/loyalty/apiclient/page.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApiClient]:
@@ -87,7 +87,7 @@ class ApiClientAdmin(PageAdmin):
     def live_secrets(self, client: ApiClient) -> int:
         return client.secret_count or 0  # type: ignore[attr-defined]
 
-    @admin.display(description="last used, to the hour")
+    @admin.display(description="last used (to the hour)")
     def last_used(self, client: ApiClient) -> str:
         return _written(client.used_at)  # type: ignore[attr-defined]
 
@@ -116,9 +116,9 @@ class ApiClientAdmin(PageAdmin):
         added = done(form, add)
         if added is not None:
             return self._show_once(request, *added)
-        text = "A till or a back end that may call the API for the org. Its secret is shown once, on the next page."
+        text = "A till or a back end that may call the API for the org. The next page shows its secret once."
         back = reverse("admin:loyalty_apiclient_changelist")
-        return ask(request, self, form, title="Add an API client", text=text, button="Add the client", back=back)
+        return ask(request, self, form, title="Add an API client", text=text, button="Add API client", back=back)
 
     def issue(self, request: HttpRequest, object_id: str) -> HttpResponse:
         client = self._client(request, object_id)
@@ -135,11 +135,11 @@ class ApiClientAdmin(PageAdmin):
         if secret is not None:
             return self._show_once(request, client, secret)
         title, text = (
-            f"Issue another secret of {client.username}",
-            "The secret that is live now stays so: revoke it once the client uses the new one,"
-            " which is shown once, on the next page.",
+            f"Issue another secret for {client.username}",
+            "The next page shows the new secret once. The present secret keeps working."
+            " Revoke it as soon as the client uses the new one.",
         )
-        return ask(request, self, form, title=title, text=text, button="Issue the secret", back=_page_of(client))
+        return ask(request, self, form, title=title, text=text, button="Issue secret", back=_page_of(client))
 
     def revoke_secret(self, request: HttpRequest, object_id: str, secret_id: int) -> HttpResponse:
         client = self._client(request, object_id)
@@ -153,21 +153,21 @@ class ApiClientAdmin(PageAdmin):
 
         secret = done(form, revoke)
         if secret is not None:
-            self.message_user(request, f"The secret issued {_written(secret.created_at)} is revoked.", messages.SUCCESS)
+            self.message_user(
+                request, f"The secret issued on {_written(secret.created_at)} is revoked.", messages.SUCCESS
+            )
             return redirect(_page_of(client))
-        title, text = f"Revoke a secret of {client.username}", "The next call with it is answered 401."
+        title, text = f"Revoke a secret of {client.username}", "Calls with this secret are refused (401) from now on."
         back = _page_of(client)
-        return ask(
-            request, self, form, title=title, text=text, button="Revoke the secret", back=back, is_dangerous=True
-        )
+        return ask(request, self, form, title=title, text=text, button="Revoke secret", back=back, is_dangerous=True)
 
     def revoke(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        text = "Its next call is answered 401, whatever its secret. It can be reinstated."
-        return self._set_active(request, object_id, False, action="revoked", button="Revoke the client", text=text)
+        text = "Its calls are refused (401) from now on, with any secret. You can reinstate the client later."
+        return self._set_active(request, object_id, False, action="revoked", button="Revoke client", text=text)
 
     def reinstate(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        text = "Its calls are answered again, with the secrets that it has."
-        return self._set_active(request, object_id, True, action="reinstated", button="Reinstate the client", text=text)
+        text = "Its calls are accepted again, with the secrets that it has."
+        return self._set_active(request, object_id, True, action="reinstated", button="Reinstate client", text=text)
 
     def _set_active(
         self, request: HttpRequest, object_id: str, is_active: bool, *, action: str, button: str, text: str
@@ -197,7 +197,7 @@ class ApiClientAdmin(PageAdmin):
         )
 
     def _client(self, request: HttpRequest, object_id: str) -> ApiClient:
-        """The client that the person may change."""
+        """Returns the client, if the user may change it."""
         if not request.user.has_perm(CHANGE):
             raise PermissionDenied
         client: ApiClient | None = self.get_object(request, object_id)
@@ -206,9 +206,9 @@ class ApiClientAdmin(PageAdmin):
         return client
 
     def _show_once(self, request: HttpRequest, client: ApiClient, secret: str) -> HttpResponse:
-        # The reply to the POST itself: nothing is left in the session, a message or an address; and `admin_view` has
-        # told the browser to store nothing.
-        shown = {"title": f"The secret of {client.username}", "secret": secret, "client": client}
+        # The response to the POST itself shows the secret, so that no session, message or address ever contains it.
+        # `admin_view` tells the browser not to store the page.
+        shown = {"title": f"New secret of {client.username}", "secret": secret, "client": client}
         return self.render_page(request, "admin/loyalty/apiclient/secret.html", client, shown)
 
 
@@ -229,23 +229,23 @@ def _facts(client: ApiClient) -> list[tuple[str, Any]]:
     return [
         ("Org", client.org),
         ("Username", client.username),
-        ("State", "active" if client.is_active else "revoked: its calls are answered 401"),
+        ("State", "active" if client.is_active else "revoked: its calls are refused (401)"),
         (
             "Calls a minute",
-            "as by default" if client.calls_per_minute is None else client.calls_per_minute or "no limit",
+            "default" if client.calls_per_minute is None else client.calls_per_minute or "no limit",
         ),
-        ("Made", _written(client.created_at)),
+        ("Created", _written(client.created_at)),
     ]
 
 
 def _secrets(client: ApiClient, secrets: list[ApiSecret], *, may_change: bool) -> dict[str, Any]:
     rows = [[_written(secret.created_at), _written(secret.last_used_at)] for secret in secrets]
     if not may_change:
-        return {"headers": ["Issued", "Last used, to the hour"], "rows": rows}
+        return {"headers": ["Issued", "Last used (to the hour)"], "rows": rows}
     for row, secret in zip(rows, secrets, strict=True):
         link = reverse("admin:loyalty_apiclient_revoke_secret", args=[client.pk, secret.pk])
-        row.append(format_html('<a class="text-link" href="{}">Revoke the secret issued {}</a>', link, row[0]))
-    return {"headers": ["Issued", "Last used, to the hour", "Revoke"], "rows": rows}
+        row.append(format_html('<a class="text-link" href="{}">Revoke the secret issued on {}</a>', link, row[0]))
+    return {"headers": ["Issued", "Last used (to the hour)", "Revoke"], "rows": rows}
 
 
 def _page_of(client: ApiClient) -> str:

@@ -1,4 +1,4 @@
-"""Pages that ask for a reason, and do one thing for it."""
+"""Confirmation pages: they ask for a reason and then perform one change."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -16,21 +16,21 @@ Outcome = TypeVar("Outcome")
 
 
 class ReasonForm(forms.Form):
-    """The reason that the record of the change keeps."""
+    """A form that asks only for the reason that the audit stores."""
 
     reason = ReasonedForm.declared_fields["reason"]
 
 
-def done(form: forms.Form, deed: Callable[[dict[str, Any]], Outcome]) -> Outcome | None:
-    """What `deed` returns, done in one transaction with what the form holds.
+def done(form: forms.Form, change: Callable[[dict[str, Any]], Outcome]) -> Outcome | None:
+    """Runs `change` with the form's data in one transaction, and returns its result.
 
-    None: the form is not sent or not valid, or the deed is not possible, which the form then says.
+    Returns None if the form was not sent or is not valid, or if the change is refused. The form then has the error.
     """
     if not form.is_valid():
         return None
     try:
         with transaction.atomic():
-            return deed(form.cleaned_data)
+            return change(form.cleaned_data)
     except InvalidOperation as error:
         message = str(error)
         form.add_error(None, f"{message[:1].upper()}{message[1:]}.")
@@ -50,7 +50,7 @@ def ask(
     back: str,
     is_dangerous: bool = False,
 ) -> HttpResponse:
-    """The page that asks: what will happen, the form, the button, and the way back."""
+    """Returns the confirmation page: what will happen, the form, the button, and a link back."""
     context = admin.admin_site.each_context(request) | {
         "opts": admin.opts,
         "title": title,

@@ -1,4 +1,4 @@
-"""EMF settings and their history as lists; an org's page of all its settings is where they are changed."""
+"""Lists of EMF settings and of their changes. Settings are changed on the org's EMF settings page."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from loyalty.models import EmfChange, EmfSetting
 
 
 class OfKey(admin.SimpleListFilter):
-    """The changes of one key. The keys come from the registry: asking the table would read all of it."""
+    """Filters by key. The keys come from the registry, because a query for them would read the whole table."""
 
     title = "key"
     parameter_name = "key"
@@ -28,7 +28,7 @@ class OfKey(admin.SimpleListFilter):
 
 @admin.register(EmfSetting)
 class EmfSettingAdmin(ReadOnly, BackOfficeAdmin):
-    """What is stored; the page of all settings of the org explains what works against a change before it is saved."""
+    """The stored values, read-only. The org's EMF settings page checks a change for conflicts before it is saved."""
 
     list_display = ["key", "value", "org_page", "program", "meaning"]
     list_filter = [OneOrg, OfKey]
@@ -37,7 +37,7 @@ class EmfSettingAdmin(ReadOnly, BackOfficeAdmin):
     ordering = ["key", "id"]
     fields = readonly_fields = ["key", "value", "meaning", "program", "org_page"]
 
-    @admin.display(description="org, with all its settings")
+    @admin.display(description="all settings of the org")
     def org_page(self, setting: EmfSetting) -> str:
         address = reverse("admin:org_emf", args=[setting.org_id])
         return format_html('<a class="text-link" href="{}">{}</a>', address, setting.org)

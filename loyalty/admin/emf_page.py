@@ -1,4 +1,4 @@
-"""The EMF settings of one org on one page: what is in force and why, and the form that changes one of them."""
+"""The EMF settings pages of an org: the values in force with their sources, and the form that changes a setting."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,12 +31,13 @@ from loyalty.models import EmfChange, Org, Program
 from loyalty.staff.access import orgs_of
 
 CHANGES_SHOWN = 20
+ALREADY_UNSET = "Nothing would change: the setting is already not set."
 CHOICES: dict[Callable[[str], object], tuple[str, ...]] = {emf.yes_no: ("yes", "no"), emf.dialect: emf.DIALECTS}
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A setting's value at one place, in words; `problem` says what is wrong with a stored one that is broken."""
+    """The value of a setting for the org or a program, as text. `problem` says why a stored value is not valid."""
 
     words: str
     source: str
@@ -46,7 +47,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One key of the registry as it stands for an org and for the programs with values of their own."""
+    """One key of the registry, with its value for the org and for each program that overrides it."""
 
     key: EmfKey[object]
     value: Value
@@ -54,7 +55,7 @@ class Setting:
 
 
 def value_at(settings: EmfSettings, key: EmfKey[object], program: Program | None = None) -> Value:
-    """What is in force there, and whether the program, the org or the default says so."""
+    """Returns the value in force for the org or the program, with its source: program, org or default."""
     source = "default" if settings.text(key) is None else "org"
     if program is not None and settings.text(key, program.id) is not None:
         source = "program"
@@ -65,11 +66,14 @@ def value_at(settings: EmfSettings, key: EmfKey[object], program: Program | None
 
 
 def value_field(key: EmfKey[object]) -> forms.Field:
-    """The form field for the key's kind of value; empty stands for no value at this place."""
+    """Returns the form field for the type of the key's value. An empty field removes the stored value."""
     options: dict[str, Any] = {
         "label": key.name,
         "required": False,
-        "help_text": f"{key.meaning} Empty: the org's value is in force, or else the default, {in_words(key.default)}.",
+        "help_text": (
+            f"{key.meaning} If empty, a program uses the org's value, and the org uses the default,"
+            f" {in_words(key.default)}."
+        ),
     }
     if isinstance(key.read, Whole):
         limits: dict[str, Any] = {"min_value": key.read.lowest, "max_value": key.read.highest}
@@ -85,19 +89,19 @@ def value_field(key: EmfKey[object]) -> forms.Field:
 
 
 class ValueForm(forms.Form):
-    """One value of one key, for the org or one of its programs, with the ticket and the reason for it.
+    """One value of one key, for the org or one of its programs, with a ticket and a reason.
 
-    What works against the change is shown as sentences to be ticked, which the form then takes as "save anyway".
+    If other settings conflict with the change, the form lists the conflicts. The user must tick each to save anyway.
     """
 
     program = forms.ChoiceField(label="For", required=False, widget=UnfoldAdminSelectWidget)
     ticket = forms.CharField(
-        max_length=100, widget=UnfoldAdminTextInputWidget, help_text="The ticket that asks for this change."
+        max_length=100, widget=UnfoldAdminTextInputWidget, help_text="The ticket that requests this change."
     )
     reason = forms.CharField(
         max_length=500,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}),
-        help_text="Why. It is kept with the change for ever.",
+        help_text="Why you make this change. The reason is kept with the change forever.",
     )
     field_order = ["program", "value"]
 
@@ -123,7 +127,7 @@ class ValueForm(forms.Form):
         values["value"] = text = as_text(values["value"])
         program_id = program.id if program else None
         if text == (self.settings.text(self.key, program_id) or ""):
-            self.add_error("value", f"Nothing would change: it is {text or 'not set'} there already.")
+            self.add_error("value", f"Nothing would change: the value is already {text}." if text else ALREADY_UNSET)
             return values
         try:
             if text:
@@ -131,10 +135,10 @@ class ValueForm(forms.Form):
         except InvalidSetting as error:
             self.add_error("value", str(error))
             return values
-        self._ask_about_contradictions(program_id, text)
+        self._confirm_contradictions(program_id, text)
         return values
 
-    def _ask_about_contradictions(self, program_id: int | None, text: str) -> None:
+    def _confirm_contradictions(self, program_id: int | None, text: str) -> None:
         names = {program.id: str(program) for program in self.programs.values()}
         as_saved = self.settings.with_text(self.key, program_id, text)
         found = contradictions(as_saved, names, key=self.key, program_id=program_id)
@@ -144,18 +148,21 @@ class ValueForm(forms.Form):
         choices = [(sentence, sentence) for sentence in found]
         self.fields["anyway"] = forms.MultipleChoiceField(label="Save anyway", choices=choices, widget=widget)
         if not set(found) <= set(self["anyway"].data or []):
-            self.add_error("anyway", "This works against the change. To save it anyway, tick each sentence.")
+            self.add_error(
+                "anyway",
+                "The change conflicts with other settings. Tick each sentence to save it anyway, or change the value.",
+            )
 
 
 def as_text(value: Any) -> str:
-    """A cleaned value as a setting stores it; empty where there is none."""
+    """Returns a cleaned value as settings store it, or an empty string if there is no value."""
     if isinstance(value, list):
         return ",".join(value)
     return "" if value is None else in_words(value)
 
 
 def settings_page(request: HttpRequest, org_id: int) -> HttpResponseBase:
-    """All settings of the org, with what works against each other and the newest changes."""
+    """Shows all settings of the org, the conflicts between them, and the newest changes."""
     org = _org(request, org_id, "loyalty.view_emfsetting")
     settings, programs = settings_of(org.id), programs_of(org.id)
     names = {program.id: str(program) for program in programs.values()}
@@ -173,13 +180,13 @@ def settings_page(request: HttpRequest, org_id: int) -> HttpResponseBase:
 
 
 def change_page(request: HttpRequest, org_id: int, name: str) -> HttpResponseBase:
-    """The form for one key. `?program=` and `?value=` fill it in; nothing is saved without ticket and reason."""
+    """Shows the form for one key, and saves it. `?program=` and `?value=` prefill the form but save nothing."""
     org = _org(request, org_id, "loyalty.change_emfsetting")
     if name not in REGISTRY:
-        raise Http404(f"{name} is no EMF setting")
+        raise Http404(f"{name} is not an EMF setting")
     key, settings, programs = REGISTRY[name], settings_of(org.id), programs_of(org.id)
-    asked = _asked(request, key, settings, programs)
-    form = ValueForm(key, settings, programs, request.POST if request.method == "POST" else None, initial=asked)
+    initial = _initial(request, key, settings, programs)
+    form = ValueForm(key, settings, programs, request.POST if request.method == "POST" else None, initial=initial)
     if form.is_valid() and _save(request, org, form):
         return redirect("admin:org_emf", org.id)
     return _page(
@@ -204,21 +211,21 @@ def _setting(settings: EmfSettings, key: EmfKey[object], programs: Mapping[int, 
     return Setting(key, value_at(settings, key), [value_at(settings, key, program) for program in own])
 
 
-def _asked(
+def _initial(
     request: HttpRequest, key: EmfKey[object], settings: EmfSettings, programs: Mapping[int, Program]
 ) -> dict[str, Any]:
-    """What the form begins with: the place and value of the link, else the value that is stored at that place."""
+    """Returns the form's initial values: program and value of the link, else the value that is stored there."""
     public_id = request.GET.get("program", "")
     program = next((each for each in programs.values() if str(each.public_id) == public_id), None)
     if public_id and program is None:
         raise Http404("the org has no such program")
     text = settings.text(key, program.id if program else None) or ""
-    asked = request.GET.get("value", text)
-    return {"program": public_id, "value": asked.split(",") if key.read is emf.statuses else asked}
+    value = request.GET.get("value", text)
+    return {"program": public_id, "value": value.split(",") if key.read is emf.statuses else value}
 
 
 def _save(request: HttpRequest, org: Org, form: ValueForm) -> bool:
-    """Whether the change was made; if not, the form says why."""
+    """Saves the change and returns whether that succeeded. If not, the form has the error."""
     values = form.cleaned_data
     try:
         set_emf(
@@ -238,12 +245,12 @@ def _save(request: HttpRequest, org: Org, form: ValueForm) -> bool:
     return True
 
 
-def _changes(request: HttpRequest, org: Org, **wanted: str) -> dict[str, Any] | None:
-    """The newest changes and the address of all of them; None for who may not see them."""
+def _changes(request: HttpRequest, org: Org, **filters: str) -> dict[str, Any] | None:
+    """Returns the newest changes and the address of the full list, or None if the user may not see changes."""
     if not request.user.has_perm("loyalty.view_emfchange"):
         return None
-    newest = EmfChange.objects.filter(org=org, **wanted).select_related("program").order_by("-changed_at", "-id")
-    address = reverse("admin:loyalty_emfchange_changelist", query={"org": org.id, **wanted})
+    newest = EmfChange.objects.filter(org=org, **filters).select_related("program").order_by("-changed_at", "-id")
+    address = reverse("admin:loyalty_emfchange_changelist", query={"org": org.id, **filters})
     return {"newest": newest[:CHANGES_SHOWN], "address": address}
 
 

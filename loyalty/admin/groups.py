@@ -1,4 +1,4 @@
-"""Customer groups, and the lots that customers hold."""
+"""The pages of customer groups and of lots."""
 
 from django.contrib import admin
 from django.http import HttpRequest
@@ -13,12 +13,12 @@ MEMBERS_SHOWN = 50
 
 @admin.register(CustomerGroup)
 class CustomerGroupAdmin(ExactSearch, ReasonedAdmin):
-    """Made by `set_group`, which also changes who is in it; turned on and off here."""
+    """Customer groups. `set_group` creates them and changes their members. This page turns them on or off."""
 
     list_display = ["public_id", "name", "is_active"]
     list_filter = [OneOrg]
     search_fields = ["=public_id"]
-    search_help_text = "A group id, whole."
+    search_help_text = "Search by whole group id."
     sortable_by = ()
     readonly_fields = ["org", "public_id", "members"]
 
@@ -28,7 +28,7 @@ class CustomerGroupAdmin(ExactSearch, ReasonedAdmin):
         links = (
             (_page_of(each.customer), each.customer) for each in members.select_related("customer")[:MEMBERS_SHOWN]
         )
-        return format_html_join(", ", '<a class="text-link" href="{}">{}</a>', links) or "none"
+        return format_html_join(", ", '<a class="text-link" href="{}">{}</a>', links) or "no members"
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -47,7 +47,7 @@ class LotAdmin(ExactSearch, LedgerAdmin):
     ]
     list_select_related = ["customer", "program"]
     search_fields = ["=lot_ref"]
-    search_help_text = "A lot's name, whole. The lots of a customer are on the customer's page."
+    search_help_text = "Search by whole lot reference. A customer's lots are on the customer's page."
 
 
 def _page_of(customer: Customer) -> str:

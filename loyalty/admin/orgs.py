@@ -1,4 +1,4 @@
-"""Orgs, their programs, and the reasons that each org gives for reversals by hand."""
+"""The pages of orgs, their programs, and their reason codes for manual reversals."""
 
 from typing import Any
 
@@ -19,18 +19,18 @@ from loyalty.staff.audit import record_change
 
 
 class OrgForm(ReasonedForm):
-    """An org, whose id is a positive number."""
+    """An org. Its id must be a positive whole number."""
 
     def clean_id(self) -> int:
         org_id: int = self.cleaned_data["id"]
         if org_id < 1:
-            raise forms.ValidationError("Expected a positive whole number.")
+            raise forms.ValidationError("Enter a positive whole number.")
         return org_id
 
 
 @admin.register(Org)
 class OrgAdmin(ReasonedAdmin):
-    """A new org begins with reason codes, and its maker may work on it."""
+    """Orgs. A new org gets a first set of reason codes, and the user who added it gets access to it."""
 
     form = OrgForm
     org_path = "pk"
@@ -87,16 +87,16 @@ class OrgAdmin(ReasonedAdmin):
             _give_access(request.user, obj, form.cleaned_data["reason"])
 
 
-def _give_access(maker: Any, org: Org, reason: str) -> None:
-    """Lets who made the org work on it."""
+def _give_access(user: Any, org: Org, reason: str) -> None:
+    """Gives the user who added the org access to it, and records that."""
     record_change(
-        OrgAccess.objects.create(user=maker, org=org),
+        OrgAccess.objects.create(user=user, org=org),
         org=org,
         action="added",
-        made_by=maker.get_username(),
+        made_by=user.get_username(),
         reason=reason,
         before={},
-        after={"user": maker.get_username(), "org": org.id},
+        after={"user": user.get_username(), "org": org.id},
     )
 
 

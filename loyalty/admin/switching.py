@@ -1,4 +1,4 @@
-"""The actions on the list of orgs that turn reversals on or off, or pause them, for several orgs at once."""
+"""Actions on the list of orgs: turn reversals on or off, or pause them, for several orgs at once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,21 +20,21 @@ from loyalty.models import Org, Program
 
 
 class SwitchForm(forms.Form):
-    """One ticket and one reason, which the history of each org keeps."""
+    """One ticket and one reason, which are recorded with each org's change."""
 
     ticket = forms.CharField(
-        max_length=100, widget=UnfoldAdminTextInputWidget, help_text="The ticket that asks for this change."
+        max_length=100, widget=UnfoldAdminTextInputWidget, help_text="The ticket that requests this change."
     )
     reason = forms.CharField(
         max_length=500,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}),
-        help_text="Why. It is kept with each org's change for ever.",
+        help_text="Why you make this change. The reason is kept with each org's change forever.",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Switching:
-    """What the action does to one org: the value before, and what works against the new one."""
+    """The effect of the action on one org: the value before, and the settings that conflict with the new value."""
 
     org: Org
     before: Value
@@ -65,14 +65,14 @@ def end_pause(model_admin: Any, request: HttpRequest, orgs: models.QuerySet[Org]
 def _switch(
     request: HttpRequest, orgs: models.QuerySet[Org], action: str, key: EmfKey[object], value: str
 ) -> HttpResponseBase | None:
-    """Asks first, with each org's value before and after; then changes all of them or none."""
+    """Asks for confirmation, with each org's value before and after. Then changes all orgs or, on an error, none."""
     form = SwitchForm(request.POST if "confirmed" in request.POST else None)
     if form.is_valid():
         _apply(request, orgs, key, value, form.cleaned_data)
         return None
     planned = _plan(orgs, key, value)
     context = {
-        "title": f"{key.name}: {value}",
+        "title": f"Set {key.name} to {value}",
         "form": form,
         "planned": planned,
         "has_change": any(switching.is_change for switching in planned),
@@ -115,7 +115,11 @@ def _apply(
             reason=why["reason"],
             changed_by=request.user.get_username(),
         )
-    messages.success(
-        request,
-        f"{key.name} was set to {value} for {len(changed)} orgs; {len(planned) - len(changed)} had it so already.",
-    )
+    messages.success(request, _summary(key, value, changed=len(changed), unchanged=len(planned) - len(changed)))
+
+
+def _summary(key: EmfKey[object], value: str, *, changed: int, unchanged: int) -> str:
+    sentences = [f"{key.name} is now {value} for {changed} org{'' if changed == 1 else 's'}."]
+    if unchanged:
+        sentences.append(f"It was already {value} for {unchanged} org{'' if unchanged == 1 else 's'}.")
+    return " ".join(sentences)

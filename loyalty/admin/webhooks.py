@@ -1,4 +1,4 @@
-"""Webhooks: where an org's events go."""
+"""The pages of webhooks, the addresses to which an org's events are delivered."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from loyalty.webhooks import checked_url, end_rest
 
 
 class WebhookForm(ReasonedForm):
-    """One webhook, with its events to choose from."""
+    """One webhook, with the events that it receives."""
 
     event_names = forms.MultipleChoiceField(
         label="Events",
@@ -46,7 +46,7 @@ class WebhookForm(ReasonedForm):
 
 @admin.register(Webhook)
 class WebhookAdmin(ReasonedAdmin):
-    """Saving an active webhook ends its rest, and what its receiver did to disable it."""
+    """Webhooks. Saving an active one ends its pause in deliveries and enables it if its receiver disabled it."""
 
     form = WebhookForm
     list_display = ["name", "url", "is_active", "disabled_reason", "unreachable_count", "rests_until"]

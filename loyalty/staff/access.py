@@ -1,4 +1,4 @@
-"""Which orgs a member of staff may work on: every page of the back office asks here."""
+"""The orgs that a user may work on. Every page of the back office checks them here."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ from loyalty.models import Org
 
 
 def orgs_of(user: Any) -> QuerySet[Org]:
-    """The orgs that the user may work on: a superuser on all, others on those given to them."""
+    """Returns the orgs that the user may work on: all for a superuser, else those that they were given access to."""
     if user.is_superuser:
         return Org.objects.all()
     return Org.objects.filter(accesses__user_id=user.pk)
 
 
 def may_work_on(user: Any, org_id: int) -> bool:
-    """Whether the user may work on this org."""
+    """Returns whether the user may work on this org."""
     return orgs_of(user).filter(id=org_id).exists()

@@ -1,4 +1,4 @@
-"""The record of what people change in the back office: who, when, before, after and why, kept for ever."""
+"""The audit of changes that staff make in the back office: who, when, before, after and why. It is kept forever."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,9 +20,9 @@ def record_change(
     before: Mapping[str, Any],
     after: Mapping[str, Any],
 ) -> StaffChange:
-    """Keeps one change of `subject`; call it in the transaction of the change itself.
+    """Records one change of `subject`. Call it in the transaction of the change itself.
 
-    `before` and `after` hold the changed fields only, as text, numbers, truth values or None. Secrets never.
+    `before` and `after` hold only the changed fields, as text, numbers, booleans or None, and never a secret.
     """
     change = StaffChange(
         org=org,

@@ -1,4 +1,4 @@
-"""Locks of what staff change: people, API clients and moves of orgs."""
+"""Row and table locks for changes by staff: users, API clients and moves of orgs."""
 
 from collections.abc import Collection
 
@@ -8,23 +8,23 @@ from django.db import connection
 from loyalty.models import ApiClient
 
 
-def lock_person(person_id: int) -> User:
-    """Locks a member of staff, for whoever changes the person or their second factor."""
-    return lock_people({person_id})[person_id]
+def lock_user(user_id: int) -> User:
+    """Locks a user before a change of the user or of their second factor, and returns them as they are then."""
+    return lock_users({user_id})[user_id]
 
 
-def lock_people(person_ids: Collection[int]) -> dict[int, User]:
-    """Locks these members of staff, in the order of their ids, and returns them as they are once locked."""
-    return User.objects.select_for_update(no_key=True).order_by("id").in_bulk(person_ids)
+def lock_users(user_ids: Collection[int]) -> dict[int, User]:
+    """Locks users in the order of their ids, and returns them by id as they are once locked."""
+    return User.objects.select_for_update(no_key=True).order_by("id").in_bulk(user_ids)
 
 
 def lock_api_client(client_id: int) -> ApiClient:
-    """Locks an API client, for whoever changes it or its secrets; calls of the client do not wait."""
+    """Locks an API client before a change of it or of its secrets. Calls of the client do not wait."""
     return ApiClient.objects.select_for_update(no_key=True).get(pk=client_id)
 
 
 def lock_moves() -> None:
-    """Keeps others from closing, opening or taking in an org until the transaction ends; who reads does not wait."""
+    """Blocks other closings, reopenings and imports of orgs until the transaction ends. Readers do not wait."""
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("LOCK TABLE loyalty_orgmove IN SHARE ROW EXCLUSIVE MODE")

@@ -1,4 +1,4 @@
-"""The back office's site: the pages beside the lists, and the org that a person works on."""
+"""The admin site of the back office: its pages beside the lists, its sign-in, and the user's current org."""
 
 import logging
 from collections.abc import Callable
@@ -29,28 +29,35 @@ Page = Callable[..., HttpResponseBase]
 
 
 def through_outages(page: Page) -> Page:
-    """The page on a connection that is alive; 503 and a page that says so in an outage, or where the org is closed."""
+    """Wraps a page so that it answers 503 with an explanation in an outage, or if the org is closed for a move.
+
+    A connection that died since the last request is replaced first.
+    """
 
     @wraps(page)
-    def answered(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if connection.connection is not None and not connection.in_atomic_block and not connection.is_usable():
-            connection.close()  # it was kept from before a restart of the database
+            connection.close()  # It dates from before a restart of the database.
         try:
             response = page(request, *args, **kwargs)
-            # What a template asks of the database, it asks here.
+            # Render here, because templates query the database too.
             return response.render() if isinstance(response, TemplateResponse) else response
         except (OperationalError, InterfaceError, IntegrityError) as error:
             is_closed = is_of_closed_org(error)
             if isinstance(error, IntegrityError) and not is_closed:
                 raise
-            logger.warning("a page of the back office met an outage", exc_info=True)
+            logger.warning(
+                "a back office page failed: %s",
+                "the org is closed" if is_closed else "the database is not available",
+                exc_info=True,
+            )
             return render(request, "admin/outage.html", {"org_is_closed": is_closed}, status=503)
 
-    return answered
+    return guarded
 
 
 class BackOffice(UnfoldAdminSite):
-    """Serves /admin/. Apps add their own pages with `add_page`; each is for signed-in staff only."""
+    """Serves /admin/. Apps add their own pages with `add_page`; each page is for signed-in staff only."""
 
     site_header = site_title = "Loyalty back office"
     index_title = "Home"
@@ -60,7 +67,7 @@ class BackOffice(UnfoldAdminSite):
         self.pages: list[tuple[str, Page, str]] = []
 
     def add_page(self, route: str, page: Page, *, name: str) -> None:
-        """Serves `page` at /admin/`route`, reversible as `admin:name`; it checks permissions itself."""
+        """Serves `page` at /admin/`route`, with the URL name `admin:name`. The page checks permissions itself."""
         self.pages.append((route, page, name))
 
     def extra_urls(self) -> list[URLPattern]:
@@ -72,7 +79,7 @@ class BackOffice(UnfoldAdminSite):
         ]
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
-        """Without Django's short cut from a row to its page on the public site, of which no row here has one."""
+        """Returns the admin's URLs without Django's `view_on_site`, because no row has a page on a public site."""
         return [pattern for pattern in super().get_urls() if getattr(pattern, "name", "") != "view_on_site"]
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
@@ -91,16 +98,16 @@ class BackOffice(UnfoldAdminSite):
         return update_wrapper(through_outages(within_limits), page)
 
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """The page for a new password of one's own. Wrong old ones are counted, and the last of them signs out."""
+        """Changes the user's own password. Too many wrong old passwords sign the user out and lock the username."""
         with transaction.atomic():
             response: Any = super().password_change(request, extra_context)
-            if response.status_code == 302:  # only once it is changed
-                _record(request, "password changed", reason="Their own.", after={"password": "changed"})
+            if response.status_code == 302:  # The password was changed.
+                _record(request, "password changed", reason="Changed by the user.", after={"password": "changed"})
                 return response
         is_wrong = response.context_data["form"].has_error("old_password", "password_incorrect")
         if not (is_wrong and lockout.count_wrong_password(request)):
             return response
-        _record(request, "signed out", reason="Too many wrong passwords on the page that changes it.", after={})
+        _record(request, "signed out", reason="Too many wrong passwords on the password change page.", after={})
         logout(request)
         messages.error(request, LOCKED_OUT)
         return redirect("admin:login")
@@ -114,19 +121,20 @@ class BackOffice(UnfoldAdminSite):
 
 
 def _record(request: HttpRequest, action: str, *, reason: str, after: dict[str, Any]) -> None:
-    """Keeps what a person did to their own account."""
-    person: Any = request.user
-    record_change(person, org=None, action=action, made_by=person.username, reason=reason, before={}, after=after)
+    """Records a change that a user made to their own account."""
+    user: Any = request.user
+    record_change(user, org=None, action=action, made_by=user.username, reason=reason, before={}, after=after)
 
 
-def org_in_hand(request: HttpRequest) -> Org | None:
-    """The one org whose rows the lists and the home page show; None for a person without any.
+def current_org(request: HttpRequest) -> Org | None:
+    """Returns the org whose rows the lists show, or None if the user has no org.
 
-    `?org=` chooses it among the person's orgs, and their session keeps it; else it is the one with the lowest id.
+    It is the org that `?org=` names, else the one in the session, else the one with the lowest id. The session stores
+    the choice. An org that the user may not work on is ignored.
     """
     orgs = orgs_of(request.user)
-    for wanted in (request.GET.get("org"), request.session.get("org")):
-        org = _chosen(orgs, wanted)
+    for org_id in (request.GET.get("org"), request.session.get("org")):
+        org = _find(orgs, org_id)
         if org is not None:
             if request.session.get("org") != org.id:
                 request.session["org"] = org.id
@@ -134,6 +142,6 @@ def org_in_hand(request: HttpRequest) -> Org | None:
     return orgs.order_by("id").first()
 
 
-def _chosen(orgs: Any, wanted: Any) -> Org | None:
-    text = str(wanted)
+def _find(orgs: Any, org_id: Any) -> Org | None:
+    text = str(org_id)
     return orgs.filter(id=int(text)).first() if text.isascii() and text.isdigit() and len(text) <= 18 else None

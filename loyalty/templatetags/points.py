@@ -1,4 +1,4 @@
-"""Points in templates, written as everywhere else: without needless zeros."""
+"""Template filters for points: without trailing zeros, and optionally with thousands separators."""
 
 from decimal import Decimal
 
@@ -12,6 +12,6 @@ register.filter("written", written)
 
 @register.filter
 def grouped(points: Decimal) -> str:
-    """A large amount, its thousands apart."""
+    """Returns an amount of points with commas between the thousands."""
     whole, point, rest = written(Decimal(points)).partition(".")
     return f"{int(whole):,}{point}{rest}"

@@ -27,7 +27,7 @@ from loyalty.errors import InvalidOperation
 from loyalty.ledger.points import written
 from loyalty.models import Org, Redemption
 from loyalty.staff.access import may_work_on, orgs_of
-from loyalty.staff.site import org_in_hand
+from loyalty.staff.site import current_org
 from reversals.admin.export import inert
 from reversals.admin.html import moment
 from reversals.admin.reversing import ManualForm, in_words
@@ -73,7 +73,7 @@ class UploadForm(forms.Form):
     page = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
 
     def __init__(self, request: HttpRequest) -> None:
-        super().__init__(request.POST or None, request.FILES or None, initial={"org": org_in_hand(request)})
+        super().__init__(request.POST or None, request.FILES or None, initial={"org": current_org(request)})
         self.fields["org"].queryset = orgs_of(request.user).order_by("id")  # type: ignore[attr-defined]
         self.rows: list[FileRow] = []
 

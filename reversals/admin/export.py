@@ -22,7 +22,7 @@ from django.views.decorators.http import require_POST
 
 from loyalty.ledger.points import written
 from loyalty.staff.audit import record_change
-from loyalty.staff.site import org_in_hand
+from loyalty.staff.site import current_org
 
 EXPORT = "reversals.export_ledger"
 ROWS_AT_ONCE = 2_000
@@ -121,14 +121,14 @@ class Exportable:
 
     def changelist_view(self: Any, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         # The export is of the org that this page shows, whatever org another page has chosen since.
-        shown = {"org": org_in_hand(request)} | (extra_context or {})
+        shown = {"org": current_org(request)} | (extra_context or {})
         return super().changelist_view(request, shown)  # type: ignore[misc, no-any-return]
 
     def export_view(self: Any, request: HttpRequest) -> HttpResponseBase:
         """The file, once it is written whole and on record. The list's filters stand in the address."""
         if not request.user.has_perm(EXPORT) or not self.has_view_permission(request):
             raise PermissionDenied
-        org = org_in_hand(request)
+        org = current_org(request)
         if org is None:
             raise Http404
         try:

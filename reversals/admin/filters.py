@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from loyalty.models import ApiClient, Program, Redemption
-from loyalty.staff.site import org_in_hand
+from loyalty.staff.site import current_org
 from reversals.models import Reversal
 from reversals.refusals import LADDERS
 
@@ -96,7 +96,7 @@ class _OfParent(admin.SimpleListFilter):
     parents: type[Model]
 
     def __init__(self, request: HttpRequest, *args: Any) -> None:
-        self.org = org_in_hand(request)
+        self.org = current_org(request)
         super().__init__(request, *args)
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:

@@ -18,7 +18,7 @@ from loyalty.emf.registry import ReversalState
 from loyalty.emf.stored import settings_of_orgs
 from loyalty.models import Org
 from loyalty.staff.access import orgs_of
-from loyalty.staff.site import org_in_hand
+from loyalty.staff.site import current_org
 from reversals.admin.daily_totals import ACCEPTED, Total, first_day, start_of, totals_of
 from reversals.models import Approval, Correction, LedgerCheck
 from reversals.refusals import ErrorCode
@@ -83,7 +83,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     chooser.full_clean()
     org_id, days = chooser.cleaned_data.get("org"), chooser.cleaned_data.get("days") or USUAL_PERIOD
     if org_id is not None:
-        org_in_hand(request)
+        current_org(request)
     shown = [org for org in orgs if org_id in (None, org.id)]
     return context | {"orgs": orgs, "chooser": chooser, "days": days} | _boxes(request, shown, days)
 

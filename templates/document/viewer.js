@@ -1,6 +1,6 @@
 "use strict";
 
-// The API has credentials of its own and no cookie: nothing is added to a call.
+// No interceptor adds a cookie or a CSRF token to calls, because the API has its own credentials.
 SwaggerUIBundle({
   url: "{{ schema_url|escapejs }}",
   dom_id: "#swagger-ui",

@@ -139,8 +139,8 @@ def test_a_programs_own_value_is_set_from_its_link(world: World, staff: Client) 
         ("Reversal_approval_points", "NaN", "Enter a number."),
         ("Reversal_error_dialect", "loud", "loud is not one of the available choices"),
         ("Reversal_blocked_statuses", ["BORED"], "BORED is not one of the available choices"),
-        (ON, "yes", "Nothing would change: it is yes there already."),
-        ("Reversal_limit_count", "", "Nothing would change: it is not set there already."),
+        (ON, "yes", "Nothing would change: the value is already yes."),
+        ("Reversal_limit_count", "", "Nothing would change: the setting is already not set."),
     ],
 )
 def test_a_value_that_cannot_be_is_named_and_not_saved(

@@ -99,7 +99,7 @@ def test_a_strangers_org_is_never_found(world: World, support: Client) -> None:
     customer = make_customer(stranger.org, identifiers={"EMAIL": "far@shop.example"})
     reversal = Reversal.objects.get(org=stranger.org)
     for name in ("ELSEWHERE", reversal.public_id, "far@shop.example", customer.public_id):
-        assert "Nothing found" in ask(support, name).content.decode()
+        assert "No results" in ask(support, name).content.decode()
 
 
 @pytest.mark.parametrize("name", ["no-such-thing", "a" * 5000, "9" * 40, "nul\0", "²", XSS])
@@ -107,7 +107,7 @@ def test_what_is_not_there_is_said_plainly(world: World, support: Client, name: 
     response = ask(support, name)
     text = response.content.decode()
     assert response.status_code == 200
-    assert "Nothing found" in text
+    assert "No results" in text
     assert "in 1 org." in text
     assert XSS not in text
 
@@ -115,7 +115,7 @@ def test_what_is_not_there_is_said_plainly(world: World, support: Client, name: 
 def test_an_empty_box_finds_nothing_and_says_nothing(world: World, support: Client) -> None:
     redeemed(world)
     text = ask(support, " ").content.decode()
-    assert "Nothing found" not in text
+    assert "No results" not in text
 
 
 def test_only_kinds_are_found_that_the_person_may_see(world: World) -> None:
@@ -126,7 +126,7 @@ def test_only_kinds_are_found_that_the_person_may_see(world: World) -> None:
     client.force_login(viewer)
     assert ask(client, redemption.public_id).status_code == 403
     viewer.user_permissions.add(Permission.objects.get(codename="view_customer"))
-    assert "Nothing found" in ask(client, redemption.public_id).content.decode()
+    assert "No results" in ask(client, redemption.public_id).content.decode()
     assert ask(client, world.asha.public_id)["Location"] == page_of(world.asha)
 
 

@@ -209,7 +209,7 @@ def test_corrections_of_the_period_are_named(world: World) -> None:
     )
     page = home(person(world, permissions=(*BOXES, "view_correction")))
     assert page.context["corrections"] == {"count": 1, "points": 5}
-    assert "1 correction took back 5 of the points" in page.content.decode()
+    assert "1 correction took back 5 points" in page.content.decode()
 
 
 def test_orgs_with_the_switch_off_or_paused_or_a_broken_setting_are_named(world: World) -> None:
@@ -236,7 +236,7 @@ def test_the_last_check_of_the_whole_ledger_or_of_the_one_org_is_shown(world: Wo
     assert home(client).context["check"] == {"last": whole, "is_due": True}
     page = home(client, org=world.org.id)
     assert page.context["check"] == {"last": own, "is_due": False}
-    assert "2 rows broke a law" in page.content.decode()
+    assert "2 rows break a law of the ledger" in page.content.decode()
 
 
 @pytest.mark.parametrize(("permission", "box"), BOXES.items())
@@ -272,7 +272,7 @@ def test_a_strangers_org_cannot_be_chosen(world: World) -> None:
 
 
 def test_who_has_no_org_is_told_what_to_do(db: None) -> None:
-    assert "You have no access to any org yet." in home(person()).content.decode()
+    assert "You do not have access to an org yet." in home(person()).content.decode()
 
 
 def test_markup_in_an_orgs_name_stays_text(world: World) -> None:

@@ -47,7 +47,7 @@ def test_the_action_asks_first_and_says_where_nothing_changes() -> None:
     page = act(person(on, off), "turn_off", on, off)
     planned = [(each.org, each.before.words, each.is_change) for each in page.context["planned"]]
     assert planned == [(on.org, "yes", True), (off.org, "no", False)]
-    assert "nothing changes" in page.content.decode()
+    assert "no change" in page.content.decode()
     assert changes() == []
 
 
@@ -55,7 +55,7 @@ def test_a_confirmed_action_changes_and_records_each_org_that_it_changes() -> No
     first, second, already, foreign = [make_world() for _ in range(4)]
     set_value(already.org, ON, "no")
     page = confirm(person(first, second, already), "turn_off", second, first, already, foreign)
-    assert f"{ON} was set to no for 2 orgs; 1 had it so already." in page
+    assert f"{ON} is now no for 2 orgs. It was already no for 1 org." in page
     assert changes() == [
         (world.org.id, ON, "yes", "no", "OPS-7", "Asked by the brand.", "meera") for world in (first, second)
     ]
@@ -65,7 +65,7 @@ def test_reversals_are_turned_on_where_nothing_was_stored() -> None:
     world = make_world()
     world.org.emfsetting_set.all().delete()
     client = person(world)
-    assert "All of these orgs have it so already." in act(client, "turn_off", world).content.decode()
+    assert f"{ON} is already no for all of these orgs." in act(client, "turn_off", world).content.decode()
     confirm(client, "turn_on", world)
     assert [change[1:4] for change in changes()] == [(ON, "", "yes")]
 
@@ -176,7 +176,7 @@ def test_an_org_made_by_a_command_begins_with_reason_codes_too() -> None:
 @pytest.mark.parametrize(
     ("values", "problem"),
     [
-        ({"id": 0}, "Expected a positive whole number."),
+        ({"id": 0}, "Enter a positive whole number."),
         ({"id": -1}, "greater than or equal to 0"),
         ({"id": "x"}, "Enter a whole number."),
         ({"id": 10**19}, "less than or equal to 9223372036854775807"),

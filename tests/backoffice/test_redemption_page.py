@@ -165,7 +165,7 @@ def test_nothing_left_offers_no_button(world: World, operator: Client) -> None:
     world.reverse(redemption)
     text = page(operator, redemption)
     assert "Reverse points" not in text
-    assert "All points of this redemption were reversed." in text
+    assert "All points of this redemption have been reversed." in text
 
 
 def test_who_may_not_reverse_has_no_button_and_no_way(world: World) -> None:
@@ -209,7 +209,7 @@ def approval_page(client: Client, approval: Approval) -> HttpResponse:
 def test_more_than_one_person_may_give_back_becomes_a_request(world: World, operator: Client) -> None:
     redemption = redeemed(world)
     set_value(world.org, "Reversal_approval_points", "3")
-    assert "another person approves" in send(operator, redemption, "preview").content.decode()
+    assert "A second user must approve this request" in send(operator, redemption, "preview").content.decode()
     said = messages_of(send(operator, redemption, "confirm"))
     approval = Approval.objects.get()
     assert said == [
@@ -250,7 +250,7 @@ def test_who_asked_cannot_decide_whatever_their_roles(world: World, operator: Cl
     approval = asked_for_approval(world, operator, redeemed(world))
     User.objects.get(username="meera").groups.add(Group.objects.get(name="Approver"))
     text = approval_page(operator, approval).content.decode()
-    assert "You asked for this; another person has to decide." in text
+    assert "You made this request, so another user must approve or reject it." in text
     assert decide(operator, approval, "approve") == [
         "403 Points reversal cannot be approved. Another person than the one who asked for it has to decide."
     ]

@@ -103,7 +103,7 @@ def test_a_wrong_first_code_sets_up_nothing(meera: User, second_factor: None) ->
     give_password(client)
     key_page = text_of(client.get(NEW_PAGE))
     page = client.post(NEW_PAGE, {"code": "000000"})
-    assert "This code is not right." in text_of(page)
+    assert "This code is wrong." in text_of(page)
     assert re.search(r'id="key">.*?<', key_page).group() in text_of(page)
     assert not TOTPDevice.objects.exists()
     assert not StaticToken.objects.exists()
@@ -145,11 +145,11 @@ def test_a_recovery_code_lets_in_once(meera: User, second_factor: None) -> None:
     client = Client()
     give_password(client)
     page = client.post(CODE_PAGE, {"code": " ABCD 2345 "}, follow=True)
-    assert "That recovery code is used up; you have 1 left." in text_of(page)
+    assert "You have 1 recovery code left." in text_of(page)
     assert signed_in(client)
     again = Client()
     give_password(again)
-    assert "This code is not right." in text_of(again.post(CODE_PAGE, {"code": "abcd2345"}))
+    assert "This code is wrong." in text_of(again.post(CODE_PAGE, {"code": "abcd2345"}))
 
 
 def test_wrong_codes_are_slowed_down(meera: User, second_factor: None) -> None:
@@ -163,7 +163,7 @@ def test_wrong_codes_are_slowed_down(meera: User, second_factor: None) -> None:
             return client.post(CODE_PAGE, {"code": code or code_now(device)})
 
     for seconds in (0, 10):
-        assert "This code is not right." in text_of(answer_after(seconds, "000000"))
+        assert "This code is wrong." in text_of(answer_after(seconds, "000000"))
     assert "Too many wrong codes. Try again in 2 seconds." in text_of(answer_after(10.5))
     assert answer_after(13).status_code == 302
 
@@ -213,7 +213,7 @@ def test_five_wrong_passwords_lock_the_username_from_that_address(meera: User) -
     assert [each.status_code for each in tries] == [200, 200, 200, 200, 429]
     locked = give_password(client)
     assert locked.status_code == 429
-    assert "Signing in with this username is locked here for 15 minutes." in text_of(locked)
+    assert "Sign-in with this username is locked from your address for 15 minutes." in text_of(locked)
     assert not signed_in(client)
     # Neither another address nor another username is locked.
     assert give_password(Client(), REMOTE_ADDR="203.0.113.9").status_code == 302
@@ -343,14 +343,14 @@ def test_the_old_password_is_guessed_five_times_and_no_more(meera: User) -> None
         assert "Your old password was entered incorrectly." in text_of(page)
     page = client.post("/admin/password_change/", guess, follow=True)
     assert page.redirect_chain == [(LOGIN, 302)]
-    assert "Signing in with this username is locked here for 15 minutes." in text_of(page)
+    assert "Sign-in with this username is locked from your address for 15 minutes." in text_of(page)
     assert not signed_in(client)
     assert give_password(client).status_code == 429
     [change] = StaffChange.objects.filter(subject="auth.user")
     assert (change.action, change.made_by, change.reason) == (
         "signed out",
         "meera",
-        "Too many wrong passwords on the page that changes it.",
+        "Too many wrong passwords on the password change page.",
     )
     [attempt] = AccessAttempt.objects.all()
     assert "guess" not in attempt.post_data

@@ -48,6 +48,7 @@ def test_a_setting_that_four_remove_is_removed_once() -> None:
     assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 302]
     for form in (answer.content.decode() for answer in answers if answer.status_code == 200):
         assert (
-            "it is not set there already" in form or f"{KEY} is not set for this org, so it cannot be removed" in form
+            "the setting is already not set" in form
+            or f"{KEY} is not set for this org, so it cannot be removed" in form
         )
     assert list(changes_of(world.org).values_list("key", "old_value", "new_value")) == [(KEY, "30", "")]

@@ -267,7 +267,7 @@ def test_back_office_shows_that_an_org_is_closed(closed: World) -> None:
     code = ReasonCode.objects.get(org=closed.org)
     fields = {"code": code.code, "meaning": "another", "is_active": "on", "change_reason": "why", "reason": "why"}
     page = staff.post(f"/admin/loyalty/reasoncode/{code.id}/change/", fields)
-    assert (page.status_code, b"The org is being moved to another machine" in page.content) == (503, True)
+    assert (page.status_code, b"This org is closed for a move" in page.content) == (503, True)
 
 
 def test_commands_refuse_to_write_for_a_closed_org(closed: World) -> None:

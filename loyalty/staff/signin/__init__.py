@@ -1,1 +1,1 @@
-"""How staff sign in: the password, then the second factor; and how long that lasts."""
+"""Sign-in of staff: the password, the second factor, the lock-out and the session's limits."""

@@ -1,4 +1,4 @@
-"""The forms of signing in."""
+"""The forms of the sign-in pages."""
 
 from typing import Any
 
@@ -10,27 +10,31 @@ from unfold.forms import AuthenticationForm
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 MINUTES = int(settings.AXES_COOLOFF_TIME.total_seconds() // 60)
-LOCKED_OUT = f"Too many wrong passwords. Signing in with this username is locked here for {MINUTES} minutes."
+LOCKED_OUT = (
+    f"Too many wrong passwords. Sign-in with this username is locked from your address for {MINUTES} minutes."
+    " Try again after that."
+)
 
 
 class SignInForm(AuthenticationForm):
-    """Username and password. What it answers does not tell whether there is such a person."""
+    """Username and password. Its errors do not reveal whether the username exists."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         username = self.fields["username"]
-        # Django's form says the length to the browser only, and what axes keeps of a try has room for less than any.
+        # Django's form sends the maximum length to the browser only, and the column in which axes stores the username
+        # of a failed sign-in is limited.
         username.validators.append(MaxLengthValidator(username.max_length))
 
     def get_invalid_login_error(self) -> ValidationError:
-        # Set by axes, which counts alike for usernames that exist and that do not.
+        # Set by axes, which counts failures of existing and of unknown usernames alike.
         if getattr(self.request, "axes_locked_out", False):
             return ValidationError(LOCKED_OUT, code="locked_out")
         return super().get_invalid_login_error()
 
 
 class CodeForm(forms.Form):
-    """A code of the authenticator app, or a recovery code, however it is spaced."""
+    """A code of the authenticator app, or a recovery code, with any spaces and hyphens."""
 
     code = forms.CharField(
         max_length=20,

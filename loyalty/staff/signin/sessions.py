@@ -1,4 +1,4 @@
-"""Where a sign-in is kept and how long it lasts: until the person is idle for too long, or the limit is reached."""
+"""Sessions of staff: how they are stored, and when they end (an idle limit and a total limit)."""
 
 from typing import Any
 
@@ -12,12 +12,11 @@ from django.utils import timezone
 
 VALID_KEY_CHARACTERS = frozenset(VALID_KEY_CHARS)
 BEGAN_AT, SEEN_AT = "began_at", "seen_at"  # in the session, in seconds since 1970
-# So that not every page writes the session.
-SEEN_TO_SECONDS = 60
+SEEN_TO_SECONDS = 60  # the time of the last page is stored this coarsely, because else every page would write
 
 
 class SessionStore(db.SessionStore):
-    """Sessions in the database, which is asked only for keys that one can have: a cookie may hold anything."""
+    """Sessions in the database. Looks up valid keys only, because a cookie may hold any text."""
 
     def _validate_session_key(self, key: Any) -> bool:
         is_long_enough = super()._validate_session_key(key)  # type: ignore[misc]
@@ -25,7 +24,7 @@ class SessionStore(db.SessionStore):
 
 
 def end_if_over(request: HttpRequest) -> None:
-    """Signs out a person who was idle for too long or signed in too long ago; else keeps that they were seen."""
+    """Signs out a user who was idle too long or signed in too long ago; else stores the time of this page."""
     if not request.user.is_authenticated:
         return
     now = timezone.now().timestamp()
@@ -41,5 +40,5 @@ def _begin(request: HttpRequest, **kwargs: Any) -> None:
     request.session[BEGAN_AT] = request.session[SEEN_AT] = timezone.now().timestamp()
 
 
-# Django's own signal, because a sign-in counts from its moment whatever page it was made on.
+# Django's signal covers every page on which a user can sign in.
 user_logged_in.connect(_begin)

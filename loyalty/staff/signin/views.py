@@ -1,4 +1,4 @@
-"""The pages between the password and the back office: the second factor, set up once and asked for each time."""
+"""The pages of the second factor: setting it up once, and entering a code at each sign-in."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -24,28 +24,31 @@ from loyalty.staff.signin import second_factor, sessions
 from loyalty.staff.signin.forms import CodeForm
 from loyalty.staff.signin.second_factor import WrongCode
 
-OFFERED_KEY = "second_factor_key"  # in the session, until its first code is given
+OFFERED_KEY = "second_factor_key"  # in the session until the first code confirms it
 
 View = Callable[[HttpRequest], HttpResponse]
 
 
 def awaits_second_factor(request: HttpRequest) -> bool:
-    """Whether a member of staff has given the password, and the second factor is still to come."""
+    """Returns whether a user of the back office has given the password but not yet the second factor."""
     user = request.user
     return bool(user.is_active and user.is_staff) and not second_factor.is_passed(user)
 
 
 def second_factor_page(request: HttpRequest) -> HttpResponse:
-    """Leads to the page that asks for the second factor, or has it set up; `next` is kept."""
+    """Redirects to the page that asks for a code or sets up the second factor, and keeps `next`."""
     page = "enter_code" if second_factor.is_set_up(request.user) else "set_up_second_factor"
     return redirect(f"{reverse(f'admin:{page}')}?{urlencode({'next': _next(request)})}")
 
 
 def _between(view: View) -> View:
-    """For those who have given the password and not the second factor; others are led to where they belong."""
+    """Limits a view to users who have given the password but not yet the second factor.
+
+    Redirects a signed-in user to the page that they asked for, and any other user to the sign-in page.
+    """
 
     @wraps(view)
-    def led(request: HttpRequest) -> HttpResponse:
+    def limited(request: HttpRequest) -> HttpResponse:
         sessions.end_if_over(request)
         if awaits_second_factor(request):
             return view(request)
@@ -53,12 +56,12 @@ def _between(view: View) -> View:
             return redirect(_next(request))
         return redirect(f"{reverse('admin:login')}?{urlencode({'next': _next(request)})}")
 
-    return sensitive_post_parameters()(never_cache(csrf_protect(led)))
+    return sensitive_post_parameters()(never_cache(csrf_protect(limited)))
 
 
 @_between
 def enter_code(request: HttpRequest) -> HttpResponse:
-    """Asks for a code of the app, or a recovery code."""
+    """Asks for a code of the app or for a recovery code."""
     if not second_factor.is_set_up(request.user):
         return second_factor_page(request)
     form = CodeForm(request.POST or None)
@@ -68,17 +71,17 @@ def enter_code(request: HttpRequest) -> HttpResponse:
         except WrongCode as wrong:
             form.add_error("code", str(wrong))
         else:
-            _let_in(request, device)
+            _complete_sign_in(request, device)
             if not isinstance(device, second_factor.TOTPDevice):
                 left = second_factor.recovery_codes_left(request.user)
-                messages.warning(request, f"That recovery code is used up; you have {left} left.")
+                messages.warning(request, _codes_left(left))
             return redirect(_next(request))
     return _page(request, "enter_code", "Enter your code", {"form": form})
 
 
 @_between
 def set_up(request: HttpRequest) -> HttpResponse:
-    """Shows a new key until its first code is given, and then the recovery codes, once."""
+    """Shows a new key until a first code confirms it, then shows the recovery codes once."""
     if second_factor.is_set_up(request.user):
         return second_factor_page(request)
     device = second_factor.new_device(request.user, request.session.get(OFFERED_KEY))
@@ -93,8 +96,8 @@ def set_up(request: HttpRequest) -> HttpResponse:
             return second_factor_page(request)
         else:
             del request.session[OFFERED_KEY]
-            _let_in(request, device)
-            return _page(request, "recovery_codes", "Keep your recovery codes", {"codes": codes})
+            _complete_sign_in(request, device)
+            return _page(request, "recovery_codes", "Save your recovery codes", {"codes": codes})
     shown = {
         "form": form,
         "picture": segno.make(device.config_url, micro=False).svg_data_uri(scale=4, border=4, light="white"),
@@ -106,19 +109,25 @@ def set_up(request: HttpRequest) -> HttpResponse:
 @require_POST
 @csrf_protect
 def leave(request: HttpRequest) -> HttpResponse:
-    """Signs out a person who cannot or will not give the second factor."""
+    """Signs out a user who cannot give the second factor."""
     logout(request)
     return redirect("admin:login")
 
 
-def _let_in(request: HttpRequest, device: Any) -> None:
-    # A new key, so that a session id known to others before the second factor is worth nothing after it.
+def _codes_left(count: int) -> str:
+    left = f"{count} recovery code{'' if count == 1 else 's'} left"
+    advice = "" if count else " Ask a superuser to reset your second factor, so that you get new ones."
+    return f"This recovery code cannot be used again. You have {left}.{advice}"
+
+
+def _complete_sign_in(request: HttpRequest, device: Any) -> None:
+    # Change the session id, so that an id that leaked before the second factor is useless after it.
     request.session.cycle_key()
     django_otp.login(request, device)
 
 
 def _next(request: HttpRequest) -> str:
-    """Where the person wanted to go, if that is a page of this site; else the home page."""
+    """Returns the page that the user asked for if it is on this site, else the home page."""
     address = request.GET.get("next", "")
     hosts = {request.get_host()}
     is_ours = url_has_allowed_host_and_scheme(address, allowed_hosts=hosts, require_https=request.is_secure())

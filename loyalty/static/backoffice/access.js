@@ -1,31 +1,31 @@
-// What django-unfold's pages lack for people without a mouse or without sight: its own switches wait for a click
-// alone, and its icons are words of a font, which would be read out.
+// Accessibility fixes for django-unfold's pages: its toggles react only to a click, not to the keyboard, and a screen
+// reader would read out its icons, because they are words in an icon font.
 
 const SWITCHES = "[x-on\\:click]:not(button, input, a[href])";
 const ICONS = ".material-symbols-outlined";
 const NAMES = {
-  close: "Close the side bar",
-  computer: "Light or dark",
-  dark_mode: "Light or dark",
-  dock_to_right: "Show or hide the side bar",
-  light_mode: "Light or dark",
+  close: "Close the sidebar",
+  computer: "Switch between light and dark",
+  dark_mode: "Switch between light and dark",
+  dock_to_right: "Show or hide the sidebar",
+  light_mode: "Switch between light and dark",
   loyalty: "Home",
   more_vert: "More",
 };
 
-// The part of the page that a switch opens, if it is one that stands apart.
+// Returns the element that a toggle opens, or null if it opens nothing separate.
 function openedBy(element) {
   if (element.closest("#changelist")) return document.getElementById("changelist-filter");
   if (element.closest("#header-inner")) return document.getElementById("nav-sidebar");
   return element.previousElementSibling?.matches("nav") ? element.previousElementSibling : null;
 }
 
-// Leads the focus into what opens, and back once Escape has closed it.
+// Clicks a toggle and moves the focus into the element that opens. Escape moves the focus back.
 function press(element) {
   element.click();
   const opened = openedBy(element);
   if (opened === null) return;
-  // Once the page has followed the click.
+  // Wait until the page has reacted to the click.
   setTimeout(() => {
     const stops = Array.from(opened.querySelectorAll("a, button, input"));
     stops.find((each) => each.checkVisibility())?.focus();
@@ -45,7 +45,7 @@ function makeButton(element) {
   });
 }
 
-// An icon is left out where its link or button has a name beside it, or can be given one.
+// Hides an icon from screen readers if its link or button has a name, or gives the link or button a name first.
 function silence(icon) {
   const stop = icon.closest("a, button, [role=button]");
   if (stop !== null && stop.textContent.trim() === icon.textContent.trim()) {

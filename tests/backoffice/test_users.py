@@ -252,7 +252,7 @@ def test_a_lost_phone_is_answered_by_a_reset_with_a_reason(superuser: Client, ra
             {"second factor": False},
         )
     ]
-    assert "Ravi has no second factor" in text_of(superuser.post(address, {"reason": "Again."}))
+    assert "Ravi has no second factor yet" in text_of(superuser.post(address, {"reason": "Again."}))
 
 
 def test_a_reset_ends_the_sessions_that_passed_with_the_device(superuser: Client, ravi: User, settings) -> None:
@@ -270,7 +270,7 @@ def test_a_reset_ends_the_sessions_that_passed_with_the_device(superuser: Client
 def test_superusers_do_not_reset_their_own_second_factor(superuser: Client, root: User) -> None:
     TOTPDevice.objects.create(user=root, confirmed=True)
     page = superuser.post(page_of(root, "reset-second-factor"), {"reason": "New phone."})
-    assert "Your own second factor is reset by another superuser." in text_of(page)
+    assert "You cannot reset your own second factor; ask another superuser." in text_of(page)
     assert TOTPDevice.objects.count() == 1
 
 

@@ -1,6 +1,6 @@
-"""People of the back office: their roles, their orgs, their second factor, and the record of what they change.
+"""The pages of users (roles, orgs, passwords, second factors), of roles, and of the audit of changes.
 
-Only superusers manage people, so that nobody can give more than they have.
+Only superusers manage users, so that no user can grant rights that they do not have.
 """
 
 from collections.abc import Iterator
@@ -34,18 +34,18 @@ from loyalty.admin.confirmation import ReasonForm, ask, done
 from loyalty.errors import InvalidOperation
 from loyalty.models import OrgAccess, StaffChange
 from loyalty.staff.audit import record_change
-from loyalty.staff.locks import lock_people
+from loyalty.staff.locks import lock_users
 from loyalty.staff.signin import second_factor
 
 SHOWN = 50
 
 for model in (User, Group, TOTPDevice, StaticDevice):
-    # The pages that they come with ask for no reason, delete people, and show the keys of devices.
+    # Their own pages ask for no reason, can delete users, and show the keys of devices.
     admin.site.unregister(model)
 
 
 class SuperusersOnly:
-    """Rows that superusers alone see and change."""
+    """Rows that only superusers see and change."""
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.is_superuser)
@@ -60,12 +60,12 @@ class SuperusersOnly:
         return bool(request.user.is_superuser)
 
 
-class PersonForm(ReasonedForm):
-    """What a superuser changes of a person; the password has a page of its own."""
+class UserForm(ReasonedForm):
+    """A change of a user by a superuser. The password is set on another page."""
 
 
-class NewPersonForm(UserCreationForm):
-    """A new person, with a first password."""
+class NewUserForm(UserCreationForm):
+    """A new user, with a first password."""
 
     usable_password = None
     reason = ReasonedForm.declared_fields["reason"]
@@ -77,7 +77,7 @@ class NewPersonForm(UserCreationForm):
 
 
 class PasswordForm(AdminPasswordChangeForm):
-    """A new password for another person."""
+    """A new password for another user."""
 
     reason = ReasonedForm.declared_fields["reason"]
 
@@ -93,15 +93,15 @@ class OrgAccessInline(SuperusersOnly, TabularInline):
     fields = ["org"]
     extra = 0
     verbose_name = "org"
-    verbose_name_plural = "Orgs that the person may work on (a superuser may on all)"
+    verbose_name_plural = "Orgs that the user may work on (superusers may work on all orgs)"
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return bool(request.user.is_superuser)
 
 
 @admin.register(User)
-class PersonAdmin(Forgiving, Recorded, SuperusersOnly, Undeletable, ModelAdmin):
-    """The username names the person in the record for ever, so it stays; who leaves is made inactive."""
+class UserAdmin(Forgiving, Recorded, SuperusersOnly, Undeletable, ModelAdmin):
+    """Users. A username cannot change, because the audit refers to it. To remove a user, make them inactive."""
 
     list_display = ["username", "full_name", "roles", "is_active", "is_superuser", "has_second_factor", "last_login"]
     list_filter = ["is_active", "groups"]
@@ -115,12 +115,12 @@ class PersonAdmin(Forgiving, Recorded, SuperusersOnly, Undeletable, ModelAdmin):
     actions_detail = ["set_password", "reset_second_factor"]
     add_fieldsets = [
         (None, {"fields": ["username", "password1", "password2", "first_name", "last_name", "email"]}),
-        ("What the person may do", {"fields": ["groups", "is_superuser"]}),
+        ("Permissions", {"fields": ["groups", "is_superuser"]}),
         (None, {"fields": ["reason"]}),
     ]
     fieldsets = [
         (None, {"fields": ["username", "first_name", "last_name", "email"]}),
-        ("What the person may do", {"fields": ["is_active", "groups", "is_superuser"]}),
+        ("Permissions", {"fields": ["is_active", "groups", "is_superuser"]}),
         ("Sign-in", {"fields": ["has_second_factor", "last_login", "date_joined"]}),
         (None, {"fields": ["reason"]}),
     ]
@@ -130,12 +130,12 @@ class PersonAdmin(Forgiving, Recorded, SuperusersOnly, Undeletable, ModelAdmin):
         return super().get_queryset(request).prefetch_related("groups").annotate(has_device=models.Exists(devices))
 
     def get_form(self, request: HttpRequest, obj: User | None = None, change: bool = False, **kwargs: Any) -> Any:
-        return super().get_form(request, obj, change, **{"form": PersonForm if obj else NewPersonForm} | kwargs)
+        return super().get_form(request, obj, change, **{"form": UserForm if obj else NewUserForm} | kwargs)
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> list[str]:
         if obj is None:
             return []
-        # Who changes themself keeps what they need to put it right again; so a superuser is always left.
+        # Users cannot deactivate or demote themselves, so at least one superuser always remains.
         own = ["is_active", "is_superuser"] if obj == request.user else []
         return ["username", *own, "has_second_factor", "last_login", "date_joined"]
 
@@ -144,113 +144,115 @@ class PersonAdmin(Forgiving, Recorded, SuperusersOnly, Undeletable, ModelAdmin):
         return super().formfield_for_manytomany(db_field, request, **options | kwargs)
 
     @admin.display(description="name")
-    def full_name(self, person: User) -> str:
-        return person.get_full_name()
+    def full_name(self, user: User) -> str:
+        return user.get_full_name()
 
     @admin.display(description="roles")
-    def roles(self, person: User) -> str:
-        return ", ".join(sorted(group.name for group in person.groups.all()))
+    def roles(self, user: User) -> str:
+        return ", ".join(sorted(group.name for group in user.groups.all()))
 
     @admin.display(description="second factor", boolean=True)
-    def has_second_factor(self, person: User) -> bool:
-        return person.has_device  # type: ignore[attr-defined]
+    def has_second_factor(self, user: User) -> bool:
+        return user.has_device  # type: ignore[attr-defined]
 
     @method_decorator(sensitive_post_parameters())
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        return super().add_view(request, form_url, {"title": "Add a person"} | (extra_context or {}))
+        return super().add_view(request, form_url, {"title": "Add a user"} | (extra_context or {}))
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
-        # With the superuser who changes: of two who take each other's right at once, the second has none any more.
-        changing: Any = request.user
-        people = lock_people([changing.pk, obj.pk] if change else [changing.pk])
-        if not (people[changing.pk].is_active and people[changing.pk].is_superuser):
+        # Lock the acting superuser too: if two superusers demote each other at once, the second is refused.
+        acting: Any = request.user
+        locked = lock_users([acting.pk, obj.pk] if change else [acting.pk])
+        if not (locked[acting.pk].is_active and locked[acting.pk].is_superuser):
             raise PermissionDenied
-        form.before = _kept(people[obj.pk]) if change else {}
-        obj.is_staff = True  # who may not use the back office is inactive, or has no role
+        form.before = _as_recorded(locked[obj.pk]) if change else {}
+        obj.is_staff = True  # a user without access to the back office is inactive or has no role
         super().save_model(request, obj, form, change)
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
-        after = _kept(User.objects.get(pk=form.instance.pk)) | ({} if change else {"password": "set"})
+        after = _as_recorded(User.objects.get(pk=form.instance.pk)) | ({} if change else {"password": "set"})
         changed = {name: value for name, value in after.items() if form.before.get(name, "") != value}
         if not changed:
             return
         before = {name: form.before[name] for name in changed if name in form.before}
-        done_as, reason = "changed" if change else "added", form.cleaned_data["reason"]
-        _record(request, form.instance, done_as, reason, before=before, after=changed)
+        action, reason = "changed" if change else "added", form.cleaned_data["reason"]
+        _record(request, form.instance, action, reason, before=before, after=changed)
 
-    @action(description="Set the password", url_path="set-password")
+    @action(description="Set password", url_path="set-password")
     @method_decorator(sensitive_post_parameters())
     def set_password(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        person = self._person(request, object_id)
-        if person == request.user:
+        user = self._user(request, object_id)
+        if user == request.user:
             return redirect("admin:password_change")
-        form = PasswordForm(person, request.POST or None)
+        form = PasswordForm(user, request.POST or None)
 
         def change(given: dict[str, Any]) -> User:
             form.save()
-            _record(request, person, "password changed", given["reason"], before={}, after={"password": "changed"})
-            return person
+            _record(request, user, "password changed", given["reason"], before={}, after={"password": "changed"})
+            return user
 
         if done(form, change) is not None:
-            self.message_user(request, f"The password of {person} is changed.", messages.SUCCESS)
-            return redirect(_page_of(person))
-        title, text = f"Set the password of {person}", "It ends what the person has open."
-        return ask(request, self, form, title=title, text=text, button="Set the password", back=_page_of(person))
+            self.message_user(request, f"The password of {user} was changed.", messages.SUCCESS)
+            return redirect(_page_of(user))
+        title = f"Set the password of {user}"
+        text = "This signs the user out everywhere. They then sign in with the new password."
+        return ask(request, self, form, title=title, text=text, button="Set password", back=_page_of(user))
 
-    @action(description="Reset the second factor", url_path="reset-second-factor")
+    @action(description="Reset second factor", url_path="reset-second-factor")
     def reset_second_factor(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        person = self._person(request, object_id)
+        user = self._user(request, object_id)
         form = ReasonForm(request.POST or None)
 
         def reset(given: dict[str, Any]) -> User:
-            if person == request.user:
-                raise InvalidOperation("your own second factor is reset by another superuser")
-            second_factor.reset(person, made_by=request.user.get_username(), reason=given["reason"])
-            return person
+            if user == request.user:
+                raise InvalidOperation("you cannot reset your own second factor; ask another superuser")
+            second_factor.reset(user, made_by=request.user.get_username(), reason=given["reason"])
+            return user
 
         if done(form, reset) is not None:
-            self.message_user(request, f"The second factor of {person} is reset.", messages.SUCCESS)
-            return redirect(_page_of(person))
+            text = f"The second factor of {user} was reset. They set up a new one when they next sign in."
+            self.message_user(request, text, messages.SUCCESS)
+            return redirect(_page_of(user))
         title, text = (
-            f"Reset the second factor of {person}",
-            "The app and the recovery codes that the person has stop working, and the next sign-in sets up new ones."
-            " Make sure that it is really them who ask.",
+            f"Reset the second factor of {user}",
+            "The user's authenticator app and recovery codes stop working. They set up new ones when they next sign in."
+            " Make sure that the request really comes from the user.",
         )
-        return ask(request, self, form, title=title, text=text, button="Reset it", back=_page_of(person))
+        return ask(request, self, form, title=title, text=text, button="Reset second factor", back=_page_of(user))
 
-    def _person(self, request: HttpRequest, object_id: str) -> User:
+    def _user(self, request: HttpRequest, object_id: str) -> User:
         if not request.user.is_superuser:
             raise PermissionDenied
-        person: User | None = self.get_object(request, unquote(object_id))
-        if person is None:
+        user: User | None = self.get_object(request, unquote(object_id))
+        if user is None:
             raise Http404
-        return person
+        return user
 
 
 @admin.register(Group)
 class RoleAdmin(Forgiving, Recorded, ReadOnly, SuperusersOnly, ModelAdmin):
-    """Roles are made by migrations from `reversals/roles.py`; here they are read."""
+    """Roles, read-only. Migrations create them from `reversals/roles.py`."""
 
     list_display = ["name"]
     list_per_page = 50
     ordering = ["name"]
     paginator = InfinitePaginator
     show_full_result_count = False
-    fields = readonly_fields = ["name", "permissions_in_words", "people"]
+    fields = readonly_fields = ["name", "permissions_in_words", "users"]
 
-    @admin.display(description="may")
+    @admin.display(description="permissions")
     def permissions_in_words(self, role: Group) -> str:
         names = role.permissions.order_by("content_type__app_label", "name").values_list("name")
         return format_html_join("", "<p>{}</p>", names)
 
-    @admin.display(description="people")
-    def people(self, role: Group) -> str:
+    @admin.display(description="users")
+    def users(self, role: Group) -> str:
         return ", ".join(role.user_set.order_by("username").values_list("username", flat=True)[:SHOWN])
 
 
 class OneOrgOrNone(OneOrg):
-    """One org's changes; or for superusers those of no org, which are of people."""
+    """Filters changes by org. Superusers can also choose "no org", which shows changes of users."""
 
     NONE = "none"
 
@@ -262,7 +264,7 @@ class OneOrgOrNone(OneOrg):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         orgs = super().lookups(request, model_admin)
-        return [*orgs, (self.NONE, "no org: people")] if request.user.is_superuser else orgs
+        return [*orgs, (self.NONE, "no org (changes of users)")] if request.user.is_superuser else orgs
 
     def choices(self, changelist: Any) -> Iterator[Any]:
         for choice, (value, _) in zip(super().choices(changelist), self.lookup_choices, strict=True):
@@ -272,12 +274,12 @@ class OneOrgOrNone(OneOrg):
         return queryset.filter(org=None) if self.is_none else queryset.filter(org=self.org or 0)
 
 
-class ByPerson(TextFilter):
-    title = "username of the person"
+class ByUser(TextFilter):
+    title = "username"
     parameter_name = "made_by"
 
     def queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> models.QuerySet[Any]:
-        username = (self.value() or "").replace("\0", "")  # which PostgreSQL does not take
+        username = (self.value() or "").replace("\0", "")  # PostgreSQL refuses null characters
         return queryset.filter(made_by=username) if username else queryset
 
 
@@ -310,11 +312,11 @@ class ByPeriod(admin.SimpleListFilter):
 
 @admin.register(StaffChange)
 class StaffChangeAdmin(PageAdmin):
-    """What people changed, one org's at a time."""
+    """The audit of changes by staff, one org at a time."""
 
     list_display = ["made_at", "made_by", "org", "kind", "subject_name", "action", "reason"]
     list_display_links = ["made_at"]
-    list_filter = [OneOrgOrNone, ByPerson, BySubject, ByPeriod]
+    list_filter = [OneOrgOrNone, ByUser, BySubject, ByPeriod]
     list_filter_submit = True
     list_select_related = ["org"]
     ordering = ["-made_at"]
@@ -332,9 +334,9 @@ class StaffChangeAdmin(PageAdmin):
                 ("When", f"{row.made_at:%Y-%m-%d %H:%M:%S} UTC"),
                 ("By", row.made_by),
                 ("Reason", row.reason),
-                ("Org", row.org or "none"),
+                ("Org", row.org or "no org"),
                 ("Subject", f"{_kind_of(row)} {row.subject_name}"),
-                ("Request id", row.request_id or "none"),
+                ("Request id", row.request_id or "not recorded"),
             ],
             "differences": {
                 "headers": ["Field", "Before", "After"],
@@ -344,41 +346,43 @@ class StaffChangeAdmin(PageAdmin):
 
 
 def _kind_of(change: StaffChange) -> str:
-    """What kind of row was changed, in words."""
+    """Returns the kind of row that was changed, in words."""
     try:
         return str(apps.get_model(change.subject)._meta.verbose_name)
-    except (LookupError, ValueError):  # of a kind that there is no more
+    except (LookupError, ValueError):  # the model no longer exists
         return change.subject
 
 
 def _in_words(values: dict[str, Any], name: str) -> str:
-    value = values.get(name)
+    if name not in values:
+        return "—"
+    value = values[name]
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "none" if value in (None, "") else str(value)
+    return "empty" if value in (None, "") else str(value)
 
 
-def _kept(person: User) -> dict[str, Any]:
-    """The person as the record of a change keeps them."""
-    orgs = OrgAccess.objects.filter(user=person).select_related("org").order_by("org_id")
+def _as_recorded(user: User) -> dict[str, Any]:
+    """Returns the user's fields as the audit stores them."""
+    orgs = OrgAccess.objects.filter(user=user).select_related("org").order_by("org_id")
     return {
-        "username": person.username,
-        "first name": person.first_name,
-        "last name": person.last_name,
-        "email": person.email,
-        "active": person.is_active,
-        "superuser": person.is_superuser,
-        "roles": ", ".join(person.groups.order_by("name").values_list("name", flat=True)),
+        "username": user.username,
+        "first name": user.first_name,
+        "last name": user.last_name,
+        "email": user.email,
+        "active": user.is_active,
+        "superuser": user.is_superuser,
+        "roles": ", ".join(user.groups.order_by("name").values_list("name", flat=True)),
         "orgs": ", ".join(str(access.org) for access in orgs),
     }
 
 
 def _record(
-    request: HttpRequest, person: User, action: str, reason: str, *, before: dict[str, Any], after: dict[str, Any]
+    request: HttpRequest, user: User, action: str, reason: str, *, before: dict[str, Any], after: dict[str, Any]
 ) -> None:
     made_by = request.user.get_username()
-    record_change(person, org=None, action=action, made_by=made_by, reason=reason, before=before, after=after)
+    record_change(user, org=None, action=action, made_by=made_by, reason=reason, before=before, after=after)
 
 
-def _page_of(person: User) -> str:
-    return reverse("admin:auth_user_change", args=[person.pk])
+def _page_of(user: User) -> str:
+    return reverse("admin:auth_user_change", args=[user.pk])

@@ -1,4 +1,4 @@
-"""Every way in which a call is refused: a ladder for each kind of call, in the order of precedence."""
+"""Lists the refusals of each kind of call, in order of precedence: the first that applies is the answer."""
 
 from collections.abc import Callable
 from enum import Enum
@@ -8,11 +8,12 @@ _RETRY_AFTER_SECONDS = {"BUSY": 1, "KEY_IN_USE": 1, "DATABASE_FAILED": 5, "UNAVA
 
 
 class Ladder(Enum):
-    """One refusal: its row in the ladder, wire code, HTTP status, published message, and the engine's own.
+    """An ordered list of refusals for one kind of call; each member is one refusal.
 
-    The order of the members is the order of precedence. Members without a row are refusals of the platform
-    and of keys. The rooms that all calls share refuse by a member of ErrorCode, and the member of the same
-    name says it in the words of the call's own ladder.
+    A member holds its row in the list, its code, its HTTP status, its published message, and the code and message
+    that the loyalty engine has for it. The order of the members is the order of precedence. Members without a row
+    are refusals of the platform, of idempotency keys and of approvals. Code that all calls share raises members of
+    ErrorCode; the movement engine replaces each with the member of the same name from the call's own list.
     """
 
     def __init__(
@@ -26,29 +27,29 @@ class Ladder(Enum):
 
     @property
     def holds_key(self) -> bool:
-        """Whether an idempotency key stays taken by this answer: only definitive refusals of the rules do."""
+        """Whether this refusal keeps the idempotency key. Only final refusals by the rules do."""
         return self.is_decided_by_database and self.status < 500
 
     @property
     def is_decided_by_database(self) -> bool:
-        """Whether the rules gave it on what the database holds: after UNAVAILABLE, before BUSY."""
+        """Whether the rules refused because of data in the database: members between UNAVAILABLE and BUSY."""
         names = list(type(self).__members__)
         return names.index("UNAVAILABLE") < names.index(self.name) < names.index("BUSY")
 
     @property
     def retry_after_seconds(self) -> int | None:
-        """When to try again; None where trying again cannot help."""
+        """The seconds to wait before trying again; None if trying again cannot help."""
         return _RETRY_AFTER_SECONDS.get(self.name)
 
 
-# By operation, the refusals of each kind of movement.
+# The refusals of each kind of movement, by operation.
 LADDERS: dict[str, type[Ladder]] = {}
 
 AnyLadder = TypeVar("AnyLadder", bound=type[Ladder])
 
 
 def refusals_of(operation: str) -> Callable[[AnyLadder], AnyLadder]:
-    """Makes the ladder that of the operation, by whose name attempts are kept."""
+    """Registers the decorated list as the refusals of this operation, the name that attempts record."""
 
     def register(ladder: AnyLadder) -> AnyLadder:
         LADDERS[operation] = ladder
@@ -59,9 +60,10 @@ def refusals_of(operation: str) -> Callable[[AnyLadder], AnyLadder]:
 
 @refusals_of("REVERSE")
 class ErrorCode(Ladder):
-    """The refusals of a reversal. Two members that share a row share its code and differ in the engine's dialect.
+    """The refusals of a reversal.
 
-    Messages are the published table's descriptions; engine codes and messages are the loyalty engine's.
+    Messages are the descriptions in the published table. Engine codes and messages are the loyalty engine's. Two
+    members that share a row share its code, and differ in the `engine` dialect.
     """
 
     BODY_TOO_LARGE = (None, 413, 413, "Request body too large")
@@ -136,14 +138,14 @@ class ErrorCode(Ladder):
 
     @property
     def engine_answer(self) -> tuple[int, str] | None:
-        """Code and message with which the engine's dialect answers at HTTP 200; None where it answers as documented."""
+        """The code and message that the `engine` dialect sends with HTTP 200; None if it answers as documented."""
         is_of_engine = self.name == "POINTS_NOT_POSITIVE" or self.is_decided_by_database
         return (self.engine or (self.code, self.message)) if is_of_engine else None
 
 
 @refusals_of("REDEEM")
 class RedemptionError(Ladder):
-    """The refusals of a redemption, with the codes that the vendor's redeem calls give for the same causes."""
+    """The refusals of a redemption, with the codes that the vendor's redeem calls send for the same causes."""
 
     BODY_TOO_LARGE = (None, 413, 413, "Request body too large")
     NOT_JSON = (None, 415, 415, "Unsupported media type")
@@ -171,7 +173,7 @@ class RedemptionError(Ladder):
 
 @refusals_of("CORRECT")
 class CorrectionError(Ladder):
-    """The refusals of a correction, which staff alone ask for, with a reversal's codes for the same causes."""
+    """The refusals of a correction, with a reversal's codes for the same causes. Only staff request corrections."""
 
     UNAVAILABLE = (1, 898, 503, "Points correction currently unavailable")
     INVALID_SETTING = (2, 888, 500, "Invalid configuration detected")
@@ -202,9 +204,14 @@ class ReadError(Ladder):
 
 
 class Refused(Exception):
-    """A call that is not done. `reason` says what exactly was wrong and what to do, for the client to read."""
+    """A call that was refused.
 
-    def __init__(self, error: Ladder, reason: str) -> None:
+    `reason` tells the API client what was wrong and what to do. `staff_reason` tells staff the same, where the advice
+    differs: they send no keys or headers.
+    """
+
+    def __init__(self, error: Ladder, reason: str, *, staff_reason: str | None = None) -> None:
         super().__init__(f"{error.code} {error.message}: {reason}")
         self.error = error
         self.reason = reason
+        self.staff_reason = reason if staff_reason is None else staff_reason

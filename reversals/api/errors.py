@@ -71,7 +71,9 @@ def answer_exception(error: Exception, context: dict[str, Any]) -> HttpResponse 
         case Error() if (outage := outages.refusal_for(error, during_movement=False)) is not None:
             return _answer_refusal(outage, context["view"].ladder)
     logger.error("a request failed unforeseen", exc_info=error)
-    unforeseen = Refused(ErrorCode.UNFORESEEN, "An unforeseen error; report the X-CAP-REQUEST-ID of this reply.")
+    unforeseen = Refused(
+        ErrorCode.UNFORESEEN, "An unexpected error occurred. Report the X-CAP-REQUEST-ID of this reply."
+    )
     return _answer_refusal(unforeseen, context["view"].ladder)
 
 
@@ -94,7 +96,7 @@ def not_found(request: HttpRequest, exception: Exception | None) -> HttpResponse
 def server_error(request: HttpRequest) -> HttpResponse:
     if _is_for_staff(request):
         return defaults.server_error(request)
-    return answer(500, _platform_body(500, "An unforeseen error; report the X-CAP-REQUEST-ID of this reply."))
+    return answer(500, _platform_body(500, "An unexpected error occurred. Report the X-CAP-REQUEST-ID of this reply."))
 
 
 def _is_for_staff(request: HttpRequest) -> bool:

@@ -1,1 +1,1 @@
-"""Movements of points: each decides in a package of its own, and one engine makes them."""
+"""Movements of points: one package per kind decides, and one engine runs them all."""

@@ -1,4 +1,4 @@
-"""The record of every call that asked to move points, and of the idempotency key that it holds."""
+"""Records every call that asks to move points, and finds the attempt that holds an idempotency key."""
 
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -22,7 +22,7 @@ _COLUMNS = [(str(field.column), field.attname) for field in Attempt._meta.concre
 
 
 class MovementRequest(Protocol):
-    """What the record of a call keeps of any request. `meaning` is equal where two requests ask for the same."""
+    """The parts of a request that its attempt records. `meaning` is equal if two requests ask for the same."""
 
     @property
     def redemption_id(self) -> str | None: ...
@@ -37,7 +37,7 @@ class MovementRequest(Protocol):
 
 
 def new_attempt(org_id: int, *, channel: str, made_by: str, **more: Any) -> Attempt:
-    """An attempt of this moment and HTTP request, not yet written. `more` are further fields of it."""
+    """Creates an attempt for the current time and HTTP request, without saving it. `more` are further fields of it."""
     return Attempt(
         org_id=org_id,
         created_at=timezone.now(),
@@ -49,7 +49,7 @@ def new_attempt(org_id: int, *, channel: str, made_by: str, **more: Any) -> Atte
 
 
 def describe(attempt: Attempt, request: MovementRequest) -> None:
-    """Puts on the attempt what was asked, with the identifier's value masked."""
+    """Copies the request to the attempt, with the identifier's value masked."""
     attempt.redemption_id_asked = request.redemption_id or ""
     attempt.external_reference_asked = request.external_reference_number or ""
     attempt.points_asked = request.points_asked
@@ -61,16 +61,16 @@ def describe(attempt: Attempt, request: MovementRequest) -> None:
 
 
 def fingerprint(request: MovementRequest) -> str:
-    """A keyed hash of what the request means: equal for equal meanings, whatever the bytes were."""
+    """A keyed hash of what the request means. Equal meanings have equal hashes, even if their bytes differ."""
     return keyed_digest(repr(request.meaning))
 
 
 def find_answer(attempt: Attempt) -> Attempt | None:
-    """The earlier attempt whose reply the attempt's key repeats; None if the key is free.
+    """Finds the earlier attempt that holds this attempt's key, whose reply is repeated; None if the key is free.
 
-    Refuses 887 (422) if the key was used for another request.
+    Refuses 887 (HTTP 422) if the key was used for a different request.
     """
-    # Written out, because for the ORM to make this query takes five times as long.
+    # Raw SQL, because the ORM takes five times as long to build this query.
     held = Attempt.objects.raw(
         "SELECT * FROM reversals_attempt WHERE org_id = %s AND idempotency_key = %s AND holds_key",
         [attempt.org_id, attempt.idempotency_key],
@@ -84,13 +84,14 @@ def find_answer(attempt: Attempt) -> Attempt | None:
     if holder.fingerprint != attempt.fingerprint:
         raise Refused(
             ErrorCode.KEY_OF_ANOTHER_REQUEST,
-            "This Idempotency-Key was used for another request; send a new key with a new request.",
+            "This Idempotency-Key was used for a different request. Send a new key with a new request.",
+            staff_reason="A different request was already sent from this page. Open the page again to start a new one.",
         )
     return holder
 
 
 def holder_of(key: str) -> Statement:
-    """The row id of the attempt that holds the key, as a value within the statement that looks up the `client`."""
+    """An SQL expression, for the look-up of the `client`: the row id of the attempt that holds the key."""
     if not key:
         return "NULL", []
     held = "held.org_id = client.org_id AND held.idempotency_key = %s AND held.holds_key"
@@ -106,7 +107,7 @@ def is_held(error: Error) -> bool:
 
 
 def answer_of_holder(attempt: Attempt) -> Attempt:
-    """The attempt that holds the key which this one could not take. Refuses 887 (422), or 896 (409) if it is gone."""
+    """Finds the attempt whose key this one could not take. Refuses 887 (HTTP 422), or 896 (HTTP 409) if it is gone."""
     holder = find_answer(attempt)
     if holder is None:
         raise key_in_use()
@@ -114,7 +115,7 @@ def answer_of_holder(attempt: Attempt) -> Attempt:
 
 
 def record(attempt: Attempt) -> bool:
-    """Writes the attempt; False if it would hold a key that another one holds."""
+    """Inserts the attempt. Returns False if another attempt holds its key."""
     sql, params = insert_into("reversals_attempt", _columns(attempt))
     with connection.cursor() as cursor:
         cursor.execute(f"{sql} ON CONFLICT DO NOTHING", params)
@@ -122,21 +123,21 @@ def record(attempt: Attempt) -> bool:
 
 
 def insertion(attempt: Attempt) -> Statement:
-    """What writes an accepted attempt. The write fails (`is_held`) where another one holds its key."""
+    """The statement that inserts an accepted attempt. It fails (`is_held`) if another attempt holds its key."""
     return insert_into("reversals_attempt", _columns(attempt))
 
 
 def was_committed(attempt: Attempt) -> bool:
-    """Whether the attempt stands in the database, and so what it did, asked on a new connection."""
+    """Whether the attempt, and so its movement, was committed. Looks it up on a new connection."""
     connection.close()
     return Attempt.objects.filter(org_id=attempt.org_id, id=attempt.id).exists()
 
 
 def purge(*, before: datetime) -> int:
-    """Removes attempts older than `before`, a batch at a time, and returns how many.
+    """Deletes attempts older than `before` in batches, and returns how many.
 
-    Those stay that were accepted and moved points, whatever the movement, those that hold a key which would still be
-    replayed, and all of a closed org.
+    Keeps accepted attempts that moved points, attempts whose key can still replay their reply, and all attempts of a
+    closed org.
     """
     old = (
         Attempt.objects.filter(created_at__lt=before)
@@ -151,8 +152,12 @@ def purge(*, before: datetime) -> int:
 
 
 def key_in_use() -> Refused:
-    """The refusal of a key whose first request still runs."""
-    return Refused(ErrorCode.KEY_IN_USE, "The first request with this Idempotency-Key is still running; send it again.")
+    """The refusal of a key whose first request is still running."""
+    return Refused(
+        ErrorCode.KEY_IN_USE,
+        "The first request with this Idempotency-Key is still running. Send the request again with the same key.",
+        staff_reason="The same request is still running. Wait a moment, then send the page again.",
+    )
 
 
 def _has_lapsed(holder: Attempt) -> bool:

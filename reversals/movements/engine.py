@@ -1,4 +1,4 @@
-"""Runs one call that moves points: its key, transaction, retries, outages and record. It knows nothing of points."""
+"""Runs one call that moves points: its key, transaction, retries, outages and record. Contains no rules of points."""
 
 import logging
 import random
@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from django.db import Error, transaction
 
 from loyalty.ledger.sql import Statement, execute_together
-from reversals.models import Attempt
+from reversals.models import Attempt, Channel
 from reversals.movements import attempts, counters, outages
 from reversals.movements.attempts import MovementRequest
 from reversals.refusals import ErrorCode, Ladder, Refused
@@ -25,14 +25,14 @@ Accepted_co = TypeVar("Accepted_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One try of a call: its attempt, and the customers (row ids) that an earlier try found it has to lock first."""
+    """One try of a call: its attempt, and the row ids of customers that an earlier try found must be locked first."""
 
     attempt: Attempt
     customer_ids: frozenset[int] = frozenset()
 
 
 class LockFirst(Exception):
-    """The transaction has to begin anew, and to lock these customers (row ids) before all else."""
+    """The transaction must start again and first lock these customers (row ids)."""
 
     def __init__(self, customer_ids: frozenset[int]) -> None:
         super().__init__(customer_ids)
@@ -41,10 +41,10 @@ class LockFirst(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Decision(Generic[Accepted_co]):
-    """What a movement decided: what its caller is told, and what writes it, parents first, if it is no dry run.
+    """What a movement decided: the result for the caller, and the statements that write it, parents first.
 
-    `reversal_id` and `redemption_id` are row ids that the attempt then names. `is_replay`: an earlier movement was the
-    same one, and nothing is written again.
+    A dry run executes no statements. The attempt records `reversal_id` and `redemption_id`, which are row ids.
+    `is_replay`: the movement was already made earlier, and nothing is written again.
     """
 
     accepted: Accepted_co
@@ -55,22 +55,22 @@ class Decision(Generic[Accepted_co]):
 
 
 class Movement(Protocol[Accepted_co]):
-    """One movement of points that is asked for."""
+    """A requested movement of points."""
 
     @property
     def operation(self) -> str: ...
 
     @property
     def request(self) -> MovementRequest:
-        """What is asked for, as the record keeps it."""
+        """The request, as the attempt records it."""
 
     def decide(self, moment: Moment) -> Decision[Accepted_co]:
-        """Locks, reads and decides in the transaction of the engine; writes nothing. Raises Refused, LockFirst."""
+        """Locks, reads and decides in the engine's transaction, and writes nothing. Raises Refused or LockFirst."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What an entry point answers and a key repeats: an HTTP status and a body."""
+    """The HTTP status and body that an entry point answers with, and that a key repeats."""
 
     status: int
     body: str
@@ -78,7 +78,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[Accepted_co]):
-    """What came of a call. `result` is None where a key repeats an earlier reply, which its attempt holds."""
+    """The outcome of a call. `result` is None if a key repeats an earlier reply, which the attempt holds."""
 
     attempt: Attempt
     result: Accepted_co | Refused | None
@@ -86,12 +86,12 @@ class Outcome(Generic[Accepted_co]):
 
     @property
     def error(self) -> Ladder | None:
-        """The rule that refused it; None where it was accepted."""
+        """The rule that refused the call; None if it was accepted."""
         return self.attempt.error
 
 
 def no_body(result: Any) -> Reply:
-    """The reply of an entry point that answers no HTTP call."""
+    """Renders the reply for an entry point that does not answer over HTTP."""
     return Reply(result.error.status if isinstance(result, Refused) else 200, "")
 
 
@@ -102,11 +102,11 @@ def run(
     render: Callable[[Accepted | Refused], Reply] = no_body,
     key_is_free: bool = False,
 ) -> Outcome[Accepted]:
-    """Makes the movement once and records the attempt, accepted or refused.
+    """Runs the movement once and records the attempt, accepted or refused.
 
-    `attempt` says who asks, through which channel and with which idempotency key; it must be new. `render` makes the
-    reply that is kept for repeats of the key. `key_is_free`: the key was looked up already, and nobody held it.
-    Refusals are outcomes, in the order of the operation's ladder; nothing is raised for one, nor for an outage.
+    `attempt` holds the caller, the channel and the idempotency key. It must be new. `render` creates the reply, which
+    is stored to answer repeats of the key. `key_is_free`: the key was already looked up, and no attempt holds it.
+    Returns refusals and outages as outcomes, in the order of the operation's refusals; does not raise them.
     """
     attempt.operation = movement.operation
     call: _Call[Accepted] = _Call(attempt, render, started=time.monotonic())
@@ -114,7 +114,7 @@ def run(
 
 
 def refuse(refusal: Refused, attempt: Attempt, *, render: Callable[[Any], Reply] = no_body) -> Outcome[Any]:
-    """Records a call that was refused before anybody knew what it asks for: its headers or its body are wrong."""
+    """Records a call that was refused before its request could be read: its headers or its body are wrong."""
     return _counted(_Call(attempt, render, started=time.monotonic()).refuse(refusal))
 
 
@@ -127,7 +127,7 @@ def _counted(outcome: Outcome[Accepted]) -> Outcome[Accepted]:
 
 @dataclass
 class _Call(Generic[Accepted]):
-    """One call on its way to its outcome."""
+    """One running call, and how far it is."""
 
     attempt: Attempt
     render: Callable[[Accepted | Refused], Reply]
@@ -149,11 +149,11 @@ class _Call(Generic[Accepted]):
         except Error as error:
             outage = outages.refusal_for(error, during_movement=self.in_transaction)
             return self.refuse(outage or _unforeseen(error))
-        except Exception as error:  # the ladder's last row: nothing unforeseen reaches the client as a traceback
+        except Exception as error:  # the last refusal of each list: no traceback reaches the client
             return self.refuse(_unforeseen(error))
 
     def _move(self, movement: Movement[Accepted]) -> Outcome[Accepted]:
-        """The transaction, tried again after a deadlock, but never once COMMIT was sent."""
+        """Runs the transaction, and again after a deadlock, but not after COMMIT was sent."""
         moment, retries_left = Moment(self.attempt), RETRIES
         while True:
             is_committing = self.is_writing = False
@@ -177,11 +177,11 @@ class _Call(Generic[Accepted]):
 
     def _decide_and_write(self, movement: Movement[Accepted], moment: Moment) -> Outcome[Accepted]:
         attempt = self.attempt
-        attempt.rule, attempt.code, attempt.refusal_reason = "", None, ""  # of a try that was rolled back
+        attempt.rule, attempt.code, attempt.refusal_reason = "", None, ""  # may be set by a try that was rolled back
         try:
             decision = movement.decide(moment)
         except Refused as refusal:
-            # Nothing is written yet, so the refusal commits. After a ROLLBACK the driver would prepare all anew.
+            # Nothing is written yet, so the refusal can commit. After a ROLLBACK psycopg would prepare all again.
             return self._record(refusal)
         if attempt.is_dry_run and not decision.is_replay:
             decision = Decision(decision.accepted)
@@ -193,7 +193,7 @@ class _Call(Generic[Accepted]):
         return Outcome(attempt, decision.accepted, decision.is_replay)
 
     def _lost_its_key(self, error: Error) -> bool:
-        """Whether another request took the key meanwhile. Refuses 896 (409) where that one still runs."""
+        """Whether another request took the key meanwhile. Refuses 896 (HTTP 409) if that request is still running."""
         if not (self.is_writing and self.attempt.holds_key):
             return False
         if outages.is_lock_timeout(error):
@@ -201,7 +201,7 @@ class _Call(Generic[Accepted]):
         return attempts.is_held(error)
 
     def refuse(self, refusal: Refused) -> Outcome[Accepted]:
-        """Records the refusal outside of a transaction and returns it; or what the key's holder was answered."""
+        """Records the refusal outside of a transaction. Returns it, or the reply of the attempt that holds the key."""
         try:
             return self._record(refusal)
         except Refused as refused_by_key:
@@ -210,7 +210,7 @@ class _Call(Generic[Accepted]):
             return self._unrecorded(self._put_on_attempt(refusal), outage)
 
     def _record(self, refusal: Refused) -> Outcome[Accepted]:
-        """The outcome of the refusal, once recorded; refuses in turn where its key was used for another request."""
+        """Records the refusal and returns its outcome. Raises Refused if its key was used for a different request."""
         refused = self._put_on_attempt(refusal)
         self.is_writing = True
         if attempts.record(self.attempt):
@@ -218,25 +218,27 @@ class _Call(Generic[Accepted]):
         return Outcome(attempts.answer_of_holder(self.attempt), None, is_replay=True)
 
     def _put_on_attempt(self, refusal: Refused) -> Refused:
-        """The refusal in the words of the operation, which is put on the attempt."""
-        attempt = self.attempt
-        # What all movements share refuses in the words of a reversal; the operation has words of its own.
-        error = attempt.ladder[refusal.error.name]
+        """Sets the refusal on the attempt, and returns it as a refusal of the attempt's operation and channel."""
+        attempt, refused = self.attempt, self._own(refusal)
         attempt.reversal_id = attempt.redemption_id = None
-        attempt.rule = error.name
-        attempt.code = error.code
-        attempt.refusal_reason = refusal.reason
-        attempt.holds_key = bool(attempt.fingerprint) and error.holds_key
-        refused = Refused(error, refusal.reason)
+        attempt.rule = refused.error.name
+        attempt.code = refused.error.code
+        attempt.refusal_reason = refused.reason
+        attempt.holds_key = bool(attempt.fingerprint) and refused.error.holds_key
         self._finish(self.render(refused))
         return refused
 
+    def _own(self, refusal: Refused) -> Refused:
+        """The operation's refusal of the same name, because shared code raises those of a reversal."""
+        is_api = self.attempt.channel == Channel.API
+        return Refused(self.attempt.ladder[refusal.error.name], refusal.reason if is_api else refusal.staff_reason)
+
     def _unrecorded(self, refused: Refused, error: Error) -> Outcome[Accepted]:
-        """The outcome where no attempt can be written: the ladder's UNAVAILABLE, unless an earlier row applies."""
-        logger.warning("an attempt could not be recorded: %s", error)
+        """The outcome if the attempt cannot be recorded: UNAVAILABLE, unless an earlier refusal applies."""
+        logger.warning("could not record an attempt: %s", error)
         outage = outages.refusal_for(error, during_movement=False)
         if outage is not None and refused.error.is_decided_by_database:
-            refused = Refused(self.attempt.ladder[outage.error.name], outage.reason)
+            refused = self._own(outage)
             self.attempt.rule = refused.error.name
             self._finish(self.render(refused))
         return Outcome(self.attempt, refused)
@@ -248,5 +250,9 @@ class _Call(Generic[Accepted]):
 
 
 def _unforeseen(error: Exception) -> Refused:
-    logger.error("a call failed unforeseen", exc_info=error)
-    return Refused(ErrorCode.UNFORESEEN, "An unforeseen error; report the X-CAP-REQUEST-ID of this reply.")
+    logger.error("a call failed with an unexpected error", exc_info=error)
+    return Refused(
+        ErrorCode.UNFORESEEN,
+        "An unexpected error occurred. Report the X-CAP-REQUEST-ID of this reply.",
+        staff_reason="An unexpected error occurred. Report it with the request id that this attempt's page shows.",
+    )

@@ -1,4 +1,4 @@
-"""Which failures of the database are temporary, and as which refusal each is answered."""
+"""Recognises temporary failures of the database, and maps each to a refusal."""
 
 from django.db import Error, IntegrityError, InterfaceError, OperationalError
 
@@ -9,11 +9,11 @@ from reversals.refusals import ErrorCode, Refused
 _LOCK_TIMEOUT = "55P03"
 _QUERY_CANCELED = "57014"
 _RETRIED = {"40P01", "40001"}
-# Read-only, too many connections, starting up or shutting down, not reached.
+# Read-only, too many connections, starting up or shutting down, not reachable.
 _CANNOT_BE_USED = {"25006", "53300", "57P03", "08001", "08004", "3D000", "28000", "28P01"}
 
-# Constraints that another transaction can break meanwhile: a random id drawn twice, or a reference number used
-# at the same moment, which the next try finds.
+# Constraints that a concurrent transaction can violate: both drew the same random id, or both used the same reference
+# number, which the next try then finds.
 _CLASHES = ("_pkey", "public_id_unique", "reversal_append_only", "redemption_external_reference_unique")
 
 _SQLITE_BUSY = ("SQLITE_BUSY", "SQLITE_LOCKED")
@@ -22,11 +22,11 @@ _SQLITE_FAILED = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOMEM
 
 
 class PublicIdTaken(IntegrityError):
-    """A public id drawn for a new row names another row already."""
+    """The public id that was drawn for a new row is already in use."""
 
 
 def is_lock_timeout(error: Error) -> bool:
-    """Whether PostgreSQL gave up waiting for a lock, or for several whose waits together outlast a statement."""
+    """Whether PostgreSQL stopped waiting for a lock, or for several locks that together took too long."""
     if sqlstate_of(error) == _QUERY_CANCELED:
         context = getattr(getattr(error.__cause__, "diag", None), "context", None) or ""
         return "while locking tuple" in context
@@ -34,7 +34,7 @@ def is_lock_timeout(error: Error) -> bool:
 
 
 def is_retryable(error: Error) -> bool:
-    """Whether the same transaction may succeed at once: a deadlock, or a clash of ids."""
+    """Whether the same transaction may succeed if tried again immediately: after a deadlock or a clash of ids."""
     if isinstance(error, PublicIdTaken):
         return True
     if isinstance(error, IntegrityError):
@@ -44,18 +44,20 @@ def is_retryable(error: Error) -> bool:
 
 
 def refusal_for(error: Error, *, during_movement: bool) -> Refused | None:
-    """The refusal that answers the error; None if it is no outage but a fault of this program.
+    """The refusal for the error; None if it is not an outage but a fault of this program.
 
-    898 where the database could not be reached or written, or the org is closed; 896 where it was busy, 886 where
-    it failed during the movement.
+    898 if the database cannot be reached or written to, or the org is closed. 896 if it is busy. 886 if it failed
+    during the movement.
     """
     if is_of_closed_org(error):
         return Refused(
-            ErrorCode.UNAVAILABLE, "The org is being moved; try again with the same Idempotency-Key, at the same host."
+            ErrorCode.UNAVAILABLE,
+            "The org is being moved. Send the request again later to the same host, with the same Idempotency-Key.",
+            staff_reason="The org is being moved. Try again later at the same address.",
         )
     sqlstate, sqlite = sqlstate_of(error), getattr(error.__cause__, "sqlite_errorname", "")
     if is_lock_timeout(error) or sqlstate in _RETRIED or sqlite.startswith(_SQLITE_BUSY):
-        return Refused(ErrorCode.BUSY, "Other requests for this customer are running; try again at once.")
+        return Refused(ErrorCode.BUSY, "Another request for this customer is running. Try again in a moment.")
     if sqlstate in _CANNOT_BE_USED or sqlite.startswith(_SQLITE_CANNOT_BE_USED):
         return _unavailable()
     if sqlite and not sqlite.startswith(_SQLITE_FAILED):
@@ -67,14 +69,15 @@ def refusal_for(error: Error, *, during_movement: bool) -> Refused | None:
         return _unavailable()
     return Refused(
         ErrorCode.DATABASE_FAILED,
-        "The database failed; try again with the same Idempotency-Key, which cannot pay twice.",
+        "The database failed. Send the request again with the same Idempotency-Key, so that points move only once.",
+        staff_reason="The database failed. Before you try again, check whether the points have moved.",
     )
 
 
 def _unavailable() -> Refused:
-    return Refused(ErrorCode.UNAVAILABLE, "The database cannot be reached or written now; try again later.")
+    return Refused(ErrorCode.UNAVAILABLE, "The database cannot be reached or written to. Try again later.")
 
 
 def sqlstate_of(error: Error) -> str:
-    """PostgreSQL's code for the error; empty where there is none."""
+    """PostgreSQL's code for the error; empty if it has none."""
     return getattr(error.__cause__, "sqlstate", None) or ""

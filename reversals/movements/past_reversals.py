@@ -1,4 +1,4 @@
-"""Reads of reversals that more than one movement asks for."""
+"""Looks up earlier reversals for more than one kind of movement."""
 
 from django.db.models import Exists, OuterRef, QuerySet
 
@@ -15,13 +15,13 @@ def standing(org_id: int) -> QuerySet[Reversal]:
 
 
 def last_reversal_of(*, org_id: int, redemption_id: int) -> str | None:
-    """The public id of the redemption's last reversal that was not corrected; None if it does not exist."""
+    """The public id of the redemption's last reversal that was not corrected; None if there is no such reversal."""
     reversals = standing(org_id).filter(redemption_id=redemption_id).order_by("-created_at", "-id")
     return reversals.values_list("public_id", flat=True).first()
 
 
 def is_reversal(*, org_id: int, public_id: str, identifier: Identifier | None) -> bool:
-    """Whether the public id names a reversal of the customer that `identifier` names; of any without one."""
+    """Whether the public id is that of a reversal: of the customer with this identifier, or of any customer if None."""
     named = Reversal.objects.filter(org_id=org_id, public_id=public_id)
     if identifier is None:
         return named.exists()
@@ -30,6 +30,6 @@ def is_reversal(*, org_id: int, public_id: str, identifier: Identifier | None) -
 
 
 def names_a_reversal(*, org_id: int, public_id: str) -> Statement:
-    """The condition that the public id is a reversal's already, for a statement that locks."""
+    """An SQL condition for a locking statement: whether a reversal already has the public id."""
     named = "EXISTS (SELECT 1 FROM reversals_reversal named WHERE named.org_id = %s AND named.public_id = %s)"
     return named, [org_id, public_id]

@@ -1,19 +1,15 @@
-"""The public ids of reversals and of redemptions made here."""
+"""Draws the public ids of new reversals and redemptions."""
 
 import secrets
 import string
 
 PUBLIC_ID_LENGTH = 6
-
-
 _PUBLIC_ID_CHARACTERS = string.ascii_letters + string.digits
-
-
 _PUBLIC_IDS = len(_PUBLIC_ID_CHARACTERS) ** PUBLIC_ID_LENGTH
 
 
 def new_public_id() -> str:
-    """Six random letters and digits: 57 billion of them, so that a clash is rare and a retry ends it."""
+    """Six random letters and digits. There are 57 billion, so a clash is rare, and a retry resolves it."""
     number = secrets.randbelow(_PUBLIC_IDS)
     characters = []
     for _ in range(PUBLIC_ID_LENGTH):

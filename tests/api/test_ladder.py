@@ -319,7 +319,7 @@ def test_the_count_limit_names_rule_used_and_limit(world: World) -> None:
     refused = world.reverse(redemption, 2).json()["errors"][0]
     assert (refused["code"], refused["reason"]) == (
         903,
-        "Reversal_limit_count: 1 of 1 reversals within 30 days are used.",
+        "Reversal_limit_count allows 1 reversal within 30 days: 1 already made for this customer.",
     )
 
 

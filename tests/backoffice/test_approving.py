@@ -163,7 +163,7 @@ def test_everything_is_checked_again_at_the_approval(world: World) -> None:
     approval = asked(redemption, 8)
     assert world.reverse(redemption, 3).status_code == 200
     error, reason = refusal_of(approval)
-    assert (error, reason) == (ErrorCode.MORE_THAN_LEFT, "8 points were asked and 7 are left to reverse.")
+    assert (error, reason) == (ErrorCode.MORE_THAN_LEFT, "8 points requested, 7 remaining to reverse.")
     approval.refresh_from_db()
     assert approval.status == "WAITING"
 

@@ -144,7 +144,7 @@ def test_a_file_is_checked_confirmed_and_worked_off(world: World, operator: Clie
     assert page(operator, run).context["task"] is None
 
     ids = [each.public_id for each in reversals]
-    missing = "There is no such customer, or no such redemption of that customer; check identifier and redemption."
+    missing = "There is no redemption with this id in the org. Check the redemption id."
     assert result(operator, run) == [
         RESULT_COLUMNS,
         [whole.public_id, "all", "7.5", "0", "reversed", "", ids[0], f"reversal {ids[0]}"],
@@ -290,8 +290,7 @@ def test_a_temporary_refusal_stops_the_step_and_the_next_goes_on(world: World, o
         "done": 0,
         "all": 2,
         "finished": False,
-        "notice": "898 Points reversal currently unavailable. Reversals are paused for this org; try again later"
-        " with the same key.",
+        "notice": "898 Points reversal currently unavailable. Reversals are paused for this org. Try again later.",
     }
     assert statuses(run) == ["READY", "READY"]
     set_value(world.org, PAUSED, "no")

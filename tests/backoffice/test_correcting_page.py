@@ -104,7 +104,7 @@ def test_points_that_were_spent_again_cannot_be_taken(world: World, operator: Cl
     response = send(operator, reversal, "confirm")
     [problem] = response.context["form"].non_field_errors()
     assert problem.startswith(
-        "817 Points correction failed due to insufficient points. 1 of the 4 reversed points are no longer"
+        "817 Points correction failed due to insufficient points. 1 of 4 reversed points cannot be taken back"
     )
     assert not Approval.objects.exists()
 
@@ -182,5 +182,5 @@ def test_a_broken_setting_is_said_in_the_form(world: World, operator: Client) ->
     reversal = reversed_of(world, redeemed(world))
     set_value(world.org, "Reversal_approval_days", "soon")
     [problem] = send(operator, reversal, "confirm").context["form"].non_field_errors()
-    assert problem.startswith("888 Invalid configuration detected. Staff must correct a setting")
+    assert problem.startswith("888 Invalid configuration detected. An EMF setting must be corrected")
     assert not Approval.objects.exists()

@@ -90,7 +90,7 @@ def test_the_back_button_with_another_amount_is_refused_not_doubled(world: World
     redemption = redeemed(world)
     send(operator, redemption, "confirm")
     response = send(operator, redemption, "confirm", points=5)
-    assert "This Idempotency-Key was used for another request" in response.content.decode()
+    assert "A different request was already sent from this page." in response.content.decode()
     assert Reversal.objects.count() == 1
 
 
@@ -115,7 +115,8 @@ def test_a_refusal_is_shown_in_the_form_as_of_a_new_page(world: World, operator:
     redemption = redeemed(world)
     response = send(operator, redemption, "confirm")
     assert response.context["form"].non_field_errors() == [
-        f"818 Points reversal not allowed for this program. {ON} is off for this org; ask its staff to turn it on."
+        "818 Points reversal not allowed for this program."
+        f" Reversals are off for this org. The EMF setting {ON} turns them on."
     ]
     another = response.context["form"]["page"].value()
     assert another != str(UUID(int=1))
@@ -274,7 +275,7 @@ def test_the_request_shows_why_it_would_be_refused_now(world: World, operator: C
     world.reverse(redemption)
     approver = staff_of(world, "Approver", username="arun")
     text = checked(approver, approval).content.decode()
-    assert "902 Duplicate reversal request. All points of this redemption were reversed already" in text
+    assert "902 Duplicate reversal request. All points of this redemption are already reversed" in text
 
 
 @pytest.mark.parametrize("decision", ["", "yes", "APPROVE", None])

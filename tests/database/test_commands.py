@@ -461,7 +461,7 @@ def test_reverse_points_records_user_channel_and_reason(world: World) -> None:
 
 def test_refused_reverse_points_prints_the_error_message_and_records_the_attempt(world: World) -> None:
     redemption = redeemed(world, 10)
-    reason = "10.001 points were asked and 10 are left to reverse."
+    reason = "10.001 points requested, 10 remaining to reverse."
     message = refusal_of_reversal(world, redemption.public_id, "--points", "10.001")
     assert message == f"817 Points reversal failed due to insufficient points: {reason}"
     [attempt] = world.attempts()
@@ -482,7 +482,7 @@ def test_reverse_points_refuses_a_reversal_id(world: World) -> None:
     reversal_id = reverse(world, redeemed(world).public_id)["reversal_id"]
     assert refusal_of_reversal(world, reversal_id) == (
         "827 Unable to reverse points; reversal is enabled: "
-        f"{reversal_id} is a reversal; a reversal is not reversed. Send the redemptionId."
+        f"{reversal_id} is a reversal, and a reversal cannot be reversed. Use the id of the redemption."
     )
 
 
@@ -525,7 +525,8 @@ def test_manual_reversal_above_the_approval_points_is_refused(world: World) -> N
     redemption = redeemed(world, "10.001")
     assert refusal_of_reversal(world, redemption.public_id) == (
         "403 Points reversal needs approval: "
-        "10.001 points are more than Reversal_approval_points (10) allows one person to reverse."
+        "Reversal_approval_points allows 10 points of a redemption without approval: 10.001 requested."
+        " A second user must approve the reversal in the back office."
     )
     assert [(attempt.code, attempt.rule) for attempt in world.attempts()] == [(403, "NEEDS_APPROVAL")]
 
@@ -539,7 +540,9 @@ def test_approval_points_of_a_program_override_those_of_its_org(world: World) ->
     set_value(world.org, "Reversal_approval_points", "10")
     set_value(world.org, "Reversal_approval_points", "1", program=world.program)
     message = refusal_of_reversal(world, redeemed(world, 2).public_id)
-    assert message.startswith("403 Points reversal needs approval: 2 points are more than Reversal_approval_points (1)")
+    assert message.startswith(
+        "403 Points reversal needs approval: Reversal_approval_points allows 1 point of a redemption"
+    )
 
 
 # verify_ledger

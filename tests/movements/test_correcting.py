@@ -212,7 +212,7 @@ def test_while_reversals_are_paused_it_is_898(world: World) -> None:
     reversal = reversed_of(world, redeemed(world))
     set_value(world.org, "Reversal_paused", "yes")
     before = moved(world)
-    reason = "Reversals are paused for this org, and corrections with them."
+    reason = "Reversals and corrections are paused for this org. Try again later."
     assert refusal_of(correct(reversal)) == ("UNAVAILABLE", 503, reason)
     assert moved(world) == before
 
@@ -235,7 +235,7 @@ def test_a_reversal_of_another_org_is_804(world: World) -> None:
     attempt.org_id = stranger.org.id
     approved_by = ApprovedBy(ask_to_correct(reversal).id, "arun")
     answer = engine.run(correction_of(reversal, approved_by=approved_by), attempt)
-    assert refusal_of(answer) == ("NOT_FOUND", 400, "There is no such reversal; check the reversal id.")
+    assert refusal_of(answer) == ("NOT_FOUND", 400, "The org has no reversal with this id. Check the reversal id.")
     assert moved(world) == before
 
 
@@ -244,7 +244,7 @@ def test_a_merged_customer_is_901(world: World) -> None:
     world.asha.status = "MERGED"
     world.asha.save()
     before = moved(world)
-    reason = "The customer was merged into another; staff must put it right."
+    reason = "The customer was merged into another customer, so the reversal cannot be corrected."
     assert refusal_of(correct(reversal)) == ("CUSTOMER_NOT_ELIGIBLE", 400, reason)
     assert moved(world) == before
 
@@ -262,7 +262,7 @@ def test_a_second_correction_is_902_and_says_when_the_first_was(world: World) ->
     with time_machine.travel("2026-05-01T10:00:00Z", tick=False):
         correct(reversal)
     before = moved(world)
-    reason = f"Reversal {reversal.public_id} was corrected already, at 2026-05-01T10:00:00Z."
+    reason = f"Reversal {reversal.public_id} was already corrected at 2026-05-01T10:00:00Z."
     assert refusal_of(correct(reversal)) == ("ALREADY_CORRECTED", 400, reason)
     assert moved(world) == before
 
@@ -274,8 +274,8 @@ def test_points_that_were_spent_again_are_817_and_it_says_how_many(world: World)
     before = moved(world)
     lot = redemption.draws.get().lot
     reason = (
-        f"2.5 of the 8 reversed points are no longer in their lots (2.5 of lot {lot.lot_ref}): they were spent or"
-        " re-issued since. A reversal is corrected whole or not at all."
+        f"2.5 of 8 reversed points cannot be taken back (2.5 of lot {lot.lot_ref}): they were redeemed or"
+        " re-issued since. A reversal can only be corrected in full."
     )
     assert refusal_of(correct(reversal)) == ("MORE_THAN_REMAINING", 400, reason)
     assert moved(world) == before
@@ -288,7 +288,7 @@ def test_of_many_lots_that_lack_points_three_are_named(world: World) -> None:
     reversal = reversed_of(world, redeem(world.asha, 5, program=world.program))
     redeem(world.asha, 5, program=world.program)
     _, _, reason = refusal_of(correct(reversal))
-    assert reason.startswith("5 of the 5 reversed points are no longer in their lots (1 of lot ")
+    assert reason.startswith("5 of 5 reversed points cannot be taken back (1 of lot ")
     assert " and 2 more lots):" in reason
 
 
@@ -296,7 +296,7 @@ def test_what_nobody_approved_is_not_corrected(world: World) -> None:
     reversal = reversed_of(world, redeemed(world))
     before = moved(world)
     answer = engine.run(correction_of(reversal), attempt_to_correct(reversal))
-    reason = "A correction is made once a second person has approved it."
+    reason = "A second user must approve a correction."
     assert refusal_of(answer) == ("NEEDS_APPROVAL", 403, reason)
     assert moved(world) == before
 
@@ -391,7 +391,7 @@ def test_with_nothing_left_the_answer_names_the_last_reversal_that_stands(world:
     assert correct(last).error is CorrectionError.ALREADY_CORRECTED
     again = reversed_of(world, redemption)
     reason = world.reverse(redemption).json()["errors"][0]["reason"]
-    assert reason.endswith(f"the last reversal is {again.public_id}.")
+    assert reason.endswith(f"The last reversal is {again.public_id}.")
     assert final.corrections.count() == 0
 
 

@@ -30,8 +30,10 @@ pytestmark = pytest.mark.django_db
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ASKED = ReversalRequest("RED-1", "ORD-1", Identifier(IdentifierType.MOBILE, "919740000000"), points(2))
-OTHER_REQUEST = "This Idempotency-Key was used for another request; send a new key with a new request."
-STILL_RUNNING = "The first request with this Idempotency-Key is still running; send it again."
+OTHER_REQUEST = "This Idempotency-Key was used for a different request. Send a new key with a new request."
+STILL_RUNNING = (
+    "The first request with this Idempotency-Key is still running. Send the request again with the same key."
+)
 FOR_ANOTHER = ReversalRequest("RED-2", None, None, None)
 
 
@@ -114,6 +116,15 @@ def counts(rule: str, code: int | str) -> float:
     return counters.MOVEMENTS.labels("REVERSE", "API", rule, code)._value.get()
 
 
+def test_refusal_has_a_reason_for_api_clients_and_one_for_staff(world: World) -> None:
+    refusal = Refused(ErrorCode.BUSY, "Send the same key.", staff_reason="Open the page again.")
+    for channel, reason in {"API": "Send the same key.", "ADMIN": "Open the page again."}.items():
+        attempt = new_attempt(world)
+        attempt.channel = channel
+        outcome = engine.run(Told([refusal]), attempt, render=render)
+        assert (reply_of(outcome), attempt.refusal_reason) == ((503, f"BUSY: {reason}"), reason)
+
+
 def test_every_call_is_counted_by_its_end(world: World) -> None:
     accepted, refused = counts("", ""), counts("MORE_THAN_LEFT", 817)
     ask(world)
@@ -158,12 +169,12 @@ def test_nothing_of_a_try_that_was_rolled_back_is_left_on_the_next(world: World)
 def test_a_fault_of_the_program_is_logged_with_its_traceback_and_not_told(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told = "UNFORESEEN: An unforeseen error; report the X-CAP-REQUEST-ID of this reply."
+    told = "UNFORESEEN: An unexpected error occurred. Report the X-CAP-REQUEST-ID of this reply."
     for error in (ZeroDivisionError("secret"), DataError("secret")):
         caplog.clear()
         assert reply_of(ask(world, error)) == (500, told)
         (record,) = [each for each in caplog.records if each.name == "reversals.movements.engine"]
-        assert (record.levelno, record.getMessage()) == (logging.ERROR, "a call failed unforeseen")
+        assert (record.levelno, record.getMessage()) == (logging.ERROR, "a call failed with an unexpected error")
         assert record.exc_info is not None
         assert record.exc_info[1] is error
 
@@ -190,10 +201,10 @@ def test_a_refusal_by_the_rules_that_cannot_be_recorded_is_unavailable(
     world: World, unrecorded: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     answer = ask(world, REFUSED)
-    said = "UNAVAILABLE: The database cannot be reached or written now; try again later."
+    said = "UNAVAILABLE: The database cannot be reached or written to. Try again later."
     assert (reply_of(answer), answer.attempt.rule) == ((503, said), "UNAVAILABLE")
     assert [each.getMessage() for each in caplog.records if each.name == "reversals.movements.engine"] == [
-        "an attempt could not be recorded: failed"
+        "could not record an attempt: failed"
     ]
 
 

@@ -147,7 +147,7 @@ def test_when_nothing_is_left_the_reason_names_the_last_reversal(world: World) -
     world.reverse(redemption, 4)
     last = world.reverse(redemption).json()["reversalId"]
     refused = world.reverse(redemption, 4).json()["errors"][0]
-    assert refused["reason"] == (f"All points of this redemption were reversed already; the last reversal is {last}.")
+    assert refused["reason"] == (f"All points of this redemption are already reversed. The last reversal is {last}.")
 
 
 def test_the_duplicate_window_ends_and_can_be_turned_off(world: World) -> None:

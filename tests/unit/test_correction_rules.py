@@ -75,14 +75,14 @@ def test_what_was_spent_again_is_named_lot_by_lot_and_at_most_three() -> None:
     case = facts(*[line(number, 5, lot_id=number) for number in (1, 2, 3)], remaining={1: 4, 2: 5, 3: 0})
     assert refusal(case) == (
         CorrectionError.MORE_THAN_REMAINING,
-        "6 of the 15 reversed points are no longer in their lots (1 of lot L1, 5 of lot L3): they were spent or"
-        " re-issued since. A reversal is corrected whole or not at all.",
+        "6 of 15 reversed points cannot be taken back (1 of lot L1, 5 of lot L3): they were redeemed or"
+        " re-issued since. A reversal can only be corrected in full.",
     )
     exactly_three = facts(*[line(number, 1, lot_id=number) for number in (1, 2, 3)], remaining={1: 0, 2: 0, 3: 0})
     assert "(1 of lot L1, 1 of lot L2, 1 of lot L3):" in refusal(exactly_three)[1]
     numbers = range(1, 5)
     many = facts(*[line(number, 1, lot_id=number) for number in numbers], remaining=dict.fromkeys(numbers, 0))
-    assert "(1 of lot L1, 1 of lot L2, 1 of lot L3 and 1 more lots):" in refusal(many)[1]
+    assert "(1 of lot L1, 1 of lot L2, 1 of lot L3 and 1 more lot):" in refusal(many)[1]
 
 
 def test_the_refusals_come_in_their_order() -> None:
@@ -90,20 +90,20 @@ def test_the_refusals_come_in_their_order() -> None:
     case = replace(case, customer=replace(case.customer, status="MERGED"), corrected_at=NOW, is_approved=False)
     merged = (
         CorrectionError.CUSTOMER_NOT_ELIGIBLE,
-        "The customer was merged into another; staff must put it right.",
+        "The customer was merged into another customer, so the reversal cannot be corrected.",
     )
     assert refusal(case) == merged
     case = replace(case, customer=replace(case.customer, status="FRAUD"))
     assert refusal(case) == (
         CorrectionError.ALREADY_CORRECTED,
-        "Reversal V1 was corrected already, at 2026-11-22T12:00:00Z.",
+        "Reversal V1 was already corrected at 2026-11-22T12:00:00Z.",
     )
     case = replace(case, corrected_at=None)
     assert refusal(case)[0] is CorrectionError.MORE_THAN_REMAINING
     case = replace(case, lots={1: lot(1, 5)})
     assert refusal(case) == (
         CorrectionError.NEEDS_APPROVAL,
-        "A correction is made once a second person has approved it.",
+        "A second user must approve a correction.",
     )
     assert plan_correction(replace(case, is_approved=True)).points == 5
 
@@ -114,12 +114,12 @@ def test_the_refusals_come_in_their_order() -> None:
         (
             {"Reversal_paused": "yes"},
             CorrectionError.UNAVAILABLE,
-            "Reversals are paused for this org, and corrections with them.",
+            "Reversals and corrections are paused for this org. Try again later.",
         ),
         (
             {"Reversal_limit_days": "soon"},
             CorrectionError.INVALID_SETTING,
-            "Staff must correct a setting: the stored value 'soon' of Reversal_limit_days is not valid:"
+            "An EMF setting must be corrected: the stored value 'soon' of Reversal_limit_days is not valid:"
             " expected a whole number from 1 to 36500.",
         ),
     ],

@@ -59,10 +59,14 @@ def test_a_redemption_is_planned_for_the_program_that_is_asked_for_or_the_only_o
 @pytest.mark.parametrize(
     ("programs", "asked", "reason"),
     [
-        ([GOLD, BLUE], None, "The org has 2 programs; send the programId of one."),
-        ([], None, "The org has 0 programs; send the programId of one."),
-        ([GOLD, BLUE], "975", "There is no such program; check programId."),
-        ([GOLD, replace(BLUE, is_active=False)], "974", "Program 974 is not active."),
+        ([GOLD, BLUE], None, "The org has 2 programs. Send the programId of the one to redeem in."),
+        ([], None, "The org has 0 programs. Send the programId of the one to redeem in."),
+        ([GOLD, BLUE], "975", "The org has no program with this id. Check programId."),
+        (
+            [GOLD, replace(BLUE, is_active=False)],
+            "974",
+            "Program 974 is not active. Send the programId of an active program.",
+        ),
     ],
 )
 def test_a_program_that_is_not_there_is_refused(programs: list[ProgramFacts], asked: str | None, reason: str) -> None:
@@ -76,13 +80,13 @@ def test_a_program_that_is_not_there_is_refused(programs: list[ProgramFacts], as
         (
             "MERGED",
             RedemptionError.CUSTOMER_MERGED,
-            "The customer was merged into another; redeem for the other one.",
+            "The customer was merged into another customer. Redeem the points of that customer.",
         ),
-        ("FRAUD", RedemptionError.CUSTOMER_IS_FRAUD, "The customer's status is FRAUD, which blocks redemption."),
+        ("FRAUD", RedemptionError.CUSTOMER_IS_FRAUD, "The customer's status is FRAUD, which blocks redemptions."),
         (
             "DEACTIVATED",
             RedemptionError.CUSTOMER_NOT_ELIGIBLE,
-            "The customer's status is DEACTIVATED, which blocks redemption.",
+            "The customer's status is DEACTIVATED, which blocks redemptions.",
         ),
     ],
 )
@@ -92,7 +96,7 @@ def test_a_status_blocks_before_points_are_counted(status: str, error: Redemptio
 
 
 def test_more_than_is_available_is_refused() -> None:
-    reason = "5 points were asked and 4 are available."
+    reason = "5 points requested, 4 available."
     assert refusal(facts(lot(1, 1), lot(2, 3))) == (RedemptionError.MORE_THAN_AVAILABLE, reason)
 
 
@@ -114,7 +118,7 @@ def test_other_content_under_one_reference_is_refused(other: dict[str, object]) 
         check_repeat(replace(REQUEST, **other), record(), None)  # type: ignore[arg-type]
     assert (raised.value.error, raised.value.reason) == (
         RedemptionError.REFERENCE_TAKEN,
-        "This externalReferenceNumber was used for another redemption; send a new one with a new redemption.",
+        "This externalReferenceNumber was used for a different redemption. Send a new number with a new redemption.",
     )
 
 
@@ -124,8 +128,8 @@ def test_reference_of_a_redemption_that_was_reversed_is_refused() -> None:
         check_repeat(REQUEST, part_reversed, "V1")
     assert (raised.value.error, raised.value.reason) == (
         RedemptionError.REFERENCE_TAKEN,
-        "This externalReferenceNumber belongs to redemption R1, of which 2 of 5 points were reversed (last by reversal"
-        " V1); send a new one with a new redemption.",
+        "This externalReferenceNumber belongs to redemption R1, of which 2 of 5 points are already reversed. The last"
+        " reversal is V1. Send a new number with a new redemption.",
     )
 
 
@@ -136,5 +140,5 @@ def test_whether_a_member_redeems_for_the_group_is_a_setting_that_must_be_readab
         redeems_for_group(EmfSettings({(None, key): "maybe"}))
     assert (raised.value.error, raised.value.reason) == (
         RedemptionError.INVALID_SETTING,
-        f"Staff must correct a setting: the stored value 'maybe' of {key} is not valid: expected yes or no.",
+        f"An EMF setting must be corrected: the stored value 'maybe' of {key} is not valid: expected yes or no.",
     )

@@ -39,15 +39,15 @@ def of_customer(case: Facts, customer: CustomerFacts) -> Facts:
         (
             {"Reversal_paused": "yes", "Reversal_limit_days": "soon"},
             ErrorCode.UNAVAILABLE,
-            "Reversals are paused for this org; try again later with the same key.",
+            "Reversals are paused for this org. Try again later.",
         ),
         (
             {"Reversal_limit_days": "soon"},
             ErrorCode.INVALID_SETTING,
-            "Staff must correct a setting: the stored value 'soon' of Reversal_limit_days is not valid:"
+            "An EMF setting must be corrected: the stored value 'soon' of Reversal_limit_days is not valid:"
             " expected a whole number from 1 to 36500.",
         ),
-        ({}, ErrorCode.OFF_FOR_ORG, f"{SWITCH} is off for this org; ask its staff to turn it on."),
+        ({}, ErrorCode.OFF_FOR_ORG, f"Reversals are off for this org. The EMF setting {SWITCH} turns them on."),
     ],
 )
 def test_what_the_org_says_comes_before_any_look_up(stored: dict[str, str], error: ErrorCode, reason: str) -> None:
@@ -60,17 +60,20 @@ def test_what_the_org_says_comes_before_any_look_up(stored: dict[str, str], erro
 def test_the_program_must_be_active_be_the_one_asked_for_and_have_the_switch_on() -> None:
     case = facts(draw(1, 5))
     asleep = replace(case, redemption=replace(case.redemption, program=ProgramFacts(1, 973, False)))
-    assert refusal(asleep) == (ErrorCode.WRONG_PROGRAM, "The program of this redemption is not active.")
+    assert refusal(asleep) == (
+        ErrorCode.WRONG_PROGRAM,
+        "The program of this redemption is not active, so its points cannot be reversed.",
+    )
     other = replace(case, request=ReversalRequest("R1", None, None, None, "974"))
     assert refusal(other) == (
         ErrorCode.WRONG_PROGRAM,
-        "programId is not the program of this redemption; leave it out.",
+        "programId is not the program of this redemption. Send the redemption's program, or leave programId out.",
     )
     assert plan_reversal(replace(other, request=replace(other.request, program_id="973"))).points == 5
     off = replace(case, settings=EmfSettings({(None, SWITCH): "yes", (1, SWITCH): "no"}))
     assert refusal(off) == (
         ErrorCode.OFF_FOR_PROGRAM,
-        f"{SWITCH} is off for program 973; ask the org's staff to turn it on.",
+        f"Reversals are off for program 973. The EMF setting {SWITCH} turns them on.",
     )
 
 
@@ -79,7 +82,7 @@ def test_a_customer_who_cannot_be_given_back_to_is_told_why() -> None:
     customer = case.redemption.customer
     assert refusal(of_customer(case, replace(customer, status="MERGED"))) == (
         ErrorCode.CUSTOMER_NOT_ELIGIBLE,
-        "The customer was merged into another; staff must put it right.",
+        "The customer was merged into another customer, so points cannot be reversed to this one.",
     )
     assert refusal(of_customer(case, replace(customer, status="FRAUD"))) == (
         ErrorCode.CUSTOMER_NOT_ELIGIBLE,
@@ -88,7 +91,7 @@ def test_a_customer_who_cannot_be_given_back_to_is_told_why() -> None:
     locked = replace(customer, reversals_locked=True)
     assert refusal(of_customer(case, locked)) == (
         ErrorCode.CUSTOMER_LOCKED,
-        "Reversals are locked for this customer until staff unlock them.",
+        "Reversals are locked for this customer until they are unlocked in the back office.",
     )
     assert refusal(of_customer(case, replace(locked, reversals_locked_until=NOW + timedelta(1)))) == (
         ErrorCode.CUSTOMER_LOCKED,
@@ -107,12 +110,18 @@ def test_a_repeat_is_told_what_was_made_before() -> None:
     spent = replace(facts(draw(1, 5, reversed_points=5)), earlier=EarlierReversals(last_of_redemption="V1"))
     assert refusal(spent) == (
         ErrorCode.NOTHING_LEFT,
-        "All points of this redemption were reversed already; the last reversal is V1.",
+        "All points of this redemption are already reversed. The last reversal is V1.",
     )
     again = replace(facts(draw(1, 5, reversed_points=4)), earlier=EarlierReversals(duplicate="V2"))
+    with pytest.raises(Refused) as raised:
+        plan_reversal(again)
+    assert raised.value.staff_reason == (
+        "The same points were reversed a moment ago as reversal V2."
+        " To make another reversal, wait until Reversal_duplicate_window_seconds has passed."
+    )
     assert refusal(again) == (
         ErrorCode.DUPLICATE,
-        "The same request was accepted a moment ago as reversal V2; if another one is meant, send an Idempotency-Key.",
+        "The same request was accepted a moment ago as reversal V2. To make another reversal, send an Idempotency-Key.",
     )
 
 
@@ -121,17 +130,17 @@ def test_amounts_that_cannot_be_given_back_are_named() -> None:
     late = replace(facts(draw(1, 5), settings=settings), now=NOW + timedelta(days=1))
     assert refusal(late) == (
         ErrorCode.OUTSIDE_WINDOW,
-        "The points were redeemed more than 1 days ago; later reversals are not made.",
+        "The points were redeemed more than 1 day ago, which is too long for a reversal.",
     )
     assert refusal(facts(draw(1, 5, reversed_points=1), asked=5)) == (
         ErrorCode.MORE_THAN_LEFT,
-        "5 points were asked and 4 are left to reverse.",
+        "5 points requested, 4 remaining to reverse.",
     )
     assert plan_reversal(facts(draw(1, 5), asked=5)).points == 5
     assert refusal(facts(no_lot(1, 4), draw(2, 5))) == (
         ErrorCode.NO_LOT_TO_RETURN_TO,
-        "4 of the points came from no lot that could take them back;"
-        " staff must set Reversal_reissue_days, or ask for fewer points.",
+        "4 of the points did not come from a lot and cannot be reversed to one."
+        " Request fewer points, or allow re-issue with the EMF setting Reversal_reissue_days.",
     )
 
 
@@ -142,12 +151,12 @@ def test_limits_are_told_with_what_is_used_of_them() -> None:
     )
     assert refusal(case) == (
         ErrorCode.LIMIT_EXCEEDED,
-        "Reversal_limit_count: 2 of 2 reversals within 9 days are used.",
+        "Reversal_limit_count allows 2 reversals within 9 days: 2 already made for this customer.",
     )
     case = replace(facts(draw(1, 5), settings={"Reversal_limit_points": "9"}), earlier=earlier)
     assert refusal(case) == (
         ErrorCode.LIMIT_EXCEEDED,
-        "Reversal_limit_points: 6 of 9 points within 30 days are used, and 5 more were asked.",
+        "Reversal_limit_points allows 9 points within 30 days: 6 already reversed for this customer, 5 more requested.",
     )
 
 
@@ -157,13 +166,14 @@ def test_what_one_person_may_not_give_back_alone_is_told() -> None:
     after = replace(case, earlier=EarlierReversals(points_reversed_manually=Decimal(2)))
     assert refusal(after) == (
         ErrorCode.NEEDS_APPROVAL,
-        "4 points after 2 of the same redemption are more than Reversal_approval_points (5)"
-        " allows one person to reverse.",
+        "Reversal_approval_points allows 5 points of a redemption without approval: 2 already reversed, 4 more"
+        " requested. A second user must approve the reversal in the back office.",
     )
     large = replace(case, request=replace(case.request, points_asked=Decimal(6)))
     assert refusal(large) == (
         ErrorCode.NEEDS_APPROVAL,
-        "6 points are more than Reversal_approval_points (5) allows one person to reverse.",
+        "Reversal_approval_points allows 5 points of a redemption without approval: 6 requested."
+        " A second user must approve the reversal in the back office.",
     )
     assert [needs_approval(each, Decimal(4)) for each in (case, after)] == [False, True]
 
@@ -186,7 +196,9 @@ def test_a_programs_own_value_decides(key: str, text: str, error: ErrorCode) -> 
 
 def test_a_programs_own_period_is_told_and_its_own_days_of_reissue_count() -> None:
     stored = {(None, SWITCH): "yes", (1, "Reversal_limit_days"): "9", (1, "Reversal_limit_count"): "0"}
-    assert refusal(replace(facts(draw(1, 5)), settings=EmfSettings(stored)))[1].endswith("within 9 days are used.")
+    assert refusal(replace(facts(draw(1, 5)), settings=EmfSettings(stored)))[1].endswith(
+        "within 9 days: 0 already made for this customer."
+    )
     own = EmfSettings({(None, SWITCH): "yes", (1, "Reversal_reissue_days"): "30"})
     plan = plan_reversal(replace(facts(no_lot(1, 5)), settings=own))
     assert (plan.reissued, plan.reissue_expires_at) == (5, NOW + timedelta(days=30))

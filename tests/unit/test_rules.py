@@ -188,8 +188,8 @@ def test_limits_hold_for_each_member_who_is_given_points_back(count: int, is_ref
         plan_reversal(case)
     assert raised.value.error is ErrorCode.LIMIT_EXCEEDED
     assert raised.value.reason == (
-        "Reversal_limit_count: 2 of 2 reversals within 30 days are used, by the member of the group whose points these"
-        " are."
+        "Reversal_limit_count allows 2 reversals within 30 days: 2 already made for a group member who owns some of the"
+        " points."
     )
 
 

@@ -39,7 +39,7 @@ _PLATFORM_REASONS = {
     401: "Send the HTTP Basic credentials of a live API client.",
     404: "There is nothing at this address; /docs/ lists what there is.",
     429: "Too many calls, or too many with wrong credentials; wait as Retry-After says.",
-    500: "An unforeseen error; report the X-CAP-REQUEST-ID of this reply.",
+    500: "An unexpected error occurred. Report the X-CAP-REQUEST-ID of this reply.",
 }
 
 

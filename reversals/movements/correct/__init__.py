@@ -1,1 +1,1 @@
-"""Corrects a wrong reversal: the whole of it is taken back, through the same calls, locks and ledger."""
+"""Corrects a wrong reversal: takes back all of its points."""

@@ -1,4 +1,4 @@
-"""One correction as a movement: locks all that its reversal moved, and says what to write to take it back."""
+"""One correction as a movement: locks the rows that its reversal changed, and decides what to write."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,7 +16,7 @@ from reversals.refusals import CorrectionError, Refused
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A correction that may be made: what it rests on, and what each lot loses."""
+    """An allowed correction: its facts, and the plan of what each lot loses."""
 
     facts: Facts
     plan: Plan
@@ -24,7 +24,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class ApprovedBy:
-    """The second person who approves a correction, and the request that they decide, by its row id."""
+    """The second user who approves a correction, and the row id of the approval request."""
 
     approval_id: int
     username: str
@@ -32,9 +32,9 @@ class ApprovedBy:
 
 @dataclass(frozen=True, slots=True)
 class Correct:
-    """The correction of a whole reversal, under the settings of its org. Only a dry run may lack an approval.
+    """The correction of a whole reversal, with the settings of its org. Only a dry run needs no approval.
 
-    An accepted attempt names the reversal that was corrected. No event tells of a correction.
+    An accepted attempt records the corrected reversal. A correction sends no event.
     """
 
     operation: ClassVar[str] = "CORRECT"
@@ -47,10 +47,10 @@ class Correct:
         """Refuses in the order of `CorrectionError`."""
         rules.check_org(self.settings)
         attempt = moment.attempt
-        # Whose points were reversed never changes, so it is read before the locks and says which to take.
+        # The owners of the reversed points never change, so they are read before the locks, to decide which to take.
         reversal = snapshot.find_reversal_facts(org_id=attempt.org_id, public_id=self.request.reversal_id)
         if reversal is None:
-            raise Refused(CorrectionError.NOT_FOUND, "There is no such reversal; check the reversal id.")
+            raise Refused(CorrectionError.NOT_FOUND, "The org has no reversal with this id. Check the reversal id.")
         with counters.LOCK_SECONDS.labels(self.operation).time():
             facts = self._lock(moment, reversal)
         plan = rules.plan_correction(facts)
@@ -66,9 +66,9 @@ class Correct:
         return Decision(Accepted(facts, plan), tuple(statements), reversal_id=reversal.id)
 
     def _lock(self, moment: Moment, reversal: ReversalFacts) -> Facts:
-        """The facts, with every row that the correction changes locked."""
+        """Locks every row that the correction changes, and returns the facts."""
         org_id = moment.attempt.org_id
-        # Whoever else owns a lot that it refilled is locked as well as the reversal's customer.
+        # The reversal's customer, and every other customer who owns a lot that it refilled.
         customers = locks.lock_customers(org_id=org_id, ids=reversal.customer_ids)
         redemption = locks.lock_redemption(
             org_id=org_id,
@@ -77,7 +77,7 @@ class Correct:
             external_reference_number=None,
             candidate_public_id=reversal.public_id,
         )
-        if redemption is None:  # it stands as long as its reversal does
+        if redemption is None:  # a redemption with a reversal is never deleted
             raise LookupError(f"the redemption of reversal {reversal.public_id} is gone")
         lots = locks.lock_lots_named(org_id=org_id, ids=reversal.lot_ids)
         return Facts(

@@ -1,17 +1,17 @@
-"""What a door asks for: one correction, in plain values that any door can make."""
+"""A request for one correction, in plain values that every entry point can build."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class CorrectionRequest:
-    """One correction asked for, of the reversal with this public id."""
+    """A request to correct the reversal with this public id."""
 
     reversal_id: str
 
     @property
     def redemption_id(self) -> str:
-        """The id that was asked for: reversals and redemptions share one space of public ids."""
+        """The reversal's id, for the attempt. Reversals and redemptions share one space of public ids."""
         return self.reversal_id
 
     @property
@@ -24,7 +24,7 @@ class CorrectionRequest:
 
     @property
     def points_asked(self) -> None:
-        """A reversal is taken back whole."""
+        """None, because a reversal can only be corrected in full."""
         return
 
     @property

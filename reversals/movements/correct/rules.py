@@ -1,4 +1,4 @@
-"""Decides on one correction: facts in, a plan out, or a refusal. No clock, no database and no Django here."""
+"""Decides on one correction: takes facts, and returns a plan or refuses. Uses no clock, no database and no Django."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from loyalty.emf import registry as emf
 from loyalty.emf.registry import EmfSettings, InvalidSetting
 from loyalty.ledger.points import written
 from loyalty.ledger.snapshots import CustomerFacts, WalletLot
+from reversals.movements.quantities import quantity
 from reversals.refusals import CorrectionError, Refused
 
 ZERO = Decimal(0)
@@ -16,7 +17,7 @@ ZERO = Decimal(0)
 
 @dataclass(frozen=True, slots=True)
 class LineFacts:
-    """A line of the reversal, and the row ids of the lot they were drawn from and of the one they were re-issued in."""
+    """A line of the reversal. `lot_id` is the lot that its points were drawn from. Ids are row ids."""
 
     draw_id: int
     points: Decimal
@@ -27,7 +28,7 @@ class LineFacts:
 
 @dataclass(frozen=True, slots=True)
 class ReversalFacts:
-    """The reversal to correct: `id`, `redemption_id` and `customer_id` are row ids."""
+    """The reversal to correct. `id`, `redemption_id` and `customer_id` are row ids."""
 
     id: int
     public_id: str
@@ -39,7 +40,7 @@ class ReversalFacts:
 
     @property
     def customer_ids(self) -> frozenset[int]:
-        """The row ids of all customers to whom its points went."""
+        """The row ids of the customer who redeemed and of all owners of the lots."""
         owners = {line.lot_customer_id for line in self.lines if line.lot_customer_id is not None}
         return frozenset(owners | {self.customer_id})
 
@@ -51,13 +52,13 @@ class ReversalFacts:
 
     @property
     def reissued_lot_ids(self) -> frozenset[int]:
-        """The row ids of the lots that it awarded."""
+        """The row ids of the lots that the reversal created."""
         return frozenset(line.reissued_lot_id for line in self.lines if line.reissued_lot_id is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that the decision on one correction rests on, read after the rows were locked."""
+    """Everything that one correction is decided on, read after the rows were locked."""
 
     reversal: ReversalFacts
     corrected_at: datetime | None
@@ -69,7 +70,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class PlannedTaking:
-    """Points that one lot loses: their own lot, or the one that the reversal awarded, which loses them for good."""
+    """The points that one lot loses. `lot_was_reissued`: the reversal created the lot, which loses them for good."""
 
     lot: WalletLot
     points: Decimal
@@ -77,15 +78,16 @@ class PlannedTaking:
 
     @property
     def missing(self) -> Decimal:
-        """What the lot no longer has of them."""
+        """How many of these points the lot no longer has."""
         return max(self.points - self.lot.facts.points_remaining, ZERO)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A correction that may be made: what each lot loses, in the order of the reversal.
+    """An allowed correction: what each lot loses, in the order of the reversal.
 
-    `replaced` are the points that the reversal had re-issued, by their own lot's row id: they are drawn from it again.
+    `replaced` are the points that the reversal re-issued, by the row id of the lot that they were first drawn from.
+    The correction draws them from that lot again.
     """
 
     points: Decimal
@@ -94,18 +96,20 @@ class Plan:
 
 
 def check_org(settings: EmfSettings) -> None:
-    """The checks that need no look-up. Refuses 898, 888. A correction does not ask whether reversals are allowed."""
+    """Checks the settings, before any look-up. Refuses 888, 898. Reversals need not be on for a correction."""
     try:
         is_paused = settings.get(emf.PAUSED)
         settings.check()
     except InvalidSetting as error:
-        raise Refused(CorrectionError.INVALID_SETTING, f"Staff must correct a setting: {error}.") from error
+        raise Refused(CorrectionError.INVALID_SETTING, f"An EMF setting must be corrected: {error}.") from error
     if is_paused:
-        raise Refused(CorrectionError.UNAVAILABLE, "Reversals are paused for this org, and corrections with them.")
+        raise Refused(
+            CorrectionError.UNAVAILABLE, "Reversals and corrections are paused for this org. Try again later."
+        )
 
 
 def plan_correction(facts: Facts) -> Plan:
-    """The correction to write. Refuses 901, 902, 817 (rows 4 to 6), in this order, and last what nobody approved."""
+    """Plans the correction. Refuses 901, 902, 817 (rows 4 to 6), in this order, and 403 last if it is not approved."""
     _check_customer(facts)
     _check_repeat(facts)
     reversal = facts.reversal
@@ -125,7 +129,7 @@ def plan_correction(facts: Facts) -> Plan:
 
 
 def _points_by_lot(lines: tuple[LineFacts, ...]) -> dict[int, Decimal]:
-    """What the lines put into each lot: re-issued points into the new one, all others into their own."""
+    """The points that the reversal added to each lot: re-issued ones to the new lot, others to their own."""
     points: dict[int, Decimal] = {}
     for line in lines:
         lot_id = line.lot_id if line.reissued_lot_id is None else line.reissued_lot_id
@@ -137,7 +141,8 @@ def _points_by_lot(lines: tuple[LineFacts, ...]) -> dict[int, Decimal]:
 def _check_customer(facts: Facts) -> None:
     if facts.customer.status == "MERGED":
         raise Refused(
-            CorrectionError.CUSTOMER_NOT_ELIGIBLE, "The customer was merged into another; staff must put it right."
+            CorrectionError.CUSTOMER_NOT_ELIGIBLE,
+            "The customer was merged into another customer, so the reversal cannot be corrected.",
         )
 
 
@@ -145,7 +150,7 @@ def _check_repeat(facts: Facts) -> None:
     if facts.corrected_at is not None:
         raise Refused(
             CorrectionError.ALREADY_CORRECTED,
-            f"Reversal {facts.reversal.public_id} was corrected already, at {facts.corrected_at:%Y-%m-%dT%H:%M:%SZ}.",
+            f"Reversal {facts.reversal.public_id} was already corrected at {facts.corrected_at:%Y-%m-%dT%H:%M:%SZ}.",
         )
 
 
@@ -155,14 +160,14 @@ def _check_remaining(facts: Facts, takings: tuple[PlannedTaking, ...]) -> None:
         return
     missing = sum((taking.missing for taking in short), ZERO)
     lots = ", ".join(f"{written(taking.missing)} of lot {taking.lot.lot_ref}" for taking in short[:3])
-    more = f" and {len(short) - 3} more lots" if len(short) > 3 else ""
+    more = f" and {quantity(len(short) - 3, 'more lot')}" if len(short) > 3 else ""
     raise Refused(
         CorrectionError.MORE_THAN_REMAINING,
-        f"{written(missing)} of the {written(facts.reversal.points)} reversed points are no longer in their lots"
-        f" ({lots}{more}): they were spent or re-issued since. A reversal is corrected whole or not at all.",
+        f"{written(missing)} of {quantity(facts.reversal.points, 'reversed point')} cannot be taken back"
+        f" ({lots}{more}): they were redeemed or re-issued since. A reversal can only be corrected in full.",
     )
 
 
 def _check_approval(facts: Facts) -> None:
     if not facts.is_approved:
-        raise Refused(CorrectionError.NEEDS_APPROVAL, "A correction is made once a second person has approved it.")
+        raise Refused(CorrectionError.NEEDS_APPROVAL, "A second user must approve a correction.")

@@ -1,4 +1,4 @@
-"""Reads of the reversal that a correction takes back."""
+"""Reads the reversal that a correction takes back."""
 
 from datetime import datetime
 
@@ -7,7 +7,7 @@ from reversals.movements.correct.rules import LineFacts, ReversalFacts
 
 
 def find_reversal_facts(*, org_id: int, public_id: str) -> ReversalFacts | None:
-    """The org's reversal with this public id, and its lines in the order of reversal; None if it does not exist."""
+    """Finds the org's reversal with this public id, its lines in the order of reversal; None if it does not exist."""
     reversal = Reversal.objects.filter(org_id=org_id, public_id=public_id).select_related("redemption").first()
     if reversal is None:
         return None

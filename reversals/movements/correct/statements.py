@@ -1,4 +1,4 @@
-"""What writes a correction: the only statements that take back what a reversal moved."""
+"""Builds the statements that write a correction. No other code takes back reversed points."""
 
 from loyalty.fields import new_row_id
 from loyalty.ledger.sql import Statement, add_points, insert_into
@@ -9,10 +9,10 @@ from reversals.movements.correct.rules import Facts, Plan
 def correction_statements(
     *, facts: Facts, plan: Plan, attempt: Attempt, approval_id: int, approved_by: str
 ) -> list[Statement]:
-    """The caller holds the locks under which `facts` were read; `approval_id` is a row id."""
+    """Builds the statements. The caller holds the locks under which `facts` were read; `approval_id` is a row id."""
     org_id, reversal = attempt.org_id, facts.reversal
     draws = {line.draw_id: -line.points for line in reversal.lines}
-    # PostgreSQL changes a row once in a statement, so each lot is in one of the three.
+    # PostgreSQL changes a row only once in a statement, so each lot is in just one of these three.
     emptied = {taking.lot.facts.id: -taking.points for taking in plan.takings if not taking.lot_was_reissued}
     taken_back = {taking.lot.facts.id: taking.points for taking in plan.takings if taking.lot_was_reissued}
     given_up = {lot_id: -points for lot_id, points in plan.replaced.items()}

@@ -1,1 +1,1 @@
-"""Redeems points: the movement that reversals undo, through the same calls, locks and ledger."""
+"""Redeems points: draws them from a customer's lots."""

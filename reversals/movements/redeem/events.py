@@ -1,4 +1,4 @@
-"""The event that tells webhooks of a redemption."""
+"""Builds the event that reports a redemption to webhooks."""
 
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
@@ -22,10 +22,10 @@ def redemption_events(
     is_group_redemption: bool,
     attempt: Attempt,
 ) -> list[Statement]:
-    """What writes `pointsRedeemed` of the planned redemption, for each webhook that wants it.
+    """Builds the statements that write `pointsRedeemed` of the planned redemption for each subscribed webhook.
 
-    The caller holds the customer's lock. The points drawn, and those of them that were the customer's own, are by the
-    program's row id.
+    The caller holds the customer's lock. `points_by_program` are all points drawn, by the program's row id;
+    `own_points_by_program` are those of them that the customer owned.
     """
     webhooks = webhooks_of(new.org_id, EventName.POINTS_REDEEMED)
     if not webhooks:
@@ -62,7 +62,7 @@ def _drawn(
     points: Mapping[int, Decimal],
     own_points: Mapping[int, Decimal],
 ) -> Iterator[ProgramPoints]:
-    """What was drawn in each program, and what the customer can spend there afterwards."""
+    """The points drawn in each program, and the points that the customer can spend there afterwards."""
     points_before = queries.current_points(
         org_id=new.org_id, customer_id=new.customer_id, program_ids=points.keys(), now=new.redeemed_at
     )

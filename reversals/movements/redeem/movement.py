@@ -1,4 +1,4 @@
-"""One redemption as a movement: locks the lots that it may draw on, and says what to write."""
+"""One redemption as a movement: locks the lots that it may draw on, and decides what to write."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ from reversals.refusals import RedemptionError, Refused
 
 @dataclass(frozen=True, slots=True)
 class Redeemed:
-    """A redemption that was made, earlier perhaps, or in a dry run could be: then its public id is empty.
+    """A redemption that was made, now or earlier; in a dry run, one that is possible and has an empty public id.
 
-    `balance` is the customer's own available points after it, without those of other members of a group.
+    `balance` are the customer's own available points afterwards, without those of other members of a group.
     """
 
     redemption: RedemptionRecord
@@ -37,10 +37,10 @@ class Redeemed:
 
 @dataclass(frozen=True, slots=True)
 class Redeem:
-    """The redemption that is asked for, under the settings of its org.
+    """The requested redemption, with the settings of its org.
 
-    A repeat of an external reference number with the same content is answered with the first redemption, as a replay,
-    and refused once anything of that was reversed.
+    A repeat of an external reference number with the same content is answered with the first redemption, as a replay.
+    It is refused if any points of that redemption were reversed.
     """
 
     operation: ClassVar[str] = "REDEEM"
@@ -74,9 +74,11 @@ class Redeem:
         return Decision(redeemed, tuple(statements), redemption_id=new.id)
 
     def _lock_customers(self, org_id: int, *, for_group: bool) -> tuple[CustomerFacts, Sequence[int]]:
-        """The customer, and the row ids of those whose lots may be drawn, all locked in the order of their ids."""
+        """Locks the customer and the owners of all lots that may be drawn on, in the order of their row ids."""
         identifier = self.request.identifier
-        not_found = Refused(RedemptionError.CUSTOMER_NOT_FOUND, "There is no such customer; check the customer id.")
+        not_found = Refused(
+            RedemptionError.CUSTOMER_NOT_FOUND, "The org has no customer with this id. Check the customer id."
+        )
         if not for_group:
             customer = locks.lock_customer(org_id=org_id, public_id=identifier.customer_number or 0)
             if customer is None:
@@ -87,7 +89,7 @@ class Redeem:
             raise not_found
         group = queries.group_of(org_id=org_id, customer_id=customer_id)
         locked = {member.id: member for member in locks.lock_customers(org_id=org_id, ids=group)}
-        # Who left while the locks were waited for is out; who joined is not locked, and so not in yet.
+        # Members who left during the wait for the locks are left out. So are those who joined, as they are not locked.
         still_in = queries.group_of(org_id=org_id, customer_id=customer_id)
         active = {row_id for row_id in still_in & set(locked) if locked[row_id].status == "ACTIVE"}
         return locked[customer_id], sorted(active | {customer_id})
@@ -103,7 +105,7 @@ class Redeem:
         return wallet
 
     def _earlier(self, org_id: int) -> RedemptionRecord | None:
-        """The redemption that this one repeats, by its reference number. Refuses 887 (422)."""
+        """Finds the redemption that this one repeats, by its reference number. Refuses 887 (HTTP 422)."""
         reference = self.request.external_reference_number
         if reference is None:
             return None
@@ -146,7 +148,7 @@ def _event_statements(
 
 
 def _record(new: NewRedemption, facts: Facts, plan: Plan) -> RedemptionRecord:
-    """The new redemption as it is read back later."""
+    """The new redemption, in the form in which a later look-up reads it."""
     lots: dict[int | None, WalletLot] = {lot.facts.id: lot for lot in facts.lots}
     return RedemptionRecord(
         row_id=new.id,
@@ -174,7 +176,7 @@ def _record(new: NewRedemption, facts: Facts, plan: Plan) -> RedemptionRecord:
 
 
 def _drawn_by_program(facts: Facts, plan: Plan, *, owner_id: int | None = None) -> dict[int, Decimal]:
-    """The points drawn from the lots of each program, by its row id, in the order of drawing; of one owner's or all."""
+    """The points drawn by program row id, in the order of drawing: from the lots of one owner, or of all if None."""
     lots: dict[int | None, WalletLot] = {lot.facts.id: lot for lot in facts.lots}
     drawn: dict[int, Decimal] = {}
     for draw in plan.draws:

@@ -1,4 +1,4 @@
-"""What a door asks for: one redemption, in plain values that any door can make."""
+"""A request for one redemption, in plain values that every entry point can build."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -9,7 +9,7 @@ from loyalty.ledger.points import written
 
 @dataclass(frozen=True, slots=True)
 class RedemptionRequest:
-    """One redemption asked for. `customer_id` and `program_id` are public ids as text; no program: the only one."""
+    """`customer_id` and `program_id` are public ids as text. Without a program, the org must have only one."""
 
     customer_id: str
     points_asked: Decimal
@@ -19,7 +19,7 @@ class RedemptionRequest:
 
     @property
     def redemption_id(self) -> None:
-        """A redemption has no id before it is made."""
+        """None, because a new redemption has no id yet."""
         return
 
     @property

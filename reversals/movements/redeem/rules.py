@@ -1,4 +1,4 @@
-"""Decides on one redemption: facts in, a plan out, or a refusal. No clock, no database and no Django here."""
+"""Decides on one redemption: takes facts, and returns a plan or refuses. Uses no clock, no database and no Django."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from loyalty.emf.registry import EmfSettings, InvalidSetting
 from loyalty.ledger.drawing import PlannedDraw, plan_draws
 from loyalty.ledger.points import written
 from loyalty.ledger.snapshots import CustomerFacts, ProgramFacts, RedemptionRecord, WalletLot
+from reversals.movements.quantities import quantity
 from reversals.movements.redeem.requests import RedemptionRequest
 from reversals.refusals import RedemptionError, Refused
 
@@ -18,9 +19,10 @@ ZERO = Decimal(0)
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that the decision on one redemption rests on, read after the rows were locked.
+    """Everything that one redemption is decided on, read after the rows were locked.
 
-    `lots` can be drawn on: the customer's, and the other active members' where points of the group may be redeemed.
+    `lots` can be drawn on: those of the customer, and those of the other active members if the org lets a member
+    redeem the points of the group.
     """
 
     request: RedemptionRequest
@@ -32,24 +34,24 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A redemption that may be made: its program, and its draws in their order."""
+    """An allowed redemption: its program, and its draws in order."""
 
     program: ProgramFacts
     draws: tuple[PlannedDraw, ...]
 
 
 def redeems_for_group(settings: EmfSettings) -> bool:
-    """Whether a member redeems the points of all active members of their group. Refuses 888."""
+    """Whether a member redeems the points of all active members of the group. Refuses 888."""
     try:
         return settings.get(emf.CROSS_MEMBER_REDEMPTION)
     except InvalidSetting as error:
-        raise Refused(RedemptionError.INVALID_SETTING, f"Staff must correct a setting: {error}.") from error
+        raise Refused(RedemptionError.INVALID_SETTING, f"An EMF setting must be corrected: {error}.") from error
 
 
 def check_repeat(request: RedemptionRequest, earlier: RedemptionRecord, reversal_id: str | None) -> None:
-    """Refuses 887 (422) where the external reference number cannot stand for `earlier`, which has it.
+    """Refuses 887 (HTTP 422) unless the request repeats `earlier`, which has its external reference number.
 
-    That is a redemption of other content, or one of which `reversal_id` (public) is the last reversal.
+    It is no repeat if its content differs, or if points of `earlier` were reversed: last by `reversal_id`, a public id.
     """
     programs = {None, str(earlier.program_id)}
     if (
@@ -60,19 +62,20 @@ def check_repeat(request: RedemptionRequest, earlier: RedemptionRecord, reversal
     ):
         raise Refused(
             RedemptionError.REFERENCE_TAKEN,
-            "This externalReferenceNumber was used for another redemption; send a new one with a new redemption.",
+            "This externalReferenceNumber was used for a different redemption. Send a new number with a new"
+            " redemption.",
         )
     if reversal_id is not None:
         raise Refused(
             RedemptionError.REFERENCE_TAKEN,
             f"This externalReferenceNumber belongs to redemption {earlier.public_id}, of which"
-            f" {written(earlier.points_reversed)} of {written(earlier.points)} points were reversed (last by reversal"
-            f" {reversal_id}); send a new one with a new redemption.",
+            f" {written(earlier.points_reversed)} of {quantity(earlier.points, 'point')} are already reversed. The last"
+            f" reversal is {reversal_id}. Send a new number with a new redemption.",
         )
 
 
 def plan_redemption(facts: Facts) -> Plan:
-    """The redemption to write. Refuses 885, 8069, 809, 881, 818 (rows 7 to 11), in this order."""
+    """Plans the redemption. Refuses 885, 8069, 809, 881, 818 (rows 7 to 11), in this order."""
     program = _program(facts)
     _check_customer(facts.customer)
     _check_available(facts)
@@ -84,27 +87,34 @@ def _program(facts: Facts) -> ProgramFacts:
     asked = facts.request.program_id
     if asked is None and len(facts.programs) != 1:
         raise Refused(
-            RedemptionError.WRONG_PROGRAM, f"The org has {len(facts.programs)} programs; send the programId of one."
+            RedemptionError.WRONG_PROGRAM,
+            f"The org has {quantity(len(facts.programs), 'program')}. Send the programId of the one to redeem in.",
         )
     for program in facts.programs:
         if asked in {None, str(program.public_id)}:
             if not program.is_active:
-                raise Refused(RedemptionError.WRONG_PROGRAM, f"Program {program.public_id} is not active.")
+                raise Refused(
+                    RedemptionError.WRONG_PROGRAM,
+                    f"Program {program.public_id} is not active. Send the programId of an active program.",
+                )
             return program
-    raise Refused(RedemptionError.WRONG_PROGRAM, "There is no such program; check programId.")
+    raise Refused(RedemptionError.WRONG_PROGRAM, "The org has no program with this id. Check programId.")
 
 
 def _check_customer(customer: CustomerFacts) -> None:
     match customer.status:
         case "MERGED":
             raise Refused(
-                RedemptionError.CUSTOMER_MERGED, "The customer was merged into another; redeem for the other one."
+                RedemptionError.CUSTOMER_MERGED,
+                "The customer was merged into another customer. Redeem the points of that customer.",
             )
         case "FRAUD":
-            raise Refused(RedemptionError.CUSTOMER_IS_FRAUD, "The customer's status is FRAUD, which blocks redemption.")
+            raise Refused(
+                RedemptionError.CUSTOMER_IS_FRAUD, "The customer's status is FRAUD, which blocks redemptions."
+            )
         case "DEACTIVATED":
             raise Refused(
-                RedemptionError.CUSTOMER_NOT_ELIGIBLE, "The customer's status is DEACTIVATED, which blocks redemption."
+                RedemptionError.CUSTOMER_NOT_ELIGIBLE, "The customer's status is DEACTIVATED, which blocks redemptions."
             )
 
 
@@ -113,5 +123,5 @@ def _check_available(facts: Facts) -> None:
     if facts.request.points_asked > available:
         raise Refused(
             RedemptionError.MORE_THAN_AVAILABLE,
-            f"{written(facts.request.points_asked)} points were asked and {written(available)} are available.",
+            f"{quantity(facts.request.points_asked, 'point')} requested, {written(available)} available.",
         )

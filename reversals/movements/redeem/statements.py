@@ -1,4 +1,4 @@
-"""What writes a redemption: the only statements that take points from lots for one."""
+"""Builds the statements that write a redemption. No other code takes points from lots for one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from loyalty.ledger.sql import Statement, add_points, insert_all_into, insert_in
 
 @dataclass(frozen=True, slots=True)
 class NewRedemption:
-    """A redemption to write; ids are row ids but for `public_id`."""
+    """A redemption to write. All ids are row ids, except `public_id`."""
 
     id: int
     org_id: int
@@ -26,7 +26,7 @@ class NewRedemption:
 
 
 def redemption_statements(redemption: NewRedemption, draws: Sequence[PlannedDraw]) -> list[Statement]:
-    """What writes it, parents first; every draw names a lot. The caller holds the locks of customers and lots."""
+    """Builds the statements, parents first. Every draw has a lot. The caller holds the locks of customers and lots."""
     return [
         insert_into(
             "loyalty_redemption",

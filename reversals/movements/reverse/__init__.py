@@ -1,1 +1,1 @@
-"""A reversal: points go back to the lots that a redemption drew on."""
+"""Reverses points to the lots that a redemption drew on."""

@@ -1,4 +1,4 @@
-"""What a reversal has to know of earlier ones."""
+"""Looks up what the rules of a reversal must know of earlier reversals."""
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
@@ -25,9 +25,9 @@ def earlier_reversals(
     settings: EmfSettings,
     now: datetime,
 ) -> EarlierReversals:
-    """What the rules need to know of earlier reversals, and no more: most first reversals ask nothing.
+    """Looks up only what the rules and settings need: most first reversals of a redemption run no query.
 
-    A reversal that was corrected counts as not made.
+    Corrected reversals do not count.
     """
     last = duplicate = None
     manual = ZERO
@@ -41,7 +41,7 @@ def earlier_reversals(
                 attempt.org_id, redemption.id, request.points_asked, since=now - timedelta(seconds=seconds)
             )
         if attempt.channel != Channel.API and settings.get(emf.APPROVAL_POINTS, redemption.program.id) is not None:
-            manual = _points_on_one_word(of_redemption)
+            manual = _points_without_approval(of_redemption)
     limit_use: dict[int, LimitUse] = {}
     limits = (emf.LIMIT_COUNT, emf.LIMIT_POINTS)
     if any(settings.get(limit, redemption.program.id) is not None for limit in limits):
@@ -51,9 +51,10 @@ def earlier_reversals(
 
 
 def _limit_use(org_id: int, customer_ids: Collection[int], *, since: datetime) -> dict[int, LimitUse]:
-    """By customer, what counts against their limits since then: reversals of redemptions of theirs count whole.
+    """What counts against the limits since then, by customer.
 
-    Of reversals of other members' redemptions count the points that went to the customer's own lots.
+    A reversal of the customer's own redemption counts in full. A reversal of another member's redemption counts with
+    the points that went to the customer's own lots.
     """
     own = (
         standing(org_id)
@@ -62,7 +63,7 @@ def _limit_use(org_id: int, customer_ids: Collection[int], *, since: datetime) -
         .values_list("customer_id")
         .annotate(Count("id"), Sum("points"))
     )
-    # The org of each table leads to its indexes.
+    # Each table is filtered by org, so that its index is used.
     of_others = (
         ReversalLine.objects.filter(
             ~Exists(Correction.objects.filter(org_id=org_id, reversal_id=OuterRef("reversal_id"))),
@@ -85,8 +86,8 @@ def _limit_use(org_id: int, customer_ids: Collection[int], *, since: datetime) -
     return uses
 
 
-def _points_on_one_word(reversals: QuerySet[Reversal]) -> Decimal:
-    """The points of those reversals that one person made manually, approved by nobody else."""
+def _points_without_approval(reversals: QuerySet[Reversal]) -> Decimal:
+    """The points of the manual reversals that had no approval."""
     alone = reversals.filter(approvals__isnull=True).exclude(channel=Channel.API)
     return alone.aggregate(points=Sum("points"))["points"] or ZERO
 
@@ -94,7 +95,7 @@ def _points_on_one_word(reversals: QuerySet[Reversal]) -> Decimal:
 def _find_duplicate(org_id: int, redemption_id: int, points_asked: Decimal | None, *, since: datetime) -> str | None:
     """The public id of a reversal of the same amount, made since then without a key.
 
-    Written out, because every part of a redemption but the first asks it, and an ORM query costs as much as all else.
+    Raw SQL, because all partial reversals after the first run it, and the ORM would double the cost of the look-ups.
     """
     amount, params = ("IS NULL", []) if points_asked is None else ("= %s", [to_thousandths(points_asked)])
     with connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""The event that tells webhooks of a reversal."""
+"""Builds the event that reports a reversal to webhooks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from reversals.webhooks.payloads import ProgramPoints
 
 
 def reversal_events(*, facts: Facts, plan: Plan, attempt: Attempt, public_id: str) -> list[Statement]:
-    """What writes `redeemedPointsReversed` of the planned reversal, for each webhook that wants it.
+    """Builds the statements that write `redeemedPointsReversed` of the planned reversal for each subscribed webhook.
 
     The caller holds the customer's lock. `public_id` is the reversal's.
     """
@@ -24,9 +24,9 @@ def reversal_events(*, facts: Facts, plan: Plan, attempt: Attempt, public_id: st
     if not webhooks:
         return []
     programs = queries.programs_of(org_id)
-    returned = _returned_by_program(facts, plan, org_id)
+    by_program = _reversed_by_program(facts, plan, org_id)
     points_before = queries.current_points(
-        org_id=org_id, customer_id=redemption.customer.id, program_ids=returned, now=facts.now
+        org_id=org_id, customer_id=redemption.customer.id, program_ids=by_program, now=facts.now
     )
     data = payloads.reversed_data(
         occasion=occasion_of(
@@ -43,7 +43,7 @@ def reversal_events(*, facts: Facts, plan: Plan, attempt: Attempt, public_id: st
             ProgramPoints(
                 programs[program_id].public_id, part.available, points_before[program_id] + part.own, part.expired
             )
-            for program_id, part in returned.items()
+            for program_id, part in by_program.items()
         ],
     )
     return event_statements(
@@ -58,31 +58,31 @@ def reversal_events(*, facts: Facts, plan: Plan, attempt: Attempt, public_id: st
 
 
 @dataclass(slots=True)
-class _Returned:
-    """The points that go to one program; `own` are the available ones in lots of the redemption's customer."""
+class _ReversedPoints:
+    """The points reversed in one program. `own` are the available ones in lots of the redemption's customer."""
 
     available: Decimal = Decimal(0)
     expired: Decimal = Decimal(0)
     own: Decimal = Decimal(0)
 
 
-def _returned_by_program(facts: Facts, plan: Plan, org_id: int) -> dict[int, _Returned]:
-    """What goes to each program, by its row id, in the order of the lines."""
+def _reversed_by_program(facts: Facts, plan: Plan, org_id: int) -> dict[int, _ReversedPoints]:
+    """The points reversed in each program, by its row id, in the order of the lines."""
     lot_ids = [line.draw.lot_id for line in plan.lines if line.draw.lot_id is not None]
     programs = queries.programs_of_lots(org_id=org_id, lot_ids=lot_ids)
     redemption = facts.redemption
-    returned: dict[int, _Returned] = {}
+    by_program: dict[int, _ReversedPoints] = {}
     for line in plan.lines:
-        part = returned.setdefault(_program_of(line, programs, otherwise=redemption.program.id), _Returned())
+        part = by_program.setdefault(_program_of(line, programs, otherwise=redemption.program.id), _ReversedPoints())
         part.available += line.available
         part.expired += line.expired
         if line.owner_id(redemption) == redemption.customer.id:
             part.own += line.available
-    return returned
+    return by_program
 
 
 def _program_of(line: PlannedLine, programs: Mapping[int, int], *, otherwise: int) -> int:
-    """The lot's program; that of the redemption for points that are re-issued."""
+    """The lot's program; for re-issued points, the redemption's program."""
     if line.reissued or line.draw.lot_id is None:
         return otherwise
     return programs[line.draw.lot_id]

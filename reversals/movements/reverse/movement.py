@@ -1,4 +1,4 @@
-"""One reversal as a movement: locks the redemption, reads what the rules need, and says what to write."""
+"""One reversal as a movement: locks the redemption, reads what the rules need, and decides what to write."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -23,7 +23,7 @@ from reversals.refusals import ErrorCode, Refused
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A reversal that may be made: what it rests on, what is written, and its public id; None in a dry run."""
+    """An allowed reversal: its facts, its plan, and its public id, which is None in a dry run."""
 
     facts: Facts
     plan: Plan
@@ -36,7 +36,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Reverse:
-    """The reversal that is asked for, under the settings of its org. `is_approved`: a second person approves it."""
+    """The requested reversal, with the settings of its org. `is_approved`: a second user approves it."""
 
     operation: ClassVar[str] = "REVERSE"
 
@@ -45,7 +45,7 @@ class Reverse:
     is_approved: bool = False
 
     def decide(self, moment: Moment) -> Decision[Accepted]:
-        """Refuses in the order of `ErrorCode`, from row 3 on. A dry run shows what somebody would have to approve."""
+        """Refuses in the order of `ErrorCode`, from row 3 on. A dry run is not refused for lack of an approval."""
         rules.check_org(self.settings)
         attempt, public_id = moment.attempt, new_public_id()
         with counters.LOCK_SECONDS.labels(self.operation).time():
@@ -74,7 +74,7 @@ class Reverse:
         return Decision(accepted, tuple(statements), reversal_id=reversal_id)
 
     def _lock(self, moment: Moment, candidate: str) -> RedemptionFacts:
-        """The redemption, locked. Whose lots it drew is known only then: other members are locked in a new try."""
+        """Locks the redemption. Only then are the owners of its lots known: other members are locked in a new try."""
         org_id, request = moment.attempt.org_id, self.request
         members = locks.lock_customers(org_id=org_id, ids=moment.customer_ids)
         redemption = locks.lock_redemption(
@@ -99,9 +99,10 @@ class Reverse:
         ):
             return Refused(
                 ErrorCode.IS_A_REVERSAL,
-                f"{public_id} is a reversal; a reversal is not reversed. Send the redemptionId.",
+                f"{public_id} is a reversal, and a reversal cannot be reversed. Use the id of the redemption.",
             )
         return Refused(
             ErrorCode.NOT_FOUND,
-            "There is no such customer, or no such redemption of that customer; check identifier and redemption.",
+            "There is no such redemption of this customer. Check the identifier and the redemption.",
+            staff_reason="There is no redemption with this id in the org. Check the redemption id.",
         )

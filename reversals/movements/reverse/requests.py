@@ -1,4 +1,4 @@
-"""What a door asks for: one movement of points, in plain values that any door can make."""
+"""A request for one reversal, in plain values that every entry point can build."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -9,10 +9,10 @@ from loyalty.ledger.points import written
 
 @dataclass(frozen=True, slots=True)
 class ReversalRequest:
-    """One reversal asked for.
+    """A request for one reversal. Exactly one of `redemption_id` and `external_reference_number` is set.
 
-    Exactly one of `redemption_id` and `external_reference_number` is set. `identifier` is None where staff
-    name the redemption alone; `points_asked` None means all that is left; `program_id` is a public id as text.
+    `identifier` is None if staff request it, because the redemption is enough. `points_asked` None requests all
+    remaining points. `program_id` is a public id as text.
     """
 
     redemption_id: str | None

@@ -1,4 +1,4 @@
-"""Decides on one reversal: facts in, a plan out, or a refusal. No clock, no database and no Django here."""
+"""Decides on one reversal: takes facts, and returns a plan or refuses. Uses no clock, no database and no Django."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +9,7 @@ from loyalty.emf import registry as emf
 from loyalty.emf.registry import EmfSettings, InvalidSetting
 from loyalty.ledger.points import written
 from loyalty.ledger.snapshots import DrawFacts, RedemptionFacts
+from reversals.movements.quantities import quantity
 from reversals.movements.reverse.requests import ReversalRequest
 from reversals.refusals import ErrorCode, Refused
 
@@ -17,7 +18,7 @@ ZERO = Decimal(0)
 
 @dataclass(frozen=True, slots=True)
 class LimitUse:
-    """How much of the limits a customer has used in the period: by redemptions of theirs, and by points of theirs."""
+    """The reversals and the points within the limits' period that count for a customer: their redemptions and lots."""
 
     count: int = 0
     points: Decimal = ZERO
@@ -25,10 +26,10 @@ class LimitUse:
 
 @dataclass(frozen=True, slots=True)
 class EarlierReversals:
-    """What earlier reversals matter: all None, zero or empty where the settings do not ask for them.
+    """What the rules must know of earlier reversals. A field is None, zero or empty if no setting needs it.
 
-    `limit_use` is by the customer's row id. `points_reversed_manually` are those of the same redemption that one person
-    reversed alone.
+    `limit_use` is by the customer's row id. `points_reversed_manually` are the points of the same redemption that staff
+    reversed without an approval.
     """
 
     last_of_redemption: str | None = None
@@ -39,7 +40,7 @@ class EarlierReversals:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that the decision on one reversal rests on, read after the rows were locked."""
+    """Everything that one reversal is decided on, read after the rows were locked."""
 
     request: ReversalRequest
     settings: EmfSettings
@@ -52,7 +53,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class PlannedLine:
-    """Points to return to one draw. `reissued` of them, counted as available, leave their lot for a new one."""
+    """The points to reverse to one draw. `reissued` of them go to a new lot, and count as available."""
 
     draw: DrawFacts
     points: Decimal
@@ -61,14 +62,14 @@ class PlannedLine:
     reissued: Decimal
 
     def owner_id(self, redemption: RedemptionFacts) -> int:
-        """The row id of the customer whom the points go back to."""
+        """The row id of the customer who receives the points."""
         owner = self.draw.lot_customer_id
         return redemption.customer.id if owner is None else owner
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A reversal that may be made: its lines, in the order of reversal."""
+    """An allowed reversal: its lines, in the order of reversal."""
 
     points: Decimal
     lines: tuple[PlannedLine, ...]
@@ -88,7 +89,7 @@ class Plan:
 
     @property
     def expired_again(self) -> Decimal:
-        """Expired points that would be re-issued, were their lot not a re-issue itself."""
+        """The expired points that are not re-issued because their lot is a re-issue already."""
         return sum((line.expired for line in self.lines if self._reissues and line.draw.lot_is_reissue), ZERO)
 
     @property
@@ -96,7 +97,7 @@ class Plan:
         return self.reissue_expires_at is not None
 
     def points_by_owner(self, redemption: RedemptionFacts, *, available: bool = False) -> dict[int, Decimal]:
-        """The points, or only the available ones, that go to each customer, by row id, in the order of the lines."""
+        """The points, or only the available ones, for each customer's row id, in the order of the lines."""
         points: dict[int, Decimal] = {}
         for line in self.lines:
             owner = line.owner_id(redemption)
@@ -105,23 +106,22 @@ class Plan:
 
 
 def check_org(settings: EmfSettings) -> None:
-    """The checks that need no look-up. Refuses 898, 888, 818 (rows 3 to 5 of the ladder)."""
+    """Checks the settings, before any look-up. Refuses 898, 888, 818 (rows 3 to 5 of `ErrorCode`)."""
     try:
         if settings.get(emf.PAUSED):
-            raise Refused(
-                ErrorCode.UNAVAILABLE, "Reversals are paused for this org; try again later with the same key."
-            )
+            raise Refused(ErrorCode.UNAVAILABLE, "Reversals are paused for this org. Try again later.")
         settings.check()
     except InvalidSetting as error:
-        raise Refused(ErrorCode.INVALID_SETTING, f"Staff must correct a setting: {error}.") from error
+        raise Refused(ErrorCode.INVALID_SETTING, f"An EMF setting must be corrected: {error}.") from error
     if not settings.allows_reversal_somewhere():
         raise Refused(
-            ErrorCode.OFF_FOR_ORG, f"{emf.ALLOW_REVERSAL.name} is off for this org; ask its staff to turn it on."
+            ErrorCode.OFF_FOR_ORG,
+            f"Reversals are off for this org. The EMF setting {emf.ALLOW_REVERSAL.name} turns them on.",
         )
 
 
 def plan_reversal(facts: Facts) -> Plan:
-    """The reversal to write. Refuses 885, 818, 901, 904, 902, 827, 817, 899, 903 (rows 8 to 16), in this order."""
+    """Plans the reversal. Refuses 885, 818, 901, 904, 902, 827, 817, 899, 903 (rows 8 to 16), in this order."""
     _check_program(facts)
     _check_customer(facts)
     _check_repeat(facts)
@@ -141,20 +141,29 @@ def plan_reversal(facts: Facts) -> Plan:
 def _check_program(facts: Facts) -> None:
     program = facts.redemption.program
     if not program.is_active:
-        raise Refused(ErrorCode.WRONG_PROGRAM, "The program of this redemption is not active.")
+        raise Refused(
+            ErrorCode.WRONG_PROGRAM, "The program of this redemption is not active, so its points cannot be reversed."
+        )
     if facts.request.program_id not in {None, str(program.public_id)}:
-        raise Refused(ErrorCode.WRONG_PROGRAM, "programId is not the program of this redemption; leave it out.")
+        raise Refused(
+            ErrorCode.WRONG_PROGRAM,
+            "programId is not the program of this redemption. Send the redemption's program, or leave programId out.",
+        )
     if not facts.settings.get(emf.ALLOW_REVERSAL, program.id):
         raise Refused(
             ErrorCode.OFF_FOR_PROGRAM,
-            f"{emf.ALLOW_REVERSAL.name} is off for program {program.public_id}; ask the org's staff to turn it on.",
+            f"Reversals are off for program {program.public_id}."
+            f" The EMF setting {emf.ALLOW_REVERSAL.name} turns them on.",
         )
 
 
 def _check_customer(facts: Facts) -> None:
     customer = facts.redemption.customer
     if customer.status == "MERGED":
-        raise Refused(ErrorCode.CUSTOMER_NOT_ELIGIBLE, "The customer was merged into another; staff must put it right.")
+        raise Refused(
+            ErrorCode.CUSTOMER_NOT_ELIGIBLE,
+            "The customer was merged into another customer, so points cannot be reversed to this one.",
+        )
     if customer.status in facts.settings.get(emf.BLOCKED_STATUSES, facts.redemption.program.id):
         raise Refused(
             ErrorCode.CUSTOMER_NOT_ELIGIBLE, f"The customer's status is {customer.status}, which blocks reversals."
@@ -163,7 +172,10 @@ def _check_customer(facts: Facts) -> None:
         return
     until = customer.reversals_locked_until
     if until is None:
-        raise Refused(ErrorCode.CUSTOMER_LOCKED, "Reversals are locked for this customer until staff unlock them.")
+        raise Refused(
+            ErrorCode.CUSTOMER_LOCKED,
+            "Reversals are locked for this customer until they are unlocked in the back office.",
+        )
     if until > facts.now:
         raise Refused(
             ErrorCode.CUSTOMER_LOCKED, f"Reversals are locked for this customer until {until:%Y-%m-%dT%H:%M:%SZ}."
@@ -175,13 +187,15 @@ def _check_repeat(facts: Facts) -> None:
     if facts.redemption.points_left <= 0:
         raise Refused(
             ErrorCode.NOTHING_LEFT,
-            f"All points of this redemption were reversed already; the last reversal is {earlier.last_of_redemption}.",
+            f"All points of this redemption are already reversed. The last reversal is {earlier.last_of_redemption}.",
         )
     if earlier.duplicate is not None:
         raise Refused(
             ErrorCode.DUPLICATE,
-            f"The same request was accepted a moment ago as reversal {earlier.duplicate};"
-            " if another one is meant, send an Idempotency-Key.",
+            f"The same request was accepted a moment ago as reversal {earlier.duplicate}."
+            " To make another reversal, send an Idempotency-Key.",
+            staff_reason=f"The same points were reversed a moment ago as reversal {earlier.duplicate}."
+            f" To make another reversal, wait until {emf.DUPLICATE_WINDOW_SECONDS.name} has passed.",
         )
 
 
@@ -192,7 +206,7 @@ def _check_window(facts: Facts) -> None:
     if facts.now - facts.redemption.redeemed_at > timedelta(days=days):
         raise Refused(
             ErrorCode.OUTSIDE_WINDOW,
-            f"The points were redeemed more than {days} days ago; later reversals are not made.",
+            f"The points were redeemed more than {quantity(days, 'day')} ago, which is too long for a reversal.",
         )
 
 
@@ -203,13 +217,13 @@ def _points_to_reverse(facts: Facts) -> Decimal:
         return left
     if asked > left:
         raise Refused(
-            ErrorCode.MORE_THAN_LEFT, f"{written(asked)} points were asked and {written(left)} are left to reverse."
+            ErrorCode.MORE_THAN_LEFT, f"{quantity(asked, 'point')} requested, {written(left)} remaining to reverse."
         )
     return asked
 
 
 def _plan_lines(facts: Facts, points: Decimal) -> tuple[PlannedLine, ...]:
-    """Reverses in the opposite order of drawing, so that redeeming r and reversing p leaves what r - p leaves."""
+    """Reverses in the opposite order of drawing. So redeeming r and reversing p leaves the same as redeeming r - p."""
     reissues = facts.settings.get(emf.REISSUE_DAYS, facts.redemption.program.id) is not None
     lines: list[PlannedLine] = []
     missing = points
@@ -229,8 +243,8 @@ def _plan_line(draw: DrawFacts, points: Decimal, *, reissues: bool, now: datetim
     if draw.lot_id is None:
         raise Refused(
             ErrorCode.NO_LOT_TO_RETURN_TO,
-            f"{written(points)} of the points came from no lot that could take them back;"
-            f" staff must set {emf.REISSUE_DAYS.name}, or ask for fewer points.",
+            f"{written(points)} of the points did not come from a lot and cannot be reversed to one."
+            f" Request fewer points, or allow re-issue with the EMF setting {emf.REISSUE_DAYS.name}.",
         )
     if has_expired:
         return PlannedLine(draw, points, available=ZERO, expired=points, reissued=ZERO)
@@ -238,11 +252,11 @@ def _plan_line(draw: DrawFacts, points: Decimal, *, reissues: bool, now: datetim
 
 
 def _check_limits(facts: Facts, plan: Plan) -> None:
-    """The limits hold for the customer who redeemed, and for each customer who has points of theirs reversed."""
+    """Checks the limits of the customer who redeemed, and of each customer to whose lots points are reversed."""
     customer_id = facts.redemption.customer.id
     points = plan.points_by_owner(facts.redemption) | {customer_id: plan.points}
     for owner_id in (customer_id, *(owner for owner in points if owner != customer_id)):
-        whose = "" if owner_id == customer_id else ", by the member of the group whose points these are"
+        whose = "this customer" if owner_id == customer_id else "a group member who owns some of the points"
         _check_limits_of(facts, facts.earlier.limit_use.get(owner_id, LimitUse()), points[owner_id], whose)
 
 
@@ -253,19 +267,20 @@ def _check_limits_of(facts: Facts, used: LimitUse, points: Decimal, whose: str) 
     if count_limit is not None and used.count + 1 > count_limit:
         raise Refused(
             ErrorCode.LIMIT_EXCEEDED,
-            f"{emf.LIMIT_COUNT.name}: {used.count} of {count_limit} reversals within {days} days are used{whose}.",
+            f"{emf.LIMIT_COUNT.name} allows {quantity(count_limit, 'reversal')} within {quantity(days, 'day')}:"
+            f" {used.count} already made for {whose}.",
         )
     points_limit = facts.settings.get(emf.LIMIT_POINTS, program_id)
     if points_limit is not None and used.points + points > points_limit:
         raise Refused(
             ErrorCode.LIMIT_EXCEEDED,
-            f"{emf.LIMIT_POINTS.name}: {written(used.points)} of {written(points_limit)} points within {days} days are"
-            f" used{whose}, and {written(points)} more were asked.",
+            f"{emf.LIMIT_POINTS.name} allows {quantity(points_limit, 'point')} within {quantity(days, 'day')}:"
+            f" {written(used.points)} already reversed for {whose}, {written(points)} more requested.",
         )
 
 
 def needs_approval(facts: Facts, points: Decimal) -> bool:
-    """Whether one person alone may not reverse that many by hand: parts of one redemption count together."""
+    """Whether a manual reversal of that many points needs an approval. Parts of one redemption count together."""
     limit = _approval_limit(facts)
     return facts.is_manual and limit is not None and facts.earlier.points_reversed_manually + points > limit
 
@@ -275,11 +290,11 @@ def _check_approval(facts: Facts, points: Decimal) -> None:
     if limit is None or facts.is_approved or not needs_approval(facts, points):
         return
     manual = facts.earlier.points_reversed_manually
-    before = f" after {written(manual)} of the same redemption" if manual else ""
+    requested = f"{written(manual)} already reversed, {written(points)} more" if manual else written(points)
     raise Refused(
         ErrorCode.NEEDS_APPROVAL,
-        f"{written(points)} points{before} are more than {emf.APPROVAL_POINTS.name} ({written(limit)})"
-        " allows one person to reverse.",
+        f"{emf.APPROVAL_POINTS.name} allows {quantity(limit, 'point')} of a redemption without approval: {requested}"
+        " requested. A second user must approve the reversal in the back office.",
     )
 
 

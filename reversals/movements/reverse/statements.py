@@ -1,4 +1,4 @@
-"""What writes a reversal: the only statements that change lots, draws and redemptions for one."""
+"""Builds the statements that write a reversal. No other code changes lots, draws and redemptions for one."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from reversals.movements.reverse.rules import Facts, Plan
 
 @dataclass(frozen=True, slots=True)
 class ReissuedLot:
-    """A new lot in which the points of one customer are re-issued."""
+    """A new lot that re-issues the points of one customer."""
 
     id: int
     customer_id: int
@@ -23,9 +23,9 @@ class ReissuedLot:
 def reversal_statements(
     reversal_id: int, public_id: str, *, facts: Facts, plan: Plan, attempt: Attempt
 ) -> list[Statement]:
-    """The reversal with this row id and public id, parents first: SQLite looks for the parent of each row it writes.
+    """Builds the statements, parents first, because SQLite checks the parent of each row when it is written.
 
-    The caller holds the locks under which `facts` were read.
+    `reversal_id` is the row id. The caller holds the locks under which `facts` were read.
     """
     org_id = attempt.org_id
     reissued_lots = _reissued_lots(facts, plan, public_id)
@@ -47,7 +47,7 @@ def reversal_statements(
 
 
 def _reissued_lots(facts: Facts, plan: Plan, public_id: str) -> list[ReissuedLot]:
-    """A new lot for each customer whose points are reversed as one."""
+    """One new lot for each customer whose points are re-issued."""
     points: dict[int, Decimal] = {}
     for line in plan.lines:
         if line.reissued:
@@ -108,7 +108,7 @@ def _insert_reversal(reversal_id: int, facts: Facts, plan: Plan, attempt: Attemp
 def _insert_lines(
     reversal_id: int, reissued_lot_ids: Mapping[int, int], facts: Facts, plan: Plan, attempt: Attempt
 ) -> list[Statement]:
-    """`reissued_lot_ids` are by customer."""
+    """`reissued_lot_ids` are by the customer's row id."""
     return insert_all_into(
         "reversals_reversalline",
         [

@@ -115,7 +115,7 @@ SABOTAGES = (
     Sabotage(
         "refusals leave the key unused",
         "reversals/movements/engine.py",
-        _edit("attempt.holds_key = bool(attempt.fingerprint) and error.holds_key", "attempt.holds_key = False"),
+        _edit("attempt.holds_key = bool(attempt.fingerprint) and refused.error.holds_key", "attempt.holds_key = False"),
         "tests/movements/test_idempotency.py::test_a_definitive_refusal_replays_for_31_days_even_after_its_cause_is_gone",
     ),
     Sabotage(

@@ -1,4 +1,4 @@
-"""Other cells for tests: databases of their own, migrated, which a block makes the one that everything asks."""
+"""Further cells for tests: migrated databases that a block can make the default database."""
 
 import os
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from tests.templates import copy_migrated_sqlite
 
 @contextmanager
 def sqlite_cell(folder: Path) -> Iterator[Any]:
-    """A cell on a SQLite file."""
+    """Yields a cell on a SQLite file."""
     file = folder / "cell.sqlite3"
     copy_migrated_sqlite(file)
     with patch.dict(os.environ, DATABASE_URL=f"sqlite:///{file}"):
@@ -28,7 +28,7 @@ def sqlite_cell(folder: Path) -> Iterator[Any]:
 
 @contextmanager
 def postgresql_cell(name: str) -> Iterator[Any]:
-    """A cell in a new database on the tests' PostgreSQL."""
+    """Yields a cell in a new database on the tests' PostgreSQL, and drops the database afterwards."""
     main = connections.settings["default"]
     server = os.environ["DATABASE_URL"]
     with psycopg.connect(server, autocommit=True) as session:
@@ -45,7 +45,7 @@ def postgresql_cell(name: str) -> Iterator[Any]:
 
 @contextmanager
 def asked(cell: Any) -> Iterator[None]:
-    """Inside, the cell is the default database."""
+    """Makes the cell the default database during the block."""
     mine = connections["default"]
     connections["default"] = cell
     try:

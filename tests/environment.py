@@ -1,4 +1,4 @@
-"""The environment of a test run, set before Django reads it: no test depends on a developer's `.env`."""
+"""Sets the environment of a test run before Django reads it, so that no test depends on a developer's `.env`."""
 
 import os
 
@@ -9,7 +9,7 @@ os.environ["STAFF_SECOND_FACTOR"] = "off"
 os.environ["HTTPS_ONLY"] = "off"
 os.environ["ALLOWED_HOSTS"] = "testserver,localhost,127.0.0.1"
 os.environ.setdefault("DATABASE_URL", "sqlite:///var/loyalty.sqlite3")
-# Tests of one minute share an address, and some send many wrong credentials; what a test limits, it says itself.
+# All tests share an address and some send many wrong credentials, so limits are off unless a test sets them.
 os.environ["API_FAILED_LOGINS_PER_MINUTE"] = "0"
 os.environ["TRUSTED_PROXIES"] = ""
 os.environ["DATABASE_REPLICA_URL"] = ""

@@ -1,4 +1,4 @@
-"""Changes the code in over a thousand small ways, one at a time, and holds that tests notice (`make mutation`)."""
+"""Changes the code in over a thousand small ways, one at a time, and checks that tests fail (`make mutation`)."""
 
 import os
 import re
@@ -17,7 +17,7 @@ KILLED = {"killed", "timeout"}
 
 
 def main() -> None:
-    """Runs all mutants. Ends with what is wrong: too few of a file killed, or the survivors are not those listed."""
+    """Runs all mutants. Exits with the faults: too few killed mutants in a file, or other survivors than those listed."""
     os.environ |= {"SECRET_KEY": "mutation", "DATABASE_URL": "sqlite://:memory:"}
     outcomes = {name: outcome for part in PARTS for name, outcome in outcomes_of(part).items()}
     print("\n".join(f"{killed}/{total} killed in {file}" for file, (killed, total) in by_file(outcomes).items()))
@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def outcomes_of(part: str) -> dict[str, str]:
-    """Runs the mutants of one part in a folder of its own, and returns what became of each, by its name."""
+    """Runs the mutants of one part in a separate folder, and returns the outcome of each by its name."""
     folder = FOLDER / part
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -33,15 +33,16 @@ def outcomes_of(part: str) -> dict[str, str]:
         (folder / name).symlink_to(Path(name).resolve())
     settings = Path("pyproject.toml").read_text().replace(f"[tool.mutation.{part}]", "[tool.mutmut]")
     (folder / "pyproject.toml").write_text(settings)
-    environment = os.environ | {"TEST_DATABASE_MADE": str(made_database(folder))}
+    environment = os.environ | {"TEST_DATABASE_MADE": str(create_database(folder))}
     mutmut = (sys.executable, "-m", "mutmut")
     subprocess.run([*mutmut, "run", "--max-children", "1"], check=True, cwd=folder, env=environment)
-    said = subprocess.run([*mutmut, "results", "--all", "true"], check=True, capture_output=True, text=True, cwd=folder)
-    return dict(re.findall(r"^\s*(\S+__mutmut_\d+): (.+)$", said.stdout, re.MULTILINE))
+    listing = [*mutmut, "results", "--all", "true"]
+    done = subprocess.run(listing, check=True, capture_output=True, text=True, cwd=folder)
+    return dict(re.findall(r"^\s*(\S+__mutmut_\d+): (.+)$", done.stdout, re.MULTILINE))
 
 
-def made_database(folder: Path) -> Path:
-    """A migrated database for every run of the tests to copy."""
+def create_database(folder: Path) -> Path:
+    """Creates a migrated database, which every run of the tests copies, and returns its path."""
     made = folder.resolve() / "made.sqlite3"
     environment = os.environ | {"DATABASE_URL": f"sqlite:///{made}"}
     subprocess.run([sys.executable, "manage.py", "migrate", "--verbosity", "0"], check=True, env=environment)
@@ -49,12 +50,12 @@ def made_database(folder: Path) -> Path:
 
 
 def listed(text: str) -> set[str]:
-    """The names that the list of survivors gives a reason for."""
+    """The names of the survivors in the list that have a reason."""
     return set(re.findall(r"^\| `(\S+__mutmut_\d+)` \| [^|\s]", text, re.MULTILINE))
 
 
 def by_file(outcomes: dict[str, str]) -> dict[str, tuple[int, int]]:
-    """How many mutants of each file were killed, and how many there are."""
+    """The number of killed mutants and the number of all mutants of each file."""
     killed: dict[str, list[bool]] = defaultdict(list)
     for name, outcome in sorted(outcomes.items()):
         module, _, _ = name.rpartition(".")
@@ -63,7 +64,7 @@ def by_file(outcomes: dict[str, str]) -> dict[str, tuple[int, int]]:
 
 
 def faults(outcomes: dict[str, str], known: set[str]) -> list[str]:
-    """What is wrong with a run, in sentences."""
+    """The faults of a run, each as a sentence."""
     too_few = [
         f"Fewer than {LOWEST_PERCENT_KILLED} % of {file} were killed."
         for file, (killed, total) in by_file(outcomes).items()

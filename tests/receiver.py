@@ -1,4 +1,4 @@
-"""Receivers of webhooks on a loopback port: real servers in threads, which note all that reaches them."""
+"""Webhook receivers on a loopback port: real servers in threads that record every request."""
 
 import json
 import socket
@@ -30,13 +30,13 @@ class Received:
         return self.event["data"]["customerIdentifiers"]["customerId"]
 
 
-# A status with headers and a body; None hangs up without an answer.
+# A status with headers and a body; None closes the connection without an answer.
 Answered = tuple[int, dict[str, str], str] | None
 
 
 @dataclass
 class Receiver:
-    """`answer` decides on each request; by default all are taken."""
+    """A receiver. `answer` returns the answer to each request, by default a 200."""
 
     url: str = ""
     received: list[Received] = field(default_factory=list)
@@ -87,7 +87,7 @@ def receiving() -> Iterator[Receiver]:
 
 @contextmanager
 def dripping(piece: bytes, *, every: float, first: bytes = b"") -> Iterator[str]:
-    """The URL of a receiver that answers with `first`, then one piece after the other without end.
+    """Yields the URL of a receiver that sends `first`, and then one piece after the other without end.
 
     With an empty piece it never answers.
     """
@@ -119,6 +119,6 @@ def dripping(piece: bytes, *, every: float, first: bytes = b"") -> Iterator[str]
 
 
 def closed_url() -> str:
-    """A URL at which nobody listens."""
+    """A URL whose port is closed."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return f"http://127.0.0.1:{listener.getsockname()[1]}/events"

@@ -1,4 +1,4 @@
-"""The server that ships, on SQLite with the demo ledger, for tests that need a real socket."""
+"""The server as it ships, on SQLite with the demo ledger, for tests that need a real socket."""
 
 import json
 import os
@@ -27,7 +27,7 @@ COMMANDS += "[run(*words) for words in json.loads(sys.argv[1])]"
 
 
 def manage(environment: dict[str, str], *commands: tuple[str, ...]) -> str:
-    """What the commands printed, one after the other."""
+    """Runs the commands one after the other, and returns their output."""
     settings = {"DJANGO_SETTINGS_MODULE": "config.settings"}
     words = [sys.executable, "-c", COMMANDS, json.dumps(commands)]
     done = subprocess.run(words, cwd=ROOT, env=environment | settings, capture_output=True, text=True, check=False)
@@ -36,7 +36,7 @@ def manage(environment: dict[str, str], *commands: tuple[str, ...]) -> str:
 
 
 def with_demo_ledger(url: str) -> dict[str, str]:
-    """The environment of the empty database there, once it is migrated and has the demo ledger and one till."""
+    """Fills the empty database with the demo ledger and one API client; returns the environment of a server on it."""
     environment = os.environ | {"DATABASE_URL": url}
     if url.startswith("sqlite:///"):
         copy_migrated_sqlite(Path(url.removeprefix("sqlite:///")))
@@ -54,7 +54,7 @@ def with_demo_ledger(url: str) -> dict[str, str]:
 
 @contextmanager
 def serving(environment: dict[str, str], *options: str, python: str = sys.executable) -> Iterator[int]:
-    """Runs the server on a free port, with the options and the interpreter given, and stops it."""
+    """Runs the server on a free port with these options and this interpreter; stops it after the block."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -1,1 +1,1 @@
-"""Breaks one promise in the code at a time, and holds that a named test notices."""
+"""Breaks one guarantee of the code at a time, and checks that a named test fails."""

@@ -1,11 +1,11 @@
-"""What is broken, one at a time: a text of the code, what takes its place, and the test that must then fail."""
+"""Lists the sabotages: a text of the code, its replacement, and the test that must then fail."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Sabotage:
-    """`edits` are pairs of a text that stands once in the file and its replacement."""
+    """`edits` are pairs of a text that occurs once in the file and its replacement."""
 
     name: str
     path: str
@@ -27,14 +27,14 @@ SABOTAGES = (
         needs_postgresql=True,
     ),
     Sabotage(
-        "a key that another request holds counts as taken",
+        "a key that another request holds is treated as acquired",
         "reversals/movements/attempts.py",
         _edit("return bool(cursor.rowcount == 1)", "return True"),
         "tests/movements/test_races.py::test_fifty_requests_with_one_key_are_one_reversal_and_one_reply",
         needs_postgresql=True,
     ),
     Sabotage(
-        "the key is written in a transaction of its own",
+        "the key is written in a separate transaction",
         "reversals/movements/engine.py",
         _edit(
             "                with transaction.atomic():\n",
@@ -46,7 +46,7 @@ SABOTAGES = (
         "tests/movements/test_outages.py::test_a_commit_that_did_not_happen_is_886_and_the_key_stays_free",
     ),
     Sabotage(
-        "a reversal is read without its org",
+        "a reversal is looked up in every org",
         "reversals/api/reads/lookups.py",
         _edit(
             "named = _reversals(org_id).filter(public_id=public_id)",
@@ -56,19 +56,19 @@ SABOTAGES = (
         "tests/api/test_isolation.py::test_what_is_a_strangers_is_answered_as_what_is_nobodys",
     ),
     Sabotage(
-        "whose redemption it is, is not asked",
+        "the owner of a redemption is not checked",
         "loyalty/ledger/locks.py",
         _edit('of_customer = f"WHERE {condition}"', 'of_customer = f"WHERE ({condition}) OR TRUE"'),
         "tests/api/test_ladder.py",
     ),
     Sabotage(
-        "points pass through a float",
+        "points are converted to a float",
         "loyalty/ledger/points.py",
         _edit("return from_thousandths(int(significant) * 10 ** (power + DECIMALS))", "return Decimal(float(literal))"),
         "tests/unit/test_points.py::test_an_amount_is_read_exactly",
     ),
     Sabotage(
-        "a limit of none and a limit of nothing are the same",
+        "a limit of 0 is treated as no limit",
         "reversals/movements/reverse/rules.py",
         _edit("return facts.is_manual and limit is not None and", "return facts.is_manual and bool(limit) and"),
         "tests/unit/test_rules.py::test_a_limit_of_nothing_lets_nobody_reverse_alone",
@@ -80,7 +80,7 @@ SABOTAGES = (
         "tests/movements/test_outages.py::test_writers_on_sqlite_wait_for_each_other",
     ),
     Sabotage(
-        "an outage before the service is a fault of the program",
+        "an outage before the movement is reported as a bug",
         "reversals/api/errors.py",
         _edit(
             "case Error() if (outage := outages.refusal_for(error, during_movement=False)) is not None:",
@@ -89,19 +89,19 @@ SABOTAGES = (
         "tests/movements/test_outages.py::test_a_database_that_cannot_be_reached_is_898",
     ),
     Sabotage(
-        "points go back in the order of drawing",
+        "points are reversed in the order in which they were drawn",
         "reversals/movements/reverse/rules.py",
         _edit("for draw in reversed(facts.redemption.draws):", "for draw in facts.redemption.draws:"),
         "tests/unit/test_rules.py::test_the_draw_made_last_is_given_back_first",
     ),
     Sabotage(
-        "a lot has not expired at its very moment",
+        "a lot has not expired at the moment of its expiry",
         "loyalty/ledger/snapshots.py",
         _edit("self.lot_expires_at <= now", "self.lot_expires_at < now"),
         "tests/unit/test_rules.py::test_a_lot_is_expired_at_its_very_moment_and_not_before",
     ),
     Sabotage(
-        "a transaction is tried again after its COMMIT was sent",
+        "a transaction is retried after its COMMIT was sent",
         "reversals/movements/engine.py",
         _edit("if is_committing or not retries_left or", "if not retries_left or"),
         "tests/movements/test_outages.py::test_a_commit_that_did_not_happen_is_not_tried_again",
@@ -113,13 +113,13 @@ SABOTAGES = (
         "tests/movements/test_outages.py::test_a_lost_answer_to_commit_is_looked_up_before_anything_is_said",
     ),
     Sabotage(
-        "refusals leave the key unused",
+        "refusals do not hold the key",
         "reversals/movements/engine.py",
         _edit("attempt.holds_key = bool(attempt.fingerprint) and refused.error.holds_key", "attempt.holds_key = False"),
         "tests/movements/test_idempotency.py::test_a_definitive_refusal_replays_for_31_days_even_after_its_cause_is_gone",
     ),
     Sabotage(
-        "a key repeats its answer whatever is asked",
+        "a key replays its answer to a different request",
         "reversals/movements/attempts.py",
         _edit("if holder.fingerprint != attempt.fingerprint:", "if False:"),
         "tests/movements/test_idempotency.py::test_the_same_key_with_another_request_is_422",
@@ -135,13 +135,13 @@ SABOTAGES = (
         "tests/api/test_isolation.py::test_a_strangers_key_repeats_nothing_of_theirs",
     ),
     Sabotage(
-        "who asked may approve",
+        "users may approve their own requests",
         "reversals/manual/approvals.py",
         _edit("if decided_by in people_behind(locked):", "if False:"),
         "tests/backoffice/test_approving.py::test_who_asked_cannot_approve",
     ),
     Sabotage(
-        "parts of a redemption do not count together",
+        "partial reversals of a redemption are not added up",
         "reversals/movements/reverse/rules.py",
         _edit("facts.earlier.points_reversed_manually + points > limit", "points > limit"),
         "tests/backoffice/test_approving.py::test_parts_of_one_redemption_count_together",
@@ -156,7 +156,7 @@ SABOTAGES = (
         "tests/api/test_endpoint.py::test_another_pepper_voids_every_secret",
     ),
     Sabotage(
-        "what was reversed before does not count against the limit",
+        "earlier reversals do not count against the limit",
         "reversals/movements/reverse/rules.py",
         _edit(
             "if points_limit is not None and used.points + points > points_limit:",
@@ -165,7 +165,7 @@ SABOTAGES = (
         "tests/unit/test_rules.py::test_a_limit_may_be_reached_and_not_passed",
     ),
     Sabotage(
-        "a row of a bulk run has another key each time",
+        "a row of a bulk run gets a new key each time",
         "reversals/manual/bulk/runs.py",
         _edit('key=f"{BulkRow.KEY_PREFIX}{row.id}"', 'key=f"{BulkRow.KEY_PREFIX}{time.time_ns()}"'),
         "tests/backoffice/test_bulk.py::test_a_crash_between_the_reversal_and_the_rows_status_is_healed",
@@ -177,19 +177,19 @@ SABOTAGES = (
         "tests/api/test_preview.py::test_a_dry_run_answers_the_same_body_without_a_reversal_id_and_writes_only_the_attempt",
     ),
     Sabotage(
-        "an export holds what a spreadsheet would run",
+        "an export contains formulas that a spreadsheet would run",
         "reversals/admin/export.py",
         _edit("return inert(str(value))", "return str(value)"),
         "tests/backoffice/test_export.py::test_formulas_in_rows_reach_the_file_inert",
     ),
     Sabotage(
-        "a key that is held counts as free",
+        "a held key is treated as free",
         "reversals/movements/attempts.py",
         _edit('return "idempotency_key" in constraint', "return False"),
         "tests/movements/test_engine.py::test_a_key_that_was_looked_up_already_is_not_looked_up_again",
     ),
     Sabotage(
-        "re-issued points stay in their own lot as well",
+        "re-issued points also stay in their old lot",
         "reversals/movements/reverse/statements.py",
         _edit("(replaced if line.reissued else refilled)[line.draw.lot_id]", "refilled[line.draw.lot_id]"),
         "tests/movements/test_reissue.py::test_reissued_points_leave_their_expired_lot_for_the_new_one",
@@ -201,7 +201,7 @@ SABOTAGES = (
         "tests/movements/test_reissue.py::test_correction_of_reversal_whose_points_were_reissued_since_is_refused",
     ),
     Sabotage(
-        "a late file draws points that were re-issued",
+        "a late import draws points that were re-issued",
         "loyalty/importing/replay.py",
         (
             (
@@ -213,7 +213,7 @@ SABOTAGES = (
         "tests/movements/test_reissue.py::test_late_redemption_after_reissue_is_covered_by_nothing",
     ),
     Sabotage(
-        "points are re-issued again and again",
+        "points are re-issued more than once",
         "reversals/movements/reverse/rules.py",
         _edit("(has_expired and not draw.lot_is_reissue)", "has_expired"),
         "tests/movements/test_reissue.py::test_points_redeemed_before_and_reversed_after_each_expiry_are_renewed_once",
@@ -226,7 +226,7 @@ SABOTAGES = (
         needs_postgresql=True,
     ),
     Sabotage(
-        "limits count for the customer who redeemed alone",
+        "limits count only for the customer who redeemed",
         "reversals/movements/reverse/earlier.py",
         _edit(
             "_limit_use(attempt.org_id, redemption.customer_ids,",
@@ -235,7 +235,7 @@ SABOTAGES = (
         "tests/movements/test_reissue.py::test_second_return_to_the_same_members_lot_is_refused",
     ),
     Sabotage(
-        "a reference number is replayed although points of it were reversed",
+        "a reference number is replayed after a reversal of its redemption",
         "reversals/movements/redeem/movement.py",
         _edit("if earlier.points_reversed:", "if False:"),
         "tests/movements/test_reissue.py::test_repeat_of_reference_number_is_replayed_until_anything_was_reversed",

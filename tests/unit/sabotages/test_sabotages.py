@@ -1,4 +1,4 @@
-"""Each sabotage turns its test red, in a copy of the project."""
+"""Checks in a copy of the project that the named test of each sabotage fails."""
 
 import ast
 import os
@@ -35,7 +35,7 @@ def test_named_test_exists(sabotage: Sabotage) -> None:
 @by_name
 def test_named_test_fails_on_sabotaged_code(sabotage: Sabotage, tmp_path: Path) -> None:
     if sabotage.needs_postgresql != (connection.vendor == "postgresql"):
-        pytest.skip("run on the other database")
+        pytest.skip("runs on the other database")
     copy = tmp_path / "project"
     shutil.copytree(ROOT, copy, ignore=LEFT_OUT)
     (copy / "var").mkdir()
@@ -44,7 +44,7 @@ def test_named_test_fails_on_sabotaged_code(sabotage: Sabotage, tmp_path: Path) 
     for before, after in sabotage.edits:
         text = text.replace(before, after)
     broken.write_text(text)
-    # Its own database, beside the one that this test runs on.
+    # A separate database next to the one that this test uses.
     environment = os.environ | {"DATABASE_URL": os.environ["DATABASE_URL"].replace("/postgres?", "/sabotaged?")}
     words = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", sabotage.test]
     done = subprocess.run(words, cwd=copy, env=environment, capture_output=True, text=True, check=False)

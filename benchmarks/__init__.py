@@ -1,1 +1,1 @@
-"""What the back office costs on a large ledger, measured on this machine; run by `make bench`."""
+"""Benchmarks of the API, the back office and the commands on ledgers of several sizes; run by `make bench`."""

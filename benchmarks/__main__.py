@@ -1,4 +1,4 @@
-"""Measures how fast the project is, and that it is as fast on a large ledger as on a small one; run by `make bench`."""
+"""Measures how fast the project is, on small and on large ledgers; run by `make bench`."""
 
 import argparse
 import json
@@ -18,7 +18,7 @@ from tests import environment  # noqa: F401  sets the environment before Django 
 from tests.system.faults.machines import Database
 
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
-# What else is asked on the ledger of MAIN redemptions: the kind of call, and how many clients ask at once.
+# The other calls on the ledger of MAIN redemptions: the kind of call, and the number of concurrent clients.
 MAIN = 100_000
 KINDS = (
     ("constant", 8),
@@ -34,7 +34,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="redemptions of each ledger")
     parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--seconds", type=int, default=4, help="of each run")
+    parser.add_argument("--seconds", type=int, default=4, help="duration of each run")
     options = parser.parse_args()
     results = Results()
     together, results.looks = past_one_machine.measure(options.rounds, options.seconds)
@@ -81,7 +81,7 @@ def _build(postgresql: Database, rows: int, results: Results) -> Ledger:
 
 
 def _use(url: str) -> None:
-    """This process works on that ledger, too."""
+    """Connects this process to that ledger, too."""
     os.environ |= {"DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "benchmarks.settings"}
     import logging
 
@@ -93,7 +93,7 @@ def _use(url: str) -> None:
 
 @contextmanager
 def _scripts(made: list[Ledger]) -> Iterator[dict[int, Path]]:
-    """What pgbench runs on each ledger; the ids of program and client differ."""
+    """Writes a script for pgbench for each ledger, because the ids of program and client differ."""
     with tempfile.TemporaryDirectory() as folder:
         scripts = {}
         for ledger in made:
@@ -109,7 +109,7 @@ def _scripts(made: list[Ledger]) -> Iterator[dict[int, Path]]:
 def _runs(
     made: list[Ledger], scripts: dict[int, Path], seconds: int
 ) -> Iterator[tuple[tuple[str, int, int], Callable[[], Measured]]]:
-    """Each run of a round, with its name: what is asked, by how many clients, of how large a ledger."""
+    """Each run of a round with its name: kind of call, number of clients, redemptions of the ledger."""
     for ledger in made:
         for clients in (8, 32):
             yield (
@@ -133,7 +133,7 @@ def _runs(
 
 
 def _on_sqlite(ledger: Ledger, rounds: int, seconds: int) -> dict[tuple[str, int, int], list[Measured]]:
-    """The runs on a copy of the ledger, which nobody has asked yet, in a process that works on SQLite."""
+    """Runs on a fresh copy of the ledger, in a separate process that works on SQLite."""
     with tempfile.TemporaryDirectory() as folder:
         url = ledgers.copy_to_sqlite(ledger.url, Path(folder) / "ledger.sqlite3")
         words = [sys.executable, "-m", "benchmarks.on_sqlite", url, *map(str, (ledger.rows, rounds, seconds))]
@@ -145,7 +145,7 @@ def _on_sqlite(ledger: Ledger, rounds: int, seconds: int) -> dict[tuple[str, int
 
 
 def _time_of(url: str, *words: str) -> float:
-    """Seconds that a management command takes, Python's start included."""
+    """The seconds that a management command takes, including the start of Python."""
     started = time.monotonic()
     command = [sys.executable, "manage.py", *words]
     subprocess.run(command, env=ledgers.environment_of(url), stdout=subprocess.DEVNULL, check=True)

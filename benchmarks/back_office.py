@@ -1,4 +1,4 @@
-"""Times every list and the main pages of the back office, each asked some times in this process."""
+"""Times every list and the main pages of the back office; requests each page several times in this process."""
 
 import statistics
 import time
@@ -19,11 +19,11 @@ HOME_LIMIT_MS = 200
 
 
 def measure(rows: int) -> list[Page]:
-    """The pages of the ledger of so many redemptions that this process is connected to."""
+    """Times the pages on the ledger that this process is connected to; `rows` is its number of redemptions."""
     client = Client()
     client.force_login(User.objects.create_superuser("bench"))
     pages = {
-        "home, the first look at a period: its days are counted once": ("/admin/", 0),
+        "home, the first time for a period: counts its days once": ("/admin/", 0),
         "home": ("/admin/", HOME_LIMIT_MS),
     }
     for model in site._registry:
@@ -45,7 +45,7 @@ def measure(rows: int) -> list[Page]:
 
 
 def _ask(client: Client, name: str, address: str, limit: int) -> Page:
-    """A page without a limit is asked once: the next look is another one."""
+    """Times one page. A page without a limit is requested once, because a second request does less work."""
     times = []
     queries = 0
     for _ in range(ROUNDS if limit else 1):

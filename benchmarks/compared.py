@@ -1,4 +1,4 @@
-"""What the shipped endpoint is compared with: a view that does nothing, and the same work in plain ORM and DRF."""
+"""The views that the shipped endpoint is compared with: a constant, and a reversal in plain ORM and DRF."""
 
 from datetime import timedelta
 from decimal import Decimal
@@ -22,7 +22,7 @@ from reversals.movements.public_ids import new_public_id
 
 
 class Constant(APIView):
-    """Answers the same JSON to everybody and asks no database."""
+    """Always answers the same JSON, without the database."""
 
     authentication_classes = ()
     renderer_classes = (JSONRenderer,)
@@ -32,7 +32,7 @@ class Constant(APIView):
 
 
 class ClientAuthentication(BasicAuthentication):
-    """The API client of HTTP Basic credentials, as a tutorial would look for it."""
+    """Looks up the API client of HTTP Basic credentials in the simplest way."""
 
     def authenticate_credentials(self, userid: str, password: str, request: Any = None) -> tuple[ApiClient, None]:
         secret = ApiSecret.objects.filter(
@@ -57,7 +57,7 @@ class BodySerializer(serializers.Serializer[Any]):
 
 
 class PlainReversal(APIView):
-    """One reversal with its checks, locks, lines and attempt, an ORM operation for each."""
+    """A reversal with its checks, locks, lines and attempt, with one ORM operation for each."""
 
     authentication_classes = (ClientAuthentication,)
     parser_classes = (JSONParser,)
@@ -87,10 +87,10 @@ def _locked(org: Any, redemption_id: str, identifier: dict[str, str], points: De
     if redemption is None or not redemption.program.is_active or redemption.customer.status != "ACTIVE":
         raise ValidationError("no such redemption")
     if points > redemption.points - redemption.points_reversed:
-        raise ValidationError("more than is left")
+        raise ValidationError("more points than remaining")
     same = Reversal.objects.filter(redemption=redemption, points_asked=points, has_key=False)
     if same.filter(created_at__gt=timezone.now() - timedelta(seconds=30)).exists():
-        raise ValidationError("the same once more")
+        raise ValidationError("a duplicate of an earlier reversal")
     return redemption
 
 
@@ -112,7 +112,7 @@ def _reverse(client: Any, redemption_id: str, identifier: dict[str, str], points
         made_by=client.username,
         created_at=now,
     )
-    _give_back(reversal, redemption)
+    _refill_lots(reversal, redemption)
     reply = {
         "orgId": org.id,
         "identifier": identifier,
@@ -141,7 +141,7 @@ def _reverse(client: Any, redemption_id: str, identifier: dict[str, str], points
     return reply
 
 
-def _give_back(reversal: Reversal, redemption: Redemption) -> None:
+def _refill_lots(reversal: Reversal, redemption: Redemption) -> None:
     redemption.points_reversed += reversal.points
     redemption.save(update_fields=["points_reversed"])
     missing = reversal.points

@@ -1,4 +1,4 @@
-"""Times the import of a ledger as a brand would bring it, in its files."""
+"""Times the import of a ledger from CSV files, as a new org would bring them."""
 
 import csv
 import tempfile
@@ -16,7 +16,7 @@ BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def measure(postgresql: Database) -> dict[str, float]:
-    """Rows a minute into PostgreSQL, Python's start included."""
+    """The rows imported into PostgreSQL a minute, including the start of Python."""
     with postgresql.connected() as connection:
         connection.execute("CREATE DATABASE imported")
     environment = environment_of(postgresql.url.replace("/postgres?", "/imported?"))
@@ -34,7 +34,7 @@ def measure(postgresql: Database) -> dict[str, float]:
 
 
 def _write(folder: Path) -> int:
-    """A ledger in which each customer has 40 lots and draws on them 20 times; how many rows it has."""
+    """Writes a ledger in which each customer has 40 lots and redeems 20 times; returns its number of rows."""
     files: dict[str, tuple[str, Iterable[Sequence[object]]]] = {
         "customers": (
             "org_id customer_id status mobile email external_id card_number",
@@ -64,5 +64,5 @@ def _owner(number: int) -> list[int]:
 
 
 def _at(part: float) -> str:
-    """So many hundreds of days after the beginning."""
+    """The time `part` hundred days after the beginning."""
     return (BEGIN + timedelta(days=100 * part)).isoformat(timespec="seconds")

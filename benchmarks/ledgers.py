@@ -1,4 +1,4 @@
-"""Builds ledgers of any size by plain SQL: lawful ones, which `verify_ledger` finds nothing wrong with."""
+"""Builds ledgers of any size by plain SQL. They keep every law, so `verify_ledger` passes."""
 
 import os
 import sqlite3
@@ -15,8 +15,8 @@ ORG = 1
 TILLS = 8
 SEQUENCE = "made_by_pgbench"
 
-# Row ids are drawn from one range per table, so that parents can be computed. Of every even redemption one of its ten
-# points was reversed; the odd ones nobody has reversed yet.
+# Row ids come from one range per table, so that the ids of parents can be computed. One of the ten points of each even
+# redemption is reversed; odd redemptions are not reversed.
 FILL = """
 INSERT INTO loyalty_customer (id, org_id, public_id, status, reversals_locked, reversals_lock_reason)
 SELECT 1000000000 + n, 1, n, 'ACTIVE', false, '' FROM generate_series(1, {customers}) n;
@@ -69,13 +69,13 @@ def authorization(username: str) -> str:
 
 
 def environment_of(url: str) -> dict[str, str]:
-    """The environment of a server or command on this database, with the settings that a server ships with."""
+    """The environment of a server or command on this database, with the default settings of a server."""
     unlimited_by_tests = {"API_FAILED_LOGINS_PER_MINUTE": "60"}
     return os.environ | unlimited_by_tests | {"DATABASE_URL": url}
 
 
 def customers_of(rows: int) -> int:
-    """How many customers a ledger of so many redemptions has."""
+    """The number of customers of a ledger with `rows` redemptions."""
     return max(rows // 20, 1)
 
 
@@ -94,7 +94,7 @@ def build(url: str, rows: int) -> None:
     )
     with psycopg.connect(url, autocommit=True) as connection:
         [program] = connection.execute("SELECT id FROM loyalty_program").fetchone() or [0]
-        # Without triggers and foreign keys: what is inserted keeps the laws, as verify_ledger finds.
+        # Without triggers and foreign keys, because the inserted rows keep the laws, as verify_ledger confirms.
         connection.execute("SET session_replication_role = replica")
         for statement in FILL.format(rows=rows, customers=customers_of(rows), program=program).split(";\n"):
             connection.execute(statement)
@@ -104,7 +104,7 @@ def build(url: str, rows: int) -> None:
 
 
 def copy_to_sqlite(url: str, path: Path) -> str:
-    """Migrates a new SQLite file, copies the ledger of that PostgreSQL into it, table by table, and returns its URL."""
+    """Migrates a new SQLite file, copies the ledger from PostgreSQL into it table by table, and returns its URL."""
     copied = f"sqlite:///{path}"
     manage(environment_of(copied), ("migrate", "-v0"))
     with psycopg.connect(url) as postgresql, closing(sqlite3.connect(path)) as file:
@@ -117,7 +117,7 @@ def copy_to_sqlite(url: str, path: Path) -> str:
             columns = [column.name for column in rows.description or ()]
             places = ", ".join("?" * len(columns))
             file.executemany(
-                f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})", map(_as_sqlite_keeps, rows)
+                f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})", map(_as_sqlite_stores, rows)
             )
         for _, sql in triggers:
             file.execute(sql)
@@ -125,6 +125,6 @@ def copy_to_sqlite(url: str, path: Path) -> str:
     return copied
 
 
-def _as_sqlite_keeps(row: tuple[object, ...]) -> list[object]:
-    """The row with its times as text in UTC, as Django writes them."""
+def _as_sqlite_stores(row: tuple[object, ...]) -> list[object]:
+    """Returns the row with its times as text in UTC, as Django writes them."""
     return [str(value.astimezone(UTC).replace(tzinfo=None)) if isinstance(value, datetime) else value for value in row]

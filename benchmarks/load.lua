@@ -1,5 +1,5 @@
--- What wrk sends. Its arguments: what to ask for, the number of the first call, how many redemptions and customers
--- there are, and the credentials of each till. It prints one line of JSON when it has ended.
+-- The script of wrk. Its arguments: the kind of call, the number of the first call, the numbers of redemptions and of
+-- customers, and the credentials of each till. It prints one line of JSON at the end.
 
 local kinds = {
   constant = { method = "GET", path = "/bench/constant" },
@@ -25,8 +25,8 @@ function request()
   local call = next_call
   next_call = next_call + 1
   local headers = { ["Authorization"] = tills[call % #tills + 1], ["Content-Type"] = "application/json" }
-  -- Odd redemptions, which nobody has reversed. Once they are used up their points are asked for again, in other
-  -- amounts, since the same amount would be taken for a repeat.
+  -- Odd redemptions, which are not reversed yet. After the last one, starts again with other amounts, because the same
+  -- amount would be treated as a duplicate.
   local redemption = 2 * (call % (rows / 2)) + 1
   local customer = redemption % customers + 1
   if name == "redeem" then

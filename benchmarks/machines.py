@@ -1,4 +1,4 @@
-"""The machines that are measured: a PostgreSQL that survives a power cut, the server that ships, pgbench and wrk."""
+"""The measured machines: a durable PostgreSQL, the server as it ships, pgbench and wrk."""
 
 import json
 import subprocess
@@ -17,10 +17,10 @@ from tests.system.faults.machines import Server
 
 LOAD = Path(__file__).parent / "load.lua"
 
-# Kinds of calls after which a redemption is no longer new.
+# Kinds of calls that use up a redemption.
 USES_UP = {"reverse", "keyed", "plain"}
 
-# As an operator of this machine would set them; commits wait for the disk.
+# Settings as in production on this machine; commits wait for the disk.
 POSTGRESQL = {
     "fsync": "on",
     "shared_buffers": "4GB",
@@ -33,7 +33,7 @@ POSTGRESQL = {
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One run: calls per second, milliseconds of half and of 99 of 100 calls, and milliseconds of CPU per call."""
+    """One run: calls per second, the 50th and 99th percentile in milliseconds, and milliseconds of CPU per call."""
 
     per_second: float
     p50: float
@@ -42,7 +42,7 @@ class Measured:
 
 
 class Ledger:
-    """A ledger of so many redemptions, and a server on it, or what answers for it at the address."""
+    """A ledger with `rows` redemptions, and its server, or the proxy at `address`."""
 
     def __init__(self, url: str, rows: int, *, address: str = "") -> None:
         self.url, self.rows, self.address = url, rows, address
@@ -56,7 +56,7 @@ class Ledger:
         self.processes["server"] = self.server.process.pid
 
     def ask(self, kind: str, *, clients: int, seconds: float) -> Measured:
-        """Has wrk send calls of one kind, each of another redemption."""
+        """Lets wrk send calls of one kind, each for another redemption."""
         words = [
             "wrk",
             "--threads",
@@ -71,18 +71,18 @@ class Ledger:
         words += ["--script", str(LOAD), self.address, "--", kind, str(self.next_call)]
         words += [str(self.rows), str(customers_of(self.rows))]
         words += [authorization(f"till.{number}") for number in range(1, TILLS + 1)]
-        said, cpu = self._measured(words)
-        told = json.loads(said.strip().splitlines()[-1])
+        output, cpu = self._measured(words)
+        summary = json.loads(output.strip().splitlines()[-1])
         if kind in USES_UP:
-            self.next_call = int(told["next_call"])
-        answered = told["requests"]
-        wrong = answered - told["not_2xx"] if kind == "refused" else told["not_2xx"]
-        if not answered or wrong or told["broken"]:
-            raise RuntimeError(f"{kind} on {self.url}: {told}")
-        return _per_call(answered, told["seconds"], told["p50"], told["p99"], cpu)
+            self.next_call = int(summary["next_call"])
+        answered = summary["requests"]
+        wrong = answered - summary["not_2xx"] if kind == "refused" else summary["not_2xx"]
+        if not answered or wrong or summary["broken"]:
+            raise RuntimeError(f"{kind} on {self.url}: {summary}")
+        return _per_call(answered, summary["seconds"], summary["p50"], summary["p99"], cpu)
 
     def pgbench(self, script: Path, *, clients: int, seconds: int) -> Measured:
-        """Has pgbench run the script, its statements prepared."""
+        """Lets pgbench run the script with prepared statements."""
         words = [str(PROGRAMS / "pgbench"), "--no-vacuum", "--protocol", "prepared", "--client", str(clients)]
         words += ["--time", str(seconds), "--file", str(script)]
         for name, value in {"run": 0, "clients": clients, "first": self.next_run, "new_id": new_row_id()}.items():
@@ -96,7 +96,7 @@ class Ledger:
         return per_call([int(line.split()[2]) / 1e6 for line in lines], seconds, cpu)
 
     def _measured(self, words: list[str]) -> tuple[str, dict[str, float]]:
-        """What the load said, and the seconds of CPU that it and each of the processes used meanwhile."""
+        """Runs the load; returns its output, and the CPU seconds that it and each process used meanwhile."""
         before = self._used()
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -109,7 +109,7 @@ class Ledger:
 
 
 def per_call(times: Sequence[float], seconds: float, cpu: dict[str, float]) -> Measured:
-    """A run of so many seconds, of which each call took one of `times`; `cpu` is seconds, of all calls together."""
+    """The result of a run: `times` are the seconds of each call, `cpu` the CPU seconds of all calls together."""
     times, calls = sorted(times), len(times)
     return _per_call(calls, seconds, 1000 * times[calls // 2], 1000 * times[calls * 99 // 100], cpu)
 
@@ -119,9 +119,9 @@ def _per_call(calls: int, seconds: float, p50: float, p99: float, cpu: dict[str,
 
 
 def _used_by(process: psutil.Process) -> float:
-    """Its seconds of CPU and those of its children, the ones that have ended too."""
+    """The CPU seconds of the process and its children, including those that have ended."""
     seconds = 0.0
     for child in process.children(recursive=True):
-        with suppress(psutil.NoSuchProcess):  # then its parent, asked last, has its seconds
+        with suppress(psutil.NoSuchProcess):  # then its parent, read last, includes its seconds
             seconds += sum(child.cpu_times()[:4])
     return seconds + sum(process.cpu_times()[:4])

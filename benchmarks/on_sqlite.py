@@ -1,4 +1,4 @@
-"""Reversals on SQLite beside the raw `sqlite3` module that sends the same statements; prints what it measured."""
+"""Compares reversals on SQLite with the `sqlite3` module sending the same statements; prints the results as JSON."""
 
 import json
 import logging
@@ -30,25 +30,25 @@ Sent = tuple[str, Sequence[Any]]
 
 
 class Reversals:
-    """Reversals of odd redemptions from the last one down, in one thread; the server is asked from the first one up."""
+    """Reverses odd redemptions in one thread, from the last one down; the server starts from the first one up."""
 
     def __init__(self, rows: int) -> None:
         self.customers = customers_of(rows)
-        self.left = iter(range(rows - 1, 0, -2))
-        ask(self._call(next(self.left)))  # the first call of the hour also keeps that it came
-        self.recorded = next(self.left)
+        self.remaining = iter(range(rows - 1, 0, -2))
+        ask(self._call(next(self.remaining)))  # the first call of an hour also records the use of the secret
+        self.recorded = next(self.remaining)
         self.statements, self.public_id = self._record()
         kept = {row for model in (Program, ApiClient, ApiSecret) for row in model.objects.values_list("id", flat=True)}
         numbers = {value for _, params in self.statements for value in params if type(value) is int}
         self.new_ids = sorted(number for number in numbers - kept if number > 10**15)
 
     def through_application(self) -> Measured:
-        """Has the WSGI application answer, without a server."""
-        return _timed(ask, [self._call(next(self.left)) for _ in range(CALLS)])
+        """Times the WSGI application, without a server."""
+        return _timed(ask, [self._call(next(self.remaining)) for _ in range(CALLS)])
 
     def through_module(self) -> Measured:
-        """Sends what was recorded, in a session like the application's, with the ids of other reversals."""
-        calls = [self._statements(next(self.left)) for _ in range(CALLS)]
+        """Sends the recorded statements with the ids of other reversals, in a session like the application's."""
+        calls = [self._statements(next(self.remaining)) for _ in range(CALLS)]
         with closing(sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)) as module:
             module.executescript(connection.settings_dict["OPTIONS"]["init_command"] + "PRAGMA foreign_keys=ON;")
 
@@ -64,34 +64,34 @@ class Reversals:
         return json.dumps(body).encode()
 
     def _record(self) -> tuple[list[Sent], str]:
-        """The statements of a reversal, and its public id."""
+        """Records the statements of a reversal; returns them with its public id."""
         sent: list[Sent] = []
 
-        def keep(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
+        def record(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
             sent.append((sql.replace("%s", "?"), tuple(params or ())))
             return execute(sql, params, many, context)
 
-        with connection.execute_wrapper(keep):
+        with connection.execute_wrapper(record):
             reply = ask(self._call(self.recorded))
         if [sql for sql, _ in sent].count("BEGIN IMMEDIATE") != 1:
-            raise RuntimeError(f"not one transaction: {sent}")
+            raise RuntimeError(f"expected one transaction: {sent}")
         return [*sent, ("COMMIT", ())], reply["reversalId"]
 
     def _statements(self, redemption: int) -> list[Sent]:
         """The statements of a reversal of another redemption."""
-        instead = dict(zip(self._names(self.recorded), self._names(redemption), strict=True))
-        instead |= {self.public_id: new_public_id()} | {row_id: new_row_id() for row_id in self.new_ids}
-        return [(sql, [instead.get(value, value) for value in params]) for sql, params in self.statements]
+        replacements = dict(zip(self._names(self.recorded), self._names(redemption), strict=True))
+        replacements |= {self.public_id: new_public_id()} | {row_id: new_row_id() for row_id in self.new_ids}
+        return [(sql, [replacements.get(value, value) for value in params]) for sql, params in self.statements]
 
     def _names(self, redemption: int) -> list[object]:
-        """What tells a redemption from others: its id, its customer's, and the row ids."""
+        """The values that identify a redemption: its id, its customer's, and the row ids."""
         customer = redemption % self.customers
         rows = [1_000_000_001 + customer, *(number * 1_000_000_000 + redemption for number in (2, 3, 4))]
         return [f"R{redemption}", customer + 1, *rows]
 
 
 def ask(body: bytes) -> dict[str, Any]:
-    """What the application replies to a call that reverses points."""
+    """Sends a reversal to the application, and returns the reply."""
     call: dict[str, Any] = {"REQUEST_METHOD": "POST", "PATH_INFO": "/v2/points/reverse", "REMOTE_ADDR": "127.0.0.1"}
     call |= {"CONTENT_TYPE": "application/json", "CONTENT_LENGTH": str(len(body)), "wsgi.input": BytesIO(body)}
     call["HTTP_AUTHORIZATION"] = authorization("till.1")
@@ -104,7 +104,7 @@ def ask(body: bytes) -> dict[str, Any]:
 
 
 def _begin(status: str, headers: object, error: object = None) -> Callable[[bytes], object]:
-    """Takes the head of a reply, of which nothing is needed."""
+    """Ignores the status and headers of a reply."""
     return BytesIO().write
 
 
@@ -119,7 +119,7 @@ def _timed(make: Callable[[Any], object], calls: Sequence[Any]) -> Measured:
 
 
 def main(url: str, rows: int, rounds: int, seconds: int) -> None:
-    """Prints as JSON what is asked, by how many clients, and the runs of each."""
+    """Prints as JSON the kind of call, the number of clients and the runs of each measurement."""
     ledger, reversals = Ledger(url, rows), Reversals(rows)
     runs: dict[tuple[str, int], Callable[[], Measured]] = {
         ("sqlite3", 1): reversals.through_module,

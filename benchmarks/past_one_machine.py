@@ -1,4 +1,4 @@
-"""Two servers behind nginx, PgBouncer and a replica for pages, all on this machine, beside one server alone."""
+"""Compares two servers with nginx, PgBouncer and a replica for pages with one server, all on this machine."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -17,9 +17,9 @@ ROWS = 100_000
 
 
 def measure(rounds: int, seconds: int) -> tuple[dict[tuple[str, int, int], list[Measured]], Looks]:
-    """The runs on either, by name, and what was looked for in the back office meanwhile.
+    """Returns the runs of both by name, and the looks into the back office meanwhile.
 
-    On a PostgreSQL of its own: a replica of the bench's would be a copy of its large ledgers, too.
+    It starts a separate PostgreSQL, because a replica of the main one would also copy its large ledgers.
     """
     measured = defaultdict(list)
     with ExitStack() as parts:
@@ -36,19 +36,19 @@ def measure(rounds: int, seconds: int) -> tuple[dict[tuple[str, int, int], list[
         alone.serve()
         parts.callback(alone.server.stop)
         together = Ledger(alone.url, ROWS, address=f"https://localhost:{through.args[1]}")
-        together.next_call = ROWS // 4  # redemptions that the other one is not asked for at the same time
+        together.next_call = ROWS // 4  # so that both do not reverse the same redemptions
         reader = Reader(through, environment, replica_url)
         for _ in range(rounds):
             for name, run in _runs(alone, together, reader, seconds).items():
                 measured[*name, ROWS].append(run())
         manage(environment, ("verify_ledger",))
     if reader.missed:
-        raise RuntimeError(f"{reader.missed} of {len(reader.seconds)} looks did not show what was done before")
+        raise RuntimeError(f"{reader.missed} of {len(reader.seconds)} looks did not show the latest redemption")
     return measured, Looks(reader.seconds, reader.from_replica)
 
 
 def _build(database: Database) -> str:
-    """A ledger in the database that the role of the application uses; returns the URL of who owns its tables."""
+    """Builds a ledger in the database of the application's role; returns the URL of the owner of its tables."""
     create_role(database.url)
     url = database.url.replace("/postgres?", "/loyalty?")
     ledgers.build(url, ROWS)
@@ -60,7 +60,7 @@ def _build(database: Database) -> str:
 def _runs(
     alone: Ledger, together: Ledger, reader: Reader, seconds: int
 ) -> dict[tuple[str, int], Callable[[], Measured]]:
-    """Each run of a round, by its name: what is asked, by how many clients."""
+    """Each run of a round by its name: the setup, and the number of clients."""
 
     def ask(ledger: Ledger, clients: int) -> Callable[[], Measured]:
         return lambda: ledger.ask("reverse", clients=clients, seconds=seconds)

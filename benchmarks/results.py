@@ -1,4 +1,4 @@
-"""Writes what was measured into RESULTS.md: ratios first, with the machine and the commit."""
+"""Writes the results to RESULTS.md, with the machine and the commit."""
 
 import os
 import platform
@@ -25,10 +25,10 @@ WORDS = {
 ON_SQLITE = {
     "sqlite3": "the `sqlite3` module with the statements of a reversal",
     "application on SQLite": "the WSGI application, called in one thread",
-    "server on SQLite": "the server that ships",
+    "server on SQLite": "the server as it ships",
 }
 TOGETHER = {
-    "one server": "one server, straight at PostgreSQL",
+    "one server": "one server, connected directly to PostgreSQL",
     "two servers": "two servers behind nginx with TLS, through PgBouncer",
     "two servers and pages": "the same, while pages are read from the replica",
 }
@@ -36,7 +36,7 @@ TOGETHER = {
 
 @dataclass
 class Page:
-    """A page of the back office: the median of its times, its queries, and its limit."""
+    """A page of the back office: its median time, its number of queries, and its limit."""
 
     name: str
     milliseconds: float
@@ -46,7 +46,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What a call sends to PostgreSQL, BEGIN and COMMIT included."""
+    """The messages of a call to PostgreSQL, including BEGIN and COMMIT."""
 
     statements: float
     round_trips: float
@@ -54,7 +54,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """Looks into the back office for what was done just before: how long each took, and how many the replica served."""
+    """Looks into the back office for the latest redemption: the duration of each, and how many used the replica."""
 
     seconds: list[float]
     from_replica: int
@@ -62,7 +62,7 @@ class Looks:
 
 @dataclass
 class Results:
-    """All that one run of the bench has measured; `measured` by kind, clients and redemptions."""
+    """All measurements of one run of the benchmark; `measured` is by kind, clients and redemptions."""
 
     measured: dict[tuple[str, int, int], list[Measured]] = field(default_factory=lambda: defaultdict(list))
     sent: dict[str, Sent] = field(default_factory=dict)
@@ -104,16 +104,16 @@ class Results:
         commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
         rounds = max(len(runs) for runs in self.measured.values())
         return (
-            f"# Results\n\n`make bench`, medians of {rounds} interleaved rounds; a ratio is the median of the rounds'"
-            " ratios, with the lowest and the highest."
+            f"# Results\n\nOutput of `make bench`: medians of {rounds} interleaved rounds. A ratio is the median of the"
+            " rounds' ratios, with the lowest and the highest."
             f"\nCommit {commit.stdout.strip()}, {datetime.now(UTC):%Y-%m-%d}. {os.cpu_count()} cores"
             f" ({platform.machine()}), Python {platform.python_version()}, PostgreSQL 18 with commits that wait for the"
-            " disk; PostgreSQL, the server that ships and the load share the cores."
+            " disk. PostgreSQL, the server and the load share the cores."
         )
 
     def _sizes(self, made: Sequence[Ledger]) -> str:
         lines = [
-            "## Flat as the ledger grows\n",
+            "## Throughput by ledger size\n",
             "| redemptions | (a) 8 clients | (c) 8 clients | (c)/(a) | (a) 32 | (c) 32 | (c)/(a) | built in |",
             "|---|---|---|---|---|---|---|---|",
         ]
@@ -128,9 +128,9 @@ class Results:
 
     def _kinds(self, made: Sequence[Ledger]) -> str:
         lines = [
-            "## What one call costs\n",
-            "CPU per call in milliseconds: PostgreSQL, server, load. What is sent to PostgreSQL is statements and round"
-            " trips of a call, BEGIN and COMMIT included.\n",
+            "## Cost of a call\n",
+            "CPU is milliseconds per call of PostgreSQL, server and load. Sent is the number of statements and of round"
+            " trips of a call to PostgreSQL, including BEGIN and COMMIT.\n",
             "| call | clients | per second | to (a) | to (b) | to (c) | p50 ms | p99 ms | p99/p50 | CPU | sent |",
             "|---|---|---|---|---|---|---|---|---|---|---|",
         ]
@@ -150,17 +150,16 @@ class Results:
         return "\n".join([*lines, *self._floors(made)])
 
     def _floors(self, made: Sequence[Ledger]) -> Iterator[str]:
-        """How near a reversal is to the least that it can cost: the constant view, pgbench and the load."""
+        """Compares the CPU of a reversal with its lower limit: the constant view, pgbench and the load."""
         for rows in (ledger.rows for ledger in made if ("constant", 8, ledger.rows) in self.measured):
             constant, reverse = ("constant", 8, rows), ("reverse", 8, rows)
             load = self.cpu(reverse, "load")
             floor = self.cpu(constant, "server") + self.cpu(("pgbench", 8, rows), "PostgreSQL") + load
             whole = load + self.cpu(reverse, "server") + self.cpu(reverse, "PostgreSQL")
             yield (
-                f"\nThe floor of a reversal, the CPU of the constant view, pgbench and the load over its own:"
-                f" {floor / whole:.2f}. Its server uses"
-                f" {self.cpu(reverse, 'server') / self.cpu(constant, 'server'):.2f}"
-                " times the constant view's."
+                f"\nThe constant view, pgbench and the load together use {floor / whole:.2f} of the CPU of a reversal."
+                f" The server uses {self.cpu(reverse, 'server') / self.cpu(constant, 'server'):.2f} times the CPU of"
+                " the constant view."
             )
 
     def _sent(self, kind: str) -> str:
@@ -170,7 +169,7 @@ class Results:
     def _on_sqlite(self) -> str:
         lines = [
             "## SQLite\n",
-            "CPU per call in milliseconds, without the load.\n",
+            "CPU is milliseconds per call, without the load.\n",
             "| reversal by | clients | per second | to the module | p50 ms | p99 ms | CPU |",
             "|---|---|---|---|---|---|---|",
         ]
@@ -185,7 +184,7 @@ class Results:
 
     def _together(self) -> str:
         lines = [
-            "## Past one machine, on this machine\n",
+            "## Several servers on this machine\n",
             "| reversal by | clients | per second | to one server | p50 ms | p99 ms |",
             "|---|---|---|---|---|---|",
         ]
@@ -200,14 +199,14 @@ class Results:
         if self.looks:
             times = sorted(self.looks.seconds)
             lines.append(
-                f"\nMeanwhile somebody spent points and was led to the page of that redemption: {len(times)} times,"
-                f" of which the replica served {self.looks.from_replica}, each with what was done just before, in"
-                f" {1000 * statistics.median(times):.0f} ms (the slowest in {1000 * times[-1]:.0f} ms)."
+                f"\nMeanwhile points were redeemed, and the page of the new redemption was opened {len(times)} times."
+                f" The replica served {self.looks.from_replica} of these pages, and each page showed the redemption."
+                f" The median was {1000 * statistics.median(times):.0f} ms, the slowest {1000 * times[-1]:.0f} ms."
             )
         return "\n".join(lines)
 
     def _names(self, words: Mapping[str, str]) -> list[tuple[str, int, int]]:
-        """What was measured of these kinds, in their order."""
+        """The names of the measurements of these kinds, in the order of `words`."""
         measured = (name for name in self.measured if name[0] in words)
         return sorted(measured, key=lambda name: (list(words).index(name[0]), name[1:]))
 
@@ -218,7 +217,7 @@ class Results:
             "|---|---|---|---|",
         ]
         lines += [f"| {page.name} | {page.milliseconds:.0f} | {page.queries} | {page.limit} |" for page in self.pages]
-        lines += ["\n## Commands\n", "| what | took |", "|---|---|"]
+        lines += ["\n## Commands\n", "| command | time or rate |", "|---|---|"]
         lines += [f"| {name} | {seconds:.1f} s |" for name, seconds in self.took.items()]
         lines += [f"| {name} | {rate:,.0f} rows a minute |" for name, rate in self.imported.items()]
         return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Counts what calls really send to PostgreSQL, in the record that libpq keeps of its own messages."""
+"""Counts the messages that calls send to PostgreSQL, in libpq's trace of its own messages."""
 
 import json
 import re
@@ -19,14 +19,14 @@ ANSWER = re.compile(r"^B\t\d+\tReadyForQuery\b", re.MULTILINE)
 
 
 def measure(rows: int) -> dict[str, Sent]:
-    """What one call of each kind sends on average, on the ledger that this process works on and nobody has asked."""
-    redemptions = iter(range(rows - 5, 0, -2))  # of which nobody has reversed any; benchmarks.statements has the last
+    """The average messages of one call of each kind, on the fresh ledger that this process is connected to."""
+    redemptions = iter(range(rows - 5, 0, -2))  # not reversed yet; benchmarks.statements uses the last ones
     kinds = ("plain", "reverse", "keyed", "refused", "redeem")
     return {kind: _sent_by(kind, redemptions, customers_of(rows)) for kind in kinds}
 
 
 def _sent_by(kind: str, redemptions: Iterator[int], customers: int) -> Sent:
-    for _ in range(10):  # the first ones have their statements prepared
+    for _ in range(10):  # the first calls prepare their statements
         _call(kind, next(redemptions), customers)
     with tempfile.TemporaryFile() as file:
         session = connection.connection.pgconn
@@ -36,12 +36,12 @@ def _sent_by(kind: str, redemptions: Iterator[int], customers: int) -> Sent:
             _call(kind, next(redemptions), customers)
         session.untrace()
         file.seek(0)
-        record = file.read().decode()
-    return Sent(len(STATEMENT.findall(record)) / CALLS, len(ANSWER.findall(record)) / CALLS)
+        trace = file.read().decode()
+    return Sent(len(STATEMENT.findall(trace)) / CALLS, len(ANSWER.findall(trace)) / CALLS)
 
 
 def _call(kind: str, redemption: int, customers: int) -> None:
-    """One call as load.lua has wrk send it."""
+    """Sends one call in the same form as load.lua."""
     customer = redemption % customers + 1
     asked = {"redemptionId": f"R{redemption}", "identifier": {"type": "ID", "value": str(customer)}}
     path, body, headers = {

@@ -1,4 +1,4 @@
-"""The settings that ship, with two more addresses to compare with."""
+"""The default settings, with two more addresses for comparison."""
 
 from config.settings import *
 

@@ -1,4 +1,4 @@
-"""Writes down what one reversal sends to PostgreSQL as a script for pgbench: the limit of what any server could do."""
+"""Prints the statements of one reversal as a script for pgbench, which shows the upper limit of any server."""
 
 import json
 import logging
@@ -18,8 +18,8 @@ from django.test.utils import CaptureQueriesContext
 from benchmarks.ledgers import SEQUENCE, authorization, customers_of
 from loyalty.models import ApiClient, ApiSecret, Program
 
-# Each run of the script moves the next even redemption, as the calls of a server move the next odd one: `first`,
-# `new_id`, `clients` and `run`, which counts the runs of each client, come from the command line.
+# Each run of the script reverses the next even redemption, as each call to the server reverses the next odd one.
+# `first`, `new_id`, `clients` and `run`, which counts the runs of each client, come from the command line.
 VARIABLES = """\
 \\set run :run + 1
 \\set call :run * :clients + :client_id
@@ -27,13 +27,13 @@ VARIABLES = """\
 \\set customer :n % {customers}
 """
 NEW_ID = "\\set {name} :new_id + :call * 10 + {number}\n"
-# The public id that the server considers, and the one that is kept, of which no two are the same.
-CONSIDERED = "substr(encode(int8send(:new_1), 'base64'), 1, 6)"
-KEPT = f"substr(encode(int8send(nextval('{SEQUENCE}') << 28), 'base64'), 1, 6)"
+# The public id that the server looks up, and the one that it stores, which must be unique.
+LOOKED_UP = "substr(encode(int8send(:new_1), 'base64'), 1, 6)"
+STORED = f"substr(encode(int8send(nextval('{SEQUENCE}') << 28), 'base64'), 1, 6)"
 
 
 def reversal_script(rows: int) -> str:
-    """The statements of a reversal that this process makes of the last odd redemption, its ids as variables."""
+    """The statements of a reversal of the last odd redemption, with variables instead of its ids."""
     redemption = rows - 1
     customer = redemption % customers_of(rows)
     text, public_id = _captured(redemption, customers_of(rows))
@@ -53,17 +53,17 @@ def reversal_script(rows: int) -> str:
     }
     for literal, variable in replaced.items():
         if literal not in text:
-            raise RuntimeError(f"the statements do not name {literal}")
+            raise RuntimeError(f"the statements do not contain {literal}")
         text = text.replace(literal, variable)
-    text = text.replace(f"'{public_id}'", CONSIDERED, 1).replace(f"'{public_id}'", KEPT)
+    text = text.replace(f"'{public_id}'", LOOKED_UP, 1).replace(f"'{public_id}'", STORED)
     new = "".join(NEW_ID.format(name=name, number=number) for number, name in enumerate(variables.values()))
     return VARIABLES.format(rows=rows, customers=customers_of(rows)) + new + text
 
 
 def _captured(redemption: int, customers: int) -> tuple[str, str]:
-    """The statements with their values, a line for each, and the public id of the reversal that they made."""
+    """The statements with their values, one a line, and the public id of the reversal."""
     client = Client(headers={"Authorization": authorization("till.1")})
-    # The first call of the hour also keeps that it came.
+    # The first call of an hour also records the use of the secret.
     for asked in (redemption - 2, redemption):
         identifier = {"type": "ID", "value": str(asked % customers + 1)}
         body = {"redemptionId": f"R{asked}", "identifier": identifier, "pointsToBeReversed": 0.001}
@@ -72,7 +72,7 @@ def _captured(redemption: int, customers: int) -> tuple[str, str]:
         if reply.status_code != 200:
             raise RuntimeError(reply.content)
     text = "".join(" ".join(query["sql"].split()) + ";\n" for query in captured)
-    # What pgbench would take for variables: times, and the colons of the reply that is kept.
+    # Replaces texts that pgbench would read as variables: times, and the colons in the stored reply.
     text = re.sub(r"'[^']*'::timestamptz", "now()", text)
     return re.sub(r"'\{[^']*\}'", lambda kept: kept[0].replace(":", "="), text), reply.json()["reversalId"]
 

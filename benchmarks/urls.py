@@ -1,4 +1,4 @@
-"""The addresses that ship, and the two that they are compared with."""
+"""The addresses of the project, and two more for comparison."""
 
 from django.urls import path
 

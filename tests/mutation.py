@@ -17,7 +17,7 @@ KILLED = {"killed", "timeout"}
 
 
 def main() -> None:
-    """Runs all mutants. Exits with the faults: too few killed mutants in a file, or other survivors than those listed."""
+    """Runs all mutants. Exits with the faults: too few killed mutants in a file, or survivors that are not listed."""
     os.environ |= {"SECRET_KEY": "mutation", "DATABASE_URL": "sqlite://:memory:"}
     outcomes = {name: outcome for part in PARTS for name, outcome in outcomes_of(part).items()}
     print("\n".join(f"{killed}/{total} killed in {file}" for file, (killed, total) in by_file(outcomes).items()))
@@ -66,7 +66,7 @@ def by_file(outcomes: dict[str, str]) -> dict[str, tuple[int, int]]:
 def faults(outcomes: dict[str, str], known: set[str]) -> list[str]:
     """The faults of a run, each as a sentence."""
     too_few = [
-        f"Fewer than {LOWEST_PERCENT_KILLED} % of {file} were killed."
+        f"Fewer than {LOWEST_PERCENT_KILLED} % of the mutants of {file} were killed."
         for file, (killed, total) in by_file(outcomes).items()
         if 100 * killed < LOWEST_PERCENT_KILLED * total
     ]

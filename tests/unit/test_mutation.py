@@ -17,7 +17,7 @@ def test_too_few_killed_of_a_file_and_a_survivor_off_the_list_are_faults() -> No
     tenth = {f"a.x_b__mutmut_{number}": "killed" for number in range(1, 10)} | {"a.x_b__mutmut_10": "survived"}
     assert faults(tenth, {"a.x_b__mutmut_10"}) == []
     assert faults({"b.x_b__mutmut_1": "no tests"} | tenth, {"a.x_b__mutmut_9"}) == [
-        "Fewer than 90 % of b.py were killed.",
+        "Fewer than 90 % of the mutants of b.py were killed.",
         "a.x_b__mutmut_10 survives and is not on the list.",
         "b.x_b__mutmut_1 survives and is not on the list.",
         "a.x_b__mutmut_9 is on the list and does not survive.",

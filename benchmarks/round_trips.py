@@ -43,15 +43,15 @@ def _sent_by(kind: str, redemptions: Iterator[int], customers: int) -> Sent:
 def _call(kind: str, redemption: int, customers: int) -> None:
     """Sends one call in the same form as load.lua."""
     customer = redemption % customers + 1
-    asked = {"redemptionId": f"R{redemption}", "identifier": {"type": "ID", "value": str(customer)}}
-    path, body, headers = {
-        "plain": ("/bench/plain", asked | {"pointsToBeReversed": 0.5}, {}),
-        "reverse": (REVERSE, asked | {"pointsToBeReversed": 0.5}, {}),
-        "keyed": (REVERSE, asked | {"pointsToBeReversed": 0.5}, {"Idempotency-Key": f"sent-{redemption}"}),
-        "refused": (REVERSE, asked | {"pointsToBeReversed": 999_999}, {}),
+    body = {"redemptionId": f"R{redemption}", "identifier": {"type": "ID", "value": str(customer)}}
+    path, content, headers = {
+        "plain": ("/bench/plain", body | {"pointsToBeReversed": 0.5}, {}),
+        "reverse": (REVERSE, body | {"pointsToBeReversed": 0.5}, {}),
+        "keyed": (REVERSE, body | {"pointsToBeReversed": 0.5}, {"Idempotency-Key": f"sent-{redemption}"}),
+        "refused": (REVERSE, body | {"pointsToBeReversed": 999_999}, {}),
         "redeem": (f"/v2/customers/{customer}/redemptions", {"points": 0.001, "programId": "973"}, {}),
     }[kind]
     headers = headers | {"Authorization": authorization("till.1")}
-    reply = Client(headers=headers).post(path, json.dumps(body), content_type="application/json")
+    reply = Client(headers=headers).post(path, json.dumps(content), content_type="application/json")
     if reply.status_code != (400 if kind == "refused" else 200):
         raise RuntimeError(f"{kind}: {reply.content!r}")

@@ -64,9 +64,9 @@ def _captured(redemption: int, customers: int) -> tuple[str, str]:
     """The statements with their values, one a line, and the public id of the reversal."""
     client = Client(headers={"Authorization": authorization("till.1")})
     # The first call of an hour also records the use of the secret.
-    for asked in (redemption - 2, redemption):
-        identifier = {"type": "ID", "value": str(asked % customers + 1)}
-        body = {"redemptionId": f"R{asked}", "identifier": identifier, "pointsToBeReversed": 0.001}
+    for number in (redemption - 2, redemption):
+        identifier = {"type": "ID", "value": str(number % customers + 1)}
+        body = {"redemptionId": f"R{number}", "identifier": identifier, "pointsToBeReversed": 0.001}
         with CaptureQueriesContext(connection) as captured:
             reply = client.post("/v2/points/reverse", json.dumps(body), content_type="application/json")
         if reply.status_code != 200:

@@ -268,12 +268,12 @@ def test_reversals_are_switched_off_with_ticket_and_reason(desk_for: DeskFor, wo
     page.get_by_role("link", name=f"Set {ON} to no").click()
     desk.check(ON)
     page.get_by_label("Ticket").fill("OPS-9")
-    page.get_by_label("Reason").fill("Asked by the brand.")
+    page.get_by_label("Reason").fill("Requested by the org.")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_text(f"{ON} is now no for the org.")).to_be_visible()
     newest = page.get_by_role("listitem").filter(has_text="yes → no")
     expect(newest).to_contain_text(f"by {username_of(world, 'Back-end team')}, ticket OPS-9")
-    expect(newest).to_contain_text("Asked by the brand.")
+    expect(newest).to_contain_text("Requested by the org.")
     desk.check("EMF settings")
     assert world.reverse(redeemed(world)).json()["errors"][0]["code"] == 818
 

@@ -87,14 +87,14 @@ def test_every_reply_carries_its_request_id(port: int) -> None:
 
 
 def test_two_workers_share_the_limits(environment: dict[str, str]) -> None:
-    guesses, calls, asked = 5, 20, 60
+    guesses, calls, sent = 5, 20, 60
     limits = {"API_FAILED_LOGINS_PER_MINUTE": str(guesses), "API_CALLS_PER_MINUTE": str(calls)}
     wrong = "Basic " + b64encode(b"till.1:wrong").decode()
     with serving(environment | limits, "--workers", "2") as port:
         started = int(time.time()) // 60
-        answered = [ask(port)[0].status for _ in range(asked)]
-        tried = [ask(port, Authorization=wrong)[0].status for _ in range(asked)]
+        answered = [ask(port)[0].status for _ in range(sent)]
+        tried = [ask(port, Authorization=wrong)[0].status for _ in range(sent)]
         minutes = int(time.time()) // 60 - started + 1
-    assert calls <= asked - answered.count(429) <= calls * minutes
+    assert calls <= sent - answered.count(429) <= calls * minutes
     assert set(tried) == {401, 429}
     assert guesses <= tried.count(401) <= guesses * minutes

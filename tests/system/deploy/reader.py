@@ -89,5 +89,5 @@ class Reader:
     def _redeem(self) -> str:
         """Redeems 0.001 points of the customer and returns the redemption's id."""
         body = json.dumps({"points": 0.001, "programId": "973"}).encode()
-        asked = urllib.request.Request(f"{self.address}/v2/customers/1/redemptions", body, HEADERS)
-        return str(json.load(self.opener.open(asked))["redemptionId"])
+        request = urllib.request.Request(f"{self.address}/v2/customers/1/redemptions", body, HEADERS)
+        return str(json.load(self.opener.open(request))["redemptionId"])

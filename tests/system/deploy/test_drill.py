@@ -63,12 +63,12 @@ def _send_again(server: Server, key: str, body: dict[str, object]) -> tuple[str 
     customer_id = body["customerId"]
     if "reversalId" in body:
         path = "/v2/points/reverse"
-        asked = {"redemptionId": body["redemptionId"], "identifier": body["identifier"]}
+        request = {"redemptionId": body["redemptionId"], "identifier": body["identifier"]}
         if body["pointsToBeReversed"] == 0.001:
-            asked["pointsToBeReversed"] = 0.001
+            request["pointsToBeReversed"] = 0.001
     else:
-        path, asked = f"/v2/customers/{customer_id}/redemptions", {"points": 0.001, "programId": "973"}
+        path, request = f"/v2/customers/{customer_id}/redemptions", {"points": 0.001, "programId": "973"}
     with closing(server.connect()) as connection:
-        connection.request("POST", path, json.dumps(asked), HEADERS | {"Idempotency-Key": key})
+        connection.request("POST", path, json.dumps(request), HEADERS | {"Idempotency-Key": key})
         response = connection.getresponse()
         return response.headers.get("Idempotent-Replayed"), json.loads(response.read())

@@ -26,8 +26,8 @@ def test_nothing_is_lost_and_no_page_is_stale_while_replica_is_behind_then_down(
         reader = Reader(through, stage.environment, url)
 
         def looks(count: int) -> None:
-            asked = len(reader.seconds)
-            wait_until(lambda: len(reader.seconds) >= asked + count)
+            before = len(reader.seconds)
+            wait_until(lambda: len(reader.seconds) >= before + count)
 
         with stage.under_load("replica behind, then gone", through=through) as fault, reader:
             wait_until(lambda: reader.from_replica >= 5)

@@ -57,8 +57,8 @@ def stopped(*servers: Server) -> Iterator[None]:
 
 
 def test_reversal_passes_whole_stack_and_is_replayed_by_its_key(stack: Stack) -> None:
-    asked = redeemed(stack, 1)
-    answers = [ask(stack, asked, Idempotency_Key="stack-1") for _ in range(4)]
+    request = redeemed(stack, 1)
+    answers = [ask(stack, request, Idempotency_Key="stack-1") for _ in range(4)]
     assert {(status, body) for status, body, _ in answers} == {(200, answers[0][1])}
     assert [headers.get("Idempotent-Replayed") for *_, headers in answers] == [None, "true", "true", "true"]
     assert "max-age=31536000" in answers[0][2]["Strict-Transport-Security"]
@@ -103,16 +103,16 @@ def test_container_health_check_sees_whether_server_runs(stack: Stack) -> None:
 
 
 def test_lock_timeout_applies_through_pgbouncer(stack: Stack) -> None:
-    asked, database = redeemed(stack, 3), stack.stage.database
+    request, database = redeemed(stack, 3), stack.stage.database
     assert database is not None
     with psycopg.connect(database.url) as session:
         session.execute("SELECT id FROM loyalty_customer WHERE public_id = 3 FOR UPDATE")
         started = time.monotonic()
-        status, body, _ = ask(stack, asked, Idempotency_Key="stack-3")
+        status, body, _ = ask(stack, request, Idempotency_Key="stack-3")
         seconds = time.monotonic() - started
     assert (status, json.loads(body)["errors"][0]["code"]) == (503, 896)
     assert 1.9 < seconds < 4.9
-    assert ask(stack, asked, Idempotency_Key="stack-3")[0] == 200
+    assert ask(stack, request, Idempotency_Key="stack-3")[0] == 200
 
 
 def test_application_role_is_not_superuser(stack: Stack) -> None:
@@ -123,15 +123,15 @@ def test_application_role_is_not_superuser(stack: Stack) -> None:
 
 
 def test_proxy_answers_503_in_api_format_when_no_server_runs(stack: Stack) -> None:
-    asked = redeemed(stack, 5)
+    request = redeemed(stack, 5)
     with stopped(*stack.servers):
-        status, body, headers = ask(stack, asked, Idempotency_Key="stack-5")
+        status, body, headers = ask(stack, request, Idempotency_Key="stack-5")
     assert (status, headers["Retry-After"], headers["Content-Type"]) == (503, "1", "application/json")
     assert headers["X-CAP-REQUEST-ID"]
     reason = "No server answered; send the request again with the same Idempotency-Key."
     error = {"status": False, "code": 503, "message": "Service Unavailable", "reason": reason}
     assert json.loads(body) == {"errors": [error], "warnings": []}
-    wait_until(lambda: ask(stack, asked, Idempotency_Key="stack-5")[0] == 200)
+    wait_until(lambda: ask(stack, request, Idempotency_Key="stack-5")[0] == 200)
 
 
 @pytest.mark.deep
@@ -159,7 +159,7 @@ def test_two_hundred_unfinished_bodies_do_not_block_other_clients(stack: Stack) 
     port = stack.through.args[1]
     head = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
     half = f"POST {REVERSE} HTTP/1.1\r\nHost: localhost\r\n{head}Content-Length: 90\r\n\r\n{{".encode()
-    asked = redeemed(stack, 4)
+    request = redeemed(stack, 4)
     with stack.stage.under_load("200 sockets with half a body", through=stack.through) as fault:
         slow = []
         for _ in range(200):
@@ -168,7 +168,7 @@ def test_two_hundred_unfinished_bodies_do_not_block_other_clients(stack: Stack) 
             slow[-1].sendall(half)
             fault.injected += 1
         started = time.monotonic()
-        assert ask(stack, asked, Idempotency_Key="stack-4")[0] == 200
+        assert ask(stack, request, Idempotency_Key="stack-4")[0] == 200
         assert time.monotonic() - started < 5
         for each in slow:
             each.close()

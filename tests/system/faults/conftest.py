@@ -78,7 +78,7 @@ class Fault:
             "a key was left without an answer": bool(journal.unanswered),
             "an answer was 500": any(code.startswith("500") for code in journal.codes),
             "a movement was lost": not set(answered.items()) <= set(stored.items()),
-            "a movement was stored that no client was told of": not set(stored.items()) <= set(answered.items()),
+            "a movement was stored that no client received": not set(stored.items()) <= set(answered.items()),
             "a law of the ledger is broken": not self._is_sound(),
             "normal service resumed late": self.recovery_seconds > SERVED_AGAIN_WITHIN_SECONDS,
         }

@@ -44,34 +44,34 @@ def ask(connect: Callable[[], HTTPConnection], number: int) -> tuple[bytes, str 
 
 
 def run(cell: Stage, *words: str) -> dict[str, Any]:
-    said: dict[str, Any] = json.loads(manage(cell.environment, (*words, "--json")))
-    return said
+    result: dict[str, Any] = json.loads(manage(cell.environment, (*words, "--json")))
+    return result
 
 
 @pytest.mark.deep
 def test_an_org_moves_while_tills_call(cells: tuple[Stage, Stage], serve: Serve, tmp_path: Path) -> None:
     first, second = cells
-    leads_to, next_one = serve(first), serve(second)
-    old = leads_to
-    told = [ask(old.connect, number) for number in range(1, 6)]
+    current, new = serve(first), serve(second)
+    old = current
+    answers = [ask(old.connect, number) for number in range(1, 6)]
     folder = str(tmp_path / "org")
     moved = Fault("an org moved to another cell", second, felt="503 898")
-    with Load([lambda: leads_to.connect()], first.redemptions, name=f"move-{time.time_ns()}") as load:
+    with Load([lambda: current.connect()], first.redemptions, name=f"move-{time.time_ns()}") as load:
         wait_until(lambda: load.answered() >= 30)
         exported = run(first, "export_org", ORG, folder, "--to", "two.example")
-        tried = load.journal.tries
-        wait_until(lambda: load.journal.tries >= tried + 30)  # meanwhile every call is refused
+        attempts = load.journal.tries
+        wait_until(lambda: load.journal.tries >= attempts + 30)  # meanwhile every call is refused
         imported = run(second, "import_org", folder)
-        leads_to, answered = next_one, load.answered()
+        current, answered = new, load.answered()
         switched_at = time.monotonic()
         wait_until(lambda: load.answered() >= answered + 30)
         moved.recovery_seconds = round(time.monotonic() - switched_at, 2)
         moved.injected += 1
     moved.judge(load)
     assert imported == {"org": int(ORG), "imported": True, "rows": exported["rows"], "ledger": "all laws hold"}
-    assert [ask(next_one.connect, number) for number in range(1, 6)] == [(body, "true") for body, _ in told]
+    assert [ask(new.connect, number) for number in range(1, 6)] == [(body, "true") for body, _ in answers]
     # The old cell replays known keys, writes nothing, and is unchanged since the export.
-    assert ask(old.connect, 1) == (told[0][0], "true")
+    assert ask(old.connect, 1) == (answers[0][0], "true")
     assert json.loads(ask(old.connect, 6)[0])["errors"][0]["code"] == 898
     assert run(first, "export_org", ORG, folder, "--check")["rows"] == exported["rows"]
     assert run(first, "verify_ledger")["ok"]

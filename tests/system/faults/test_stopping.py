@@ -19,25 +19,25 @@ def test_stopping_server_answers_every_call_it_accepted(stage: Stage, serve: Cal
     assert stage.database is not None
     server = serve(stage)
     before = set(_reversals(stage))
-    told: list[str] = []
-    clients = [threading.Thread(target=_ask_until_refused, args=(server, stage, n, told)) for n in range(CLIENTS)]
+    answered: list[str] = []
+    clients = [threading.Thread(target=_ask_until_refused, args=(server, stage, n, answered)) for n in range(CLIENTS)]
     for client in clients:
         client.start()
-    wait_until(lambda: len(told) >= 100)
+    wait_until(lambda: len(answered) >= 100)
     started = time.monotonic()
     server.stop()
     assert time.monotonic() - started < 15
     for client in clients:
         client.join()
-    assert set(_reversals(stage)) - before == set(told)
+    assert set(_reversals(stage)) - before == set(answered)
 
 
-def _ask_until_refused(server: Server, stage: Stage, number: int, told: list[str]) -> None:
+def _ask_until_refused(server: Server, stage: Stage, number: int, answered: list[str]) -> None:
     """Reverses a different amount of one redemption each time, without a key, until the server is gone."""
     redemption_id, customer_id = stage.redemptions[-1 - number]
     for thousandths in range(1, 10_000):
-        asked = {"redemptionId": redemption_id, "identifier": {"type": "ID", "value": str(customer_id)}}
-        body = json.dumps(asked | {"pointsToBeReversed": thousandths / 1000})
+        request = {"redemptionId": redemption_id, "identifier": {"type": "ID", "value": str(customer_id)}}
+        body = json.dumps(request | {"pointsToBeReversed": thousandths / 1000})
         try:
             with closing(server.connect()) as http:
                 http.request("POST", "/v2/points/reverse", body, HEADERS)
@@ -46,7 +46,7 @@ def _ask_until_refused(server: Server, stage: Stage, number: int, told: list[str
         except (OSError, HTTPException):
             return
         if response.status == 200:
-            told.append(answer["reversalId"])
+            answered.append(answer["reversalId"])
 
 
 def _reversals(stage: Stage) -> list[str]:

@@ -1,1 +1,1 @@
-"""Moves one org with its whole history to another cell: a deployment with a database of its own."""
+"""Moves one org with its whole history to another cell, a deployment with its own database."""

@@ -1,4 +1,4 @@
-"""An org arrives in this cell: all of its rows or none, each as it was exported, and its ledger proven."""
+"""Imports an exported org into this cell, completely or not at all, and verifies its rows and its ledger."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +19,17 @@ from reversals.moving.tables import moved_models
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """The export that was taken in, now or by an earlier run."""
+    """The export that was imported, by this run or an earlier one."""
 
     manifest: Manifest
     is_new: bool
 
 
 def import_org(folder: Path, *, made_by: str) -> Arrived:
-    """Takes the exported org in and opens it, in one transaction; the same export again changes nothing.
+    """Imports and opens the exported org in one transaction. Importing the same export again changes nothing.
 
-    Refuses another schema or API_PEPPER than the export's, files that are not as they were written, and an org or
-    a row that is here already.
+    Raises InvalidOperation if the schema or API_PEPPER differs from the export's, if a file has changed since it was
+    written, or if the org or one of its rows already exists in this cell.
     """
     manifest, sha256 = files.read_manifest(folder)
     _check_fits(manifest)
@@ -42,7 +42,7 @@ def import_org(folder: Path, *, made_by: str) -> Arrived:
         with transaction.atomic(), one_long_moment():
             _load(folder, manifest)
             _prove(manifest)
-            lock_chain()  # so that no seal of this cell falls between the arrival and its commit
+            lock_chain()  # so that no seal of this cell is created between the arrival and its commit
             record_step(manifest.org_id, OrgMove.Step.ARRIVED, made_by=made_by, manifest=sha256)
     except IntegrityError as error:
         raise InvalidOperation(
@@ -55,12 +55,12 @@ def _check_fits(manifest: Manifest) -> None:
     here = files.current_schema()
     if manifest.schema != here:
         raise InvalidOperation(
-            f"the export is of schema {dict(manifest.schema)} and this cell has {here}; migrate the older"
+            f"the export is of schema {dict(manifest.schema)} and this cell has {here}; migrate the older one"
         )
     if manifest.pepper != files.pepper_mark(manifest.org_id):
         raise InvalidOperation(
-            "this cell has another API_PEPPER than the one that the org leaves: no secret and no idempotency key of"
-            " the org would work here; set it to the same"
+            "this cell has another API_PEPPER than the cell that the org leaves, so the secrets and idempotency keys of"
+            " the org would not work here; set the same API_PEPPER"
         )
     if set(manifest.tables) != {model._meta.label_lower for model in moved_models()}:
         raise InvalidOperation("the export does not hold the tables of this version")
@@ -81,7 +81,7 @@ def _load(folder: Path, manifest: Manifest) -> None:
 
 
 def _prove(manifest: Manifest) -> None:
-    """What was loaded is what was written, row by row, and its ledger is sound."""
+    """Verifies that the loaded rows equal the exported rows, and that the ledger keeps every law."""
     places: Ids = {}
     for model in moved_models():
         if files.digest_of(lines_of(model, manifest.org_id, places)) != manifest.tables[model._meta.label_lower]:

@@ -1,8 +1,8 @@
-"""Closes an org to every write, and opens it again: the database itself refuses, whichever door asks.
+"""Closes an org to every write, and reopens it. The database refuses the writes, so this covers every entry point.
 
-Each table that an org owns gets triggers for the orgs that are closed, and none while there is no such org. To make
-one, PostgreSQL waits for every transaction that has written to the table and lets none write meanwhile; SQLite has one
-writer at a time. So once the last table has its triggers, no transaction that began before can still write for the org.
+Each table with rows of orgs gets triggers while an org is closed. To create a trigger, PostgreSQL waits for every
+transaction that has written to the table, and blocks new writes meanwhile. SQLite allows one writer at a time. So once
+the last table has its triggers, no transaction that began earlier can still write for the org.
 """
 
 from django.db import OperationalError, connection, transaction
@@ -23,9 +23,9 @@ _REFUSE = (
 
 
 def close(org: Org, *, host: str, made_by: str) -> None:
-    """Closes the org, which leaves for `host`; when this returns, nothing can be written for it any more.
+    """Closes the org, which moves to `host`. After this returns, nothing can be written for the org.
 
-    Refuses where other writes take too long; called again, it goes on.
+    Raises InvalidOperation if other writes take too long. A second call continues where this one stopped.
     """
     with transaction.atomic():
         lock_moves()
@@ -35,7 +35,7 @@ def close(org: Org, *, host: str, made_by: str) -> None:
 
 
 def reopen(org: Org, *, made_by: str) -> None:
-    """Takes writes for the org again. Refuses where it is not closed."""
+    """Reopens the org for writes. Raises InvalidOperation if it is not closed."""
     with transaction.atomic():
         lock_moves()
         if org.id not in closed_orgs():
@@ -45,14 +45,14 @@ def reopen(org: Org, *, made_by: str) -> None:
 
 
 def record_step(org_id: int, step: OrgMove.Step, *, made_by: str, host: str = "", manifest: str = "") -> None:
-    """Keeps one step of an org's way, in the caller's transaction."""
+    """Records one step of an org's move, in the caller's transaction."""
     OrgMove.objects.create(
         org_id=org_id, step=step, host=host, manifest=manifest, made_by=made_by, made_at=timezone.now()
     )
 
 
 def _guard_tables() -> None:
-    """Table by table, each in a transaction: of two locks held at once, one could be what a movement waits for."""
+    """Updates each table's triggers in its own transaction, because two locks held at once could cause a deadlock."""
     try:
         for model in guarded_models():
             with transaction.atomic():
@@ -60,7 +60,9 @@ def _guard_tables() -> None:
                 _guard(model, sorted(closed_orgs()))
     except OperationalError as error:
         if is_lock_timeout(error):
-            raise InvalidOperation("a long write holds a table; run the same command again once it is over") from error
+            raise InvalidOperation(
+                "a long write holds a table; run the same command again after that write has ended"
+            ) from error
         raise
 
 
@@ -78,11 +80,11 @@ def _guard(model: Model, org_ids: list[int]) -> None:
 
 
 def _statements(name: str, table: str, condition: str) -> list[str]:
-    """What leaves the table with this trigger, or without it where there is no condition."""
+    """Returns the statements that create or replace the trigger, or drop it if the condition is empty."""
     if connection.vendor == "postgresql":
         if not condition:
             return [f"DROP TRIGGER IF EXISTS {name} ON {table}"]
         return [f"CREATE OR REPLACE TRIGGER {name} {condition} EXECUTE FUNCTION refuse_{CLOSED_ORG}()"]
-    of_table = f"{name}_{table}"  # SQLite has one name for all tables
+    of_table = f"{name}_{table}"  # in SQLite, trigger names are unique across tables
     made = f"CREATE TRIGGER {of_table} {condition} BEGIN SELECT RAISE(ABORT, '{CLOSED_ORG}'); END"
     return [f"DROP TRIGGER IF EXISTS {of_table}", *([made] if condition else [])]

@@ -1,4 +1,4 @@
-"""The files in which an org travels: one for each table, and the manifest, which names them and is written last."""
+"""Reads and writes the files of an export: one for each table, and the manifest, which is written last."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What an export holds, by the names of the models, and what the cell that takes it in must be like."""
+    """The contents of an export by model, and the schema and pepper that the importing cell must have."""
 
     org_id: int
     host: str
@@ -42,7 +42,7 @@ class Manifest:
 
 
 def digest_of(lines: Iterable[bytes]) -> Table:
-    """The count and the SHA-256 of the lines."""
+    """Returns the count and the SHA-256 of the lines."""
     rows, sha256 = 0, hashlib.sha256()
     for line in lines:
         rows += 1
@@ -51,14 +51,17 @@ def digest_of(lines: Iterable[bytes]) -> Table:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes the folder, for its owner alone: the files hold personal data. Refuses one that holds an export."""
+    """Creates the folder with access for its owner only, because the files hold personal data.
+
+    Raises InvalidOperation if it already holds an export.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if (folder / MANIFEST).exists():
-        raise InvalidOperation(f"{folder} holds an export already; name a new folder")
+        raise InvalidOperation(f"{folder} already holds an export; give a new folder")
 
 
 def write_table(folder: Path, model: Model, lines: Iterable[bytes]) -> Table:
-    """Writes the file of the table, and has it on the disk."""
+    """Writes the file of the table and syncs it to disk."""
     with _path(folder, model).open("wb") as file:
         written = digest_of(line for line in lines if file.write(line))
         file.flush()
@@ -67,7 +70,7 @@ def write_table(folder: Path, model: Model, lines: Iterable[bytes]) -> Table:
 
 
 def read_table(folder: Path, model: Model) -> Iterator[bytes]:
-    """The lines of the table's file. Refuses a missing one."""
+    """Yields the lines of the table's file. Raises InvalidOperation if the file cannot be read."""
     try:
         with _path(folder, model).open("rb") as file:
             yield from file
@@ -76,29 +79,29 @@ def read_table(folder: Path, model: Model) -> Iterator[bytes]:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Writes the manifest, by which the export is whole."""
+    """Writes the manifest, which completes the export."""
     (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1) + "\n")
 
 
 def read_manifest(folder: Path) -> tuple[Manifest, str]:
-    """The manifest and its SHA-256. Refuses a folder without a whole one."""
+    """Returns the manifest and its SHA-256. Raises InvalidOperation if it is missing or incomplete."""
     try:
         text = (folder / MANIFEST).read_bytes()
         members = json.loads(text)
         tables = {name: Table(**table) for name, table in members.pop("tables").items()}
         return Manifest(tables=tables, **members), hashlib.sha256(text).hexdigest()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InvalidOperation(f"{folder} holds no whole export: {error}") from error
+        raise InvalidOperation(f"{folder} does not hold a complete export: {error}") from error
 
 
 def current_schema() -> dict[str, str]:
-    """The last migration of each app of the ledger, as this database has it."""
+    """Returns the last applied migration of each app of the ledger."""
     applied = sorted(MigrationRecorder(connection).applied_migrations())
     return {app: name for app, name in applied if app in {"loyalty", "reversals"}}
 
 
 def pepper_mark(org_id: int) -> str:
-    """The same in two cells if their API_PEPPER is the same."""
+    """Returns a mark that is equal in two cells if their API_PEPPER is equal."""
     return keyed_digest(f"cell\0{org_id}")
 
 

@@ -1,4 +1,4 @@
-"""An org leaves this cell: closed, written to files, its ledger proven; and the proof that it stayed as it was."""
+"""Exports an org from this cell: closes it, writes its rows to files, and verifies that it stays unchanged."""
 
 from pathlib import Path
 
@@ -15,9 +15,10 @@ from reversals.moving.tables import guarded_models, moved_models
 
 
 def export_org(org: Org, folder: Path, *, host: str, made_by: str) -> Manifest:
-    """Closes the org and writes all that it owns to the folder.
+    """Closes the org and writes all of its rows to the folder.
 
-    Refuses a folder that holds an export, and a broken ledger: then the org stays closed until `reopen`.
+    Raises InvalidOperation if the folder already holds an export, or if the ledger breaks a law. In the second case the
+    org stays closed until `reopen`.
     """
     files.make_folder(folder)
     closing.close(org, host=host, made_by=made_by)
@@ -41,7 +42,10 @@ def export_org(org: Org, folder: Path, *, host: str, made_by: str) -> Manifest:
 
 
 def check_unchanged(org: Org, folder: Path) -> Manifest:
-    """Proves that the closed org is still as it was exported. Refuses an open one, and names tables that changed."""
+    """Verifies that the closed org still equals its export.
+
+    Raises InvalidOperation if the org is open, or with the names of the tables that changed.
+    """
     manifest, _ = files.read_manifest(folder)
     if manifest.org_id != org.id:
         raise InvalidOperation(f"the export is of org {manifest.org_id}")

@@ -1,8 +1,8 @@
-"""An org's rows as lines of JSON, the same for the same row on either database, and back.
+"""Converts an org's rows to lines of JSON and back. A row has the same line on PostgreSQL and SQLite.
 
-A line is the array of a row's columns in the model's order: points as text with decimals, times as ISO 8601 in UTC. Ids
-are kept, since row ids are unique over databases. Only an id from a sequence stands as the row's place among the org's,
-and so does each reference to it: another database gives another id.
+A line is the array of a row's columns in the model's order, with points as decimal text and times as ISO 8601 in UTC.
+Row ids are unique across databases and stay the same. Ids from a sequence differ between databases, so such an id, and
+each reference to it, is written as the row's position among the org's rows.
 """
 
 import json
@@ -19,12 +19,12 @@ from reversals.moving.tables import Model, rows_of
 
 ROWS_AT_ONCE = 2_000
 
-# By model, what stands for each id of its rows.
+# By model, the translation of each row id.
 Ids = dict[Any, dict[int, int]]
 
 
 def lines_of(model: Model, org_id: int, places: Ids) -> Iterator[bytes]:
-    """A line for each of the org's rows by rising id; parents first, which leave in `places` what they number."""
+    """Yields a line for each of the org's rows in order of id. Parents come first and add their positions to `places`."""
     if _is_numbered(model):
         row_ids: Any = rows_of(model, org_id).values_list("pk", flat=True)
         places[model] = {row_id: place for place, row_id in enumerate(row_ids, start=1)}
@@ -37,7 +37,7 @@ def lines_of(model: Model, org_id: int, places: Ids) -> Iterator[bytes]:
 
 
 def load(model: Model, lines: Iterable[bytes], count: int, new_ids: Ids) -> None:
-    """Adds a row for each of the `count` lines; parents first, which leave in `new_ids` what they number."""
+    """Inserts a row for each of the `count` lines. Parents come first and add their new ids to `new_ids`."""
     fields: Any = model._meta.concrete_fields
     if _is_numbered(model):
         new_ids[model] = dict(enumerate(ids_of_sequence(model._meta.db_table, count), start=1))
@@ -54,7 +54,7 @@ def _is_numbered(model: Model) -> bool:
 
 
 def _translations(model: Model, ids: Ids) -> list[dict[int, int] | None]:
-    """For each column what stands for its ids; None where they stand for themselves."""
+    """Returns the translation of ids for each column, or None for a column without one."""
     return [ids.get(model if field.primary_key else field.related_model) for field in model._meta.concrete_fields]
 
 

@@ -1,4 +1,4 @@
-"""Which tables an org owns, in an order in which their rows can be loaded; every door of a move reads it here."""
+"""Lists the tables with rows of an org, in an order in which the rows can be loaded."""
 
 from functools import cache
 from graphlib import TopologicalSorter
@@ -10,7 +10,7 @@ from django.db import DEFAULT_DB_ALIAS, models
 from loyalty.models import Org, OrgAccess, OrgMove
 from reversals.models import DayTotals, LedgerCheck, SealedRow
 
-# They name an org and are of this cell: its staff, its checks, its seals, and what it knows of moves.
+# Tables that refer to an org but belong to the cell: access of staff, ledger checks, seals and moves.
 OF_THE_CELL = {OrgAccess, OrgMove, LedgerCheck, SealedRow}
 
 Model = type[models.Model]
@@ -18,26 +18,26 @@ Model = type[models.Model]
 
 @cache
 def moved_models() -> tuple[Model, ...]:
-    """Org and every model with an org, parents before children."""
+    """Returns Org and every model with an org, parents before children."""
     owned: list[Model] = [model for model in apps.get_models() if model not in OF_THE_CELL and column_of_org(model)]
     parents: dict[Model, set[Model]] = {model: _parents(model) & set(owned) for model in owned}
     return tuple(TopologicalSorter(parents).static_order())
 
 
 def guarded_models() -> tuple[Model, ...]:
-    """Those of which nothing changes while the org is closed: totals of days are only counted from the others."""
+    """Returns the models that cannot change while the org is closed: all but day totals, which are derived data."""
     return tuple(model for model in moved_models() if model is not DayTotals)
 
 
 def column_of_org(model: Model) -> str:
-    """The column that holds the org's id; empty if the model has no org."""
+    """Returns the column that holds the org's id, or an empty string if the model has no org."""
     if model is Org:
         return "id"
     return "org_id" if any(field.attname == "org_id" for field in model._meta.concrete_fields) else ""
 
 
 def rows_of(model: Model, org_id: int) -> models.QuerySet[models.Model]:
-    """The org's rows by rising id, of the database that is written and not of a copy that may be late."""
+    """Returns the org's rows in order of id, from the primary database because a replica may lag."""
     return model._base_manager.using(DEFAULT_DB_ALIAS).filter(**{column_of_org(model): org_id}).order_by("pk")
 
 

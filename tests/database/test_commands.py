@@ -926,8 +926,8 @@ def test_verify_ledger_counts_the_rows_of_an_org_whose_laws_all_hold(ledger: Led
 
 def test_verify_ledger_without_json_reports_that_all_laws_hold(ledger: Ledger) -> None:
     assert printed("verify_ledger", "--org", ledger.world.org.id) == (
-        f"org {ledger.world.org.id} program {ledger.world.program.public_id}: 11 points awarded and 3 re-issued;"
-        " of these 8 live, 6 spent, 0 expired, 0 replaced by re-issues\n"
+        f"org {ledger.world.org.id}, program {ledger.world.program.public_id}: points awarded 11, re-issued 3;"
+        " of these live 8, spent 6, expired 0, replaced by re-issues 0\n"
         f"{len(LAWS)} laws checked over 4 lots, 3 redemptions, 4 draws, 3 reversals, 4 lines, 1 correction: all hold\n"
     )
 

@@ -1,4 +1,4 @@
-"""An org moves to another cell: closed here, taken in there, the same row by row, and nothing lost or doubled."""
+"""Tests the move of an org to another cell: closing, export and import, without lost or duplicated rows."""
 
 import io
 import json
@@ -48,7 +48,7 @@ from tests.system.faults.machines import wait_until
 
 pytestmark = pytest.mark.usefixtures("committed")
 
-# What no org owns: staff and their sign-in, counts of calls, the chain of seals.
+# Models without an org: staff and their sign-in, counts of calls, the chain of seals.
 SHARED = {
     *("admin.LogEntry", "auth.Group", "auth.Group_permissions", "auth.Permission", "auth.User", "auth.User_groups"),
     *("auth.User_user_permissions", "axes.AccessAttempt", "axes.AccessAttemptExpiration", "axes.AccessFailureLog"),
@@ -59,11 +59,11 @@ TABLES = [model._meta.label for model in guarded_models()]
 
 
 def run(command: str, *words: object) -> dict[str, Any]:
-    """What the command said."""
+    """Runs the command and returns its JSON object."""
     stdout = io.StringIO()
     call_command(command, *map(str, words), "--json", stdout=stdout, stderr=io.StringIO())
-    said: dict[str, Any] = json.loads(stdout.getvalue())
-    return said
+    result: dict[str, Any] = json.loads(stdout.getvalue())
+    return result
 
 
 def refusal(command: str, *words: object) -> str:
@@ -74,14 +74,14 @@ def refusal(command: str, *words: object) -> str:
 
 @pytest.fixture(autouse=True)
 def _nothing_left_to_deliver(committed: None) -> Iterator[None]:
-    """A worker that a later test starts delivers what it finds; of a closed org it finds nothing."""
+    """Deletes the deliveries of open orgs, because the worker of a later test would deliver them."""
     yield
     Delivery.objects.exclude(org_id__in=closed_orgs()).delete()
 
 
 @pytest.fixture(scope="module")
 def cell(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Another cell, on the same kind of database."""
+    """Creates another cell on the same kind of database."""
     with django_db_blocker.unblock():
         folder = tmp_path_factory.mktemp("cell")
         with sqlite_cell(folder) if connection.vendor == "sqlite" else postgresql_cell("other_cell") as cell:
@@ -90,13 +90,13 @@ def cell(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest
 
 @pytest.fixture(scope="module")
 def sqlite(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Another cell on SQLite."""
+    """Creates another cell on SQLite."""
     with django_db_blocker.unblock(), sqlite_cell(tmp_path_factory.mktemp("sqlite")) as cell:
         yield cell
 
 
 def full_world() -> World:
-    """An org with something of every kind."""
+    """Creates an org with rows of every kind."""
     world = make_world()
     make_webhook(world.org)
     ReasonCode.objects.create(org=world.org, code="GOODS_RETURNED", meaning='Sent back: "NULL", \\N, é\n')
@@ -124,7 +124,7 @@ def full_world() -> World:
 
 
 def export(world: World, folder: Path) -> Path:
-    """The folder of the org's export."""
+    """Exports the org and returns the folder of the export."""
     run("export_org", world.org.id, folder / "export", "--to", "two.example")
     return folder / "export"
 
@@ -157,8 +157,8 @@ def test_moved_org_is_complete_and_keeps_every_law(cell: Any, tmp_path: Path) ->
     before = counts(world)
     rows = sum(before.values())
     folder = tmp_path / "export"
-    said = run("export_org", world.org.id, folder, "--to", "two.example")
-    assert said == {
+    message = run("export_org", world.org.id, folder, "--to", "two.example")
+    assert message == {
         "org": world.org.id,
         "closed": True,
         "host": "two.example",
@@ -197,7 +197,7 @@ def test_moved_org_accepts_its_credentials_and_replays_its_keys(cell: Any, tmp_p
 
 
 def test_org_moves_between_sqlite_and_postgresql(sqlite: Any, cell: Any, tmp_path: Path) -> None:
-    """On SQLite both are files."""
+    """In the run on SQLite, both cells are SQLite files."""
     world = full_world()
     first = export(world, tmp_path / "1")
     with asked(sqlite):
@@ -212,12 +212,14 @@ def test_org_moves_between_sqlite_and_postgresql(sqlite: Any, cell: Any, tmp_pat
 def test_moved_events_keep_their_order_among_those_of_the_new_cell(cell: Any, tmp_path: Path) -> None:
     worlds = [full_world(), full_world()]
     for number, world in enumerate(worlds):
-        told = list(Event.objects.filter(org=world.org).order_by("id").values_list("event_id", flat=True))
+        event_ids = list(Event.objects.filter(org=world.org).order_by("id").values_list("event_id", flat=True))
         folder = export(world, tmp_path / str(number))
         with asked(cell):
             run("import_org", folder)
-            assert list(Event.objects.filter(org=world.org).order_by("id").values_list("event_id", flat=True)) == told
-            assert Delivery.objects.filter(org=world.org, event__org=world.org).count() == len(told)
+            assert (
+                list(Event.objects.filter(org=world.org).order_by("id").values_list("event_id", flat=True)) == event_ids
+            )
+            assert Delivery.objects.filter(org=world.org, event__org=world.org).count() == len(event_ids)
 
 
 # A closed org
@@ -271,11 +273,11 @@ def test_back_office_shows_that_an_org_is_closed(closed: World) -> None:
 
 
 def test_commands_refuse_to_write_for_a_closed_org(closed: World) -> None:
-    said = "the org is closed, because it is being moved or was moved to another cell"
+    message = "the org is closed, because it is being moved or was moved to another cell"
     emf = ("set_emf", closed.org.id, "Reversal_window_days", "30", "--ticket", "T-1", "--reason", "why")
-    assert refusal(*emf) == said
-    assert refusal("create_program", closed.org.id, 99, "New") == said
-    assert refusal("create_api_client", closed.org.id, "till.9") == said
+    assert refusal(*emf) == message
+    assert refusal("create_program", closed.org.id, 99, "New") == message
+    assert refusal("create_api_client", closed.org.id, "till.9") == message
 
 
 def test_maintenance_skips_a_closed_org(closed: World) -> None:
@@ -329,7 +331,7 @@ def triggers(cell: Any) -> str:
 
 @contextmanager
 def writing(world: World) -> Iterator[Callable[[], None]]:
-    """Another session, in a transaction that has written to the org; call to commit it."""
+    """Runs another session with an open transaction that has written to the org; the yielded function commits it."""
     ready, over = threading.Event(), threading.Event()
 
     def write() -> None:
@@ -376,8 +378,8 @@ def test_closing_waits_for_open_writes_and_exports_them(tmp_path: Path) -> None:
 def test_closing_stops_at_a_long_write_and_continues_later(tmp_path: Path) -> None:
     world = make_world()
     with writing(world) as commit:
-        said = refusal("export_org", world.org.id, tmp_path / "export", "--to", "two.example")
-        assert said == "a long write holds a table; run the same command again once it is over"
+        message = refusal("export_org", world.org.id, tmp_path / "export", "--to", "two.example")
+        assert message == "a long write holds a table; run the same command again after that write has ended"
         commit()
     assert run("export_org", world.org.id, tmp_path / "export", "--to", "two.example")["closed"]
     assert OrgMove.objects.filter(org=world.org).count() == 1
@@ -394,18 +396,18 @@ def test_call_during_closing_is_complete_or_898(tmp_path: Path) -> None:
     lines = (folder / "reversals.reversal.jsonl").read_text().splitlines()
     public_id = [field.name for field in Reversal._meta.concrete_fields].index("public_id")
     assert {json.loads(line)[public_id] for line in lines} == accepted
-    assert refused <= {896, 898}  # 896: it waited too long for who closes
+    assert refused <= {896, 898}  # 896: it waited too long for the closing
     assert run("export_org", world.org.id, folder, "--check")["closed"]
 
 
-# What is refused
+# Refusals
 
 
 def test_an_export_is_not_overwritten(tmp_path: Path) -> None:
     world = make_world()
     folder = export(world, tmp_path)
-    said = refusal("export_org", world.org.id, folder, "--to", "two.example")
-    assert said == f"{folder} holds an export already; name a new folder"
+    message = refusal("export_org", world.org.id, folder, "--to", "two.example")
+    assert message == f"{folder} already holds an export; give a new folder"
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
@@ -483,7 +485,7 @@ def test_change_that_bypasses_the_guards_is_reported(tmp_path: Path) -> None:
 
 @contextmanager
 def hours_ago(hours: int) -> Iterator[None]:
-    """Inside, the clock is slow by so many hours."""
+    """Sets the clock back by this number of hours within the block."""
     with patch("django.utils.timezone.now", lambda: datetime.now(UTC) - timedelta(hours=hours)):
         yield
 

@@ -69,7 +69,7 @@ class Command(LoyaltyCommand):
         lines += [f"skipped: {bad}" for bad in result["bad_rows"]]
         if result["uncovered_redemptions"]:
             lines.append(
-                f"{result['uncovered_points']} points of {result['uncovered_redemptions']} redemptions"
-                " are not covered by lots in the files"
+                f"not covered by any lot: points: {result['uncovered_points']},"
+                f" redemptions: {result['uncovered_redemptions']}"
             )
         return "\n".join(lines)

@@ -14,8 +14,8 @@ from reversals.assurance.sealing.checking import check_seals
 from reversals.assurance.verification import LAWS, broken_laws, record_check, rows_checked
 
 PROGRAM = (
-    "org {org} program {program}: {awarded} points awarded and {reissued} re-issued; of these {live} live,"
-    " {spent} spent, {expired} expired, {replaced} replaced by re-issues"
+    "org {org}, program {program}: points awarded {awarded}, re-issued {reissued}; of these live {live},"
+    " spent {spent}, expired {expired}, replaced by re-issues {replaced}"
 )
 
 

@@ -24,7 +24,7 @@ Ids = dict[Any, dict[int, int]]
 
 
 def lines_of(model: Model, org_id: int, places: Ids) -> Iterator[bytes]:
-    """Yields a line for each of the org's rows in order of id. Parents come first and add their positions to `places`."""
+    """Yields a line for each of the org's rows in order of id. Parents come first and add positions to `places`."""
     if _is_numbered(model):
         row_ids: Any = rows_of(model, org_id).values_list("pk", flat=True)
         places[model] = {row_id: place for place, row_id in enumerate(row_ids, start=1)}

@@ -2,15 +2,18 @@
 
 "If found" means: if the text contains an identifier of the customer.
 
-| table | identity in it | what happens to it | |---|---|---| | attempt | `identifier_masked` (its last characters) |
-emptied if the attempt is the customer's or shows the same text | | attempt | `reason`, `refusal_reason`,
-`redemption_id_asked`, `external_reference_asked` | erased if found | | attempt | `fingerprint` | stays: a keyed hash
-that is needed to recognise a repeat of the key | | attempt | `idempotency_key`, `reply` | stay: a repeat must find the
-key, and no stored reply holds an identifier | | reversal, correction | `reason` | replaced by its digest if found, so
-that its seal still holds | | approval | `reason`, `comment` | erased if found | | bulk run, bulk row | the file's name;
-`redemption_id`, `reason`, `outcome` | erased if found | | event | the identifiers in `data` | removed, also from events
-not yet delivered; the customer id stays | | delivery | `last_answer` | erased if found | | line, seal, sealed row,
-ledger check, day totals | no identity | stay |
+| table | identity in it | what happens to it |
+|---|---|---|
+| attempt | `identifier_masked` (its last characters) | emptied in attempts of the customer or with the same text |
+| attempt | `reason`, `refusal_reason`, `redemption_id_asked`, `external_reference_asked` | erased if found |
+| attempt | `fingerprint` | stays: a keyed hash that is needed to recognise a repeat of the key |
+| attempt | `idempotency_key`, `reply` | stay: a repeat must find the key, and no stored reply holds an identifier |
+| reversal, correction | `reason` | replaced by its digest if found, so that its seal still holds |
+| approval | `reason`, `comment` | erased if found |
+| bulk run, bulk row | the file's name; `redemption_id`, `reason`, `outcome` | erased if found |
+| event | the identifiers in `data` | removed, also from events not yet delivered; the customer id stays |
+| delivery | `last_answer` | erased if found |
+| line, seal, sealed row, ledger check, day totals | no identity | stay |
 
 A repeat of a key whose request named the customer by an erased identifier still gets the stored reply. The identifier
 in that reply is copied from the repeated request and is not stored. A new request with the identifier finds no

@@ -1150,9 +1150,9 @@ def test_blank_name_and_id_0_are_refused(world: World) -> None:
 @pytest.mark.parametrize(
     ("redemption_id", "reason", "by", "problem"),
     [
-        ("R" * 65, "r", "ravi", "redemption_id is too long; expected at most 64 characters"),
-        ("R1", " ", "ravi", "reason is blank; expected text"),
-        ("R1", "r", " ", "by is blank; expected text"),
+        ("R" * 65, "r", "ravi", "REDEMPTION_ID is too long; expected at most 64 characters"),
+        ("R1", " ", "ravi", "--reason is blank; expected text"),
+        ("R1", "r", " ", "--by is blank; expected text"),
     ],
 )
 def test_manual_reversal_without_valid_redemption_id_reason_and_user_is_refused(

@@ -16,7 +16,7 @@ from reversals.movements.reverse.requests import ReversalRequest
 
 
 class Command(LoyaltyCommand):
-    help = "Makes a manual reversal of a redemption: of all remaining points, or of the number in --points."
+    help = "Reverses points of a redemption manually: all remaining points, or the number given with --points."
 
     def add_own_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("org_id", type=int, metavar="ORG_ID", help="id of the org")
@@ -31,11 +31,11 @@ class Command(LoyaltyCommand):
         org = find_org(options["org_id"])
         attempt = new_attempt(org.id, channel=Channel.COMMAND, made_by=options["by"], reason=options["reason"])
         attempt.clean_fields(exclude=["org"])
-        for name in ("reason", "by", "redemption_id"):
+        for name, argument in (("reason", "--reason"), ("by", "--by"), ("redemption_id", "REDEMPTION_ID")):
             if not options[name].strip():
-                raise ValueError(f"{name} is blank; expected text")
+                raise ValueError(f"{argument} is blank; expected text")
         if len(options["redemption_id"]) > 64:
-            raise ValueError("redemption_id is too long; expected at most 64 characters")
+            raise ValueError("REDEMPTION_ID is too long; expected at most 64 characters")
         request = ReversalRequest(
             redemption_id=options["redemption_id"],
             external_reference_number=None,

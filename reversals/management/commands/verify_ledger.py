@@ -36,7 +36,7 @@ class Command(LoyaltyCommand):
             nargs="?",
             const=settings.LEDGER_ANCHOR,
             metavar="FILE",
-            help="compare the seals with this anchor file (default: %(const)s)",
+            help="also compare the seals with the anchor file (without FILE: %(const)s)",
         )
 
     def run(self, **options: Any) -> dict[str, Any]:

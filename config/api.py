@@ -1,4 +1,4 @@
-"""Leads calls of the API past what only pages need."""
+"""Routes API calls past the middleware that only pages need."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -10,9 +10,10 @@ _resolved = lru_cache(1_000)(resolve)
 
 
 class ApiMiddleware:
-    """Answers the API's addresses before a session, a person or a token of a form is looked for: it has none.
+    """Answers API calls before the middleware of sessions, users and CSRF tokens, which the API does not use.
 
-    Nothing that its views or the view for unknown addresses raise gets here: they answer it in the API's envelope.
+    Note: exceptions need no handling here, because the API's views, including the one for unknown URLs, answer all
+    exceptions in the API's envelope.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -21,7 +22,7 @@ class ApiMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         if not request.path_info.startswith("/v2/"):
             return self.get_response(request)
-        request.get_host()  # refuses a host that is not served here
+        request.get_host()  # raises an exception for a host that is not in ALLOWED_HOSTS
         match = request.resolver_match = _resolved(request.path_info)
         response: HttpResponseBase = match.func(request, *match.args, **match.kwargs)
         return response

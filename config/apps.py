@@ -1,4 +1,4 @@
-"""Django's admin, with the back office as its site."""
+"""Configures Django's admin to use the back office as its site."""
 
 from django.contrib.admin.apps import AdminConfig
 

@@ -1,4 +1,4 @@
-"""The headers that each reply has: what a browser may do with it, and that nothing keeps a copy."""
+"""Sets security and caching headers on every reply."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponseBase
 
 
 class HeadersMiddleware:
-    """Sets, where nothing else is said, the strictest: no page, nothing runs in it, nobody keeps it."""
+    """Sets the strictest headers, unless a reply has its own: no scripts, no framing, no caching."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
@@ -28,7 +28,7 @@ class HeadersMiddleware:
 
 
 class BackOfficePolicyMiddleware(CSPMiddleware):
-    """Gives the back office its own policy, and a page the one that its view asks for."""
+    """Sets the content security policy: the back office's for its pages, and otherwise the view's or the default."""
 
     def get_policy_parts(
         self, request: HttpRequest, response: HttpResponseBase, report_only: bool = False

@@ -1,4 +1,4 @@
-"""How a record of the log is written for people, so that nothing in it can pass for a line of its own."""
+"""Formats log records as text, so that no content of a record can look like another line."""
 
 import logging
 from typing import Any
@@ -8,7 +8,7 @@ _ESCAPES = {code: f"\\u{code:04x}" for code in _BREAKS}
 
 
 class LineFormatter(logging.Formatter):
-    """One line per record, its control characters escaped; a traceback follows it indented."""
+    """Writes one line per record with control characters escaped, followed by the indented traceback, if any."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         return super().formatMessage(record).translate(_ESCAPES)

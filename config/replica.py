@@ -1,4 +1,4 @@
-"""Leads the reads of pages to a streaming replica, once it has replayed all that anybody was told is done."""
+"""Routes the reads of back-office pages to a streaming replica, if it has replayed all acknowledged commits."""
 
 import logging
 import time
@@ -16,17 +16,17 @@ WAITS_SECONDS = 0.05
 ASKED_AGAIN_AFTER_SECONDS = 30
 
 _reads_replica: ContextVar[bool] = ContextVar("reads_replica", default=False)
-_silent_until = 0.0  # of this worker's clock, since the replica did not answer
+_silent_until = 0.0  # monotonic time until which this worker does not use the replica, because it did not answer
 
 
 class ReplicaRouter:
-    """Reads of a page that is read from the replica go there until the page writes; everything else to the primary."""
+    """Routes a page's reads to the replica until the page writes, and everything else to the primary."""
 
     def db_for_read(self, model: Any, **hints: Any) -> str:
         return REPLICA if _reads_replica.get() else DEFAULT_DB_ALIAS
 
     def db_for_write(self, model: Any, **hints: Any) -> str:
-        _reads_replica.set(False)  # what the page reads next may be what it writes now
+        _reads_replica.set(False)  # the page may next read what it writes now
         return DEFAULT_DB_ALIAS
 
     def allow_relation(self, one: Any, other: Any, **hints: Any) -> bool:
@@ -37,9 +37,9 @@ class ReplicaRouter:
 
 
 class ReplicaMiddleware:
-    """Has pages of the back office read from the replica where it is up to date, so that nobody reads a past state.
+    """Lets pages of the back office read from the replica if it is up to date, so that no user sees an old state.
 
-    Calls of the API get here never: a till asks the primary, which it has just written to.
+    Note: API calls do not pass this middleware. They read from the primary, because a till reads what it just wrote.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -56,9 +56,9 @@ class ReplicaMiddleware:
 
 
 def has_caught_up() -> bool:
-    """Whether the replica shows all that the primary has committed by now, for which it is given a moment.
+    """Returns whether the replica has replayed all that the primary has committed, after a wait of WAITS_SECONDS.
 
-    False too where it does not answer, or is no replica; it is then left alone for a while.
+    Returns False if it does not answer or is not a replica. It is then not asked for ASKED_AGAIN_AFTER_SECONDS.
     """
     global _silent_until
     if time.monotonic() < _silent_until:
@@ -66,14 +66,14 @@ def has_caught_up() -> bool:
     try:
         return _shows(_committed_until())
     except (DatabaseError, InterfaceError) as error:
-        logger.warning("pages are read from the primary: %s", error)
+        logger.warning("pages are read from the primary, because the replica failed: %s", error)
         connections[REPLICA].close()
         _silent_until = time.monotonic() + ASKED_AGAIN_AFTER_SECONDS
         return False
 
 
 def _committed_until() -> str:
-    """The place in the primary's log before which everything is safe on its disk, as every answered commit is."""
+    """Returns the position in the primary's WAL up to which it is flushed to disk, as every acknowledged commit is."""
     with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
         cursor.execute("SELECT pg_current_wal_flush_lsn()")
         place: str = cursor.fetchone()[0]

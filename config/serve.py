@@ -1,4 +1,4 @@
-"""Starts the server that ships: `python -m config.serve`, with granian's own options or its environment variables."""
+"""Starts the production server: `python -m config.serve`, with granian's options or environment variables."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 FOLDER = "loyalty-counted"
-# The files are mapped into memory, and who writes to one that lies on a full disk is killed.
+# Metric files are mapped into memory, and a process that writes to one on a full disk is killed.
 MEMORY = Path("/dev/shm")  # noqa: S108
 
 DEFAULTS = {
@@ -17,13 +17,13 @@ DEFAULTS = {
     "GRANIAN_BLOCKING_THREADS": "4",
     "GRANIAN_WEBSOCKETS": "false",
     "GRANIAN_RESPAWN_FAILED_WORKERS": "true",
-    # A worker that is told to stop while it starts does not hear it. No call takes so long.
+    # A worker ignores a request to stop while it starts, so it is killed after 15 s. No call takes that long.
     "GRANIAN_WORKERS_KILL_TIMEOUT": "15",
 }
 
 
 def main() -> None:
-    """Becomes granian. What its workers count is summed up in a folder that is new at each start."""
+    """Replaces this process with granian. Its workers write metrics to a folder that is new at each start."""
     counted = _new_folder(MEMORY if os.access(MEMORY, os.W_OK) else Path(tempfile.gettempdir()))
     environment = DEFAULTS | {"PROMETHEUS_MULTIPROC_DIR": counted} | os.environ
     granian = str(Path(sys.executable).parent / "granian")
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def _new_folder(parent: Path) -> str:
-    """A folder that names this server, which keeps its process id; those of servers that have ended are removed."""
+    """Creates a folder with this process id in its name, which granian keeps. Removes folders of ended servers."""
     for folder in parent.glob(f"{FOLDER}-*-*"):
         if not _is_running(int(folder.name.split("-")[2])):
             shutil.rmtree(folder, ignore_errors=True)

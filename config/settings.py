@@ -1,4 +1,4 @@
-"""Every setting of the project, read from the environment; a wrong value refuses to start and says which."""
+"""Reads all settings of the project from the environment. An invalid value stops the start with a message."""
 
 import logging
 from datetime import timedelta
@@ -22,7 +22,10 @@ env.read_env(BASE_DIR / ".env")
 
 
 def switch(name: str, *, default: bool = False) -> bool:
-    """The on/off variable `name`, `default` when absent or empty; environ alone would take any unknown word as off."""
+    """Returns the on/off variable `name`, or `default` if it is missing or empty.
+
+    Raises ImproperlyConfigured for any other text. Note: environ alone would read any unknown text as off.
+    """
     text = env.str(name, "").strip().lower()
     if not text:
         return default
@@ -34,7 +37,7 @@ def switch(name: str, *, default: bool = False) -> bool:
 
 
 def whole_number(name: str, default: int) -> int:
-    """The variable `name`, a whole number from 0, `default` when absent or empty."""
+    """Returns the variable `name`, a whole number from 0, or `default` if it is missing or empty."""
     text = env.str(name, "").strip()
     if not text:
         return default
@@ -44,15 +47,15 @@ def whole_number(name: str, default: int) -> int:
 
 
 def networks(name: str) -> list[IPv4Network | IPv6Network]:
-    """The networks in the variable `name`, with commas; an address alone is a network of one."""
+    """Returns the networks in the variable `name`, separated by commas. A single address is a network of one."""
     try:
         return [ip_network(text.strip()) for text in env.str(name, "").split(",") if text.strip()]
     except ValueError as error:
-        raise ImproperlyConfigured(f"{name}: {error}; expected networks like 10.0.0.0/8, with commas") from error
+        raise ImproperlyConfigured(f"{name}: {error}; expected networks such as 10.0.0.0/8, with commas") from error
 
 
 def database(name: str, default: str = environ.Env.NOTSET) -> dict[str, Any]:
-    """The Django connection that the URL in the variable `name` describes: SQLite or PostgreSQL."""
+    """Returns Django's settings of the database at the URL in the variable `name`: SQLite or PostgreSQL."""
     url = env.str(name, default)
     expected = f"{name} must look like sqlite:///var/loyalty.sqlite3 or postgres://user:password@host:5432/name"
     try:
@@ -73,10 +76,12 @@ def sqlite_options(name: str) -> dict[str, Any]:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
     return {
         "NAME": name,
-        # To open the file anew costs more than a whole reversal: all tables and triggers are read first.
+        # The connection stays open, because SQLite reads all tables and triggers when it opens the file, which takes
+        # longer than a whole reversal.
         "CONN_MAX_AGE": None,
-        # A transaction that reads first and writes later can fail on SQLite whatever the timeout: take the
-        # write lock at once. legacy_alter_table lets a later migration remake a table that triggers name.
+        # IMMEDIATE takes the write lock at the start of a transaction. Otherwise a transaction that reads first and
+        # writes later can fail, whatever the timeout. legacy_alter_table lets a migration rebuild a table that
+        # triggers refer to.
         "OPTIONS": {
             "transaction_mode": "IMMEDIATE",
             "timeout": 5,
@@ -102,9 +107,9 @@ def postgresql_options(options: dict[str, Any]) -> dict[str, Any]:
         "OPTIONS": options
         | {
             "connect_timeout": 3,
-            # A server that fell silent is given up after 10 s, whatever TCP would do.
+            # The connection is closed after 10 s without an answer from the server. TCP alone would wait longer.
             "tcp_user_timeout": 10_000,
-            # Django's default binds on the client, and then nothing is ever prepared.
+            # Django's default is client-side binding, with which no statement is prepared.
             "server_side_binding": True,
         }
         | ({} if DATABASE_POOLER else of_session),
@@ -112,58 +117,62 @@ def postgresql_options(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_unforeseen(record: logging.LogRecord) -> bool:
-    """Whether the record tells of a fault. A refusal is an answer: its record is the attempt and the access line."""
+    """Returns whether the log record is of an unexpected error.
+
+    Refusals are expected: the attempt and the access log record them.
+    """
     return record.exc_info is not None and not isinstance(record.exc_info[1], PermissionDenied | SuspiciousOperation)
 
 
-# Shown in /health/ready, in the OpenAPI document and at the foot of each page.
+# Shown in /health/ready, in the OpenAPI document and in the footer of each page.
 VERSION = __version__
 DEBUG = switch("DEBUG")
 SECRET_KEY = env.str("SECRET_KEY", "not-a-secret-for-debugging-only" if DEBUG else "")
 if not SECRET_KEY:
     raise ImproperlyConfigured("SECRET_KEY is not set; it is required unless DEBUG is on")
-# Keys the hashes of API secrets. Changing it makes every issued secret invalid.
+# The key of the hashes of API secrets. Changing it makes all issued secrets invalid.
 API_PEPPER = env.str("API_PEPPER", "") or salted_hmac("loyalty.pepper", "", SECRET_KEY, algorithm="sha256").hexdigest()
 if len(API_PEPPER) < 32:
     raise ImproperlyConfigured("API_PEPPER is too short; expected at least 32 characters")
-# Whether webhooks may be plain http and lead to private or loopback addresses: for tests and closed networks.
+# Whether webhook URLs may use plain http and private or loopback addresses: for tests and closed networks.
 WEBHOOKS_TO_PRIVATE_ADDRESSES = switch("WEBHOOKS_TO_PRIVATE_ADDRESSES")
-# Whether staff need a code from their phone after the password.
+# Whether staff need a one-time code after the password.
 STAFF_SECOND_FACTOR = switch("STAFF_SECOND_FACTOR", default=True)
-# Whether everything is served over https only. Off by default: the demo and a first try are served over plain http.
+# Whether everything is served over https only. Off by default, because the demo is served over plain http.
 HTTPS_ONLY = switch("HTTPS_ONLY")
-# The proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
+# The proxies whose X-Forwarded-For and X-Forwarded-Proto headers are trusted.
 TRUSTED_PROXIES = networks("TRUSTED_PROXIES")
-# Wrong credentials per API client and address, after which their next ones are refused; 0 is no limit.
+# Failed logins per minute of one username from one address, after which further ones are refused. 0 is no limit.
 API_FAILED_LOGINS_PER_MINUTE = whole_number("API_FAILED_LOGINS_PER_MINUTE", 60)
-# Calls per API client, unless it has a limit of its own; 0 is no limit.
+# Calls per minute of an API client without its own limit. 0 is no limit.
 API_CALLS_PER_MINUTE = whole_number("API_CALLS_PER_MINUTE", 60_000)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 for origin in CSRF_TRUSTED_ORIGINS:
     if "://" not in origin:
-        raise ImproperlyConfigured(f"CSRF_TRUSTED_ORIGINS holds {origin!r}; expected https://host")
+        raise ImproperlyConfigured(f"CSRF_TRUSTED_ORIGINS contains {origin!r}; expected https://host")
 
-# One JSON object in a line for machines, or text for people.
+# json: one JSON object per line. line: text.
 LOG_FORMAT = env.str("LOG_FORMAT", "") or ("line" if DEBUG else "json")
 if LOG_FORMAT not in {"json", "line"}:
     raise ImproperlyConfigured(f"LOG_FORMAT is {LOG_FORMAT!r}; expected json or line")
-# The bearer token for /metrics; without one it is for this machine only.
+# The bearer token for /metrics. Without one, only this machine can read /metrics.
 METRICS_TOKEN = env.str("METRICS_TOKEN", "")
-# To which file seal_ledger appends the heads of its chain: best where who may write the database may not write.
+# The file to which seal_ledger appends the heads of its chain. Users who can write to the database should not be able
+# to write to this file.
 LEDGER_ANCHOR = BASE_DIR / (env.str("LEDGER_ANCHOR", "") or "var/ledger.anchor")
 
-# Whether a pooler hands each transaction another session: then nothing can be prepared, and the timeouts are those
-# that the database's role has (deploy/role.sql).
+# Whether a pooler gives each transaction another session. Then statements cannot be prepared, and the timeouts are set
+# on the database role (deploy/role.sql).
 DATABASE_POOLER = switch("DATABASE_POOLER")
 DATABASES = {"default": database("DATABASE_URL", "sqlite:///var/loyalty.sqlite3")}
-# A streaming replica, from which pages are read while it is up to date.
+# A streaming replica, from which the back office reads while the replica is up to date.
 if env.str("DATABASE_REPLICA_URL", ""):
     DATABASES["replica"] = database("DATABASE_REPLICA_URL")
     if {each["ENGINE"] for each in DATABASES.values()} != {"django.db.backends.postgresql"}:
-        raise ImproperlyConfigured("DATABASE_REPLICA_URL needs PostgreSQL there and in DATABASE_URL")
+        raise ImproperlyConfigured("DATABASE_REPLICA_URL is set, so it and DATABASE_URL must both be PostgreSQL")
     DATABASE_ROUTERS = ["config.replica.ReplicaRouter"]
-# What one worker remembers of limits. It is no place for what all workers must know.
+# Each worker's own cache, for rate limits. Note: workers do not share it.
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 10_000}}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -194,7 +203,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "reversals.api.monitoring.views.MonitoringMiddleware",
     "config.api.ApiMiddleware",
-    # From here on for pages.
+    # The rest is for pages only.
     "config.headers.BackOfficePolicyMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -231,8 +240,8 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
 
-# Who guesses passwords is stopped: as many wrong ones for a username from an address lock that pair for a while. The
-# pair, so that nobody can lock a colleague out from elsewhere.
+# Failed sign-ins lock the pair of username and address for a while, to stop guesses of passwords. The username alone is
+# not locked, so that an attacker elsewhere cannot lock a user out.
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_FAILURE_LIMIT = 5
 AXES_COOLOFF_TIME = timedelta(minutes=15)
@@ -241,42 +250,42 @@ AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_LOCKOUT_CALLABLE = "loyalty.staff.signin.lockout.as_locked_out"
 AXES_CLIENT_IP_CALLABLE = "loyalty.clients.addresses.address_of"
 AXES_DISABLE_ACCESS_LOG = True
-# What is kept of a wrong try is without the passwords, those of the page that changes one too.
+# These parameters are masked in the record of a failed sign-in, including the fields of the password change page.
 AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "old_password", "new_password1", "new_password2"]
 AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False
 
-# After signing in at the sign-in page itself: django-unfold's form does not hand on Django's own answer.
+# The page after sign-in and sign-out. django-unfold's sign-in form does not pass on Django's own redirect.
 LOGIN_REDIRECT_URL = "admin:index"
 LOGOUT_REDIRECT_URL = "admin:login"
 
-# A till's screen left alone is soon nobody's, and a working day is the longest that one sign-in is good for.
+# A sign-in ends soon on an unattended screen, and at the latest after a working day.
 STAFF_IDLE_LIMIT = timedelta(minutes=30)
 STAFF_SESSION_LIMIT = timedelta(hours=12)
 SESSION_ENGINE = "loyalty.staff.signin.sessions"
 SESSION_COOKIE_AGE = int(STAFF_SESSION_LIMIT.total_seconds())
 SESSION_EXPIRE_AT_BROWSER_CLOSE = True
-# Lax and not strict: a link to the back office in a ticket must find the person signed in.
+# Lax and not strict, so that a user who follows a link from a ticket is still signed in.
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS_ONLY
 
-# What comes over plain http is sent on to https, but for what the machines beside this one ask.
+# Plain http is redirected to https, except for health checks and metrics, which machines of the same network request.
 SECURE_SSL_REDIRECT = HTTPS_ONLY
 SECURE_REDIRECT_EXEMPT = [r"^health/", r"^metrics$"]
 SECURE_HSTS_SECONDS = int(timedelta(days=365).total_seconds()) if HTTPS_ONLY else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS_ONLY
-# Anybody can write this header, so it is believed only where a proxy is said to be in front, which then sets it.
+# Any client can send this header, so it is trusted only if TRUSTED_PROXIES is set, because the proxy then sets it.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
 SECURE_REFERRER_POLICY = SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 PERMISSIONS_POLICY = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
-# Replies of the API are no pages: nothing in them runs, loads or can be framed.
+# The default policy, for replies of the API: no content may run, load or be framed, because they are not pages.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {"default-src": [NONE], "base-uri": [NONE], "form-action": [NONE], "frame-ancestors": [NONE]}
 }
-# No script stands in a page. Alpine.js, which django-unfold's pages are made with, evaluates the expressions in their
-# attributes, and they have styles of their own.
+# Pages contain no inline scripts. django-unfold needs UNSAFE_EVAL, because Alpine.js evaluates expressions in
+# attributes, and UNSAFE_INLINE for its inline styles.
 BACK_OFFICE_POLICY = {
     "script-src": [SELF, UNSAFE_EVAL],
     "style-src": [SELF, UNSAFE_INLINE],
@@ -285,7 +294,7 @@ BACK_OFFICE_POLICY = {
     "connect-src": [SELF],
     "form-action": [SELF],
 }
-# The name that an authenticator app shows beside the code.
+# The name that an authenticator app shows with the code.
 OTP_TOTP_ISSUER = "Loyalty back office"
 
 REST_FRAMEWORK = {
@@ -298,13 +307,13 @@ REST_FRAMEWORK = {
 SPECTACULAR_SETTINGS = {
     "OAS_VERSION": "3.1.0",
     "TITLE": "Loyalty back office",
-    "DESCRIPTION": "Reverses redeemed points, exactly once, into the lots that they came from.",
+    "DESCRIPTION": "Reverses redeemed points, exactly once, to the lots that they came from.",
     "VERSION": VERSION,
     "PREPROCESSING_HOOKS": ["reversals.api.openapi.generation.as_published"],
     "POSTPROCESSING_HOOKS": ["reversals.api.openapi.generation.complete"],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    # Without it the viewer sends the document to a validator on another host.
+    # validatorUrl None prevents the viewer from sending the document to a validator on another host.
     "SWAGGER_UI_SETTINGS": {"validatorUrl": None, "deepLinking": True},
 }
 
@@ -322,7 +331,7 @@ UNFOLD = {
     "SCRIPTS": [lambda request: static("backoffice/access.js")],
     "LOGIN": {"form": "loyalty.staff.signin.forms.SignInForm"},
     "DASHBOARD_CALLBACK": "reversals.admin.home.dashboard",
-    # Lighter than unfold's own: as small text on the dark ground that one has too little contrast.
+    # Lighter than unfold's own color, which has too little contrast for small text on the dark background.
     "COLORS": {"primary": {"500": "oklch(72% .19 305.5)"}},
     "SIDEBAR": {"navigation": "reversals.admin.navigation.sections"},
 }
@@ -332,7 +341,7 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 FORMAT_MODULE_PATH = ["config.formats"]
 STATIC_URL = "/static/"
-# The files of the admin and of /docs/ are served from where they are installed; there is no collecting step to forget.
+# Static files of the admin and of /docs/ are served from their packages, so collectstatic is not needed.
 WHITENOISE_USE_FINDERS = True
 
 LOGGING = {
@@ -348,7 +357,7 @@ LOGGING = {
             "format": "%(levelname)s %(name)s %(request_id)s %(message)s",
             "timestamp": "time",
             "rename_fields": {"levelname": "level", "name": "logger"},
-            # Django hands its records the request, and in that stands the query string.
+            # Django adds the request to its log records, and the request contains the query string.
             "reserved_attrs": [*RESERVED_ATTRS, "request"],
         },
         "line": {
@@ -362,8 +371,8 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": "INFO"},
     "loggers": {
         "django.request": {"filters": ["unforeseen"]},
-        "django.security": {"level": "CRITICAL"},  # anybody can cause it; the access line says 400 or 403
-        # At DEBUG it writes all that a page was made of, a new secret or recovery code too.
+        "django.security": {"level": "CRITICAL"},  # any client can cause these; the access log has the 400 or 403
+        # At DEBUG this logger writes the whole context of a page, including a new secret or recovery code.
         "django.template": {"level": "INFO"},
         "axes": {"level": "WARNING"},
     },

@@ -1,6 +1,6 @@
-"""The addresses of the API and of the back office.
+"""The URLs of the API and of the back office.
 
-Those of health and metrics are answered before these are looked at: `reversals.api.monitoring.views`.
+The URLs of health checks and metrics are not here, because `MonitoringMiddleware` answers them first.
 """
 
 from django.contrib import admin
@@ -13,7 +13,7 @@ from reversals.api.reads.views import ListReversals, ReadPoints, ReadRedemption,
 from reversals.api.redemptions import RedeemPoints
 from reversals.api.reversals import ReversePoints
 
-# An id in an address may hold anything, a slash or a line break too: what no id can be is answered as unknown.
+# An id in a URL may contain any character, even a slash or a line break. An impossible id is answered as unknown.
 urlpatterns = [
     re_path(r"^v2/points/reverse/?$", ReversePoints.as_view()),
     re_path(r"^v2/customers/(?P<customer_id>[^/]+)/redemptions/?$", RedeemPoints.as_view()),
@@ -24,7 +24,8 @@ urlpatterns = [
     path("openapi.json", ReadDocument.as_view(), name="openapi"),
     path("docs/", ViewDocument.as_view()),
     path("admin/", admin.site.urls),
-    # In the envelope, and in DEBUG too: client programs read it. Django adds the slash to /admin and /docs.
+    # Unknown URLs are answered in the API's envelope, with DEBUG too, because client programs read the reply. The URLs
+    # /admin and /docs are excluded, because Django redirects them to the URL with a slash.
     re_path(r"^(?!admin|docs$)", csrf_exempt(not_found), {"exception": None}),
 ]
 handler400 = "reversals.api.errors.bad_request"

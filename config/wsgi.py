@@ -7,5 +7,5 @@ from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 application = get_wsgi_application()
-# What is loaded by now stays: a collection that looked through all of it would hold up some call.
+# Excludes all objects loaded so far from garbage collection, because a scan of them would delay a call.
 gc.freeze()

@@ -1,1 +1,1 @@
-"""How the back office writes dates and times: ISO 8601, so that no two countries read one differently."""
+"""Date and time formats of the back office: ISO 8601, because it is unambiguous in every country."""

@@ -149,7 +149,10 @@ def test_primary_configured_as_replica_is_not_used(
     [
         ("postgres://loyalty:x@replica:5432/loyalty", "['default', 'replica'] ['config.replica.ReplicaRouter'] True"),
         ("", "['default'] [] False"),
-        ("sqlite:///var/replica.sqlite3", "DATABASE_REPLICA_URL needs PostgreSQL there and in DATABASE_URL"),
+        (
+            "sqlite:///var/replica.sqlite3",
+            "DATABASE_REPLICA_URL is set, so it and DATABASE_URL must both be PostgreSQL",
+        ),
     ],
 )
 def test_replica_url_enables_replica_or_is_refused_with_reason(replica_url: str, expected: str) -> None:

@@ -1,4 +1,4 @@
-"""The formats of the back office's only language; times are UTC."""
+"""ISO 8601 formats for English, the only language of the back office. Times are in UTC."""
 
 DATE_FORMAT = "Y-m-d"
 TIME_FORMAT = "H:i:s"

@@ -1,4 +1,4 @@
-"""The file of a bulk run: what is read, which rows are bad, and what refuses the file as a whole."""
+"""Files of bulk runs: valid rows, bad rows, and files that are refused as a whole."""
 
 import pytest
 from hypothesis import example, given
@@ -24,7 +24,7 @@ def refusal_of(data: bytes) -> str:
     return str(refused.value)
 
 
-def test_rows_are_read_with_their_line() -> None:
+def test_rows_are_read_with_their_line_numbers() -> None:
     assert rows_of("gWpna6,12.5,broken", "", 'aB3,,"late,\nvery late"', "x1, 3 , why ") == [
         FileRow(2, "gWpna6", "12.5", "broken"),
         FileRow(4, "aB3", "", "late,\nvery late"),
@@ -41,11 +41,11 @@ def test_rows_are_read_with_their_line() -> None:
         b'" POINTS ","REASON","redemption_id"\n"2","caf\xc3\xa9","R1"',
     ],
 )
-def test_mark_delimiter_order_case_and_line_ends_make_no_difference(data: bytes) -> None:
+def test_bom_delimiter_column_order_case_and_line_endings_may_vary(data: bytes) -> None:
     assert read_rows(data) == [FileRow(2, "R1", "2", "café")]
 
 
-def test_rows_without_a_reason_take_the_forms() -> None:
+def test_rows_without_a_reason_use_the_reason_of_the_form() -> None:
     assert [row.reason for row in rows_of("R1,1,", "R2,1,mine", default_reason=" the form's ")] == [
         "the form's",
         "mine",
@@ -68,13 +68,13 @@ def test_rows_without_a_reason_take_the_forms() -> None:
         ("R1,1,why,more", "4 fields; expected 3 as in the header"),
     ],
 )
-def test_a_bad_row_says_what_is_wrong_and_the_next_is_read(line: str, problem: str) -> None:
+def test_a_bad_row_states_its_problem_and_the_next_row_is_read(line: str, problem: str) -> None:
     bad, good = rows_of(line, "R9,1.5000,why")
     assert bad.problem == problem
     assert good == FileRow(3, "R9", "1.5000", "why")
 
 
-def test_the_same_redemption_twice_is_bad_the_second_time() -> None:
+def test_the_second_row_of_the_same_redemption_is_bad() -> None:
     rows = rows_of("R1,1,why", "R2,1,why", "R1,2,why")
     assert [row.problem for row in rows] == [
         "",
@@ -112,11 +112,11 @@ def test_the_same_redemption_twice_is_bad_the_second_time() -> None:
         (b" " * 1_000_001, "the file has 1,000,001 bytes; expected at most 1,000,000"),
     ],
 )
-def test_a_file_that_cannot_be_understood_is_refused_whole(data: bytes, refusal: str) -> None:
+def test_an_invalid_file_is_refused_as_a_whole(data: bytes, refusal: str) -> None:
     assert refusal_of(data) == refusal
 
 
-def test_as_many_rows_as_allowed_are_read() -> None:
+def test_a_file_with_the_largest_allowed_number_of_rows_is_read() -> None:
     assert len(read_rows(HEADER + b"".join(b"R%d,,w\n" % number for number in range(uploads.MOST_ROWS)))) == 5_000
 
 
@@ -124,7 +124,7 @@ def test_as_many_rows_as_allowed_are_read() -> None:
 @example(b"\xef\xbb\xbf")
 @example(b'"')
 @example(HEADER + b'"\r\n')
-def test_any_bytes_give_rows_or_a_clear_refusal(data: bytes) -> None:
+def test_any_bytes_give_rows_or_a_refusal_that_states_what_was_expected(data: bytes) -> None:
     try:
         rows = read_rows(data)
     except FileRefused as refused:

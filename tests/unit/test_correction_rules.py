@@ -1,4 +1,4 @@
-"""The rules on the facts of a correction, without a database: each refusal whole, and what each lot loses."""
+"""The rules of corrections, without a database: the text of each refusal, and the points taken from each lot."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -41,7 +41,7 @@ def refusal(case: Facts) -> tuple[object, str]:
     return raised.value.error, raised.value.reason
 
 
-def test_each_lot_loses_what_it_was_given_back() -> None:
+def test_a_correction_takes_from_each_lot_the_points_reversed_to_it() -> None:
     plan = plan_correction(facts(line(1, 5, lot_id=10), line(2, 4, lot_id=11), remaining={10: 5, 11: 9}))
     assert (plan.points, plan.replaced) == (9, {})
     assert [(taking.lot.lot_ref, taking.points, taking.missing) for taking in plan.takings] == [
@@ -50,7 +50,7 @@ def test_each_lot_loses_what_it_was_given_back() -> None:
     ]
 
 
-def test_reissued_points_are_taken_from_the_new_lot_alone() -> None:
+def test_reissued_points_are_taken_from_the_new_lot_only() -> None:
     lines = (line(1, 5, lot_id=10), line(2, 4, lot_id=11, new=20), line(3, 2, new=20))
     plan = plan_correction(facts(*lines, remaining={10: 5, 11: 0, 20: 6}))
     assert [(taking.lot.lot_ref, taking.points, taking.lot_was_reissued) for taking in plan.takings] == [
@@ -60,18 +60,18 @@ def test_reissued_points_are_taken_from_the_new_lot_alone() -> None:
     assert plan.replaced == {11: 4}
 
 
-def test_two_lines_of_one_lot_are_one_taking() -> None:
+def test_two_lines_of_one_lot_are_combined() -> None:
     plan = plan_correction(facts(line(1, 5, lot_id=10), line(2, 4, lot_id=10), remaining={10: 9}))
     assert [(taking.lot.lot_ref, taking.points) for taking in plan.takings] == [("L10", 9)]
 
 
-def test_all_whom_the_points_went_to_are_named() -> None:
+def test_customers_and_lots_of_a_reversal_include_all_that_received_points() -> None:
     lines = (line(1, 5, lot_id=10), replace(line(2, 4, lot_id=11, new=12), lot_customer_id=3))
     reversal = ReversalFacts(1, "V1", 1, "R1", 2, Decimal(9), lines)
     assert (reversal.customer_ids, reversal.lot_ids) == ({2, 3}, {10, 11, 12})
 
 
-def test_what_was_spent_again_is_named_lot_by_lot_and_at_most_three() -> None:
+def test_the_reason_names_at_most_three_lots_whose_points_were_spent() -> None:
     case = facts(*[line(number, 5, lot_id=number) for number in (1, 2, 3)], remaining={1: 4, 2: 5, 3: 0})
     assert refusal(case) == (
         CorrectionError.MORE_THAN_REMAINING,
@@ -85,7 +85,7 @@ def test_what_was_spent_again_is_named_lot_by_lot_and_at_most_three() -> None:
     assert "(1 of lot L1, 1 of lot L2, 1 of lot L3 and 1 more lot):" in refusal(many)[1]
 
 
-def test_the_refusals_come_in_their_order() -> None:
+def test_refusals_of_a_correction_come_in_order_of_precedence() -> None:
     case = facts(line(1, 5, lot_id=1), remaining={1: 4})
     case = replace(case, customer=replace(case.customer, status="MERGED"), corrected_at=NOW, is_approved=False)
     merged = (
@@ -124,7 +124,7 @@ def test_the_refusals_come_in_their_order() -> None:
         ),
     ],
 )
-def test_what_the_org_says_comes_before_any_look_up(
+def test_settings_of_the_org_are_checked_before_any_look_up(
     stored: dict[str, str], error: CorrectionError, reason: str
 ) -> None:
     with pytest.raises(Refused) as raised:

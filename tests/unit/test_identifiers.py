@@ -1,4 +1,4 @@
-"""How a customer is named, without a database: spellings, comparable forms, and what is shown of a value."""
+"""Identifiers of customers, without a database: spellings of types, normalized values and masking."""
 
 import pytest
 
@@ -18,7 +18,9 @@ from loyalty.ledger.identifiers import Identifier, IdentifierType, identifier_ty
         ("cards", None),
     ],
 )
-def test_a_type_is_known_in_any_case_and_with_or_without_underscores(as_sent: str, kind: IdentifierType | None) -> None:
+def test_an_identifier_type_is_found_in_any_case_with_or_without_underscores(
+    as_sent: str, kind: IdentifierType | None
+) -> None:
     assert identifier_type(as_sent) is kind
 
 
@@ -39,19 +41,19 @@ def test_a_type_is_known_in_any_case_and_with_or_without_underscores(as_sent: st
         ("IN", "9" * 41, "9" * 41),
     ],
 )
-def test_a_mobile_is_compared_in_its_international_digits(country: str, value: str, digits: str) -> None:
+def test_a_mobile_number_is_normalized_to_its_international_digits(country: str, value: str, digits: str) -> None:
     assert mobile_digits(value, country=country) == digits
     assert mobile_digits(digits, country=country) == digits
 
 
-def test_only_an_e_mail_address_ignores_case() -> None:
+def test_only_email_addresses_are_normalized_to_lower_case() -> None:
     as_stored = Identifier(IdentifierType.EMAIL, "asha@example.com")
     assert identify(IdentifierType.EMAIL, "Asha@Example.COM", country="IN") == as_stored
     as_sent = Identifier(IdentifierType.EXTERNAL_ID, "Hh-1")
     assert identify(IdentifierType.EXTERNAL_ID, "Hh-1", country="IN") == as_sent
 
 
-def test_only_a_mobile_is_read_as_one_of_the_orgs_country() -> None:
+def test_only_mobile_numbers_are_read_as_numbers_of_the_orgs_country() -> None:
     as_stored = Identifier(IdentifierType.MOBILE, "919876500001")
     assert identify(IdentifierType.MOBILE, "09876500001", country="IN") == as_stored
     as_sent = Identifier(IdentifierType.CARD_NUMBER, "09876500001")
@@ -72,7 +74,7 @@ def test_only_a_mobile_is_read_as_one_of_the_orgs_country() -> None:
         ("", None),
     ],
 )
-def test_a_customer_number_is_one_that_the_database_can_hold(value: str, number: int | None) -> None:
+def test_a_customer_number_is_a_positive_integer_within_the_databases_range(value: str, number: int | None) -> None:
     assert Identifier(IdentifierType.ID, value).customer_number == number
 
 
@@ -88,5 +90,5 @@ def test_a_customer_number_is_one_that_the_database_can_hold(value: str, number:
         ("x" * 300, "*" * 12 + "xxxx"),
     ],
 )
-def test_a_masked_value_shows_four_characters_at_most_and_a_third_at_most(value: str, shown: str) -> None:
+def test_a_masked_value_shows_at_most_four_characters_and_at_most_a_third(value: str, shown: str) -> None:
     assert masked(value) == shown

@@ -1,4 +1,4 @@
-"""Where webhooks may lead, and how long a receiver may keep the worker: the guarded connection alone."""
+"""The guarded connection to webhook receivers: allowed addresses, deadlines and sizes."""
 
 import socket
 import ssl
@@ -60,7 +60,7 @@ def post(url: str, *, seconds: float = 5, private_allowed: bool = True) -> Answe
         "ff0e::1",
     ],
 )
-def test_an_address_that_not_everybody_can_reach_is_not_public(address: str) -> None:
+def test_an_address_outside_the_public_internet_is_not_public(address: str) -> None:
     assert not is_public(address)
 
 
@@ -68,12 +68,12 @@ def test_an_address_that_not_everybody_can_reach_is_not_public(address: str) -> 
     "address",
     [PUBLIC, "8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "2002:808:808::1", "64:ff9b::8.8.8.8"],
 )
-def test_an_address_that_everybody_can_reach_is_public(address: str) -> None:
+def test_an_address_on_the_public_internet_is_public(address: str) -> None:
     assert is_public(address)
 
 
 class Resolver:
-    """Answers each look-up of a name with the next of `answers`; notes what was looked up, and reaches nothing."""
+    """Answers each look-up of a name with the next of `answers` and records the names. Makes no connection."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> None:
         self.answers = list(answers)
@@ -83,33 +83,35 @@ class Resolver:
     def look_up(self, host: str, port: int, *rest: Any, **options: Any) -> list[Any]:
         self.asked.append(host)
         if host[0].isdigit():
-            raise socket.gaierror("here the connection would be made")
+            raise socket.gaierror("the connection would be made here")
         addresses = self.answers.pop(0)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
 
 
 @pytest.mark.parametrize("url", ["https://127.0.0.1/", "https://2130706433/", "https://0x7f.1/", "https://[::1]/"])
-def test_a_private_address_is_refused_however_it_is_written(url: str) -> None:
+def test_a_private_address_is_refused_in_any_notation(url: str) -> None:
     answer = post(url, private_allowed=False)
     assert (answer.status, answer.was_reached) == (None, False)
     assert answer.text.startswith("AddressRefused: ")
 
 
-def test_a_name_of_a_private_address_is_refused_before_it_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_resolves_to_a_private_address_is_refused_before_connecting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     resolver = Resolver(monkeypatch, ["169.254.169.254"])
     answer = post("https://metadata.example/", private_allowed=False)
     assert answer.text == "AddressRefused: metadata.example leads to 169.254.169.254, which is no public address"
     assert resolver.asked == ["metadata.example"]
 
 
-def test_a_name_of_which_any_address_is_private_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_is_refused_if_any_of_its_addresses_is_private(monkeypatch: pytest.MonkeyPatch) -> None:
     resolver = Resolver(monkeypatch, [PUBLIC, "127.0.0.1"])
     assert post("https://both.example/", private_allowed=False).text.startswith("AddressRefused: ")
     assert resolver.asked == ["both.example"]
 
 
-def test_a_name_that_leads_elsewhere_when_asked_again_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The connection is made to the very address that was checked."""
+def test_a_name_is_resolved_only_once_so_that_rebinding_has_no_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection is made to the address that was checked."""
     resolver = Resolver(monkeypatch, [PUBLIC], ["127.0.0.1"])
     assert not post("https://rebinding.example/", private_allowed=False).was_reached
     assert resolver.asked == ["rebinding.example", PUBLIC]
@@ -122,7 +124,7 @@ def test_plain_http_is_refused_unless_private_addresses_are_allowed() -> None:
         assert post(receiver.url).status == 200
 
 
-def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     with receiving() as receiver, receiving() as proxy:
         for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
             monkeypatch.setenv(name, proxy.url)
@@ -135,7 +137,7 @@ def test_certificates_are_checked_against_the_name() -> None:
     assert (context.check_hostname, context.verify_mode) == (True, ssl.CERT_REQUIRED)
 
 
-def test_a_receiver_that_does_not_speak_tls_is_not_told_anything() -> None:
+def test_a_receiver_without_tls_receives_nothing_for_an_https_url() -> None:
     with receiving() as receiver:
         answer = post(receiver.url.replace("http:", "https:"))
         assert (answer.status, answer.was_reached, receiver.received) == (None, False, [])
@@ -150,23 +152,23 @@ def seconds_of(url: str, *, seconds: float) -> tuple[Answer, float]:
     return answer, time.monotonic() - started
 
 
-@pytest.mark.parametrize("first", [b"", b"HTTP/1.1 200 OK\r\nX-Long: "], ids=["nothing", "a header without end"])
-def test_a_receiver_that_drips_is_left_at_the_deadline(first: bytes) -> None:
+@pytest.mark.parametrize("first", [b"", b"HTTP/1.1 200 OK\r\nX-Long: "], ids=["nothing", "an endless header"])
+def test_a_receiver_that_answers_slowly_is_abandoned_at_the_deadline(first: bytes) -> None:
     with dripping(b"a" if first else b"", every=0.02, first=first) as url:
         answer, took = seconds_of(url, seconds=0.4)
     assert (answer.status, answer.was_reached) == (None, False)
     assert 0.3 < took < 2
 
 
-def test_a_tls_handshake_that_drips_is_left_at_the_deadline() -> None:
-    # A handshake record of 16 KB, of which a byte comes now and then.
+def test_a_slow_tls_handshake_is_abandoned_at_the_deadline() -> None:
+    # A handshake record of 16 KB, which arrives byte by byte.
     with dripping(b"\0", every=0.02, first=b"\x16\x03\x03\x3f\xff\x02") as url:
         answer, took = seconds_of(url.replace("http:", "https:"), seconds=0.4)
     assert (answer.status, answer.was_reached) == (None, False)
     assert took < 2
 
 
-def test_the_status_counts_although_the_body_drips() -> None:
+def test_the_status_counts_even_if_the_body_arrives_slowly() -> None:
     with dripping(b"a", every=0.02, first=b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n") as url:
         answer, took = seconds_of(url, seconds=5)
     assert (answer.status, took < 2) == (200, True)
@@ -175,7 +177,7 @@ def test_the_status_counts_although_the_body_drips() -> None:
     assert (answer.status, answer.was_reached, took < 2) == (500, True, True)
 
 
-def test_only_the_beginning_of_an_answer_is_read() -> None:
+def test_only_the_first_bytes_of_an_answer_are_read() -> None:
     with receiving() as receiver:
         receiver.answers(500, body="b" * 1_000_000)
         assert post(receiver.url) == Answer(500, "b" * 500)
@@ -185,19 +187,19 @@ def test_only_the_beginning_of_an_answer_is_read() -> None:
     assert answer.text == f"ReadError: the answer is longer than {LARGEST_ANSWER} bytes"
 
 
-def test_a_connection_that_is_refused_is_not_reached() -> None:
+def test_a_receiver_that_refuses_the_connection_was_not_reached() -> None:
     answer = post(closed_url())
     assert (answer.status, answer.was_reached) == (None, False)
 
 
-def test_a_receiver_that_hangs_up_was_reached() -> None:
+def test_a_receiver_that_closes_the_connection_was_reached() -> None:
     with receiving() as receiver:
         receiver.answer = lambda received: None
         answer = post(receiver.url)
     assert (answer.status, answer.was_reached) == (None, True)
 
 
-def test_an_answer_that_is_no_http_is_a_failure() -> None:
+def test_an_answer_that_is_not_http_is_a_failure() -> None:
     with dripping(b"", every=0.02, first=b"220 mail.example ESMTP\r\n\r\n") as url:
         answer = post(url, seconds=1)
     assert (answer.status, answer.was_reached) == (None, True)

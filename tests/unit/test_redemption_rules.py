@@ -1,4 +1,4 @@
-"""The rules on the facts of a redemption, without a database: each refusal whole, and which lots are drawn."""
+"""The rules of redemptions, without a database: the text of each refusal, and the lots that are drawn on."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -38,18 +38,18 @@ def refusal(case: Facts) -> tuple[object, str]:
     return raised.value.error, raised.value.reason
 
 
-def test_what_expires_first_is_drawn_first_and_only_as_much_as_is_asked() -> None:
+def test_lots_are_drawn_by_earliest_expiry_up_to_the_requested_points() -> None:
     lots = [lot(1, 5), lot(2, 5, expires_in=timedelta(2)), lot(3, 2, expires_in=timedelta(1)), lot(4, 5)]
     assert plan_draws(lots, Decimal(7), at=NOW) == [PlannedDraw(3, Decimal(2)), PlannedDraw(2, Decimal(5))]
     assert plan_draws(lots, Decimal(8), at=NOW)[2:] == [PlannedDraw(1, Decimal(1))]
 
 
-def test_lots_that_cannot_be_drawn_are_passed_over_and_the_missing_part_comes_first() -> None:
+def test_lots_that_cannot_be_drawn_are_skipped_and_uncovered_points_come_first() -> None:
     lots = [lot(1, 0), lot(2, 5, expires_in=timedelta(0)), lot(3, 5, age=timedelta(microseconds=-1)), lot(4, 2)]
     assert plan_draws(lots, Decimal(7), at=NOW) == [PlannedDraw(None, Decimal(5)), PlannedDraw(4, Decimal(2))]
 
 
-def test_a_redemption_is_planned_for_the_program_that_is_asked_for_or_the_only_one() -> None:
+def test_a_redemption_is_planned_for_the_requested_program_or_the_only_one() -> None:
     plan = plan_redemption(facts(lot(1, 5)))
     assert (plan.program, plan.draws) == (GOLD, (PlannedDraw(1, Decimal(5)),))
     asked = replace(facts(lot(1, 5)), programs=[GOLD, BLUE], request=replace(REQUEST, program_id="974"))
@@ -69,7 +69,9 @@ def test_a_redemption_is_planned_for_the_program_that_is_asked_for_or_the_only_o
         ),
     ],
 )
-def test_a_program_that_is_not_there_is_refused(programs: list[ProgramFacts], asked: str | None, reason: str) -> None:
+def test_a_missing_unknown_or_inactive_program_is_refused(
+    programs: list[ProgramFacts], asked: str | None, reason: str
+) -> None:
     case = replace(facts(lot(1, 5)), programs=programs, request=replace(REQUEST, program_id=asked))
     assert refusal(case) == (RedemptionError.WRONG_PROGRAM, reason)
 
@@ -90,12 +92,14 @@ def test_a_program_that_is_not_there_is_refused(programs: list[ProgramFacts], as
         ),
     ],
 )
-def test_a_status_blocks_before_points_are_counted(status: str, error: RedemptionError, reason: str) -> None:
+def test_a_blocking_status_is_refused_before_points_are_counted(
+    status: str, error: RedemptionError, reason: str
+) -> None:
     case = facts()
     assert refusal(replace(case, customer=replace(case.customer, status=status))) == (error, reason)
 
 
-def test_more_than_is_available_is_refused() -> None:
+def test_a_redemption_of_more_points_than_available_is_refused() -> None:
     reason = "5 points requested, 4 available."
     assert refusal(facts(lot(1, 1), lot(2, 3))) == (RedemptionError.MORE_THAN_AVAILABLE, reason)
 
@@ -105,7 +109,7 @@ def record() -> RedemptionRecord:
 
 
 @pytest.mark.parametrize("program_id", [None, "973"])
-def test_the_same_content_under_one_reference_is_the_same_redemption(program_id: str | None) -> None:
+def test_the_same_reference_with_the_same_content_is_a_repeat(program_id: str | None) -> None:
     check_repeat(replace(REQUEST, program_id=program_id), record(), None)
 
 
@@ -113,7 +117,7 @@ def test_the_same_content_under_one_reference_is_the_same_redemption(program_id:
     "other",
     [{"customer_id": "565"}, {"points_asked": Decimal(6)}, {"program_id": "974"}, {"transaction_number": "T2"}],
 )
-def test_other_content_under_one_reference_is_refused(other: dict[str, object]) -> None:
+def test_the_same_reference_with_other_content_is_refused(other: dict[str, object]) -> None:
     with pytest.raises(Refused) as raised:
         check_repeat(replace(REQUEST, **other), record(), None)  # type: ignore[arg-type]
     assert (raised.value.error, raised.value.reason) == (
@@ -133,7 +137,7 @@ def test_reference_of_a_redemption_that_was_reversed_is_refused() -> None:
     )
 
 
-def test_whether_a_member_redeems_for_the_group_is_a_setting_that_must_be_readable() -> None:
+def test_an_invalid_setting_for_cross_member_redemption_is_refused() -> None:
     key = "Enable_cross_member_redemption"
     assert [redeems_for_group(EmfSettings({(None, key): text})) for text in ("yes", "no")] == [True, False]
     with pytest.raises(Refused) as raised:

@@ -1,4 +1,4 @@
-"""What a refused reversal is told, word by word and in the order of the ladder, without a database."""
+"""The exact reasons of refused reversals, in order of precedence, without a database."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -50,17 +50,19 @@ def of_customer(case: Facts, customer: CustomerFacts) -> Facts:
         ({}, ErrorCode.OFF_FOR_ORG, f"Reversals are off for this org. The EMF setting {SWITCH} turns them on."),
     ],
 )
-def test_what_the_org_says_comes_before_any_look_up(stored: dict[str, str], error: ErrorCode, reason: str) -> None:
+def test_settings_of_the_org_are_checked_before_any_look_up(
+    stored: dict[str, str], error: ErrorCode, reason: str
+) -> None:
     with pytest.raises(Refused) as raised:
         check_org(EmfSettings({(None, name): text for name, text in stored.items()}))
     assert (raised.value.error, raised.value.reason) == (error, reason)
     check_org(EmfSettings({(None, SWITCH): "yes"}))
 
 
-def test_the_program_must_be_active_be_the_one_asked_for_and_have_the_switch_on() -> None:
+def test_the_program_must_be_active_match_the_requested_one_and_allow_reversals() -> None:
     case = facts(draw(1, 5))
-    asleep = replace(case, redemption=replace(case.redemption, program=ProgramFacts(1, 973, False)))
-    assert refusal(asleep) == (
+    inactive = replace(case, redemption=replace(case.redemption, program=ProgramFacts(1, 973, False)))
+    assert refusal(inactive) == (
         ErrorCode.WRONG_PROGRAM,
         "The program of this redemption is not active, so its points cannot be reversed.",
     )
@@ -77,7 +79,7 @@ def test_the_program_must_be_active_be_the_one_asked_for_and_have_the_switch_on(
     )
 
 
-def test_a_customer_who_cannot_be_given_back_to_is_told_why() -> None:
+def test_the_reason_states_why_a_customer_is_not_eligible() -> None:
     case = facts(draw(1, 5))
     customer = case.redemption.customer
     assert refusal(of_customer(case, replace(customer, status="MERGED"))) == (
@@ -99,14 +101,14 @@ def test_a_customer_who_cannot_be_given_back_to_is_told_why() -> None:
     )
 
 
-def test_a_program_has_statuses_of_its_own_that_block() -> None:
+def test_a_programs_own_blocked_statuses_override_the_orgs() -> None:
     key = "Reversal_blocked_statuses"
     case = facts(draw(1, 5))
     blocked = EmfSettings({(None, SWITCH): "yes", (None, key): "FRAUD", (1, key): "ACTIVE"})
     assert refusal(replace(case, settings=blocked))[0] is ErrorCode.CUSTOMER_NOT_ELIGIBLE
 
 
-def test_a_repeat_is_told_what_was_made_before() -> None:
+def test_the_refusal_of_a_repeat_names_the_earlier_reversal() -> None:
     spent = replace(facts(draw(1, 5, reversed_points=5)), earlier=EarlierReversals(last_of_redemption="V1"))
     assert refusal(spent) == (
         ErrorCode.NOTHING_LEFT,
@@ -125,7 +127,7 @@ def test_a_repeat_is_told_what_was_made_before() -> None:
     )
 
 
-def test_amounts_that_cannot_be_given_back_are_named() -> None:
+def test_the_reason_states_which_points_cannot_be_reversed() -> None:
     settings = {"Reversal_window_days": "1"}
     late = replace(facts(draw(1, 5), settings=settings), now=NOW + timedelta(days=1))
     assert refusal(late) == (
@@ -144,7 +146,7 @@ def test_amounts_that_cannot_be_given_back_are_named() -> None:
     )
 
 
-def test_limits_are_told_with_what_is_used_of_them() -> None:
+def test_the_refusal_by_a_limit_states_how_much_of_it_is_used() -> None:
     earlier = used(count=2, points=Decimal(6))
     case = replace(
         facts(draw(1, 5), settings={"Reversal_limit_count": "2", "Reversal_limit_days": "9"}), earlier=earlier
@@ -160,7 +162,7 @@ def test_limits_are_told_with_what_is_used_of_them() -> None:
     )
 
 
-def test_what_one_person_may_not_give_back_alone_is_told() -> None:
+def test_the_refusal_for_missing_approval_states_points_and_limit() -> None:
     case = replace(facts(draw(1, 9), asked=4, settings={"Reversal_approval_points": "5"}), is_manual=True)
     assert plan_reversal(case).points == 4
     after = replace(case, earlier=EarlierReversals(points_reversed_manually=Decimal(2)))
@@ -187,14 +189,14 @@ def test_what_one_person_may_not_give_back_alone_is_told() -> None:
         ("Reversal_approval_points", "0", ErrorCode.NEEDS_APPROVAL),
     ],
 )
-def test_a_programs_own_value_decides(key: str, text: str, error: ErrorCode) -> None:
+def test_a_programs_own_setting_overrides_the_orgs_setting(key: str, text: str, error: ErrorCode) -> None:
     settings = EmfSettings({(None, SWITCH): "yes", (1, key): text})
     case = replace(facts(draw(1, 5)), settings=settings, is_manual=True)
     old = replace(case, redemption=replace(case.redemption, redeemed_at=NOW - timedelta(days=2)))
     assert refusal(old)[0] is error
 
 
-def test_a_programs_own_period_is_told_and_its_own_days_of_reissue_count() -> None:
+def test_a_programs_own_limit_period_and_reissue_days_apply() -> None:
     stored = {(None, SWITCH): "yes", (1, "Reversal_limit_days"): "9", (1, "Reversal_limit_count"): "0"}
     assert refusal(replace(facts(draw(1, 5)), settings=EmfSettings(stored)))[1].endswith(
         "within 9 days: 0 already made for this customer."
@@ -204,14 +206,14 @@ def test_a_programs_own_period_is_told_and_its_own_days_of_reissue_count() -> No
     assert (plan.reissued, plan.reissue_expires_at) == (5, NOW + timedelta(days=30))
 
 
-def test_a_line_holds_its_points_whether_they_can_be_used_or_not() -> None:
+def test_a_line_counts_available_and_expired_points() -> None:
     expired = draw(1, 4, expires_in=timedelta(0))
     for settings in ({}, {"Reversal_reissue_days": "30"}):
         plan = plan_reversal(facts(expired, draw(2, 5), settings=settings))
         assert [line.points for line in plan.lines] == [5, 4]
 
 
-def test_points_without_a_lots_owner_go_to_the_customer() -> None:
+def test_points_without_a_lot_are_reversed_to_the_redemptions_customer() -> None:
     redemption = facts(draw(1, 5)).redemption
     zero, draws = Decimal(0), (draw(1, 5, owner=7), no_lot(2, 5))
     owners = [PlannedLine(each, zero, zero, zero, zero).owner_id(redemption) for each in draws]

@@ -1,4 +1,4 @@
-"""The rules on facts, without a database: what goes back to which lot, and what counts as expired."""
+"""The rules of reversals, without a database: which points are reversed to which lot, and which count as expired."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -68,26 +68,26 @@ def facts(*draws: DrawFacts, asked: int | None = None, settings: dict[str, str] 
 
 
 def used(*, by: int = 1, count: int = 0, points: Decimal = ZERO) -> EarlierReversals:
-    """So much of the limits was used by the customer with that row id; 1 is the one who redeemed."""
+    """Returns how much of the limits the customer with row id `by` has used. Customer 1 redeemed the points."""
     return EarlierReversals(limit_use={by: LimitUse(count, points)})
 
 
 def lines(plan: Plan) -> list[tuple[int, int, int, int]]:
-    """Draw, available, expired, reissued of each line."""
+    """Returns (draw id, available, expired, reissued) of each line."""
     return [(line.draw.id, int(line.available), int(line.expired), int(line.reissued)) for line in plan.lines]
 
 
-def test_the_draw_made_last_is_given_back_first() -> None:
+def test_the_last_draw_is_reversed_first() -> None:
     assert lines(plan_reversal(facts(draw(1, 5), draw(2, 5), draw(3, 5), asked=7))) == [(3, 5, 0, 0), (2, 2, 0, 0)]
 
 
-def test_what_was_given_back_before_is_passed_over() -> None:
+def test_points_reversed_earlier_are_not_reversed_again() -> None:
     plan = plan_reversal(facts(draw(1, 5), draw(2, 5, reversed_points=3), draw(3, 5, reversed_points=5)))
     assert lines(plan) == [(2, 2, 0, 0), (1, 5, 0, 0)]
     assert plan.points == 7
 
 
-def test_a_lot_is_expired_at_its_very_moment_and_not_before() -> None:
+def test_a_lot_expires_exactly_at_its_expiry_time() -> None:
     at_the_moment = draw(1, 5, expires_in=timedelta(0))
     just_before = draw(2, 5, expires_in=timedelta(microseconds=1))
     plan = plan_reversal(facts(at_the_moment, just_before))
@@ -95,7 +95,7 @@ def test_a_lot_is_expired_at_its_very_moment_and_not_before() -> None:
     assert (plan.points, plan.available, plan.expired) == (10, 5, 5)
 
 
-def test_expired_points_are_issued_anew_where_the_setting_is_on() -> None:
+def test_expired_points_are_reissued_if_the_setting_is_on() -> None:
     settings = {"Reversal_reissue_days": "30"}
     plan = plan_reversal(facts(no_lot(1, 4), draw(2, 5, expires_in=timedelta(-1)), draw(3, 1), settings=settings))
     assert lines(plan) == [(3, 1, 0, 0), (2, 5, 0, 5), (1, 4, 0, 4)]
@@ -103,14 +103,14 @@ def test_expired_points_are_issued_anew_where_the_setting_is_on() -> None:
     assert plan.reissue_expires_at == NOW + timedelta(days=30)
 
 
-def test_a_part_without_a_lot_is_refused_only_when_the_amount_reaches_it() -> None:
+def test_points_without_a_lot_are_refused_only_if_the_amount_includes_them() -> None:
     assert lines(plan_reversal(facts(no_lot(1, 4), draw(2, 5), asked=5))) == [(2, 5, 0, 0)]
     with pytest.raises(Refused) as raised:
         plan_reversal(facts(no_lot(1, 4), draw(2, 5), asked=6))
     assert raised.value.error is ErrorCode.NO_LOT_TO_RETURN_TO
 
 
-def test_the_window_ends_after_its_last_day() -> None:
+def test_a_reversal_later_than_the_window_is_refused() -> None:
     settings = {"Reversal_window_days": "1"}
     assert plan_reversal(facts(draw(1, 5), settings=settings)).points == 5
     late = replace(facts(draw(1, 5), settings=settings), now=NOW + timedelta(microseconds=1))
@@ -120,7 +120,7 @@ def test_the_window_ends_after_its_last_day() -> None:
 
 
 @pytest.mark.parametrize(("until", "is_refused"), [(NOW, False), (NOW + timedelta(microseconds=1), True), (None, True)])
-def test_a_lock_ends_at_its_very_moment(until: datetime | None, is_refused: bool) -> None:
+def test_a_lock_on_reversals_ends_exactly_at_its_end_time(until: datetime | None, is_refused: bool) -> None:
     case = facts(draw(1, 5))
     locked = replace(case.redemption, customer=CustomerFacts(1, 564, "ACTIVE", True, until))
     if not is_refused:
@@ -135,7 +135,7 @@ def test_a_lock_ends_at_its_very_moment(until: datetime | None, is_refused: bool
     ("is_manual", "asked", "is_approved", "is_refused"),
     [(True, 6, False, True), (True, 6, True, False), (True, 5, False, False), (False, 6, False, False)],
 )
-def test_only_a_large_reversal_by_hand_needs_a_second_person(
+def test_only_a_large_manual_reversal_needs_approval(
     is_manual: bool, asked: int, is_approved: bool, is_refused: bool
 ) -> None:
     case = facts(draw(1, 9), asked=asked, settings={"Reversal_approval_points": "5"})
@@ -148,7 +148,7 @@ def test_only_a_large_reversal_by_hand_needs_a_second_person(
     assert raised.value.error is ErrorCode.NEEDS_APPROVAL
 
 
-def test_a_limit_of_nothing_lets_nobody_reverse_alone() -> None:
+def test_an_approval_limit_of_zero_makes_every_manual_reversal_need_approval() -> None:
     case = facts(draw(1, 9), asked=1, settings={"Reversal_approval_points": "0"})
     with pytest.raises(Refused) as raised:
         plan_reversal(replace(case, is_manual=True, is_approved=False))
@@ -165,7 +165,7 @@ def test_a_limit_of_nothing_lets_nobody_reverse_alone() -> None:
         ({"Reversal_limit_count": "0"}, EarlierReversals(), True),
     ],
 )
-def test_a_limit_may_be_reached_and_not_passed(
+def test_a_reversal_may_reach_a_limit_but_not_exceed_it(
     settings: dict[str, str], earlier: EarlierReversals, is_refused: bool
 ) -> None:
     case = replace(facts(draw(1, 5), settings=settings), earlier=earlier)
@@ -178,7 +178,7 @@ def test_a_limit_may_be_reached_and_not_passed(
 
 
 @pytest.mark.parametrize(("count", "is_refused"), [(1, False), (2, True)])
-def test_limits_hold_for_each_member_who_is_given_points_back(count: int, is_refused: bool) -> None:
+def test_limits_apply_to_each_member_whose_points_are_reversed(count: int, is_refused: bool) -> None:
     case = facts(draw(1, 5, owner=8), draw(2, 4), settings={"Reversal_limit_count": "2", "Reversal_limit_points": "9"})
     case = replace(case, earlier=used(by=8, count=count, points=Decimal(4)))
     if not is_refused:
@@ -193,7 +193,7 @@ def test_limits_hold_for_each_member_who_is_given_points_back(count: int, is_ref
     )
 
 
-def test_points_of_a_lot_that_is_a_reissue_are_not_reissued_again() -> None:
+def test_points_of_a_reissued_lot_are_not_reissued_again() -> None:
     days = {"Reversal_reissue_days": "30"}
     gone = timedelta(days=-1)
     plan = plan_reversal(

@@ -1,4 +1,4 @@
-"""The list of docs/security.md against the tests that it names, and the audit of dependencies."""
+"""Compares the list in docs/security.md with the tests that it names, and checks the audit of dependencies."""
 
 import re
 from pathlib import Path
@@ -15,18 +15,18 @@ RISKS = {f"API{number}" for number in range(1, 11)}
 CHAPTERS = {f"V{number}" for number in range(1, 18)}
 
 
-def test_each_risk_and_each_chapter_has_its_line() -> None:
+def test_each_risk_and_each_chapter_has_a_row() -> None:
     assert {row[0].split()[0] for row in ROWS} == RISKS | CHAPTERS
 
 
-def test_each_line_that_holds_names_tests_and_no_other_does() -> None:
+def test_only_rows_with_the_state_holds_name_tests() -> None:
     for subject, state, says, shown_by in ROWS:
         assert says, subject
         assert state in {"holds", "missing", "does not apply"}, subject
         assert bool(shown_by) == (state == "holds"), subject
 
 
-def test_each_named_test_exists() -> None:
+def test_each_test_named_in_the_security_list_exists() -> None:
     written = {
         name
         for path in (ROOT / "tests").rglob("test_*.py")
@@ -37,7 +37,7 @@ def test_each_named_test_exists() -> None:
     assert set(named) - written == set()
 
 
-def test_the_audit_reads_the_lock_alone_and_fails_where_it_cannot_tell() -> None:
+def test_the_audit_checks_only_the_lock_file_and_fails_if_it_is_inconclusive() -> None:
     """The locked versions are looked up as they are: nothing is resolved."""
     makefile = (ROOT / "Makefile").read_text()
     (command,) = re.findall(r"^\tvar/audit/bin/pip-audit (.*)$", makefile, re.MULTILINE)

@@ -18,13 +18,13 @@ plain = st.recursive(
 
 
 @given(st.dictionaries(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=5), plain, max_size=4))
-def test_an_object_is_read_as_it_was_written(value: dict[str, object]) -> None:
+def test_a_valid_object_is_parsed_to_the_same_value(value: dict[str, object]) -> None:
     for text in (json.dumps(value), json.dumps(value, ensure_ascii=False)):
         if "\\u0000" not in text:
             assert parse_object(text.encode()) == value
 
 
-def test_numbers_keep_their_literal() -> None:
+def test_numbers_keep_their_literal_text() -> None:
     value = parse_object(b'{"a":1e-400,"b":-0,"c":2.0000000000000000001,"d":"1"}')
     assert value == {"a": "1e-400", "b": "-0", "c": "2.0000000000000000001", "d": "1"}
     assert [isinstance(value[key], NumberLiteral) for key in "abcd"] == [True, True, True, False]
@@ -34,20 +34,20 @@ def nested(depth: int) -> bytes:
     return b'{"a":' * (depth - 1) + b"{}" + b"}" * (depth - 1)
 
 
-def test_nesting_is_allowed_to_sixteen_and_no_deeper() -> None:
+def test_nesting_deeper_than_sixteen_is_refused() -> None:
     assert parse_object(nested(16))
     with pytest.raises(Refused):
         parse_object(nested(17))
 
 
-def test_what_stands_side_by_side_does_not_count_as_nesting() -> None:
+def test_sibling_arrays_do_not_add_up_to_deeper_nesting() -> None:
     deep = b"[" * 15 + b"]" * 15
     assert parse_object(b'{"a":' + deep + b',"b":' + deep + b"}")
     with pytest.raises(Refused):
         parse_object(b'{"a":' + deep + b',"b":[' + deep + b"]}")
 
 
-def test_a_bracket_that_closes_takes_back_one_level_only() -> None:
+def test_a_closing_bracket_reduces_the_depth_by_one_level_only() -> None:
     with pytest.raises(Refused):
         parse_object(b'{"a":[[],' + b"[" * 15 + b"]" * 15 + b"]}")
 
@@ -87,7 +87,7 @@ def test_brackets_in_strings_do_not_count_as_nesting() -> None:
     ],
     ids=range(25),
 )
-def test_anything_doubtful_is_887(body: bytes) -> None:
+def test_an_invalid_body_is_refused_with_887(body: bytes) -> None:
     with pytest.raises(Refused) as raised:
         parse_object(body)
     assert raised.value.error is ErrorCode.INVALID_REQUEST
@@ -109,7 +109,7 @@ def test_anything_doubtful_is_887(body: bytes) -> None:
     ],
     ids=range(9),
 )
-def test_what_is_doubtful_is_said(body: bytes, what: str) -> None:
+def test_the_reason_names_the_problem_of_an_invalid_body(body: bytes, what: str) -> None:
     with pytest.raises(Refused) as raised:
         parse_object(body)
     assert raised.value.reason == f"Send one JSON object in UTF-8: {what}."
@@ -125,19 +125,19 @@ def test_what_is_doubtful_is_said(body: bytes, what: str) -> None:
     ],
     ids=range(4),
 )
-def test_a_hostile_body_costs_one_pass(body: bytes) -> None:
+def test_a_hostile_body_is_refused_in_linear_time(body: bytes) -> None:
     start = time.thread_time()
     with pytest.raises(Refused):
         parse_object(body)
     assert time.thread_time() - start < 1
 
 
-def test_an_escaped_backslash_before_u0000_is_no_nul() -> None:
+def test_an_escaped_backslash_before_u0000_is_not_a_nul() -> None:
     assert parse_object(b'{"a":"\\\\u0000"}') == {"a": "\\u0000"}
 
 
 @given(st.binary(max_size=200))
-def test_no_body_does_worse_than_a_refusal(body: bytes) -> None:
+def test_any_body_is_parsed_or_refused_with_887(body: bytes) -> None:
     try:
         assert isinstance(parse_object(body), dict)
     except Refused as refusal:

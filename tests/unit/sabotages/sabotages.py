@@ -65,13 +65,13 @@ SABOTAGES = (
         "points are converted to a float",
         "loyalty/ledger/points.py",
         _edit("return from_thousandths(int(significant) * 10 ** (power + DECIMALS))", "return Decimal(float(literal))"),
-        "tests/unit/test_points.py::test_an_amount_is_read_exactly",
+        "tests/unit/test_points.py::test_an_amount_is_parsed_exactly",
     ),
     Sabotage(
         "a limit of 0 is treated as no limit",
         "reversals/movements/reverse/rules.py",
         _edit("return facts.is_manual and limit is not None and", "return facts.is_manual and bool(limit) and"),
-        "tests/unit/test_rules.py::test_a_limit_of_nothing_lets_nobody_reverse_alone",
+        "tests/unit/test_rules.py::test_an_approval_limit_of_zero_makes_every_manual_reversal_need_approval",
     ),
     Sabotage(
         "transactions on SQLite begin as readers",
@@ -92,13 +92,13 @@ SABOTAGES = (
         "points are reversed in the order in which they were drawn",
         "reversals/movements/reverse/rules.py",
         _edit("for draw in reversed(facts.redemption.draws):", "for draw in facts.redemption.draws:"),
-        "tests/unit/test_rules.py::test_the_draw_made_last_is_given_back_first",
+        "tests/unit/test_rules.py::test_the_last_draw_is_reversed_first",
     ),
     Sabotage(
         "a lot has not expired at the moment of its expiry",
         "loyalty/ledger/snapshots.py",
         _edit("self.lot_expires_at <= now", "self.lot_expires_at < now"),
-        "tests/unit/test_rules.py::test_a_lot_is_expired_at_its_very_moment_and_not_before",
+        "tests/unit/test_rules.py::test_a_lot_expires_exactly_at_its_expiry_time",
     ),
     Sabotage(
         "a transaction is retried after its COMMIT was sent",
@@ -162,7 +162,7 @@ SABOTAGES = (
             "if points_limit is not None and used.points + points > points_limit:",
             "if points_limit is not None and points > points_limit:",
         ),
-        "tests/unit/test_rules.py::test_a_limit_may_be_reached_and_not_passed",
+        "tests/unit/test_rules.py::test_a_reversal_may_reach_a_limit_but_not_exceed_it",
     ),
     Sabotage(
         "a row of a bulk run gets a new key each time",

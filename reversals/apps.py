@@ -1,3 +1,5 @@
+"""Configures the app that moves points."""
+
 from django.apps import AppConfig
 
 

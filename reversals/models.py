@@ -1,4 +1,4 @@
-"""What was given back and who asked for it: reversals, their lines, attempts, and the events that tell of them."""
+"""Tables of reversals, corrections, approvals, bulk runs, attempts, events, ledger checks and seals."""
 
 from django.db import models
 from django.db.models import F, Q
@@ -17,21 +17,21 @@ class Channel(models.TextChoices):
 
 
 class Reversal(models.Model):
-    """Points given back for one redemption. Only ever added."""
+    """Points of one redemption that were reversed. Rows are only added."""
 
     id = RowIdField()
     org = owning_org_of_movement()
     redemption = parent_of_org("loyalty.Redemption", related_name="reversals")
     customer = parent_of_org("loyalty.Customer", related_name="reversals")
     public_id = models.CharField("reversal id", max_length=6, help_text="The reversalId that API clients see.")
-    points_asked = PointsField(null=True, blank=True, help_text="Empty: all that was left.")
-    points = PointsField(help_text="Points given back: available and expired together.")
-    points_available = PointsField(help_text="Can be spent again.")
-    points_expired = PointsField(help_text="Went back to lots that had expired; cannot be spent.")
+    points_asked = PointsField("points requested", null=True, blank=True, help_text="Empty: all remaining points.")
+    points = PointsField(help_text="Points reversed, available and expired together.")
+    points_available = PointsField(help_text="Points that can be spent again.")
+    points_expired = PointsField(help_text="Points reversed to expired lots. They cannot be spent.")
     has_key = models.BooleanField(help_text="Whether the request carried an Idempotency-Key.")
     channel = models.CharField(max_length=16, choices=Channel)
     client = parent_of_org("loyalty.ApiClient", null=True, blank=True)
-    made_by = models.CharField(max_length=150, help_text="The API client's or the person's username.")
+    made_by = models.CharField(max_length=150, help_text="The username of the API client or the user.")
     reason = models.CharField(max_length=500, blank=True)
     created_at = models.DateTimeField()
 
@@ -64,7 +64,7 @@ class Reversal(models.Model):
 
 
 class ReversalLine(models.Model):
-    """The points that one reversal gave back to one draw. Only ever added."""
+    """The points that one reversal returned to one draw. Rows are only added."""
 
     id = RowIdField()
     org = owning_org_of_movement()
@@ -78,7 +78,7 @@ class ReversalLine(models.Model):
         null=True,
         blank=True,
         related_name="reissuing_lines",
-        help_text="The new lot in which the points came back, where their own had expired or there was none.",
+        help_text="The new lot of re-issued points, if their own lot had expired or they had no lot.",
     )
 
     class Meta:
@@ -108,47 +108,47 @@ class ReversalLine(models.Model):
 
 
 class Attempt(models.Model):
-    """One call that asked to move points, accepted or refused: who, what, when, and the answer."""
+    """One request to move points, accepted or refused: caller, request, time and answer."""
 
     id = RowIdField()
     org = owning_org_of_movement()
     created_at = models.DateTimeField()
     operation = models.CharField(
-        max_length=16, default="REVERSE", help_text="What was asked for: REVERSE, REDEEM or CORRECT."
+        max_length=16, default="REVERSE", help_text="The kind of movement requested: REVERSE, REDEEM or CORRECT."
     )
-    is_dry_run = models.BooleanField("dry run", default=False, help_text="It asked what would happen; nothing moved.")
+    is_dry_run = models.BooleanField(
+        "dry run", default=False, help_text="Only shows what would happen; no points move."
+    )
     request_id = models.CharField(max_length=32, blank=True, help_text="The X-CAP-REQUEST-ID of the reply.")
     channel = models.CharField(max_length=16, choices=Channel)
     client = parent_of_org("loyalty.ApiClient", null=True, blank=True)
     made_by = models.CharField(max_length=150)
     reason = models.CharField(max_length=500, blank=True)
 
-    redemption_id_asked = models.CharField(max_length=64, blank=True)
-    external_reference_asked = models.CharField(max_length=128, blank=True)
+    redemption_id_asked = models.CharField("redemption id requested", max_length=64, blank=True)
+    external_reference_asked = models.CharField("external reference requested", max_length=128, blank=True)
     identifier_type = models.CharField(max_length=16, blank=True)
     identifier_masked = models.CharField(max_length=16, blank=True)
-    points_asked = PointsField(null=True, blank=True, help_text="Empty: all that was left.")
+    points_asked = PointsField("points requested", null=True, blank=True, help_text="Empty: all remaining points.")
 
     idempotency_key = models.CharField(max_length=255, blank=True)
-    holds_key = models.BooleanField(
-        default=False, help_text="Whether a repeat with this key is answered with this reply."
-    )
-    fingerprint = models.CharField(max_length=64, blank=True, help_text="Keyed hash of what the request means.")
+    holds_key = models.BooleanField(default=False, help_text="Whether a repeat with this key gets this reply.")
+    fingerprint = models.CharField(max_length=64, blank=True, help_text="Keyed hash of the request's meaning.")
 
     http_status = models.PositiveSmallIntegerField(null=True, blank=True)
     code = models.PositiveSmallIntegerField(null=True, blank=True, help_text="Empty: accepted.")
-    rule = models.CharField(max_length=32, blank=True, help_text="The rule that refused it.")
+    rule = models.CharField(max_length=32, blank=True, help_text="The rule that refused the request. Empty: accepted.")
     refusal_reason = models.CharField(max_length=1000, blank=True)
     reversal = parent_of_org("reversals.Reversal", null=True, blank=True, related_name="attempts")
     redemption = parent_of_org("loyalty.Redemption", null=True, blank=True, related_name="attempts")
-    reply = models.TextField(blank=True, help_text="The body to repeat, without the customer's identifier.")
+    reply = models.TextField(blank=True, help_text="The reply's body for repeats, without the customer's identifier.")
     duration_ms = models.PositiveIntegerField(null=True, blank=True)
 
     class Meta:
         indexes = [
             models.Index(fields=["org", "created_at"], name="attempts_by_time"),
             models.Index(fields=["org", "redemption_id_asked"], name="attempts_by_redemption"),
-            # For the home page and the filters of the list. What the API accepted is in none of them.
+            # For the home page and the filters of the list. None of these three indexes holds accepted API calls.
             models.Index(
                 fields=["org", "created_at", "rule", "operation", "is_dry_run"],
                 condition=~Q(rule=""),
@@ -178,20 +178,20 @@ class Attempt(models.Model):
 
     @property
     def error(self) -> Ladder | None:
-        """The refusal; None where it was accepted."""
+        """The refusal; None if the request was accepted."""
         return self.ladder[self.rule] if self.rule else None
 
     @property
     def uses_key(self) -> bool:
-        """Whether it runs once per idempotency key. A dry run moves nothing, so its key stays free."""
+        """Whether the request runs only once per idempotency key. A dry run leaves its key free."""
         return bool(self.idempotency_key) and not self.is_dry_run
 
 
 class Approval(models.Model):
-    """A reversal or a correction by hand that needs a second person: what is asked for, and what was decided."""
+    """An approval request: a manual reversal or a correction that needs a second user, and the decision."""
 
     class Status(models.TextChoices):
-        WAITING = "WAITING"  # until it lapses, which is no status of its own
+        WAITING = "WAITING"  # also after it lapsed: lapsing does not change the status
         APPROVED = "APPROVED"
         REJECTED = "REJECTED"
 
@@ -203,22 +203,22 @@ class Approval(models.Model):
         null=True,
         blank=True,
         related_name="correction_requests",
-        help_text="The reversal to correct; empty: a reversal is asked for.",
+        help_text="The reversal to correct. Empty: the request is for a reversal.",
     )
-    points_asked = PointsField(null=True, blank=True, help_text="Empty: all that is left.")
-    points = PointsField(help_text="What would have moved when it was asked for.")
-    key = models.CharField(max_length=255, help_text="By which a resent page is the same request.")
+    points_asked = PointsField("points requested", null=True, blank=True, help_text="Empty: all remaining points.")
+    points = PointsField(help_text="The points that would have moved at the time of the request.")
+    key = models.CharField(max_length=255, help_text="Identifies the request if the same page is sent again.")
     channel = models.CharField(max_length=16, choices=Channel)
     reason = models.CharField(max_length=500)
-    asked_by = models.CharField(max_length=150)
-    asked_at = models.DateTimeField()
-    lapses_at = models.DateTimeField(help_text="From then on it can no longer be approved.")
+    asked_by = models.CharField("requested by", max_length=150)
+    asked_at = models.DateTimeField("requested at")
+    lapses_at = models.DateTimeField(help_text="The request cannot be approved from then on.")
     status = models.CharField(max_length=16, choices=Status, default=Status.WAITING)
     decided_by = models.CharField(max_length=150, blank=True)
     decided_at = models.DateTimeField(null=True, blank=True)
     comment = models.CharField(max_length=500, blank=True)
     reversal = parent_of_org(
-        "reversals.Reversal", null=True, blank=True, related_name="approvals", help_text="The reversal that was made."
+        "reversals.Reversal", null=True, blank=True, related_name="approvals", help_text="The approved reversal."
     )
 
     class Meta:
@@ -242,11 +242,11 @@ class Approval(models.Model):
         permissions = [("decide_approval", "Can approve or reject what another person asked for")]
 
     def __str__(self) -> str:
-        return f"{'correction' if self.corrects_id else 'reversal'} asked by {self.asked_by}"
+        return f"{'correction' if self.corrects_id else 'reversal'} requested by {self.asked_by}"
 
 
 class Correction(models.Model):
-    """A reversal taken back whole: the points of its lines drawn again from the lots they went to. Only ever added."""
+    """A whole reversal taken back: its points are drawn again from the lots they went to. Rows are only added."""
 
     id = RowIdField()
     org = owning_org()
@@ -273,16 +273,16 @@ class Correction(models.Model):
 
 
 class BulkRun(models.Model):
-    """Reversals by hand that were asked for together."""
+    """A run of manual reversals that were requested together."""
 
     id = RowIdField()
     org = owning_org()
-    key = models.CharField(max_length=64, help_text="By which the same rows sent again are the same run.")
-    name = models.CharField(max_length=200, help_text="The file's name, or what was selected.")
+    key = models.CharField(max_length=64, help_text="Identifies the run if the same rows are sent again.")
+    name = models.CharField(max_length=200, help_text="The name of the file, or of the selection.")
     made_by = models.CharField(max_length=150)
     made_at = models.DateTimeField()
     confirmed_at = models.DateTimeField(null=True, blank=True, help_text="Empty: only checked so far.")
-    confirmed_by = models.CharField(max_length=150, blank=True, help_text="Who first had its reversals made.")
+    confirmed_by = models.CharField(max_length=150, blank=True, help_text="The user who first confirmed the run.")
 
     class Meta:
         indexes = [models.Index(fields=["org", "made_at"], name="bulk_runs_by_time")]
@@ -296,28 +296,30 @@ class BulkRun(models.Model):
 
 
 class BulkRow(models.Model):
-    """One reversal of a bulk run: what is asked for, and what became of it."""
+    """One reversal of a bulk run: the request and its outcome."""
 
-    # Before its row id: the idempotency key of its reversal. No key sent to the API may hold a "#".
+    # With the row id appended: the idempotency key of the row's reversal. The API refuses keys that contain a "#".
     KEY_PREFIX = "bulk#"
 
     class Status(models.TextChoices):
         READY = "READY", "ready"
         INVALID = "INVALID", "not possible"
         REVERSED = "REVERSED", "reversed"
-        REQUESTED = "REQUESTED", "waits for approval"
+        REQUESTED = "REQUESTED", "waiting for approval"
         REFUSED = "REFUSED", "refused"
 
     id = RowIdField()
     org = owning_org()
     run = parent_of_org("reversals.BulkRun", related_name="rows")
-    position = models.PositiveIntegerField(help_text="The line of the file, the header being line 1.")
-    redemption_id = models.CharField(max_length=200, help_text="As it was written.")
-    points_written = models.CharField(max_length=64, blank=True, help_text="As it was written; empty: all.")
+    position = models.PositiveIntegerField(help_text="The line in the file. The header is line 1.")
+    redemption_id = models.CharField(max_length=200, help_text="As entered.")
+    points_written = models.CharField(max_length=64, blank=True, help_text="As entered. Empty: all remaining points.")
     reason = models.CharField(max_length=500, blank=True)
-    points = PointsField(null=True, blank=True, help_text="What came back; until then, what would come back.")
-    points_expired = PointsField(null=True, blank=True, help_text="The part of it that went to expired lots, or would.")
-    needs_approval = models.BooleanField(default=False, help_text="Whether the check found that it has to wait.")
+    points = PointsField(null=True, blank=True, help_text="The points reversed; before that, the points that would be.")
+    points_expired = PointsField(null=True, blank=True, help_text="The part of them that goes to expired lots.")
+    needs_approval = models.BooleanField(
+        default=False, help_text="Whether the row needs an approval, as found by the check."
+    )
     status = models.CharField(max_length=16, choices=Status, default=Status.READY)
     code = models.PositiveSmallIntegerField(null=True, blank=True)
     outcome = models.CharField(max_length=1000, blank=True, help_text="What was wrong, or what was done.")
@@ -345,31 +347,33 @@ class BulkRow(models.Model):
 
 
 class LedgerCheck(models.Model):
-    """One run of verify_ledger to its end."""
+    """One completed run of verify_ledger."""
 
     id = RowIdField()
     org = models.ForeignKey(
-        "loyalty.Org", on_delete=models.PROTECT, db_index=False, null=True, blank=True, help_text="Empty: every org."
+        "loyalty.Org", on_delete=models.PROTECT, db_index=False, null=True, blank=True, help_text="Empty: all orgs."
     )
     started_at = models.DateTimeField()
     finished_at = models.DateTimeField()
-    broken_count = models.PositiveIntegerField(help_text="How many rows broke a law.")
+    broken_count = models.PositiveIntegerField(help_text="The number of rows that broke a law.")
 
     class Meta:
         indexes = [models.Index(fields=["finished_at"], name="ledger_checks_by_time")]
 
     def __str__(self) -> str:
-        return f"{self.finished_at:%Y-%m-%d %H:%M} {self.broken_count or 'none'} broken"
+        return (
+            f"{self.finished_at:%Y-%m-%d %H:%M} {self.broken_count} broken row{'' if self.broken_count == 1 else 's'}"
+        )
 
 
 class Seal(models.Model):
-    """One link of the chain of hashes over the history of all orgs. Only ever added."""
+    """One seal in the hash chain over the history of all orgs. Rows are only added."""
 
-    id = models.PositiveBigIntegerField("seal", primary_key=True, help_text="1, 2, 3 and so on, without a gap.")
+    id = models.PositiveBigIntegerField("seal", primary_key=True, help_text="1, 2, 3 and so on, without gaps.")
     sealed_at = models.DateTimeField()
-    count = models.PositiveIntegerField(help_text="How many entries it holds.")
-    is_complete = models.BooleanField(help_text="Whether nothing was left unsealed then.")
-    hash = models.CharField(max_length=64, help_text="SHA-256 over its rows and the seal before it.")
+    count = models.PositiveIntegerField(help_text="The number of entries in it.")
+    is_complete = models.BooleanField(help_text="Whether everything was sealed at that time.")
+    hash = models.CharField(max_length=64, help_text="SHA-256 over its rows and the previous seal.")
 
     class Meta:
         constraints = [AppendOnly(name="seal_append_only")]
@@ -379,9 +383,10 @@ class Seal(models.Model):
 
 
 class SealedRow(models.Model):
-    """One entry of the history as it was when a seal took it: a row, with its children. Only ever added.
+    """One entry of the history as it was when it was sealed: a row with its children. Rows are only added.
 
-    No foreign keys: the list must outlive what it names, and sealing writes a row for each row of the ledger.
+    No foreign keys, because entries must outlive the rows that they refer to, and sealing writes one for each row of
+    the ledger.
     """
 
     class Kind(models.TextChoices):
@@ -414,14 +419,14 @@ class SealedRow(models.Model):
 
 
 class DayTotals(models.Model):
-    """What one day's calls to reverse came to, by answer: counted once the day is over, and kept."""
+    """The totals of one day's reversal requests, by answer. Counted after the day is over, then kept."""
 
     id = RowIdField()
     org = owning_org()
     day = models.DateField(help_text="In UTC.")
-    rule = models.CharField(max_length=32, blank=True, help_text="The rule that refused; empty: accepted.")
+    rule = models.CharField(max_length=32, blank=True, help_text="The rule that refused. Empty: accepted.")
     count = models.PositiveIntegerField()
-    points = PointsField(default=0, help_text="Points given back, the expired ones included.")
+    points = PointsField(default=0, help_text="Points reversed, including expired points.")
     points_expired = PointsField(default=0)
 
     class Meta:
@@ -433,15 +438,17 @@ class DayTotals(models.Model):
 
 
 class Event(models.Model):
-    """Something that webhooks are told of, written in the transaction in which it happened. Never changed."""
+    """An event for webhooks, written in the transaction that it reports. Rows are never changed."""
 
-    # From a sequence and not made before the insert: it is drawn while the customer's row is locked, so that
-    # it rises with each event of a customer, on whatever machine. That is the order of delivery.
+    # From a database sequence, which is read while the customer's row is locked. So ids rise with each event of a
+    # customer, across all servers. This is the order of delivery.
     id = models.BigAutoField(primary_key=True)
     org = owning_org()
     customer = parent_of_org("loyalty.Customer", related_name="events")
     name = models.CharField(max_length=64, choices=EventName)
-    event_id = models.CharField(max_length=36, help_text="The eventId that receivers see; the same on every try.")
+    event_id = models.CharField(
+        max_length=36, help_text="The eventId that receivers see. Every try sends the same one."
+    )
     request_id = models.CharField(max_length=32, blank=True, help_text="The X-CAP-REQUEST-ID of the reply.")
     data = models.TextField(help_text="The data block in JSON. It holds personal data, which purge_events removes.")
     created_at = models.DateTimeField()
@@ -458,7 +465,7 @@ class Event(models.Model):
 
 
 class Delivery(models.Model):
-    """One event on its way to one webhook."""
+    """The delivery of one event to one webhook."""
 
     class Status(models.TextChoices):
         PENDING = "PENDING"
@@ -469,16 +476,22 @@ class Delivery(models.Model):
     org = owning_org()
     event = parent_of_org("reversals.Event", related_name="deliveries")
     webhook = parent_of_org("loyalty.Webhook", related_name="deliveries")
-    customer = parent_of_org("loyalty.Customer", related_name="+", help_text="The event's; one after the other.")
+    customer = parent_of_org(
+        "loyalty.Customer",
+        related_name="+",
+        help_text="The event's customer. Events of a customer are delivered in order.",
+    )
     status = models.CharField(max_length=16, choices=Status, default=Status.PENDING)
     tries = models.PositiveIntegerField(default=0)
-    due_at = models.DateTimeField(help_text="When it is tried next, if no earlier one of the customer is pending.")
-    give_up_at = models.DateTimeField(help_text="A try that fails after this is the last.")
+    due_at = models.DateTimeField(help_text="The time of the next try, if no earlier event of the customer is pending.")
+    give_up_at = models.DateTimeField(help_text="A try that fails after this time is the last.")
     leased_until = models.DateTimeField(
-        null=True, blank=True, help_text="A worker is sending it; if nothing is heard of that worker, until then."
+        null=True,
+        blank=True,
+        help_text="A worker is sending it. If that worker fails, another one may send it from then on.",
     )
     last_status = models.PositiveSmallIntegerField(
-        null=True, blank=True, help_text="The HTTP status of the last answer; empty: there was none."
+        null=True, blank=True, help_text="The HTTP status of the last answer. Empty: no answer."
     )
     last_answer = models.CharField(max_length=500, blank=True, help_text="How the last try failed.")
     delivered_at = models.DateTimeField(null=True, blank=True)
@@ -486,7 +499,7 @@ class Delivery(models.Model):
     class Meta:
         verbose_name_plural = "deliveries"
         indexes = [
-            # Both hold pending rows only, so that the millions of delivered ones cost the worker nothing.
+            # Both indexes hold pending rows only, so that millions of delivered rows do not slow the worker down.
             models.Index(
                 fields=["org", "webhook", "due_at"], condition=Q(status="PENDING"), name="deliveries_by_due_time"
             ),

@@ -1,4 +1,4 @@
-"""The roles of the back office: groups of permissions that migrations make, to be given to people with their orgs."""
+"""The roles of the back office: groups of permissions that migrations create, and that users get with their orgs."""
 
 _LEDGER = (
     "loyalty.view_customer",

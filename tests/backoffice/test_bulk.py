@@ -262,7 +262,7 @@ def test_rows_above_the_limit_wait_for_another_person(world: World, operator: Cl
     assert (approval.points, approval.asked_by, approval.channel) == (6, "meera", Channel.BULK)
     assert [line[2:5] for line in result(operator, run)[1:]] == [
         ["5", "0", "reversed"],
-        ["", "", "waits for approval"],
+        ["", "", "waiting for approval"],
     ]
     assert approvals.approve(approval, decided_by="arun", comment="seen").error is None
     approval.refresh_from_db()

@@ -303,7 +303,7 @@ LAWS = (
         " WHERE reversal.customer_id <> redemption.customer_id",
     ),
     Law(
-        "no reversal has the same public id as a redemption of the org",
+        "no reversal has the same public id as a redemption of its org",
         "SELECT reversal.org_id, reversal.public_id, reversal.id, redemption.id FROM reversals_reversal reversal"
         " JOIN loyalty_redemption redemption"
         " ON redemption.org_id = reversal.org_id AND redemption.public_id = reversal.public_id",

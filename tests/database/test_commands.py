@@ -848,7 +848,7 @@ CORRUPTIONS = [
         "reversal",
     ),
     (
-        "no reversal has the same public id as a redemption of the org",
+        "no reversal has the same public id as a redemption of its org",
         "UPDATE loyalty_redemption SET public_id = (SELECT public_id FROM reversals_reversal WHERE id = {reversal})"
         " WHERE id = {redemption}",
         "reversal",

@@ -1,4 +1,4 @@
-"""The back office as its staff use it: the switch with ticket and reason, and reversals by hand."""
+"""The back office as staff use it: turning reversals on and off, read-only rows, and every list."""
 
 import re
 
@@ -29,7 +29,7 @@ def change(staff: Client, world: World, **values: str) -> None:
     assert response.status_code == 302, re.findall(r"errorlist[^>]*>(.*?)</ul>", response.content.decode())
 
 
-def test_the_switch_is_turned_off_and_on_with_ticket_and_reason(world: World, staff: Client) -> None:
+def test_reversals_are_turned_off_and_on_with_ticket_and_reason(world: World, staff: Client) -> None:
     redemption = redeemed(world)
     change(staff, world)
     assert world.reverse(redemption, 1).json()["errors"][0]["code"] == 818
@@ -44,7 +44,7 @@ def test_the_switch_is_turned_off_and_on_with_ticket_and_reason(world: World, st
 
 
 @pytest.mark.parametrize("model", READ_ONLY)
-def test_rows_to_be_read_are_neither_added_nor_changed_nor_deleted(world: World, staff: Client, model: str) -> None:
+def test_read_only_rows_cannot_be_added_changed_or_deleted(world: World, staff: Client, model: str) -> None:
     change(staff, world)
     change(staff, world, value="yes")
     world.reverse(redeemed(world), 1)
@@ -59,7 +59,7 @@ def _model(name: str) -> type:
     return next(model for model in site._registry if model._meta.label_lower.replace(".", "_") == name)
 
 
-def test_a_stored_setting_leads_to_the_page_that_changes_it(world: World, staff: Client) -> None:
+def test_stored_setting_links_to_the_page_that_changes_it(world: World, staff: Client) -> None:
     setting = EmfSetting.objects.get(org=world.org)
     page = reverse("admin:org_emf", args=[world.org.id])
     for address in (
@@ -69,7 +69,7 @@ def test_a_stored_setting_leads_to_the_page_that_changes_it(world: World, staff:
         assert f'href="{page}"' in staff.get(address).content.decode()
 
 
-def test_every_list_and_every_row_can_be_looked_at(world: World, staff: Client) -> None:
+def test_every_list_and_every_row_page_opens(world: World, staff: Client) -> None:
     world.reverse(redeemed(world), 1)
     for model in site._registry:
         name = model._meta.label_lower.replace(".", "_")

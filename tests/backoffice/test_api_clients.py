@@ -1,4 +1,4 @@
-"""API clients in the back office: secrets shown once, two live at most, revoked at once, and when each was used."""
+"""API clients in the back office: secrets (shown once, at most two live), revocation, and times of last use."""
 
 import json
 import re
@@ -24,7 +24,7 @@ from tests.builders import World, make_world, redeemed, staff_of
 
 CLIENTS = "/admin/loyalty/apiclient/"
 REASON = {"reason": "A new till."}
-DONE, ASKED, REFUSED = 302, 200, 403
+DONE, SHOWN, REFUSED = 302, 200, 403
 
 
 @pytest.fixture
@@ -65,14 +65,14 @@ def changes(world: World) -> list[tuple[Any, ...]]:
     return list(rows.values_list("subject", "subject_name", "action", "made_by", "reason", "before", "after"))
 
 
-def everything_kept() -> str:
-    """All that the back office stores of what was done, in one text."""
+def everything_stored() -> str:
+    """Returns all recorded changes and all sessions as one text."""
     sessions = [session.get_decoded() for session in Session.objects.all()]
     return json.dumps([*StaffChange.objects.values(), *sessions], default=str)
 
 
 @pytest.mark.django_db
-def test_an_added_client_gets_a_secret_that_is_shown_once(world: World, team: Client, caplog: Any) -> None:
+def test_new_client_gets_a_secret_that_is_shown_once(world: World, team: Client, caplog: Any) -> None:
     page = team.post(f"{CLIENTS}add/", {"org": world.org.id, "username": "till.2"} | REASON)
     secret = shown_secret(page)
     assert page.status_code == 200
@@ -93,7 +93,7 @@ def test_an_added_client_gets_a_secret_that_is_shown_once(world: World, team: Cl
     pages = text_of(team.get(page_of(client))) + text_of(team.get(CLIENTS)) + str(page.headers)
     digests = [digest for each in client.secrets.all() for digest in (each.digest, each.md5_digest)]
     for hidden in (secret, *digests):
-        assert hidden not in pages + everything_kept() + caplog.text
+        assert hidden not in pages + everything_stored() + caplog.text
 
 
 @pytest.mark.django_db
@@ -110,21 +110,21 @@ def test_an_added_client_gets_a_secret_that_is_shown_once(world: World, team: Cl
         ({"org": "99999999999999999999"}, "Select a valid choice."),
     ],
 )
-def test_a_client_that_cannot_be_added_says_why(
+def test_invalid_new_client_is_refused_with_the_reason(
     world: World, team: Client, values: dict[str, str], problem: str
 ) -> None:
     foreign = make_world().org.id
     asked = {"org": world.org.id, "username": "till.2"} | REASON | values
     asked["org"] = foreign if asked["org"] == "foreign" else asked["org"]
     page = team.post(f"{CLIENTS}add/", asked)
-    assert page.status_code == ASKED
+    assert page.status_code == SHOWN
     assert problem in text_of(page)
     assert not ApiClient.objects.filter(org=world.org).exclude(username=World.username).exists()
     assert changes(world) == []
 
 
 @pytest.mark.django_db
-def test_two_secrets_are_live_at_once_and_a_third_is_refused(world: World, team: Client) -> None:
+def test_client_can_have_two_live_secrets_and_a_third_is_refused(world: World, team: Client) -> None:
     client = client_of(world)
     second = shown_secret(team.post(page_of(client, "issue"), REASON))
     assert [status(world, secret) for secret in (world.secret, second)] == [400, 400]
@@ -140,10 +140,10 @@ def test_two_secrets_are_live_at_once_and_a_third_is_refused(world: World, team:
 
 
 @pytest.mark.django_db
-def test_a_revoked_secret_is_refused_at_once_and_the_other_is_not(world: World, team: Client) -> None:
+def test_revoked_secret_is_refused_immediately_and_the_other_still_works(world: World, team: Client) -> None:
     second = shown_secret(team.post(page_of(client_of(world), "issue"), REASON))
     first = secrets_of(world)[0]
-    assert team.get(revoke_page(first)).status_code == ASKED
+    assert team.get(revoke_page(first)).status_code == SHOWN
     assert "This field is required." in text_of(team.post(revoke_page(first), {"reason": " "}))
     assert status(world, world.secret) == 400
     assert team.post(revoke_page(first), {"reason": "Leaked."}).status_code == DONE
@@ -154,7 +154,7 @@ def test_a_revoked_secret_is_refused_at_once_and_the_other_is_not(world: World, 
 
 
 @pytest.mark.django_db
-def test_a_revoked_client_is_refused_until_it_is_reinstated(world: World, team: Client) -> None:
+def test_revoked_client_is_refused_until_it_is_reinstated(world: World, team: Client) -> None:
     client = client_of(world)
     assert team.post(page_of(client, "revoke"), {"reason": "Stolen till."}).status_code == DONE
     assert status(world, world.secret) == 401
@@ -168,27 +168,27 @@ def test_a_revoked_client_is_refused_until_it_is_reinstated(world: World, team: 
 
 
 @pytest.mark.django_db
-def test_looking_at_a_page_changes_nothing(world: World, team: Client) -> None:
+def test_opening_confirmation_pages_changes_nothing(world: World, team: Client) -> None:
     client, [secret] = client_of(world), secrets_of(world)
     for address in (*(page_of(client, each) for each in ("issue", "revoke", "reinstate")), revoke_page(secret)):
-        assert team.get(address).status_code == ASKED
-    assert team.get(f"{CLIENTS}add/").status_code == ASKED
+        assert team.get(address).status_code == SHOWN
+    assert team.get(f"{CLIENTS}add/").status_code == SHOWN
     assert (len(secrets_of(world)), client_of(world).is_active, changes(world)) == (1, True, [])
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("role", [*(name for name in ROLES if name != "Back-end team"), None])
-def test_only_the_back_end_team_changes_clients(world: World, role: str | None) -> None:
-    person = staff_of(world, *([role] if role else []))
+def test_only_the_back_end_team_can_change_clients(world: World, role: str | None) -> None:
+    staff = staff_of(world, *([role] if role else []))
     client, [secret] = client_of(world), secrets_of(world)
     may_look = role == "Auditor"
     for address in (CLIENTS, page_of(client)):
-        assert person.get(address).status_code == (ASKED if may_look else REFUSED)
+        assert staff.get(address).status_code == (SHOWN if may_look else REFUSED)
     new = {"org": world.org.id, "username": "till.2"} | REASON
-    assert person.post(f"{CLIENTS}add/", new).status_code == REFUSED
+    assert staff.post(f"{CLIENTS}add/", new).status_code == REFUSED
     for address in (*(page_of(client, each) for each in ("issue", "revoke", "reinstate")), revoke_page(secret)):
-        assert person.get(address).status_code == REFUSED
-        assert person.post(address, REASON).status_code == REFUSED
+        assert staff.get(address).status_code == REFUSED
+        assert staff.post(address, REASON).status_code == REFUSED
     assert status(world, world.secret) == 400
     assert (len(secrets_of(world)), ApiClient.objects.filter(org=world.org).count(), changes(world)) == (1, 1, [])
 
@@ -203,17 +203,17 @@ def test_clients_of_other_orgs_are_not_found(world: World, team: Client) -> None
         assert team.post(address, REASON).status_code == 404
     assert team.get(page_of(client)).status_code == DONE
     assert "no longer has this secret" in text_of(team.post(mixed, REASON))
-    assert team.post(f"{CLIENTS}{client_of(world).pk}/secrets/{'9' * 30}/revoke/", REASON).status_code == ASKED
+    assert team.post(f"{CLIENTS}{client_of(world).pk}/secrets/{'9' * 30}/revoke/", REASON).status_code == SHOWN
     assert team.post(f"{CLIENTS}nonsense/issue/", REASON).status_code == 404
     assert str(foreign.org) not in text_of(team.get(CLIENTS, {"org": foreign.org.id}))
     assert (len(secrets_of(foreign)), client_of(foreign).is_active, changes(foreign)) == (1, True, [])
 
 
 @pytest.mark.django_db
-def test_the_list_takes_as_many_queries_for_many_clients(world: World, team: Client) -> None:
+def test_list_of_clients_takes_a_constant_number_of_queries(world: World, team: Client) -> None:
     def queries() -> int:
         with CaptureQueriesContext(connection) as captured:
-            assert team.get(CLIENTS).status_code == ASKED
+            assert team.get(CLIENTS).status_code == SHOWN
         return len(captured)
 
     few = queries()
@@ -222,11 +222,11 @@ def test_the_list_takes_as_many_queries_for_many_clients(world: World, team: Cli
     assert queries() == few
 
 
-# When a secret was last used
+# Last use of a secret
 
 
 @pytest.mark.django_db
-def test_the_use_of_a_secret_is_kept_to_the_hour(world: World) -> None:
+def test_last_use_of_a_secret_is_stored_to_the_hour(world: World) -> None:
     [secret] = secrets_of(world)
     assert secret.last_used_at is None
     start = timezone.now()
@@ -239,7 +239,7 @@ def test_the_use_of_a_secret_is_kept_to_the_hour(world: World) -> None:
 
 
 @pytest.mark.django_db
-def test_a_wrong_password_uses_no_secret(world: World) -> None:
+def test_wrong_secret_does_not_update_last_use(world: World) -> None:
     assert status(world, "wrong") == 401
     assert secrets_of(world)[0].last_used_at is None
 
@@ -254,7 +254,7 @@ def test_staff_see_when_a_secret_was_last_used(world: World, team: Client) -> No
 
 
 @pytest.mark.usefixtures("committed")
-def test_a_call_is_answered_though_its_use_cannot_be_kept(monkeypatch: Any) -> None:
+def test_call_succeeds_if_the_last_use_of_its_secret_cannot_be_stored(monkeypatch: Any) -> None:
     world = make_world()
     redemption = redeemed(world, 10)
 
@@ -267,10 +267,10 @@ def test_a_call_is_answered_though_its_use_cannot_be_kept(monkeypatch: Any) -> N
 
 
 @pytest.mark.usefixtures("committed", "on_sqlite")
-def test_on_sqlite_a_call_does_not_wait_for_another_writer_to_keep_its_use() -> None:
+def test_on_sqlite_storing_last_use_does_not_wait_for_another_writer() -> None:
     world = make_world()
     redeemed(world, 10)
-    with transaction.atomic():  # holds the one lock for writers
+    with transaction.atomic():  # holds SQLite's only write lock
         code, seconds = _in_a_thread(world)
     assert code == 200
     assert seconds < 2
@@ -282,7 +282,7 @@ def test_on_sqlite_a_call_does_not_wait_for_another_writer_to_keep_its_use() -> 
 
 
 @pytest.mark.usefixtures("committed", "on_postgresql")
-def test_on_postgresql_a_call_does_not_wait_for_the_row_of_its_secret() -> None:
+def test_on_postgresql_storing_last_use_does_not_wait_for_a_locked_secret() -> None:
     world = make_world()
     with transaction.atomic():
         ApiSecret.objects.select_for_update().get(org=world.org)
@@ -299,7 +299,7 @@ def _timed_read(world: World) -> tuple[int, float]:
 
 
 def _in_a_thread(world: World) -> tuple[int, float]:
-    """What `_timed_read` returns on a connection of its own."""
+    """Calls `_timed_read` in a thread, on another connection."""
     answers = []
 
     def read() -> None:
@@ -312,11 +312,11 @@ def _in_a_thread(world: World) -> tuple[int, float]:
     return answers[0]
 
 
-# The API and what is for people
+# The API and the tables of staff
 
 
 @pytest.mark.django_db
-def test_the_api_touches_no_table_of_peoples_sign_in(world: World, team: Client) -> None:
+def test_api_calls_query_no_table_of_staff_sign_in(world: World, team: Client) -> None:
     redemption = redeemed(world, 10)
     with CaptureQueriesContext(connection) as captured:
         assert world.reverse(redemption, 2, key="k").status_code == 200
@@ -324,7 +324,7 @@ def test_the_api_touches_no_table_of_peoples_sign_in(world: World, team: Client)
         assert status(world, "wrong") == 401
         assert world.redeem(world.asha, 1).status_code == 200
         assert world.read("/v2/points/reversals").status_code == 200
-        # As from the API's own page in a browser that is signed in.
+        # The same session cookie is sent by the API's documentation page in a signed-in browser.
         team.post("/v2/points/reverse", "{}", content_type="application/json")
     asked = " ".join(query["sql"] for query in captured)
     assert captured.captured_queries

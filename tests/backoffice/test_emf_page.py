@@ -1,4 +1,4 @@
-"""The EMF settings page of an org: what is in force and why, changes with ticket and reason, contradictions."""
+"""The EMF settings pages of an org: values in force, changes with ticket and reason, and conflicts."""
 
 import re
 from html import unescape
@@ -23,7 +23,7 @@ ROLE = ("view_emfsetting", "change_emfsetting", "view_emfchange")
 PAUSED = "Reversal_paused"
 
 
-def person(world: World, *permissions: str, name: str = "meera") -> Client:
+def client_for(world: World, *permissions: str, name: str = "meera") -> Client:
     user = User.objects.create_user(name, is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     OrgAccess.objects.create(user=user, org=world.org)
@@ -34,7 +34,7 @@ def person(world: World, *permissions: str, name: str = "meera") -> Client:
 
 @pytest.fixture
 def staff(world: World) -> Client:
-    return person(world, *ROLE)
+    return client_for(world, *ROLE)
 
 
 def address(world: World, key: str = "") -> str:
@@ -42,7 +42,7 @@ def address(world: World, key: str = "") -> str:
 
 
 def text_of(response: Any) -> str:
-    """What a person reads of the page."""
+    """Returns the text of the page without tags."""
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", response.content.decode())).split())
 
 
@@ -55,7 +55,7 @@ def changes(world: World) -> list[tuple[str, ...]]:
     return list(rows.values_list("key", "program__public_id", "old_value", "new_value", "ticket", "changed_by"))
 
 
-def test_every_key_is_shown_with_its_value_and_where_it_comes_from(world: World, staff: Client) -> None:
+def test_every_key_is_shown_with_its_value_and_source(world: World, staff: Client) -> None:
     set_value(world.org, "Reversal_window_days", "30")
     set_value(world.org, "Reversal_window_days", "10", program=world.program)
     page = staff.get(address(world))
@@ -70,7 +70,7 @@ def test_every_key_is_shown_with_its_value_and_where_it_comes_from(world: World,
     assert all(key.meaning in text_of(page) for key in REGISTRY.values())
 
 
-def test_a_broken_stored_value_is_shown_with_what_is_expected(world: World, staff: Client) -> None:
+def test_invalid_stored_value_is_shown_with_the_expected_values(world: World, staff: Client) -> None:
     set_value(world.org, "Reversal_window_days", "many")
     problem = "'many' of Reversal_window_days is not valid: expected a whole number from 1 to 36500"
     assert problem in text_of(staff.get(address(world)))
@@ -81,7 +81,7 @@ def test_a_broken_stored_value_is_shown_with_what_is_expected(world: World, staf
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("key", REGISTRY.values(), ids=REGISTRY)
-def test_every_key_has_the_field_of_its_kind(key: emf.EmfKey[object], world: World, staff: Client) -> None:
+def test_form_field_matches_the_type_of_the_key(key: emf.EmfKey[object], world: World, staff: Client) -> None:
     kinds = {emf.points: forms.DecimalField, emf.statuses: forms.MultipleChoiceField}
     expected = forms.IntegerField if isinstance(key.read, emf.Whole) else kinds.get(key.read, forms.ChoiceField)
     field = value_field(key)
@@ -91,7 +91,7 @@ def test_every_key_has_the_field_of_its_kind(key: emf.EmfKey[object], world: Wor
         assert (field.min_value, field.max_value) == (key.read.lowest, key.read.highest)
 
 
-def test_the_switch_is_toggled_with_ticket_and_reason_only(world: World, staff: Client) -> None:
+def test_switch_changes_only_with_ticket_and_reason(world: World, staff: Client) -> None:
     link = f"{address(world, ON)}?value=no"
     assert link in staff.get(address(world)).content.decode()
     assert staff.get(link).context["form"]["value"].value() == "no"
@@ -113,7 +113,7 @@ def test_the_switch_is_toggled_with_ticket_and_reason_only(world: World, staff: 
         ("Reversal_error_dialect", "engine", "engine"),
     ],
 )
-def test_a_value_is_set_and_unset(world: World, staff: Client, key: str, value: Any, stored: str) -> None:
+def test_value_is_set_and_unset(world: World, staff: Client, key: str, value: Any, stored: str) -> None:
     assert save(staff, world, key, value).status_code == 302
     assert EmfSetting.objects.get(org=world.org, key=key).value == stored
     assert f"{address(world, key)}?program=&amp;value=" in staff.get(address(world)).content.decode()
@@ -122,7 +122,7 @@ def test_a_value_is_set_and_unset(world: World, staff: Client, key: str, value: 
     assert [(old, new) for _, _, old, new, *_ in changes(world)] == [("", stored), (stored, "")]
 
 
-def test_a_programs_own_value_is_set_from_its_link(world: World, staff: Client) -> None:
+def test_link_to_a_program_prefills_the_form_and_sets_the_programs_value(world: World, staff: Client) -> None:
     program = str(world.program.public_id)
     form = staff.get(address(world, "Reversal_window_days"), {"program": program}).context["form"]
     assert form["program"].value() == program
@@ -143,7 +143,7 @@ def test_a_programs_own_value_is_set_from_its_link(world: World, staff: Client) 
         ("Reversal_limit_count", "", "Nothing would change: the setting is already not set."),
     ],
 )
-def test_a_value_that_cannot_be_is_named_and_not_saved(
+def test_invalid_value_is_explained_and_not_saved(
     world: World, staff: Client, key: str, value: Any, problem: str
 ) -> None:
     page = save(staff, world, key, value)
@@ -152,7 +152,7 @@ def test_a_value_that_cannot_be_is_named_and_not_saved(
     assert changes(world) == []
 
 
-def test_a_program_of_another_org_is_no_choice(world: World, staff: Client) -> None:
+def test_program_of_another_org_cannot_be_chosen(world: World, staff: Client) -> None:
     foreign = make_program(make_world().org)
     page = save(staff, world, "Reversal_window_days", "14", program=str(foreign.public_id))
     assert "Select a valid choice." in text_of(page)
@@ -160,13 +160,13 @@ def test_a_program_of_another_org_is_no_choice(world: World, staff: Client) -> N
     assert changes(world) == []
 
 
-def test_a_setting_of_the_org_only_is_not_offered_for_programs(world: World, staff: Client) -> None:
+def test_org_only_setting_cannot_be_set_for_a_program(world: World, staff: Client) -> None:
     assert "program" not in staff.get(address(world, PAUSED)).context["form"].fields
     assert save(staff, world, PAUSED, "yes", program=str(world.program.public_id)).status_code == 302
     assert changes(world) == [(PAUSED, None, "", "yes", "OPS-7", "meera")]
 
 
-def test_a_contradiction_is_explained_and_saved_only_when_each_sentence_is_ticked(world: World, staff: Client) -> None:
+def test_conflict_is_explained_and_saved_only_if_each_sentence_is_ticked(world: World, staff: Client) -> None:
     sentence = "For the org: Reversal_blocked_statuses includes ACTIVE, so active customers are refused with code 901."
     page = save(staff, world, "Reversal_blocked_statuses", ["ACTIVE"])
     assert sentence in text_of(page)
@@ -177,7 +177,7 @@ def test_a_contradiction_is_explained_and_saved_only_when_each_sentence_is_ticke
     assert sentence in text_of(staff.get(address(world)))
 
 
-def test_pausing_what_is_on_is_no_contradiction(world: World, staff: Client) -> None:
+def test_pausing_reversals_that_are_on_is_not_a_conflict(world: World, staff: Client) -> None:
     assert save(staff, world, PAUSED, "yes").status_code == 302
 
 
@@ -217,23 +217,23 @@ ORG, GOLD = "For the org: ", "For Gold (7): "
         ({"Reversal_limit_points": "many"}, "Reversal_limit_points", None),
     ],
 )
-def test_what_works_against_each_other(stored: dict[Any, str], key: str, found: str | None) -> None:
+def test_conflicts_between_settings_are_found(stored: dict[Any, str], key: str, found: str | None) -> None:
     places = {(name if isinstance(name, tuple) else (None, name)): text for name, text in stored.items()}
     sentences = contradictions(EmfSettings(places), {7: "Gold (7)", 8: "Blue (8)"}, key=REGISTRY[key])
     assert len(sentences) == (found is not None)
     assert all(sentence.startswith(found or "") for sentence in sentences)
 
 
-def test_of_a_change_for_one_program_only_that_program_is_spoken() -> None:
+def test_change_for_one_program_reports_conflicts_of_that_program_only() -> None:
     settings = EmfSettings({(None, ON): "no", (7, ON): "yes", (8, ON): "yes"})
     names = {7: "Gold (7)", 8: "Blue (8)"}
     [sentence] = contradictions(settings, names, key=emf.ALLOW_REVERSAL, program_id=8)
     assert sentence.startswith("For Blue (8): ")
 
 
-def test_the_newest_changes_stand_beside_it(world: World, staff: Client) -> None:
+def test_settings_page_shows_the_newest_changes(world: World, staff: Client) -> None:
     for days in range(1, 25):
-        save(staff, world, "Reversal_window_days", str(days), anyway=_any(days))
+        save(staff, world, "Reversal_window_days", str(days), anyway=_warnings_for(days))
     page = staff.get(address(world))
     newest = list(page.context["changes"]["newest"])
     assert [change.new_value for change in newest] == [str(days) for days in range(24, 4, -1)]
@@ -241,13 +241,13 @@ def test_the_newest_changes_stand_beside_it(world: World, staff: Client) -> None
     assert staff.get(page.context["changes"]["address"]).status_code == 200
 
 
-def _any(days: int) -> list[str]:
-    """The warning that a window shorter than the seven days of approval gives."""
+def _warnings_for(days: int) -> list[str]:
+    """Returns the warning about a reversal window shorter than the 7 days for approval."""
     settings = EmfSettings({(None, "Reversal_window_days"): str(days)})
     return contradictions(settings, {}, key=emf.WINDOW_DAYS)
 
 
-def test_the_list_of_changes_is_filtered_by_org_and_key(world: World, staff: Client) -> None:
+def test_list_of_changes_is_filtered_by_org_and_key(world: World, staff: Client) -> None:
     save(staff, world, ON, "no")
     save(staff, world, PAUSED, "yes")
     lists = "/admin/loyalty/emfchange/"
@@ -260,10 +260,10 @@ def test_the_list_of_changes_is_filtered_by_org_and_key(world: World, staff: Cli
     ("permissions", "may_look", "may_change"),
     [(ROLE, True, True), (("view_emfsetting",), True, False), (("view_org", "view_emfchange"), False, False)],
 )
-def test_who_may_look_and_who_may_change(
+def test_viewing_and_changing_settings_need_separate_permissions(
     world: World, permissions: tuple[str, ...], may_look: bool, may_change: bool
 ) -> None:
-    client = person(world, *permissions)
+    client = client_for(world, *permissions)
     page = client.get(address(world))
     assert page.status_code == (200 if may_look else 403)
     assert (address(world, ON) in page.content.decode()) == may_change
@@ -271,16 +271,16 @@ def test_who_may_look_and_who_may_change(
     assert bool(changes(world)) == may_change
 
 
-def test_a_strangers_org_and_an_unknown_key_are_not_found(world: World, staff: Client) -> None:
-    stranger = make_world()
-    assert staff.get(address(stranger)).status_code == 404
-    assert save(staff, stranger, ON, "no").status_code == 404
+def test_foreign_org_and_unknown_key_are_not_found(world: World, staff: Client) -> None:
+    foreign = make_world()
+    assert staff.get(address(foreign)).status_code == 404
+    assert save(staff, foreign, ON, "no").status_code == 404
     assert save(staff, world, "Reversal_unknown", "no").status_code == 404
     assert staff.get("/admin/loyalty/org/99999999999999999999999/emf/").status_code == 404
-    assert changes(stranger) == []
+    assert changes(foreign) == []
 
 
-def test_looking_changes_nothing_and_takes_a_constant_number_of_queries(world: World, staff: Client) -> None:
+def test_settings_page_takes_a_constant_number_of_queries(world: World, staff: Client) -> None:
     def queries() -> int:
         with CaptureQueriesContext(connection) as captured:
             staff.get(address(world))
@@ -293,7 +293,7 @@ def test_looking_changes_nothing_and_takes_a_constant_number_of_queries(world: W
     assert queries() == before
 
 
-def test_markup_in_names_stays_text(world: World, staff: Client) -> None:
+def test_markup_in_names_is_escaped(world: World, staff: Client) -> None:
     world.org.name = world.program.name = "<script>alert(1)</script>"
     world.org.save()
     world.program.save()

@@ -1,4 +1,4 @@
-"""Find: one box for every name of a redemption, a reversal or a customer, among the person's orgs only."""
+"""Find: one search field for all identifiers of redemptions, reversals and customers in the user's orgs."""
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -33,7 +33,7 @@ def give_access(username: str, world: World) -> None:
 
 
 @pytest.mark.parametrize("name", ["public_id", "external_reference_number", "transaction_number"])
-def test_each_name_of_a_redemption_leads_to_its_page(world: World, support: Client, name: str) -> None:
+def test_each_identifier_of_a_redemption_redirects_to_its_page(world: World, support: Client, name: str) -> None:
     redemption = redeemed(world, external_reference_number="EXT-77")
     Redemption.objects.filter(pk=redemption.pk).update(transaction_number="TX-77")
     redemption.refresh_from_db()
@@ -41,7 +41,7 @@ def test_each_name_of_a_redemption_leads_to_its_page(world: World, support: Clie
     assert (response.status_code, response["Location"]) == (302, page_of(redemption))
 
 
-def test_a_reversal_id_leads_to_the_reversal(world: World, support: Client) -> None:
+def test_reversal_id_redirects_to_the_reversal(world: World, support: Client) -> None:
     world.reverse(redeemed(world), 1)
     reversal = Reversal.objects.get(org=world.org)
     assert ask(support, reversal.public_id)["Location"] == page_of(reversal)
@@ -58,7 +58,7 @@ def test_a_reversal_id_leads_to_the_reversal(world: World, support: Client) -> N
         ("CARD_EXTERNAL_ID", "CX9", "CX9"),
     ],
 )
-def test_each_name_of_a_customer_leads_to_their_page(
+def test_each_identifier_of_a_customer_redirects_to_their_page(
     world: World, support: Client, kind: str, stored: str, asked: str
 ) -> None:
     customer = make_customer(world.org, identifiers={kind: stored})
@@ -66,14 +66,14 @@ def test_each_name_of_a_customer_leads_to_their_page(
     assert ask(support, customer.public_id)["Location"] == page_of(customer)
 
 
-def test_a_mobile_is_read_with_the_country_of_each_org(world: World, support: Client) -> None:
+def test_mobile_number_is_read_with_the_country_of_each_org(world: World, support: Client) -> None:
     vietnam = make_world(country="VN")
     give_access("meera", vietnam)
     customer = make_customer(vietnam.org, identifiers={"MOBILE": "0912345678"})
     assert ask(support, "0912 345 678")["Location"] == page_of(customer)
 
 
-def test_a_name_in_two_orgs_is_listed_with_both(world: World, support: Client) -> None:
+def test_id_that_exists_in_two_orgs_lists_both_results(world: World, support: Client) -> None:
     other = make_world()
     give_access("meera", other)
     found = [redeemed(each, public_id="TWICE") for each in (world, other)]
@@ -83,7 +83,7 @@ def test_a_name_in_two_orgs_is_listed_with_both(world: World, support: Client) -
     assert all(page_of(redemption) in text and str(redemption.org) in text for redemption in found)
 
 
-def test_identifiers_are_listed_masked(world: World, support: Client) -> None:
+def test_identifiers_in_results_are_masked(world: World, support: Client) -> None:
     other = make_world()
     give_access("meera", other)
     for each in (world, other):
@@ -92,18 +92,18 @@ def test_identifiers_are_listed_masked(world: World, support: Client) -> None:
     assert text.count("card number ************1234") == 2
 
 
-def test_a_strangers_org_is_never_found(world: World, support: Client) -> None:
-    stranger = make_world()
-    redemption = redeemed(stranger, public_id="ELSEWHERE")
-    stranger.reverse(redemption, 1)
-    customer = make_customer(stranger.org, identifiers={"EMAIL": "far@shop.example"})
-    reversal = Reversal.objects.get(org=stranger.org)
+def test_rows_of_a_foreign_org_are_not_found(world: World, support: Client) -> None:
+    foreign = make_world()
+    redemption = redeemed(foreign, public_id="ELSEWHERE")
+    foreign.reverse(redemption, 1)
+    customer = make_customer(foreign.org, identifiers={"EMAIL": "far@shop.example"})
+    reversal = Reversal.objects.get(org=foreign.org)
     for name in ("ELSEWHERE", reversal.public_id, "far@shop.example", customer.public_id):
         assert "No results" in ask(support, name).content.decode()
 
 
 @pytest.mark.parametrize("name", ["no-such-thing", "a" * 5000, "9" * 40, "nul\0", "²", XSS])
-def test_what_is_not_there_is_said_plainly(world: World, support: Client, name: str) -> None:
+def test_unknown_or_odd_term_shows_no_results(world: World, support: Client, name: str) -> None:
     response = ask(support, name)
     text = response.content.decode()
     assert response.status_code == 200
@@ -112,13 +112,13 @@ def test_what_is_not_there_is_said_plainly(world: World, support: Client, name: 
     assert XSS not in text
 
 
-def test_an_empty_box_finds_nothing_and_says_nothing(world: World, support: Client) -> None:
+def test_empty_search_shows_no_message(world: World, support: Client) -> None:
     redeemed(world)
     text = ask(support, " ").content.decode()
     assert "No results" not in text
 
 
-def test_only_kinds_are_found_that_the_person_may_see(world: World) -> None:
+def test_search_covers_only_rows_that_the_user_may_view(world: World) -> None:
     redemption = redeemed(world)
     viewer = User.objects.create_user("vik", is_staff=True)
     give_access("vik", world)
@@ -130,14 +130,16 @@ def test_only_kinds_are_found_that_the_person_may_see(world: World) -> None:
     assert ask(client, world.asha.public_id)["Location"] == page_of(world.asha)
 
 
-def test_a_list_is_cut_at_twenty_of_a_kind(world: World, support: Client) -> None:
+def test_results_are_limited_to_twenty_of_each_kind(world: World, support: Client) -> None:
     for _ in range(25):
         redeemed(world)
     Redemption.objects.filter(org=world.org).update(transaction_number="MANY")
     assert len(ask(support, "MANY").context["found"]["rows"]) == 20
 
 
-def test_the_queries_do_not_grow_with_orgs(world: World, support: Client, django_assert_num_queries: object) -> None:
+def test_number_of_queries_does_not_depend_on_the_number_of_orgs(
+    world: World, support: Client, django_assert_num_queries: object
+) -> None:
     ask(support, "x")
     counts = []
     for _ in range(2):
@@ -149,5 +151,5 @@ def test_the_queries_do_not_grow_with_orgs(world: World, support: Client, django
     assert counts[0] == counts[1]
 
 
-def test_the_box_stands_on_every_page(world: World, support: Client) -> None:
+def test_search_field_is_shown_on_the_home_page(world: World, support: Client) -> None:
     assert 'id="find-anywhere"' in support.get(reverse("admin:index")).content.decode()

@@ -1,4 +1,4 @@
-"""The home page: exact numbers of a small world, each box for those who may see it, closed days counted once."""
+"""The home page: totals, boxes by permission, and stored totals of closed days."""
 
 import threading
 from datetime import timedelta
@@ -28,8 +28,8 @@ BOXES = {
 }
 
 
-def person(*worlds: World, permissions: tuple[str, ...] = tuple(BOXES), name: str = "meera") -> Client:
-    """A member of staff with these permissions on the worlds' orgs."""
+def client_for(*worlds: World, permissions: tuple[str, ...] = tuple(BOXES), name: str = "meera") -> Client:
+    """Signs in a user with these permissions and access to the worlds' orgs."""
     user = User.objects.create_user(name, is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     OrgAccess.objects.bulk_create(OrgAccess(user=user, org=world.org) for world in worlds)
@@ -45,7 +45,7 @@ def home(client: Client, **chosen: Any) -> Any:
 
 
 def given_back(world: World, at: Any, amount: object, *, expired: object = 0) -> Reversal:
-    """A reversal at that time, as the ledger would hold it."""
+    """Creates a reversal at that time."""
     redemption = redeemed(world, amount)
     return Reversal.objects.create(
         org=world.org,
@@ -85,9 +85,9 @@ def asked_for(world: World, **options: Any) -> Approval:
     )
 
 
-def test_each_day_is_counted_by_answer(world: World) -> None:
-    stranger = make_world()
-    for of, amount in ((world, "4.5"), (world, "2"), (stranger, "1000")):
+def test_totals_count_each_day_by_outcome(world: World) -> None:
+    foreign = make_world()
+    for of, amount in ((world, "4.5"), (world, "2"), (foreign, "1000")):
         given_back(of, utc("2026-05-08 23:59:59.999999"), amount, expired=1)
     given_back(world, NOW, "0.125")
     given_back(world, utc("2026-05-07 23:59:59"), 9)
@@ -108,7 +108,7 @@ def test_each_day_is_counted_by_answer(world: World) -> None:
     assert DayTotals.objects.filter(org=world.org).count() == 3
 
 
-def test_a_closed_day_is_kept_and_the_open_one_counted_anew(world: World) -> None:
+def test_totals_of_a_closed_day_are_stored_and_today_is_recounted(world: World) -> None:
     totals_of([world.org.id], days=2, now=NOW)
     given_back(world, utc("2026-05-09 12:00"), 5)
     given_back(world, NOW, 7)
@@ -116,7 +116,7 @@ def test_a_closed_day_is_kept_and_the_open_one_counted_anew(world: World) -> Non
     assert sorted(totals_of([world.org.id], days=2, now=NOW)) == expected
 
 
-def test_a_day_stays_open_for_some_minutes_after_its_end(world: World) -> None:
+def test_day_closes_ten_minutes_after_its_end(world: World) -> None:
     midnight = utc("2026-05-10 00:00")
     totals_of([world.org.id], days=2, now=midnight + timedelta(minutes=9))
     assert not DayTotals.objects.filter(org=world.org).exists()
@@ -126,7 +126,7 @@ def test_a_day_stays_open_for_some_minutes_after_its_end(world: World) -> None:
     assert DayTotals.objects.filter(org=world.org).count() == 1
 
 
-def test_days_between_kept_ones_are_counted_too(world: World) -> None:
+def test_days_between_stored_days_are_counted(world: World) -> None:
     given_back(world, utc("2026-05-05 12:00"), 5)
     totals_of([world.org.id], days=3, now=NOW)
     totals_of([world.org.id], days=3, now=utc("2026-05-04 12:00"))
@@ -135,12 +135,12 @@ def test_days_between_kept_ones_are_counted_too(world: World) -> None:
     assert DayTotals.objects.filter(org=world.org).count() == 8
 
 
-def test_without_orgs_nothing_is_counted(world: World, django_assert_num_queries: Any) -> None:
+def test_totals_without_orgs_take_no_query(world: World, django_assert_num_queries: Any) -> None:
     with django_assert_num_queries(0):
         assert totals_of([], days=7, now=NOW) == []
 
 
-def test_a_closed_day_counted_by_two_at_once_is_kept_once(committed: None, on_postgresql: None) -> None:
+def test_closed_day_counted_concurrently_is_stored_once(committed: None, on_postgresql: None) -> None:
     world = make_world()
     given_back(world, utc("2026-05-09 12:00"), 5)
     refused(world, utc("2026-05-09 12:00"), "NOT_FOUND")
@@ -161,9 +161,9 @@ def test_a_closed_day_counted_by_two_at_once_is_kept_once(committed: None, on_po
     assert DayTotals.objects.filter(org=world.org).count() == 30
 
 
-def test_the_number_of_queries_depends_neither_on_orgs_nor_on_days(world: World) -> None:
+def test_number_of_queries_does_not_depend_on_orgs_or_days(world: World) -> None:
     others = [make_world() for _ in range(3)]
-    one, many = person(world), person(world, *others, name="ravi")
+    one, many = client_for(world), client_for(world, *others, name="ravi")
 
     def queries(client: Client, days: int) -> int:
         home(client, days=days)
@@ -174,28 +174,28 @@ def test_the_number_of_queries_depends_neither_on_orgs_nor_on_days(world: World)
     assert queries(one, 7) == queries(one, 90) == queries(many, 7) == queries(many, 90)
 
 
-def test_the_page_shows_the_numbers_of_the_period(world: World) -> None:
+def test_home_shows_the_totals_of_the_period(world: World) -> None:
     given_back(world, days_ago(3), 30, expired=10)
     given_back(world, days_ago(8), 10)
     world.reverse(redeemed(world, 10), 30)
-    shown = home(person(world), days=7).context
+    shown = home(client_for(world), days=7).context
     box = shown["given_back"]
     assert (box["count"], box["points"], box["points_expired"], box["expired_share"]) == (1, 30, 10, Decimal("33.3"))
     assert len(box["days"]) == 7
     assert [(each.code, each.rule, each.count, each.share) for each in shown["refusals"]] == [
         (817, "more than left", 1, 100)
     ]
-    assert home(person(world, name="ravi")).context["given_back"]["count"] == 2
+    assert home(client_for(world, name="ravi")).context["given_back"]["count"] == 2
 
 
-def test_requests_that_lapsed_do_not_wait(world: World) -> None:
+def test_lapsed_approval_requests_are_not_counted_as_waiting(world: World) -> None:
     asked_for(world)
     asked_for(world, lapses_at=days_ago(0.1))
     asked_for(make_world())
-    assert home(person(world)).context["approvals"] == {"count": 1, "orgs": [(world.org, 1)]}
+    assert home(client_for(world)).context["approvals"] == {"count": 1, "orgs": [(world.org, 1)]}
 
 
-def test_corrections_of_the_period_are_named(world: World) -> None:
+def test_home_shows_corrections_of_the_period(world: World) -> None:
     reversal, approval = given_back(world, days_ago(1), 5), asked_for(world)
     Correction.objects.create(
         org=world.org,
@@ -207,29 +207,29 @@ def test_corrections_of_the_period_are_named(world: World) -> None:
         reason="Wrong customer.",
         created_at=days_ago(1),
     )
-    page = home(person(world, permissions=(*BOXES, "view_correction")))
+    page = home(client_for(world, permissions=(*BOXES, "view_correction")))
     assert page.context["corrections"] == {"count": 1, "points": 5}
     assert "1 correction took back 5 points" in page.content.decode()
 
 
-def test_orgs_with_the_switch_off_or_paused_or_a_broken_setting_are_named(world: World) -> None:
-    off, paused, broken, partly, stranger = [make_world() for _ in range(5)]
+def test_home_lists_orgs_that_are_off_or_paused_or_have_a_broken_setting(world: World) -> None:
+    off, paused, broken, partly, foreign = [make_world() for _ in range(5)]
     set_value(off.org, ON, "no")
-    set_value(stranger.org, ON, "no")
+    set_value(foreign.org, ON, "no")
     set_value(paused.org, "Reversal_paused", "yes")
     set_value(broken.org, "Reversal_window_days", "many")
     set_value(partly.org, ON, "no")
     set_value(partly.org, ON, "yes", program=partly.program)
-    page = home(person(world, off, paused, broken, partly))
+    page = home(client_for(world, off, paused, broken, partly))
     expected = [(off.org, "off"), (paused.org, "paused"), (broken.org, "a setting is broken")]
     assert page.context["stopped"] == {"count": 3, "orgs": expected}
     assert f"/admin/loyalty/org/{off.org.id}/emf/" in page.content.decode()
-    assert str(stranger.org) not in page.content.decode()
+    assert str(foreign.org) not in page.content.decode()
 
 
-def test_the_last_check_of_the_whole_ledger_or_of_the_one_org_is_shown(world: World) -> None:
+def test_home_shows_the_last_check_of_the_ledger_or_of_the_chosen_org(world: World) -> None:
     other = make_world()
-    client = person(world, other)
+    client = client_for(world, other)
     assert home(client).context["check"] == {"last": None, "is_due": True}
     whole = LedgerCheck.objects.create(started_at=days_ago(8), finished_at=days_ago(8), broken_count=0)
     own = LedgerCheck.objects.create(org=world.org, started_at=days_ago(1), finished_at=days_ago(1), broken_count=2)
@@ -240,54 +240,54 @@ def test_the_last_check_of_the_whole_ledger_or_of_the_one_org_is_shown(world: Wo
 
 
 @pytest.mark.parametrize(("permission", "box"), BOXES.items())
-def test_each_box_is_shown_to_those_who_may_see_it_only(world: World, permission: str, box: str) -> None:
-    shown = home(person(world, permissions=(permission,))).context
+def test_each_box_is_shown_only_with_its_permission(world: World, permission: str, box: str) -> None:
+    shown = home(client_for(world, permissions=(permission,))).context
     assert {each for each in BOXES.values() if each in shown} == {box}
 
 
-def test_one_org_is_chosen_and_kept_for_the_lists(world: World) -> None:
+def test_chosen_org_is_kept_for_the_lists(world: World) -> None:
     other = make_world()
     given_back(world, timezone.now(), 5)
     given_back(other, timezone.now(), 7)
-    client = person(world, other)
+    client = client_for(world, other)
     assert home(client).context["given_back"]["points"] == 12
     assert home(client, org=other.org.id).context["given_back"]["points"] == 7
     assert client.session["org"] == other.org.id
 
 
 @pytest.mark.parametrize("chosen", [{"org": "1"}, {"org": "x"}, {"days": "8"}, {"days": "\x00"}])
-def test_a_choice_that_is_not_theirs_is_named_and_all_orgs_are_shown(world: World, chosen: dict[str, str]) -> None:
+def test_invalid_choice_shows_an_error_and_all_orgs(world: World, chosen: dict[str, str]) -> None:
     given_back(world, timezone.now(), 5)
-    page = home(person(world), **chosen)
+    page = home(client_for(world), **chosen)
     assert "Select a valid choice." in page.content.decode()
     assert page.context["given_back"]["points"] == 5
 
 
-def test_a_strangers_org_cannot_be_chosen(world: World) -> None:
-    stranger = make_world()
-    given_back(stranger, timezone.now(), 5)
-    page = home(person(world), org=stranger.org.id)
+def test_foreign_org_cannot_be_chosen(world: World) -> None:
+    foreign = make_world()
+    given_back(foreign, timezone.now(), 5)
+    page = home(client_for(world), org=foreign.org.id)
     assert page.context["given_back"]["points"] == 0
-    assert str(stranger.org) not in page.content.decode()
+    assert str(foreign.org) not in page.content.decode()
 
 
-def test_who_has_no_org_is_told_what_to_do(db: None) -> None:
-    assert "You do not have access to an org yet." in home(person()).content.decode()
+def test_user_without_org_sees_how_to_get_access(db: None) -> None:
+    assert "You do not have access to an org yet." in home(client_for()).content.decode()
 
 
-def test_markup_in_an_orgs_name_stays_text(world: World) -> None:
+def test_markup_in_the_name_of_an_org_is_escaped(world: World) -> None:
     world.org.name = "<script>alert(1)</script>"
     world.org.save()
     set_value(world.org, ON, "no")
-    page = home(person(world)).content.decode()
+    page = home(client_for(world)).content.decode()
     assert "<script>alert(1)" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
 
 
-def test_a_refusal_by_a_rule_that_is_gone_is_still_counted(world: World) -> None:
+def test_refusals_by_a_removed_rule_are_still_counted(world: World) -> None:
     for rule in ("NOT_FOUND", "NOT_FOUND", "NOT_FOUND", "GONE_RULE"):
         refused(world, days_ago(1), rule)
-    page = home(person(world))
+    page = home(client_for(world))
     assert [(each.code, each.message, each.rule, each.count, each.share) for each in page.context["refusals"]] == [
         (804, ErrorCode.NOT_FOUND.message, "not found", 3, 75),
         (None, "no longer known", "gone rule", 1, 25),

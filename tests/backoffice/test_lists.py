@@ -1,4 +1,4 @@
-"""Lists of the back office: what they are called, and how they say what narrows them."""
+"""Lists of the back office: their names, active filters, empty states and values."""
 
 import re
 
@@ -28,14 +28,14 @@ def text_of(client: Client, address: str, **parameters: object) -> str:
     return response.content.decode()
 
 
-def chosen(page: str) -> list[str]:
-    """The filters as they stand above the list."""
+def active_filters(page: str) -> list[str]:
+    """Returns the active filters shown above the list."""
     shown = re.search(r'<ul[^>]*aria-label="Active filters">(.*?)</ul>', page, re.DOTALL)
     items = shown.group(1).split("</li>")[:-1] if shown else []
     return [" ".join(re.sub(r"<span class=\"material.*?</span>|<[^>]*>", "", item).split()) for item in items]
 
 
-def test_a_list_is_called_as_in_the_side_bar(world: World) -> None:
+def test_list_has_the_same_name_as_in_the_sidebar(world: World) -> None:
     client = Client()
     client.force_login(User.objects.create_superuser("meera", password="a long password"))
     for name, title in {"auth_user": "People", "auth_group": "Roles", "loyalty_staffchange": "Changes"}.items():
@@ -44,43 +44,43 @@ def test_a_list_is_called_as_in_the_side_bar(world: World) -> None:
         assert f"{title}</a>" in re.search(r"<h1.*?</h1>", page, re.DOTALL).group(0)
 
 
-def test_a_list_says_which_filters_narrow_it(auditor: Client) -> None:
-    assert chosen(text_of(auditor, ATTEMPTS)) == ["Period: 30 days"]
+def test_list_shows_its_active_filters(auditor: Client) -> None:
+    assert active_filters(text_of(auditor, ATTEMPTS)) == ["Period: 30 days"]
     page = text_of(auditor, ATTEMPTS, period="7", channel__exact="API")
-    assert chosen(page) == ["Period: 7 days", "Channel: API"]
+    assert active_filters(page) == ["Period: 7 days", "Channel: API"]
     assert 'href="?channel__exact=API" aria-label="Remove the filter period: 7 days"' in page
-    assert chosen(text_of(auditor, ATTEMPTS, period="all")) == []
+    assert active_filters(text_of(auditor, ATTEMPTS, period="all")) == []
 
 
-def test_the_org_is_named_to_who_works_on_several(world: World) -> None:
+def test_org_is_an_active_filter_for_users_with_several_orgs(world: World) -> None:
     client = Client()
     client.force_login(User.objects.create_superuser("meera", password="a long password"))
     make_world()
-    assert chosen(text_of(client, REDEMPTIONS, org=world.org.id)) == [f"Org: {world.org}"]
+    assert active_filters(text_of(client, REDEMPTIONS, org=world.org.id)) == [f"Org: {world.org}"]
 
 
-def test_a_link_that_narrows_a_list_is_named_by_its_rows(world: World, auditor: Client) -> None:
+def test_look_up_in_a_link_is_shown_as_an_active_filter(world: World, auditor: Client) -> None:
     redeemed(world)
     page = text_of(auditor, REDEMPTIONS, customer__id__exact=world.asha.pk)
-    assert chosen(page) == [f"Customer: {world.asha}"]
+    assert active_filters(page) == [f"Customer: {world.asha}"]
 
 
-def test_a_strangers_customer_in_the_address_is_not_named(world: World, auditor: Client) -> None:
-    stranger = make_world()
-    make_lot(stranger.asha, 5, program=stranger.program)
-    redeem(stranger.asha, 5, program=stranger.program)
-    page = text_of(auditor, REDEMPTIONS, customer__id__exact=stranger.asha.pk)
-    assert chosen(page) == ["Customer: not found"]
-    assert str(stranger.asha) not in page
+def test_foreign_customer_in_the_address_is_not_shown(world: World, auditor: Client) -> None:
+    foreign = make_world()
+    make_lot(foreign.asha, 5, program=foreign.program)
+    redeem(foreign.asha, 5, program=foreign.program)
+    page = text_of(auditor, REDEMPTIONS, customer__id__exact=foreign.asha.pk)
+    assert active_filters(page) == ["Customer: not found"]
+    assert str(foreign.asha) not in page
 
 
-def test_an_empty_list_says_why_it_is_empty(world: World, auditor: Client) -> None:
+def test_empty_list_says_why_it_is_empty(world: World, auditor: Client) -> None:
     assert "This list is still empty." in text_of(auditor, REDEMPTIONS)
     assert "No rows match the active filters." in text_of(auditor, ATTEMPTS, period="7")
     assert "No rows match “<span" in text_of(auditor, REDEMPTIONS, q="nobody")
 
 
-def test_points_and_answers_are_written_in_words(world: World) -> None:
+def test_points_have_no_trailing_zeros_and_booleans_are_yes_or_no(world: World) -> None:
     redeemed(world, "7.5")
     CustomerGroup.objects.create(org=world.org, public_id=1, name="Family")
     operator = staff_of(world, "Reversal operator")
@@ -90,7 +90,7 @@ def test_points_and_answers_are_written_in_words(world: World) -> None:
     assert re.search(r">\s*yes\s*</span>", groups)
 
 
-def test_the_history_of_a_person_shows_what_was_changed(world: World) -> None:
+def test_history_of_a_user_shows_the_changed_fields(world: World) -> None:
     superuser = User.objects.create_superuser("meera", password="a long password")
     client = Client()
     client.force_login(superuser)

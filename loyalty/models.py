@@ -416,9 +416,9 @@ class CustomerGroup(models.Model):
 
 
 class GroupMember(models.Model):
-    """A customer's membership of a group. A customer who leaves keeps their points.
+    """A customer's membership of a group. A customer who leaves keeps the points in the customer's own lots.
 
-    Reversals still return the customer's points to the customer's lots, even after the customer left.
+    Points that were drawn from these lots are still reversed to them after the customer left.
     """
 
     id = RowIdField()
@@ -478,7 +478,7 @@ class LedgerImport(models.Model):
         return f"import of {self.imported_at:%Y-%m-%d %H:%M}"
 
 
-def import_it_came_with(related_name: str) -> Any:
+def originating_import(related_name: str) -> Any:
     """The import that added a lot or redemption; empty if the row did not come from a file."""
     return parent_of_org("loyalty.LedgerImport", null=True, blank=True, related_name=related_name)
 
@@ -505,7 +505,7 @@ class Lot(models.Model):
         db_default=False,
         help_text="Re-issued by a reversal. Points are re-issued only once, so these are not re-issued again.",
     )
-    ledger_import = import_it_came_with("lots")
+    ledger_import = originating_import("lots")
 
     class Meta:
         indexes = [models.Index(fields=["org", "customer", "expires_at"], name="lots_of_customer")]
@@ -544,7 +544,7 @@ class Redemption(models.Model):
     redeemed_at = models.DateTimeField()
     transaction_number = models.CharField(max_length=128, blank=True)
     external_reference_number = models.CharField(max_length=128, null=True, blank=True)
-    ledger_import = import_it_came_with("redemptions")
+    ledger_import = originating_import("redemptions")
 
     class Meta:
         indexes = [

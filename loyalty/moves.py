@@ -21,7 +21,7 @@ def is_of_closed_org(error: Error) -> bool:
 
 
 @contextmanager
-def passing_over_closed_orgs() -> Iterator[None]:
+def skipping_closed_orgs() -> Iterator[None]:
     """Suppresses the error of a write to a closed org. Note: wrap a whole transaction in it."""
     try:
         yield

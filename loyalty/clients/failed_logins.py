@@ -48,13 +48,13 @@ def seconds_to_wait(login: Login) -> int:
     return counters.seconds_left() if cache.get_many(login.limits) else 0
 
 
-def note_right(login: Login) -> None:
+def note_success(login: Login) -> None:
     """Remembers that these credentials are correct from this address."""
     if settings.API_FAILED_LOGINS_PER_MINUTE and login.as_known not in cache:
         cache.set(login.as_known, True, REMEMBERED_SECONDS)
 
 
-def note_wrong(login: Login) -> int:
+def note_failure(login: Login) -> int:
     """Counts the failed login. Returns the seconds to wait if a limit is exceeded, or else 0."""
     if not settings.API_FAILED_LOGINS_PER_MINUTE:
         return 0

@@ -44,11 +44,11 @@ def contradictions(
         for place in places
         for keys, rule in RULES
         if key in keys and (place.program_id is None or place.sets(*keys))
-        for sentence in _of(rule, place)
+        for sentence in _sentences_of(rule, place)
     ]
 
 
-def _of(rule: Rule, place: Place) -> list[str]:
+def _sentences_of(rule: Rule, place: Place) -> list[str]:
     try:
         return list(rule(place))
     except InvalidSetting:

@@ -20,6 +20,7 @@ from loyalty.importing.replay import Uncovered, replay
 from loyalty.importing.stages import (
     BAD,
     CHECKS,
+    EXISTING,
     INSERTS,
     NEW,
     RECORD_IMPORTS,
@@ -27,7 +28,6 @@ from loyalty.importing.stages import (
     STAGED_COLUMNS,
     STAGES,
     SUMS_OF_NEW,
-    THERE,
     Check,
 )
 from loyalty.ledger.identifiers import IdentifierType, identify
@@ -112,9 +112,9 @@ class _Import:
             self._make_stages()
             for name, file in self.files.items():
                 self._stage(name, file)
-            self._judge(checks)
+            self._check_rows(checks)
             if self.summary.bad_rows and not skip_bad:
-                raise ImportRefused(self._bad_rows_in_words())
+                raise ImportRefused(self._bad_rows_message())
             self._insert()
             self.summary.uncovered = replay(
                 self.cursor, progress=lambda done, total: self.progress("redeeming", done, total)
@@ -123,7 +123,7 @@ class _Import:
             self._drop_stages()
         return self.summary
 
-    def _bad_rows_in_words(self) -> str:
+    def _bad_rows_message(self) -> str:
         named = self.summary.bad_rows
         count = sum(file.bad for file in self.summary.files.values())
         more = [f"and {count - len(named)} more"] if count > len(named) else []
@@ -197,7 +197,7 @@ class _Import:
 
     # Checking which staged rows exist already, and which are bad
 
-    def _judge(self, checks: Sequence[Check]) -> None:
+    def _check_rows(self, checks: Sequence[Check]) -> None:
         for table, columns in STAGE_INDEXES:
             self.cursor.execute(f"CREATE INDEX {table}_{columns.split(', ')[-1]} ON {table} ({columns})")
         analyze(self.cursor, *{table for table, _ in STAGE_INDEXES})
@@ -208,8 +208,8 @@ class _Import:
     def _apply(self, check: Check) -> None:
         table, counts = f"stage_{check.file}", self.summary.files[check.file]
         where = f"verdict = {NEW} AND {check.condition}"
-        if check.verdict == THERE:
-            self.cursor.execute(f"UPDATE {table} AS staged SET verdict = {THERE} WHERE {where}")
+        if check.verdict == EXISTING:
+            self.cursor.execute(f"UPDATE {table} AS staged SET verdict = {EXISTING} WHERE {where}")
             counts.already_there += self.cursor.rowcount
             return
         self.cursor.execute(f"SELECT line FROM {table} AS staged WHERE {where} ORDER BY line LIMIT {BAD_ROWS_NAMED}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from loyalty.importing.files import POINTS, REDEMPTIONS
 
 # `verdict` of a staged row: it is inserted, it exists already, or it is bad.
-NEW, THERE, BAD = 0, 1, 2
+NEW, EXISTING, BAD = 0, 1, 2
 
 STAGES = {
     "stage_customers": "line bigint, id bigint, org_id bigint, customer_id bigint, status varchar(16), verdict int",
@@ -108,14 +108,14 @@ def _repeats(file: str, key: str, *, stored: str, same_as_stored: str, same_as_o
     """
     first = _first_in_file(file, key)
     return (
-        Check(file, THERE, f"EXISTS ({stored} AND {same_as_stored})"),
+        Check(file, EXISTING, f"EXISTS ({stored} AND {same_as_stored})"),
         Check(file, BAD, f"EXISTS ({stored})", key, "the same content as the stored row with this id"),
-        Check(file, THERE, f"EXISTS ({first} AND {same_as_other})"),
+        Check(file, EXISTING, f"EXISTS ({first} AND {same_as_other})"),
         Check(file, BAD, f"EXISTS ({first})", key, "the same content as the earlier row with this id"),
     )
 
 
-_CUSTOMER_THERE = (
+_STORED_CUSTOMER = (
     "SELECT 1 FROM loyalty_customer customer"
     " WHERE customer.org_id = staged.org_id AND customer.public_id = staged.customer_id"
 )
@@ -129,22 +129,22 @@ _SAME_AS_OTHER_CUSTOMER = (
     " AND NOT EXISTS (SELECT 1 FROM stage_identifiers theirs WHERE theirs.line = other.line"
     " AND theirs.type = own.type AND theirs.value = own.value))"
 )
-_LOT_THERE = (
+_STORED_LOT = (
     "SELECT 1 FROM (SELECT lot.org_id, lot.lot_ref, lot.program_id, customer.public_id AS customer_id,"
     " lot.points_awarded AS points, lot.awarded_at, lot.expires_at FROM loyalty_lot lot JOIN loyalty_customer customer"
-    " ON customer.org_id = lot.org_id AND customer.id = lot.customer_id) AS there"
-    " WHERE there.org_id = staged.org_id AND there.lot_ref = staged.lot_ref"
+    " ON customer.org_id = lot.org_id AND customer.id = lot.customer_id) AS stored"
+    " WHERE stored.org_id = staged.org_id AND stored.lot_ref = staged.lot_ref"
 )
 _SAME_LOT = (
     "other.program_id = staged.program_id AND other.customer_id = staged.customer_id AND other.points = staged.points"
     f" AND other.awarded_at = staged.awarded_at AND {_same('other.expires_at', 'staged.expires_at')}"
 )
-_REDEMPTION_THERE = (
+_STORED_REDEMPTION = (
     "SELECT 1 FROM (SELECT redemption.org_id, redemption.public_id, redemption.program_id,"
     " customer.public_id AS customer_id, redemption.points, redemption.redeemed_at, redemption.transaction_number,"
     " redemption.external_reference_number FROM loyalty_redemption redemption JOIN loyalty_customer customer"
-    " ON customer.org_id = redemption.org_id AND customer.id = redemption.customer_id) AS there"
-    " WHERE there.org_id = staged.org_id AND there.public_id = staged.redemption_id"
+    " ON customer.org_id = redemption.org_id AND customer.id = redemption.customer_id) AS stored"
+    " WHERE stored.org_id = staged.org_id AND stored.public_id = staged.redemption_id"
 )
 _SAME_REDEMPTION = (
     "other.program_id = staged.program_id AND other.customer_id = staged.customer_id AND other.points = staged.points"
@@ -159,7 +159,7 @@ _REFERENCE_TAKEN = (
 )
 
 _IDENTITY_ERASED = (
-    f"EXISTS ({_CUSTOMER_THERE} AND customer.erased_at IS NOT NULL)"
+    f"EXISTS ({_STORED_CUSTOMER} AND customer.erased_at IS NOT NULL)"
     " AND EXISTS (SELECT 1 FROM stage_identifiers own WHERE own.line = staged.line)"
 )
 
@@ -171,7 +171,7 @@ CHECKS = (
     *_repeats(
         "customers",
         "customer_id",
-        stored=_CUSTOMER_THERE,
+        stored=_STORED_CUSTOMER,
         same_as_stored=_SAME_AS_CUSTOMER,
         same_as_other=_SAME_AS_OTHER_CUSTOMER,
     ),
@@ -183,16 +183,16 @@ CHECKS = (
     *_repeats(
         "points",
         "lot_ref",
-        stored=_LOT_THERE,
-        same_as_stored=_SAME_LOT.replace("other.", "there."),
+        stored=_STORED_LOT,
+        same_as_stored=_SAME_LOT.replace("other.", "stored."),
         same_as_other=_SAME_LOT,
     ),
     Check("redemptions", BAD, _CUSTOMER_UNKNOWN, "customer_id", "a customer that exists"),
     *_repeats(
         "redemptions",
         "redemption_id",
-        stored=_REDEMPTION_THERE,
-        same_as_stored=_SAME_REDEMPTION.replace("other.", "there."),
+        stored=_STORED_REDEMPTION,
+        same_as_stored=_SAME_REDEMPTION.replace("other.", "stored."),
         same_as_other=_SAME_REDEMPTION,
     ),
     Check("redemptions", BAD, _REFERENCE_TAKEN, "external_reference_number", "a number that no other redemption has"),

@@ -67,12 +67,12 @@ def _change_customer(customer: Customer, values: dict[str, Any], *, action: str,
         action=action,
         made_by=made_by,
         reason=reason.strip(),
-        before=_as_kept(before),
-        after=_as_kept(values),
+        before=_as_stored(before),
+        after=_as_stored(values),
     )
     return stored
 
 
-def _as_kept(values: dict[str, Any]) -> dict[str, Any]:
+def _as_stored(values: dict[str, Any]) -> dict[str, Any]:
     """Returns the values in the form in which a change record stores them."""
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}

@@ -161,7 +161,7 @@ def lock_wallet(
         return _wallet(cursor.fetchall())
 
 
-def lock_lots_named(*, org_id: int, ids: Collection[int]) -> list[WalletLot]:
+def lock_lots_by_id(*, org_id: int, ids: Collection[int]) -> list[WalletLot]:
     """Locks the lots with these row ids, in the order of the ids, and returns them as they are once locked."""
     ordered = sorted(ids)
     batches = [ordered[start : start + ROWS_AT_ONCE] for start in range(0, len(ordered), ROWS_AT_ONCE)]

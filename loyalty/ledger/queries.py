@@ -19,7 +19,7 @@ _BEGIN = {"postgresql": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "sqli
 
 
 @contextmanager
-def one_moment() -> Iterator[None]:
+def one_snapshot() -> Iterator[None]:
     """Makes all reads inside see one snapshot. Otherwise each statement sees what was committed before it.
 
     Has no effect inside a transaction of the caller. Django's atomic() is not used, because it would take SQLite's
@@ -36,7 +36,7 @@ def one_moment() -> Iterator[None]:
             cursor.execute("COMMIT")
 
 
-def can_be_a_name(text: str) -> bool:
+def can_be_stored(text: str) -> bool:
     """Returns whether a row can have this name. PostgreSQL cannot store NUL, and fails if a parameter has one."""
     return "\0" not in text
 
@@ -91,7 +91,7 @@ def points_of(*, org_id: int, customer_id: int, at: datetime) -> PointsRecord:
 
 def _named(org_id: int, **names: str | None) -> QuerySet[Redemption]:
     given = {column: name for column, name in names.items() if name is not None}
-    if not all(can_be_a_name(name) for name in given.values()):
+    if not all(can_be_stored(name) for name in given.values()):
         return Redemption.objects.none()
     return Redemption.objects.filter(org_id=org_id, **given)
 

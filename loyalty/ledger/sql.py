@@ -18,7 +18,7 @@ ROWS_AT_ONCE = 2_000
 PARAMETERS_AT_ONCE = 60_000
 
 # Nearly all calls use a few shapes of statements, and building one costs more time than evaluating all the rules.
-_kept = lru_cache(maxsize=128)
+_cached = lru_cache(maxsize=128)
 
 
 def insert_into(table: str, *rows: Mapping[str, object]) -> Statement:
@@ -27,7 +27,7 @@ def insert_into(table: str, *rows: Mapping[str, object]) -> Statement:
     return _insert(table, tuple(rows[0]), len(rows)), params
 
 
-@_kept
+@_cached
 def _insert(table: str, columns: Collection[str], rows: int) -> str:
     row_places = f"({places(columns)})"
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row_places] * rows)}"
@@ -63,7 +63,7 @@ def add_points(
     ]
 
 
-@_kept
+@_cached
 def _addition(table: str, column: str, out_of: str | None, rows: int) -> str:
     taken = f", {out_of} = {out_of} - moved.column2" if out_of is not None else ""
     values = ", ".join(["(CAST(%s AS bigint), CAST(%s AS bigint))"] * rows)
@@ -109,7 +109,7 @@ def execute_together(statements: Sequence[Statement]) -> None:
             cursor.execute(sql, [param for _, params in batch for param in params])
 
 
-@_kept
+@_cached
 def _one_of(sqls: tuple[str, ...]) -> str:
     steps = ", ".join(f"step_{number} AS ({sql})" for number, sql in enumerate(sqls))
     return f"WITH {steps} SELECT"

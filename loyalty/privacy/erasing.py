@@ -31,7 +31,7 @@ from loyalty.models import Customer, CustomerGroup, CustomerIdentifier, EmfChang
 from loyalty.privacy.erased import ERASED, erased
 from loyalty.staff.audit import record_change
 
-SHORTEST_LOOKED_FOR = 6
+SHORTEST_SEARCH_VALUE = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Texts:
     replacement: object = ERASED
     is_sealed: bool = False
 
-    def naming(self, org_id: int, values: Collection[str]) -> Iterator[tuple[str, QuerySet[models.Model]]]:
+    def rows_containing(self, org_id: int, values: Collection[str]) -> Iterator[tuple[str, QuerySet[models.Model]]]:
         """Yields each column, with the org's rows whose text in it contains one of the values."""
         rows = self.model._default_manager.filter(org_id=org_id)
         for column in self.columns:
@@ -73,7 +73,7 @@ _TEXTS = (
     Texts(EmfChange, ["reason"], is_sealed=True),
 )
 
-_OF_NO_PERSON = {field.name for field in StaffChange._meta.fields} - {"reason", "made_by"}
+_NOT_CHECKED = {field.name for field in StaffChange._meta.fields} - {"reason", "made_by"}
 
 
 def find_customer(org: Org, public_id: int) -> Customer:
@@ -132,24 +132,24 @@ def _check_record(identifiers: Sequence[CustomerIdentifier], *, ticket: str, rea
     for name, text in (("ticket", ticket), ("reason", reason), ("user name", made_by)):
         if not text.strip():
             raise InvalidOperation(f"erasing a customer's identity needs a {name}")
-        if any(value.lower() in text.lower() for value in looked_for(identifiers)):
+        if any(value.lower() in text.lower() for value in search_values(identifiers)):
             raise InvalidOperation(f"the {name} contains an identifier of the customer, and it would be kept forever")
-    StaffChange(reason=f"{ticket}: {reason}", made_by=made_by).clean_fields(exclude=_OF_NO_PERSON)
+    StaffChange(reason=f"{ticket}: {reason}", made_by=made_by).clean_fields(exclude=_NOT_CHECKED)
 
 
 def erase_texts(texts: Sequence[Texts], *, org_id: int, identifiers: Sequence[CustomerIdentifier]) -> int:
     """Replaces each text of the org that contains one of the identifiers, and returns the number of replaced texts."""
-    values = looked_for(identifiers)
+    values = search_values(identifiers)
     if not values:
         return 0
-    return sum(table.erase(column, rows) for table in texts for column, rows in table.naming(org_id, values))
+    return sum(table.erase(column, rows) for table in texts for column, rows in table.rows_containing(org_id, values))
 
 
-def looked_for(identifiers: Sequence[CustomerIdentifier]) -> set[str]:
+def search_values(identifiers: Sequence[CustomerIdentifier]) -> set[str]:
     """Returns the identifiers in the forms that a text may contain."""
     values = {each.value for each in identifiers}
     values |= {_without_country_code(each.value) for each in identifiers if each.type == IdentifierType.MOBILE}
-    return {value for value in values if len(value) >= SHORTEST_LOOKED_FOR}
+    return {value for value in values if len(value) >= SHORTEST_SEARCH_VALUE}
 
 
 def _without_country_code(digits: str) -> str:

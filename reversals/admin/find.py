@@ -14,7 +14,7 @@ from django.template.response import TemplateResponse
 
 from loyalty.ledger.identifiers import Identifier, IdentifierType, identify, masked
 from loyalty.ledger.points import written
-from loyalty.ledger.queries import can_be_a_name
+from loyalty.ledger.queries import can_be_stored
 from loyalty.models import Customer, CustomerIdentifier, Org, Redemption
 from loyalty.staff.access import orgs_of
 from reversals.admin.html import link, page_of
@@ -76,7 +76,7 @@ def find(request: HttpRequest) -> HttpResponse:
 
 
 def _matches(name: str, orgs: Mapping[int, Org], kinds: list[Kind]) -> list[Match]:
-    if not name or len(name) > LONGEST_NAME or not can_be_a_name(name):
+    if not name or len(name) > LONGEST_NAME or not can_be_stored(name):
         return []
     return [match for kind in kinds for match in _once_each(kind.find(name, orgs))]
 

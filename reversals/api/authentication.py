@@ -38,9 +38,9 @@ class ApiClientAuthentication(BaseAuthentication):
         _must_wait(rates.seconds_to_wait(username=username, digest=login.digest))
         caller = find_caller(username=username, digest=login.digest, also=holder_of(_key_of(request)))
         if caller is None:
-            _must_wait(failed_logins.note_wrong(login))
+            _must_wait(failed_logins.note_failure(login))
             raise AuthenticationFailed
-        failed_logins.note_right(login)
+        failed_logins.note_success(login)
         _must_wait(rates.note_call(caller, digest=login.digest))
         note_use(caller.secret_id, last_used_at=caller.secret_last_used_at)
         return caller, None

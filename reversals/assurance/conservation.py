@@ -105,7 +105,7 @@ class PointsOfProgram:
 def points_of_programs(org_id: int | None = None) -> Iterator[PointsOfProgram]:
     """Yields the points of each program of one org, or of all orgs, as of now by the database's clock."""
     now, params = clock()
-    with queries.one_moment(), connection.cursor() as cursor:
+    with queries.one_snapshot(), connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             # The time limit of a request is too short for a scan of all rows.
             cursor.execute("SET LOCAL statement_timeout = 0")

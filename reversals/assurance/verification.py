@@ -371,7 +371,7 @@ LAWS = (
 def broken_laws(org_id: int | None = None) -> list[BrokenRow]:
     """Returns the rows that break a law, at most 100 for each law, in one org or in all."""
     broken: list[BrokenRow] = []
-    with queries.one_moment(), connection.cursor() as cursor:
+    with queries.one_snapshot(), connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             # The time limit of a request is too short for a scan of all rows.
             cursor.execute("SET LOCAL statement_timeout = 0")

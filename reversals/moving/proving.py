@@ -13,7 +13,7 @@ from reversals.assurance.verification import broken_laws
 @contextmanager
 def one_long_moment() -> Iterator[None]:
     """Reads one snapshot, or in the caller's transaction, without the time limits of a request."""
-    with queries.one_moment():
+    with queries.one_snapshot():
         if connection.vendor == "postgresql":
             with connection.cursor() as cursor:
                 cursor.execute("SET LOCAL statement_timeout = 0")

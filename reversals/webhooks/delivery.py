@@ -15,7 +15,7 @@ from django.utils.http import parse_http_date_safe
 
 from loyalty.clients.credentials import webhook_secret
 from loyalty.models import Webhook
-from loyalty.moves import closed_orgs, passing_over_closed_orgs
+from loyalty.moves import closed_orgs, skipping_closed_orgs
 from reversals.models import Delivery
 from reversals.webhooks import network, signing
 from reversals.webhooks.network import Answer
@@ -86,7 +86,7 @@ class Worker:
         ended, _ = wait(self._sending, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
         for future in ended:
             outcome, delivery = None, self._sending.pop(future)
-            with passing_over_closed_orgs():  # its new cell sends it again
+            with skipping_closed_orgs():  # its new cell sends it again
                 outcome = record(delivery, future.result())
             if outcome is not None:
                 self.outcomes["failed" if outcome == Status.PENDING else outcome.value.lower()] += 1
@@ -102,7 +102,7 @@ class Worker:
             most = 1 if webhook.unreachable_count else AT_ONCE_TO_ONE_WEBHOOK
             room = min(free - len(claimed), most - sending_to[webhook.id])
             if room > 0:
-                with passing_over_closed_orgs():
+                with skipping_closed_orgs():
                     claimed += claim(webhook, at_most=room)
         return claimed
 

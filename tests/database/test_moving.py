@@ -21,7 +21,7 @@ from loyalty.emf.stored import set_emf
 from loyalty.ledger.customers import lock_reversals, unlock_reversals
 from loyalty.ledger.groups import set_group
 from loyalty.models import Customer, Org, OrgMove, ReasonCode, Webhook
-from loyalty.moves import closed_orgs, is_of_closed_org, passing_over_closed_orgs
+from loyalty.moves import closed_orgs, is_of_closed_org, skipping_closed_orgs
 from reversals.assurance.sealing.checking import check_seals
 from reversals.assurance.sealing.seals import seal_ledger
 from reversals.models import BulkRow, BulkRun, DayTotals, Delivery, Event, Reversal
@@ -288,7 +288,7 @@ def test_maintenance_skips_a_closed_org(closed: World) -> None:
         assert attempts.purge(before=timezone.now()) + outbox.purge(before=timezone.now()) > 0
         assert counts(closed) == before != counts(other)
         transaction.set_rollback(True)
-    with passing_over_closed_orgs():
+    with skipping_closed_orgs():
         claim(Webhook.objects.get(org=closed.org), at_most=1)
     assert not Delivery.objects.filter(org=closed.org, leased_until__isnull=False).exists()
 

@@ -15,7 +15,7 @@ from django.test import RequestFactory
 from django.utils import timezone
 
 from loyalty.ledger.identifiers import Identifier, IdentifierType
-from loyalty.ledger.locks import lock_customers, lock_lots_named
+from loyalty.ledger.locks import lock_customers, lock_lots_by_id
 from loyalty.ledger.sql import add_points
 from loyalty.models import Lot
 from reversals.admin.filters import ByRule
@@ -380,7 +380,7 @@ class Transfer:
     def decide(self, moment: Moment) -> Decision[Decimal]:
         org_id, asked = moment.attempt.org_id, self.request.points_asked
         lock_customers(org_id=org_id, ids=[self.giver.customer_id])
-        locked = {lot.facts.id: lot for lot in lock_lots_named(org_id=org_id, ids=[self.giver.id, self.taker.id])}
+        locked = {lot.facts.id: lot for lot in lock_lots_by_id(org_id=org_id, ids=[self.giver.id, self.taker.id])}
         if self.fails:
             raise self.fails.pop(0)
         left = locked[self.giver.id].facts.points_remaining

@@ -32,7 +32,7 @@ _POINTS = ("points", "points_available", "points_expired")
 
 def find_reversal(*, org_id: int, public_id: str) -> ReversalRecord | None:
     """The org's reversal with this public id; None if it does not exist."""
-    if not queries.can_be_a_name(public_id):
+    if not queries.can_be_stored(public_id):
         return None
     named = _reversals(org_id).filter(public_id=public_id)
     return next(iter(_records(named.values_list(*_MAKING, *_POINTS))), None)

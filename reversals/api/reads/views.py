@@ -28,7 +28,7 @@ class ReadRedemption(ApiView):
     @operations.read_redemption
     def get(self, request: Request, redemption_id: str) -> HttpResponse:
         org_id = _org_of(request)
-        with queries.one_moment():
+        with queries.one_snapshot():
             redemption = queries.find_redemption(org_id=org_id, public_id=redemption_id)
             if redemption is None:
                 raise _not_found()

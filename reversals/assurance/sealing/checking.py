@@ -73,7 +73,7 @@ def check_seals(anchor_file: Path | None = None) -> Checked:
     """
     # Reads the file first. A seal is committed before it is appended, so every seal in the file is in the database.
     anchored, unreadable = ([], []) if anchor_file is None else anchor.read(anchor_file)
-    with queries.one_moment():
+    with queries.one_snapshot():
         if connection.vendor == "postgresql":
             with connection.cursor() as cursor:
                 cursor.execute("SET LOCAL statement_timeout = 0")

@@ -79,7 +79,7 @@ class Correct:
         )
         if redemption is None:  # a redemption with a reversal is never deleted
             raise LookupError(f"the redemption of reversal {reversal.public_id} is gone")
-        lots = locks.lock_lots_named(org_id=org_id, ids=reversal.lot_ids)
+        lots = locks.lock_lots_by_id(org_id=org_id, ids=reversal.lot_ids)
         return Facts(
             reversal=reversal,
             corrected_at=snapshot.corrected_at(org_id=org_id, reversal_id=reversal.id),

@@ -71,8 +71,8 @@ def value_field(key: EmfKey[object]) -> forms.Field:
         "label": key.name,
         "required": False,
         "help_text": (
-            f"{key.meaning} If empty, a program uses the org's value, and the org uses the default,"
-            f" {in_words(key.default)}."
+            f"{key.meaning} If empty, a program uses the org's value, and the org uses the default"
+            f" ({in_words(key.default)})."
         ),
     }
     if isinstance(key.read, Whole):
@@ -94,7 +94,7 @@ class ValueForm(forms.Form):
     If other settings conflict with the change, the form lists the conflicts. The user must tick each to save anyway.
     """
 
-    program = forms.ChoiceField(label="For", required=False, widget=UnfoldAdminSelectWidget)
+    program = forms.ChoiceField(label="Applies to", required=False, widget=UnfoldAdminSelectWidget)
     ticket = forms.CharField(
         max_length=100, widget=UnfoldAdminTextInputWidget, help_text="The ticket that requests this change."
     )

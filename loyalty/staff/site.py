@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 Page = Callable[..., HttpResponseBase]
 
 
-def through_outages(page: Page) -> Page:
+def explain_outages(page: Page) -> Page:
     """Wraps a page so that it answers 503 with an explanation in an outage, or if the org is closed for a move.
 
     A connection that died since the last request is replaced first.
@@ -95,7 +95,7 @@ class BackOffice(UnfoldAdminSite):
             sessions.end_if_over(request)
             return page(request, *args, **kwargs)
 
-        return update_wrapper(through_outages(within_limits), page)
+        return update_wrapper(explain_outages(within_limits), page)
 
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Changes the user's own password. Too many wrong old passwords sign the user out and lock the username."""
@@ -112,7 +112,7 @@ class BackOffice(UnfoldAdminSite):
         messages.error(request, LOCKED_OUT)
         return redirect("admin:login")
 
-    @method_decorator(through_outages)
+    @method_decorator(explain_outages)
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         sessions.end_if_over(request)
         if request.method == "GET" and views.awaits_second_factor(request):

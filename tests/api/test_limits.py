@@ -331,7 +331,7 @@ def test_a_limit_that_cannot_be_set_says_why(world: World, words: tuple[str, ...
 def test_staff_see_the_limit_of_a_client(world: World) -> None:
     staff = staff_of(world, "Back-end team")
     page = reverse("admin:loyalty_apiclient_change", args=[ApiClient.objects.get(org=world.org).pk])
-    for calls, shown in ((None, "as by default"), (0, "no limit"), (7, "7")):
+    for calls, shown in ((None, "default"), (0, "no limit"), (7, "7")):
         allow(world, calls)
         text = " ".join(re.sub(r"<[^>]+>", " ", staff.get(page).content.decode()).split())
-        assert f"Calls a minute {shown} Made" in text
+        assert f"Calls a minute {shown} Created" in text

@@ -1,4 +1,4 @@
-"""Builds the small worlds of the tests. Every world has an org of its own, so that tests cannot meet."""
+"""Builds test data. Each world has its own org, so that tests do not affect each other."""
 
 import base64
 import json
@@ -50,7 +50,7 @@ ADDRESS = "/v2/points/reverse"
 BUILT = "BUILT"
 ZERO = Decimal(0)
 
-# To make the handler of a client reads every static file, which would cost more than most calls of a test.
+# Shared by all clients, because creating a handler reads every static file and costs more than most test calls.
 _handler = ClientHandler(enforce_csrf_checks=False)
 _org_ids = count(1_000)
 _customer_ids = count(564_000_001)
@@ -58,12 +58,12 @@ _names = count(1)
 
 
 @receiver(setting_changed)
-def _make_middleware_anew(**_: Any) -> None:
+def _reload_middleware(**_: Any) -> None:
     _handler._middleware_chain = None
 
 
 def _client(**options: Any) -> Client:
-    """An HTTP client of its own, which shares its handler with the others."""
+    """A new HTTP client that shares its handler with the others."""
     client = Client(**options)
     client.handler = _handler
     return client
@@ -83,7 +83,7 @@ def in_days(days: float) -> datetime:
 
 @dataclass
 class World:
-    """An org with its switch on, one program, one till, and Asha, a customer."""
+    """An org with reversals on, one program, one API client (a till) and one customer, Asha."""
 
     org: Org
     program: Program
@@ -91,10 +91,10 @@ class World:
     secret: str
     username: str = "till.1"
 
-    # Asking
+    # Sending requests
 
     def ask(self, body: Any = None, *, key: str | None = None, **options: Any) -> HttpResponse:
-        """POSTs the body (JSON, or bytes as they are) as the till, or as `user`, `password`."""
+        """POSTs the body (JSON, or bytes unchanged) with the till's credentials, or with `user` and `password`."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"Authorization": basic(options.pop("user", self.username), options.pop("password", self.secret))}
         if key is not None:
@@ -108,7 +108,7 @@ class World:
         return self.ask(request_for(redemption, amount), **options)
 
     def redeem(self, customer: Customer, amount: object, **options: Any) -> HttpResponse:
-        """POSTs a redemption; `key`, `headers`, `user` and `password` as for `ask`, other options are body fields."""
+        """POSTs a redemption; `key`, `headers`, `user`, `password` are as for `ask`, other options are body fields."""
         sending = {name: options.pop(name) for name in ("key", "headers", "user", "password") if name in options}
         address = f"/v2/customers/{customer.public_id}/redemptions"
         return self.ask({"points": amount} | options, address=address, **sending)
@@ -121,10 +121,10 @@ class World:
         """GETs the address as the till."""
         return self.till().get(address, parameters)
 
-    # Counting
+    # Reading what was written
 
     def written(self) -> tuple[int, int, Decimal]:
-        """What reversals have written: reversals, lines, and points remaining in lots."""
+        """The numbers of reversals and of their lines, and the points remaining in lots."""
         remaining = sum((lot.points_remaining for lot in Lot.objects.filter(org=self.org)), Decimal(0))
         return (
             Reversal.objects.filter(org=self.org).count(),
@@ -141,7 +141,7 @@ def basic(username: str, password: str) -> str:
 
 
 def request_for(redemption: Redemption, amount: object = None, **changes: Any) -> dict[str, Any]:
-    """The request body that reverses `amount` of the redemption (all of it where None)."""
+    """The request body that reverses `amount` of the redemption, or all of it if None."""
     body: dict[str, Any] = {
         "redemptionId": redemption.public_id,
         "identifier": {"type": "ID", "value": str(redemption.customer.public_id)},
@@ -161,7 +161,7 @@ def make_program(org: Org, **options: Any) -> Program:
 
 
 def make_world(*, settings: dict[str, str] | None = None, country: str = "IN", **org_options: Any) -> World:
-    """A world whose settings are the switch and `settings`."""
+    """A world with reversals on and these further settings."""
     org = make_org(country=country, **org_options)
     for key, value in ({ON: "yes"} | (settings or {})).items():
         set_value(org, key, value)
@@ -170,7 +170,7 @@ def make_world(*, settings: dict[str, str] | None = None, country: str = "IN", *
 
 
 def staff_of(world: World, *roles: str, username: str = "meera") -> Client:
-    """A signed-in person with these roles who may work on the world's org."""
+    """The client of a signed-in user who has these roles and access to the world's org."""
     user = User.objects.create_user(username, password="a long password", is_staff=True)
     user.groups.set(Group.objects.filter(name__in=roles))
     OrgAccess.objects.create(user=user, org=world.org)
@@ -180,7 +180,7 @@ def staff_of(world: World, *roles: str, username: str = "meera") -> Client:
 
 
 def set_value(org: Org, key: str, value: str, *, program: Program | None = None) -> None:
-    """Stores a setting's text as it is, valid or not, with its change."""
+    """Stores the text of a setting, valid or not, and the record of its change."""
     stored = EmfSetting.objects.filter(org=org, program=program, key=key).first()
     EmfSetting.objects.update_or_create(org=org, program=program, key=key, defaults={"value": value})
     EmfChange.objects.create(
@@ -197,14 +197,14 @@ def set_value(org: Org, key: str, value: str, *, program: Program | None = None)
 
 
 def changes_of(org: Org) -> QuerySet[EmfChange]:
-    """The changes of the org's settings but those that built it, in their order."""
+    """The changes of the org's settings in order, without those of the builders."""
     return EmfChange.objects.filter(org=org).exclude(ticket=BUILT).order_by("id")
 
 
 def make_import(
     org_id: int, *, lots: int = 0, awarded: Decimal = ZERO, redemptions: int = 0, redeemed: Decimal = ZERO
 ) -> LedgerImport:
-    """The record of an import that added so many lots and redemptions, of so many points together."""
+    """The record of an import that added these numbers of lots and redemptions, with these total points."""
     return LedgerImport.objects.create(
         org_id=org_id,
         imported_at=timezone.now(),
@@ -250,7 +250,7 @@ def make_lot(
 
 
 def make_small_lots(world: World, count: int) -> None:
-    """So many lots of Asha's, of one point each."""
+    """Creates `count` lots of Asha's, of one point each."""
     ledger_import = make_import(world.org.id, lots=count, awarded=points(count))
     Lot.objects.bulk_create(
         Lot(
@@ -277,7 +277,7 @@ def redeem(
     public_id: str | None = None,
     external_reference_number: str | None = None,
 ) -> Redemption:
-    """A redemption drawn on the customer's lots as they are at `at`; what they do not cover comes from no lot."""
+    """A redemption drawn on the customer's lots as of `at`. Points that they do not cover come from no lot."""
     at = at or days_ago(1)
     redemption = Redemption.objects.create(
         org_id=customer.org_id,
@@ -305,13 +305,13 @@ def redeem(
 
 
 def redeemed(world: World, amount: object = 10, **options: Any) -> Redemption:
-    """A redemption of Asha's on one lot that never expires and holds just its points."""
+    """A redemption of Asha's on a lot that never expires and holds exactly the redeemed points."""
     make_lot(world.asha, amount, program=world.program)
     return redeem(world.asha, amount, program=world.program, **options)
 
 
 def ask_to_correct(reversal: Reversal, *, asked_by: str = "meera") -> Approval:
-    """The request to correct the reversal, which waits for a second person."""
+    """Creates the approval request to correct the reversal. It waits for a second user."""
     return Approval.objects.create(
         org_id=reversal.org_id,
         redemption_id=reversal.redemption_id,
@@ -327,7 +327,7 @@ def ask_to_correct(reversal: Reversal, *, asked_by: str = "meera") -> Approval:
 
 
 def correct(reversal: Reversal, *, approved_by: str = "arun") -> Outcome[Any]:
-    """The reversal taken back, as Meera asked for it and another person approved it."""
+    """Corrects the reversal: Meera requests it, and another user approves it."""
     approval = ask_to_correct(reversal)
     request, settings = CorrectionRequest(reversal.public_id), settings_of(reversal.org_id)
     movement = Correct(request, settings, approved_by=ApprovedBy(approval.id, approved_by))
@@ -335,7 +335,7 @@ def correct(reversal: Reversal, *, approved_by: str = "arun") -> Outcome[Any]:
 
 
 def attempt_to_correct(reversal: Reversal, **options: Any) -> Attempt:
-    """A new attempt of Meera's."""
+    """A new attempt of Meera's to correct the reversal."""
     return Attempt(
         org_id=reversal.org_id,
         created_at=timezone.now(),

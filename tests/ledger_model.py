@@ -1,6 +1,6 @@
-"""The ledger as it is specified: what each step answers and leaves behind. Plain Python, which asks no database.
+"""A model of the specified ledger: the answer and the effect of each step. Plain Python, without a database.
 
-Points are whole thousandths. A customer is a number: their place in the order of customer ids.
+Points are whole thousandths. A customer is a number: the position in the order of customer ids.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,19 +11,19 @@ NEVER = datetime.max.replace(tzinfo=UTC)
 BLOCKED = ("FRAUD", "DEACTIVATED", "MERGED")
 REDEMPTION_REFUSALS = {"MERGED": 8069, "FRAUD": 809, "DEACTIVATED": 881}
 APPROVAL_DAYS = 7
-NOT_ALONE = 403  # what needs, or cannot get, the approval of a second person
+NOT_ALONE = 403  # an approval is needed, or not possible
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """The code of a call that changes nothing."""
+    """A refused call, which changes nothing, and its code."""
 
     code: int
 
 
 @dataclass
 class Settings:
-    """The settings that are in force."""
+    """The settings in force."""
 
     reissue_days: int | None = None
     limit_count: int | None = None
@@ -35,7 +35,7 @@ class Settings:
 
 @dataclass(eq=False)
 class Lot:
-    """Points awarded at once. Each of them is remaining, re-issued, or in a draw."""
+    """Points awarded together. Each point is remaining, re-issued, or in a draw."""
 
     owner: int
     program: int
@@ -57,13 +57,13 @@ class Lot:
 
     @property
     def order(self) -> tuple[datetime, datetime, int]:
-        """Of drawing. The machine never makes two lots of one customer that tie."""
+        """The sort key of drawing. The state machine never creates two lots of one customer that tie."""
         return self.expires_at or NEVER, self.awarded_at, self.owner
 
 
 @dataclass(eq=False)
 class Draw:
-    """Points that a redemption took from a lot; from None, what no lot covered."""
+    """Points that a redemption drew from a lot. `lot` is None for points that no lot covered."""
 
     lot: Lot | None
     points: int
@@ -76,7 +76,7 @@ class Draw:
 
 @dataclass(eq=False)
 class Redemption:
-    """What it drew, in the order of drawing. `id` is learned from the reply."""
+    """A redemption, with its draws in order. `id` is set from the reply."""
 
     customer: int
     program: int
@@ -87,7 +87,7 @@ class Redemption:
 
     @property
     def content(self) -> tuple[int, int, int]:
-        """What a repeat of its reference number must ask for."""
+        """What a repeat of its reference number must request."""
         return self.customer, self.program, self.points
 
     @property
@@ -97,7 +97,7 @@ class Redemption:
 
 @dataclass(eq=False)
 class Line:
-    """What one reversal returned to one draw; `new_lot` is where re-issued points are now."""
+    """The points that one reversal returned to one draw. `new_lot` is the lot of re-issued points."""
 
     draw: Draw
     points: int
@@ -108,7 +108,7 @@ class Line:
 
 @dataclass(eq=False)
 class Reversal:
-    """The lines in the order of reversing. `id` is learned from the reply; `alone`: one person made it manually."""
+    """A reversal, with its lines in order. `id` is set from the reply. `alone`: made manually, without approval."""
 
     redemption: Redemption
     lines: list[Line]
@@ -127,12 +127,12 @@ class Reversal:
 
     @property
     def is_cross_member(self) -> bool:
-        """Whether the redemption drew on lots of others than its customer."""
+        """Whether the redemption drew on lots of other customers than its own."""
         return any(draw.lot and draw.lot.owner != self.redemption.customer for draw in self.redemption.draws)
 
     @property
     def shares(self) -> dict[int, tuple[int, int]]:
-        """The points of each member, expired ones included, and how many of them have expired."""
+        """The points of each member, including expired ones, and how many of them have expired."""
         shares: dict[int, tuple[int, int]] = {}
         for line in self.lines:
             points, expired = shares.get(line.owner, (0, 0))
@@ -141,7 +141,7 @@ class Reversal:
 
     @property
     def beneficiaries(self) -> set[int]:
-        """Who has points of it that are available."""
+        """The customers who got available points from it."""
         return {line.owner for line in self.lines if not line.is_expired}
 
     @property
@@ -149,12 +149,12 @@ class Reversal:
         return list(dict.fromkeys(line.new_lot for line in self.lines if line.new_lot is not None))
 
     def points_of(self, customer: int) -> int:
-        """What counts against the customer's limit: all of it for who redeemed, else what went to their lots."""
+        """The points that count against the customer's limit: all for the redeemer, otherwise those in their lots."""
         if customer == self.redemption.customer:
             return self.points
         return sum(line.points for line in self.lines if line.owner == customer)
 
-    def is_named(self, public_id: str) -> None:
+    def set_id(self, public_id: str) -> None:
         self.id = public_id
         for number, lot in enumerate(self.new_lots, start=1):
             lot.ref = f"REISSUE-{public_id}" if number == 1 else f"REISSUE-{public_id}-{number}"
@@ -162,7 +162,7 @@ class Reversal:
 
 @dataclass(eq=False)
 class Request:
-    """A reversal, or a correction where `corrects` is set, that waits for a second person."""
+    """An approval request for a reversal, or for a correction if `corrects` is set."""
 
     redemption: Redemption
     corrects: Reversal | None
@@ -171,13 +171,13 @@ class Request:
     lapses_at: datetime
     status: str = "WAITING"
 
-    def can_be_decided(self, person: str, now: datetime) -> bool:
-        return self.status == "WAITING" and now < self.lapses_at and person != self.asked_by
+    def can_be_decided(self, user: str, now: datetime) -> bool:
+        return self.status == "WAITING" and now < self.lapses_at and user != self.asked_by
 
 
 @dataclass(frozen=True)
 class Late:
-    """A row of a redemptions file that arrives after the fact."""
+    """A row of a redemptions file that is imported after the redemption happened."""
 
     redemption: Redemption
     at: datetime
@@ -185,7 +185,7 @@ class Late:
 
 @dataclass(frozen=True)
 class Points:
-    """What a customer has: available by expiry, soonest first, and expired."""
+    """A customer's points: available by expiry, soonest first, and expired."""
 
     by_expiry: list[tuple[datetime | None, int]]
     expired: int
@@ -197,7 +197,7 @@ class Points:
 
 @dataclass
 class Ledger:
-    """Everything there is, and each movement. A refused movement changes nothing."""
+    """The whole ledger, with a method for each movement. A refused movement changes nothing."""
 
     customers: int
     settings: Settings = field(default_factory=Settings)
@@ -225,18 +225,18 @@ class Ledger:
         return Points(sorted(parts.items(), key=lambda part: part[0] or NEVER), expired)
 
     def expiries_of(self, redemption: Redemption, *, after: datetime) -> list[Lot]:
-        """The lots of its open draws that expire later, soonest first."""
+        """The lots of its draws with points left that expire after this time, soonest first."""
         lots = [draw.lot for draw in redemption.draws if draw.lot is not None and draw.left]
         return sorted((lot for lot in lots if lot.expires_at and lot.expires_at > after), key=lambda lot: lot.order)
 
     # Redeeming
 
     def available(self, customer: int, now: datetime) -> int:
-        """What the customer could redeem, other members' points included."""
+        """The points that the customer could redeem, including those of other members."""
         return sum(lot.remaining for lot in self._usable(self._sharing(customer), now))
 
     def redeem(self, asked: Redemption, now: datetime) -> Redemption | Refusal:
-        """The redemption, or the earlier one of the same reference number."""
+        """Returns the redemption, or the earlier one with the same reference number."""
         earlier = self._earlier(asked)
         if earlier is not None:
             is_same = (asked.customer, asked.program, asked.points) == (
@@ -255,7 +255,7 @@ class Ledger:
         return asked
 
     def redeem_late(self, rows: Iterable[Late]) -> list[Redemption]:
-        """Draws on what is remaining now and could be drawn then; what that does not cover comes from no lot."""
+        """Draws on points that remain now and could be drawn then. Uncovered points come from no lot."""
         uncovered = []
         for late in sorted(rows, key=lambda late: late.at):
             redemption = late.redemption
@@ -271,7 +271,7 @@ class Ledger:
         return next((each for each in self.redemptions if each.reference == asked.reference), None)
 
     def _sharing(self, customer: int) -> set[int]:
-        """Whose lots the customer may draw."""
+        """The customers whose lots the customer may draw on."""
         if not self.settings.shares or customer not in self.group:
             return {customer}
         return {customer} | {member for member in self.group if self.statuses[member] == "ACTIVE"}
@@ -282,7 +282,7 @@ class Ledger:
         )
 
     def _draw(self, redemption: Redemption, usable: list[Lot]) -> int:
-        """Returns what the lots do not cover."""
+        """Returns the points that the lots do not cover."""
         missing = redemption.points
         for lot in usable:
             taken = min(missing, lot.remaining)
@@ -314,7 +314,7 @@ class Ledger:
         reversal = Reversal(redemption, lines, now, alone=is_manual and not is_approved)
         if not self._is_within_limits(reversal):
             return Refusal(903)
-        if reversal.alone and not self._is_for_one_person(reversal):
+        if reversal.alone and not self._needs_no_approval(reversal):
             return Refusal(NOT_ALONE)
         self._return(reversal)
         return reversal
@@ -327,7 +327,7 @@ class Ledger:
         return Refusal(817) if points is not None and points > redemption.left else None
 
     def _lines(self, redemption: Redemption, missing: int, now: datetime) -> Iterator[Line]:
-        """What was drawn last is returned first."""
+        """Yields the lines: the last draw is reversed first."""
         for draw in reversed(redemption.draws):
             returned = min(missing, draw.left)
             if returned:
@@ -336,13 +336,13 @@ class Ledger:
                 yield Line(draw, returned, owner, is_expired=self._stays_expired(draw.lot, now))
 
     def _stays_expired(self, lot: Lot | None, now: datetime) -> bool:
-        """Expired points stay expired where nothing is re-issued, and where they were re-issued before."""
+        """Whether points stay expired: re-issue is off, or they were re-issued before."""
         if lot is None or not lot.has_expired(now):
             return False
         return self.settings.reissue_days is None or lot.is_reissue
 
     def _is_within_limits(self, reversal: Reversal) -> bool:
-        """For who redeemed, and for everybody whose lots the points go to."""
+        """Checks the customer who redeemed, and every customer whose lots get points."""
         settings = self.settings
         since = reversal.made_at - timedelta(days=settings.limit_days)
         recent = [each for each in self.reversals if not each.is_corrected and each.made_at > since]
@@ -354,8 +354,8 @@ class Ledger:
                 return False
         return True
 
-    def _is_for_one_person(self, reversal: Reversal) -> bool:
-        """Whether one person may reverse that many: parts of one redemption count together."""
+    def _needs_no_approval(self, reversal: Reversal) -> bool:
+        """Whether the points are within the approval limit. Parts of one redemption count together."""
         limit = self.settings.approval_points
         before = (each for each in self.reversals if each.redemption is reversal.redemption)
         alone = sum(each.points for each in before if each.alone and not each.is_corrected)
@@ -383,14 +383,14 @@ class Ledger:
         return Lot(owner, reversal.redemption.program, "", 0, now, now + timedelta(days=days), is_reissue=True)
 
     def warnings(self, reversal: Reversal) -> list[int]:
-        """The codes of what the reply warns of: expired and re-issued points, and members who cannot spend theirs."""
+        """The codes of the reply's warnings: expired points, re-issued points, and members who cannot spend theirs."""
         idle = [owner for owner in reversal.beneficiaries if self.statuses[owner] != "ACTIVE"]
         return [1001] * bool(reversal.expired) + [1002] * bool(reversal.new_lots) + [1003] * len(idle)
 
     # Correcting
 
     def correct(self, reversal: Reversal, *, is_preview: bool = False) -> Refusal | None:
-        """Takes the whole reversal back, or nothing."""
+        """Takes the whole reversal back, or refuses."""
         if self.statuses[reversal.redemption.customer] == "MERGED":
             return Refusal(901)
         if reversal.is_corrected:
@@ -429,9 +429,9 @@ class Ledger:
         self.requests.append(request)
         return request
 
-    def approve(self, request: Request, person: str, now: datetime) -> Reversal | Refusal | None:
-        """None: a correction was made."""
-        if not request.can_be_decided(person, now):
+    def approve(self, request: Request, user: str, now: datetime) -> Reversal | Refusal | None:
+        """Returns None if a correction was made."""
+        if not request.can_be_decided(user, now):
             return Refusal(NOT_ALONE)
         outcome: Reversal | Refusal | None
         if request.corrects is not None:

@@ -1,4 +1,4 @@
-"""A wrong reversal is answered by a correction, which draws its points again from the lots that they went to."""
+"""Tests corrections: a correction draws the points of a wrong reversal again from the lots that they went to."""
 
 from decimal import Decimal
 from typing import Any
@@ -37,7 +37,7 @@ from tests.builders import (
 
 
 def reversed_of(world: World, redemption: Redemption, amount: object = None) -> Reversal:
-    """The reversal that the till makes, with a key of its own."""
+    """Reverses the redemption as the till, with a new key."""
     answer = world.reverse(redemption, amount, key=f"key-{Attempt.objects.count()}")
     assert answer.status_code == 200
     return Reversal.objects.get(org=world.org, public_id=answer.json()["reversalId"])
@@ -57,7 +57,7 @@ def left(redemption: Redemption) -> Decimal:
 
 
 def moved(world: World) -> tuple[Any, ...]:
-    """All that a correction would change."""
+    """Everything that a correction would change."""
     redemptions = Redemption.objects.filter(org=world.org).order_by("id")
     return (
         remaining(world),
@@ -80,10 +80,10 @@ def correction_of(reversal: Reversal, **options: Any) -> Correct:
     return Correct(CorrectionRequest(reversal.public_id), settings_of(reversal.org_id), **options)
 
 
-# What it does
+# Effects
 
 
-def test_it_draws_the_points_again_from_the_lots_they_went_to(world: World) -> None:
+def test_correction_draws_points_again_from_the_lots_they_went_to(world: World) -> None:
     make_lot(world.asha, 4, program=world.program, expires_at=in_days(10))
     make_lot(world.asha, 6, program=world.program, expires_at=in_days(20))
     redemption = redeem(world.asha, 10, program=world.program)
@@ -96,7 +96,7 @@ def test_it_draws_the_points_again_from_the_lots_they_went_to(world: World) -> N
     assert broken_laws(world.org.id) == []
 
 
-def test_it_says_who_asked_who_approved_and_why(world: World) -> None:
+def test_correction_records_requester_approver_and_reason(world: World) -> None:
     reversal = reversed_of(world, redeemed(world), 3)
     answer = correct(reversal)
     correction = reversal.corrections.get()
@@ -107,14 +107,14 @@ def test_it_says_who_asked_who_approved_and_why(world: World) -> None:
     assert (attempt.redemption_id_asked, attempt.http_status, attempt.rule) == (reversal.public_id, 200, "")
 
 
-def test_the_reversal_itself_stays_as_it_was(world: World) -> None:
+def test_correction_leaves_the_reversal_unchanged(world: World) -> None:
     reversal = reversed_of(world, redeemed(world), 3)
     before = Reversal.objects.values().get(id=reversal.id), list(reversal.lines.values())
     correct(reversal)
     assert (Reversal.objects.values().get(id=reversal.id), list(reversal.lines.values())) == before
 
 
-def test_expired_points_are_drawn_again_from_the_expired_lot(world: World) -> None:
+def test_correction_draws_expired_points_from_the_expired_lot(world: World) -> None:
     make_lot(world.asha, 10, program=world.program, expires_at=days_ago(1))
     redemption = redeem(world.asha, 10, program=world.program, at=days_ago(2))
     reversal = reversed_of(world, redemption, 7)
@@ -124,7 +124,7 @@ def test_expired_points_are_drawn_again_from_the_expired_lot(world: World) -> No
     assert broken_laws(world.org.id) == []
 
 
-def test_points_that_expired_since_are_drawn_again_as_well(world: World) -> None:
+def test_correction_draws_points_that_expired_since_the_reversal(world: World) -> None:
     make_lot(world.asha, 10, program=world.program, expires_at=in_days(1))
     reversal = reversed_of(world, redeem(world.asha, 10, program=world.program))
     with time_machine.travel(in_days(2)):
@@ -132,7 +132,7 @@ def test_points_that_expired_since_are_drawn_again_as_well(world: World) -> None
     assert remaining(world) == [0]
 
 
-def test_correction_of_a_reissue_takes_the_new_lot_back_and_leaves_the_points_drawn_from_their_own(db: None) -> None:
+def test_correction_of_reissue_empties_new_lot_and_draws_points_from_their_own_lot(db: None) -> None:
     world = make_world(settings={"Reversal_reissue_days": "30"})
     make_lot(world.asha, 6, program=world.program, expires_at=days_ago(1))
     redemption = redeem(world.asha, 10, program=world.program, at=days_ago(2))
@@ -146,8 +146,8 @@ def test_correction_of_a_reissue_takes_the_new_lot_back_and_leaves_the_points_dr
     assert broken_laws(world.org.id) == []
 
 
-def test_correction_of_points_that_a_reissue_moved_away_since_is_817(world: World) -> None:
-    """A point lives in one lot: what replaced it cannot be taken twice."""
+def test_correction_of_points_that_were_reissued_since_is_817(world: World) -> None:
+    """A point is in one lot only, so a re-issued point cannot be taken twice."""
     set_value(world.org, "Reversal_reissue_days", "30")
     make_lot(world.asha, 100, program=world.program, expires_at=in_days(1))
     first = redeem(world.asha, 60, program=world.program)
@@ -161,7 +161,7 @@ def test_correction_of_points_that_a_reissue_moved_away_since_is_817(world: Worl
     assert broken_laws(world.org.id) == []
 
 
-def test_points_of_other_members_go_back_to_being_drawn(db: None) -> None:
+def test_correction_draws_points_of_other_members_again(db: None) -> None:
     world = make_world(settings={"Enable_cross_member_redemption": "yes"})
     ravi = make_customer(world.org)
     set_group(org=world.org, public_id=1, add=[world.asha.public_id, ravi.public_id])
@@ -176,7 +176,7 @@ def test_points_of_other_members_go_back_to_being_drawn(db: None) -> None:
     assert broken_laws(world.org.id) == []
 
 
-def test_an_earlier_reversal_can_be_corrected_while_a_later_one_stands(world: World) -> None:
+def test_earlier_reversal_can_be_corrected_before_a_later_one(world: World) -> None:
     make_lot(world.asha, 4, program=world.program, expires_at=in_days(10))
     make_lot(world.asha, 6, program=world.program, expires_at=in_days(20))
     redemption = redeem(world.asha, 10, program=world.program)
@@ -191,7 +191,7 @@ def test_an_earlier_reversal_can_be_corrected_while_a_later_one_stands(world: Wo
     assert broken_laws(world.org.id) == []
 
 
-def test_no_event_tells_of_it(world: World) -> None:
+def test_correction_sends_no_event(world: World) -> None:
     make_webhook(world.org)
     reversal = reversed_of(world, redeemed(world))
     before = Event.objects.filter(org=world.org).count()
@@ -199,16 +199,16 @@ def test_no_event_tells_of_it(world: World) -> None:
     assert Event.objects.filter(org=world.org).count() == before
 
 
-def test_a_switch_that_is_off_stops_no_correction(world: World) -> None:
+def test_correction_works_while_reversals_are_off(world: World) -> None:
     reversal = reversed_of(world, redeemed(world))
     set_value(world.org, ON, "no")
     assert correct(reversal).error is None
 
 
-# What it refuses, in the order of the ladder
+# Refusals, in order of precedence
 
 
-def test_while_reversals_are_paused_it_is_898(world: World) -> None:
+def test_correction_while_reversals_are_paused_is_898(world: World) -> None:
     reversal = reversed_of(world, redeemed(world))
     set_value(world.org, "Reversal_paused", "yes")
     before = moved(world)
@@ -217,7 +217,7 @@ def test_while_reversals_are_paused_it_is_898(world: World) -> None:
     assert moved(world) == before
 
 
-def test_a_pause_that_cannot_be_read_is_888(world: World) -> None:
+def test_correction_with_an_invalid_pause_setting_is_888(world: World) -> None:
     reversal = reversed_of(world, redeemed(world))
     set_value(world.org, "Reversal_paused", "perhaps")
     before = moved(world)
@@ -227,7 +227,7 @@ def test_a_pause_that_cannot_be_read_is_888(world: World) -> None:
     assert moved(world) == before
 
 
-def test_a_reversal_of_another_org_is_804(world: World) -> None:
+def test_correction_of_another_orgs_reversal_is_804(world: World) -> None:
     reversal = reversed_of(world, redeemed(world))
     stranger = make_world()
     before = moved(world)
@@ -239,7 +239,7 @@ def test_a_reversal_of_another_org_is_804(world: World) -> None:
     assert moved(world) == before
 
 
-def test_a_merged_customer_is_901(world: World) -> None:
+def test_correction_for_a_merged_customer_is_901(world: World) -> None:
     reversal = reversed_of(world, redeemed(world))
     world.asha.status = "MERGED"
     world.asha.save()
@@ -250,14 +250,14 @@ def test_a_merged_customer_is_901(world: World) -> None:
 
 
 @pytest.mark.parametrize("status", ["FRAUD", "DEACTIVATED"])
-def test_points_are_taken_back_from_a_customer_who_is_blocked(world: World, status: str) -> None:
+def test_correction_works_for_a_blocked_customer(world: World, status: str) -> None:
     reversal = reversed_of(world, redeemed(world))
     world.asha.status, world.asha.reversals_locked = status, True
     world.asha.save()
     assert correct(reversal).error is None
 
 
-def test_a_second_correction_is_902_and_says_when_the_first_was(world: World) -> None:
+def test_second_correction_is_902_with_the_time_of_the_first(world: World) -> None:
     reversal = reversed_of(world, redeemed(world))
     with time_machine.travel("2026-05-01T10:00:00Z", tick=False):
         correct(reversal)
@@ -267,7 +267,7 @@ def test_a_second_correction_is_902_and_says_when_the_first_was(world: World) ->
     assert moved(world) == before
 
 
-def test_points_that_were_spent_again_are_817_and_it_says_how_many(world: World) -> None:
+def test_correction_of_spent_points_is_817_with_their_number(world: World) -> None:
     redemption = redeemed(world)
     reversal = reversed_of(world, redemption, 8)
     redeem(world.asha, "2.5", program=world.program)
@@ -282,7 +282,7 @@ def test_points_that_were_spent_again_are_817_and_it_says_how_many(world: World)
     assert Approval.objects.get().status == "WAITING"
 
 
-def test_of_many_lots_that_lack_points_three_are_named(world: World) -> None:
+def test_refusal_names_at_most_three_lots_that_lack_points(world: World) -> None:
     for _ in range(5):
         make_lot(world.asha, 1, program=world.program)
     reversal = reversed_of(world, redeem(world.asha, 5, program=world.program))
@@ -292,7 +292,7 @@ def test_of_many_lots_that_lack_points_three_are_named(world: World) -> None:
     assert " and 2 more lots):" in reason
 
 
-def test_what_nobody_approved_is_not_corrected(world: World) -> None:
+def test_correction_without_approval_is_refused(world: World) -> None:
     reversal = reversed_of(world, redeemed(world))
     before = moved(world)
     answer = engine.run(correction_of(reversal), attempt_to_correct(reversal))
@@ -301,7 +301,7 @@ def test_what_nobody_approved_is_not_corrected(world: World) -> None:
     assert moved(world) == before
 
 
-def test_what_the_approval_refuses_is_the_answer_and_nothing_moves(world: World) -> None:
+def test_correction_with_a_lapsed_approval_is_refused_and_moves_nothing(world: World) -> None:
     reversal = reversed_of(world, redeemed(world))
     before = moved(world)
     approval = ask_to_correct(reversal)
@@ -313,20 +313,20 @@ def test_what_the_approval_refuses_is_the_answer_and_nothing_moves(world: World)
     assert moved(world) == before
 
 
-def test_a_person_who_approves_themself_is_refused_by_the_database(world: World) -> None:
+def test_database_refuses_a_correction_approved_by_its_requester(world: World) -> None:
     reversal = reversed_of(world, redeemed(world))
     before = moved(world)
-    approval = ask_to_correct(reversal, asked_by="somebody else")
+    approval = ask_to_correct(reversal, asked_by="another user")
     correction = correction_of(reversal, approved_by=ApprovedBy(approval.id, "meera"))
     answer = engine.run(Approved(correction, approval, "meera", ""), attempt_to_correct(reversal))
     assert answer.error is CorrectionError.UNFORESEEN
     assert moved(world) == before
 
 
-# The preview
+# Preview
 
 
-def test_a_dry_run_shows_what_each_lot_would_lose_and_moves_nothing(world: World) -> None:
+def test_dry_run_shows_what_each_lot_would_lose_and_moves_nothing(world: World) -> None:
     make_lot(world.asha, 4, program=world.program, expires_at=in_days(10))
     make_lot(world.asha, 6, program=world.program, expires_at=in_days(20))
     reversal = reversed_of(world, redeem(world.asha, 10, program=world.program), 8)
@@ -341,7 +341,7 @@ def test_a_dry_run_shows_what_each_lot_would_lose_and_moves_nothing(world: World
     assert (attempt.is_dry_run, attempt.reversal) == (True, None)
 
 
-def test_a_dry_run_is_refused_as_the_correction_would_be(world: World) -> None:
+def test_dry_run_is_refused_like_the_correction(world: World) -> None:
     reversal = reversed_of(world, redeemed(world))
     redeem(world.asha, 1, program=world.program)
     outcome = preview(reversal)
@@ -349,10 +349,10 @@ def test_a_dry_run_is_refused_as_the_correction_would_be(world: World) -> None:
     assert outcome.error is CorrectionError.MORE_THAN_REMAINING
 
 
-# What it leaves possible
+# After a correction
 
 
-def test_the_points_can_be_reversed_again(world: World) -> None:
+def test_corrected_points_can_be_reversed_again(world: World) -> None:
     redemption = redeemed(world)
     correct(reversed_of(world, redemption))
     assert (remaining(world), left(redemption)) == ([0], 10)
@@ -361,9 +361,9 @@ def test_the_points_can_be_reversed_again(world: World) -> None:
     assert broken_laws(world.org.id) == []
 
 
-def test_the_same_request_without_a_key_is_no_repeat_of_one_that_was_corrected(world: World) -> None:
+def test_request_like_a_corrected_one_is_no_duplicate(world: World) -> None:
     redemption = redeemed(world)
-    reversed_of(world, redemption, 1)  # so that something is reversed and repeats are looked for
+    reversed_of(world, redemption, 1)  # because duplicates are looked up only if points were reversed before
     assert world.reverse(redemption, 2).status_code == 200
     assert world.reverse(redemption, 2).json()["errors"][0]["code"] == 902
     correct(Reversal.objects.get(org=world.org, points=2))
@@ -371,7 +371,7 @@ def test_the_same_request_without_a_key_is_no_repeat_of_one_that_was_corrected(w
 
 
 @pytest.mark.parametrize("limit", ["Reversal_limit_count", "Reversal_limit_points"])
-def test_a_limit_does_not_count_what_was_corrected(world: World, limit: str) -> None:
+def test_limits_do_not_count_corrected_reversals(world: World, limit: str) -> None:
     set_value(world.org, limit, "1")
     redemption = redeemed(world)
     first = reversed_of(world, redemption, 1)
@@ -380,7 +380,7 @@ def test_a_limit_does_not_count_what_was_corrected(world: World, limit: str) -> 
     assert world.reverse(redemption, 1, key="third").status_code == 200
 
 
-def test_with_nothing_left_the_answer_names_the_last_reversal_that_stands(world: World) -> None:
+def test_refusal_of_a_fully_reversed_redemption_names_the_last_uncorrected_reversal(world: World) -> None:
     redemption = redeemed(world)
     stands, corrected = reversed_of(world, redemption, 4), reversed_of(world, redemption, 6)
     correct(corrected)
@@ -395,7 +395,7 @@ def test_with_nothing_left_the_answer_names_the_last_reversal_that_stands(world:
     assert final.corrections.count() == 0
 
 
-def test_a_key_still_repeats_the_reply_of_a_reversal_that_was_corrected(world: World) -> None:
+def test_key_still_repeats_the_reply_of_a_corrected_reversal(world: World) -> None:
     redemption = redeemed(world)
     first = world.reverse(redemption, 2, key="key-1")
     correct(Reversal.objects.get(org=world.org))
@@ -404,10 +404,10 @@ def test_a_key_still_repeats_the_reply_of_a_reversal_that_was_corrected(world: W
     assert left(redemption) == 10
 
 
-# What the reading API says of it
+# The reading API
 
 
-def test_a_corrected_reversal_says_when_and_how_many(world: World) -> None:
+def test_reading_api_shows_time_and_points_of_a_correction(world: World) -> None:
     redemption = redeemed(world)
     reversal = reversed_of(world, redemption, 3)
     with time_machine.travel("2026-05-01T10:00:00Z", tick=False):
@@ -422,7 +422,7 @@ def test_a_corrected_reversal_says_when_and_how_many(world: World) -> None:
     assert world.read(f"/v2/customers/{world.asha.public_id}/points").json()["available"] == 0.0
 
 
-def test_a_member_whose_points_were_drawn_sees_their_part_of_the_correction(db: None) -> None:
+def test_reading_api_shows_each_members_part_of_a_correction(db: None) -> None:
     world = make_world(settings={"Enable_cross_member_redemption": "yes"})
     ravi = make_customer(world.org)
     set_group(org=world.org, public_id=1, add=[world.asha.public_id, ravi.public_id])

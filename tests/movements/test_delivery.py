@@ -1,4 +1,4 @@
-"""How events reach their receivers: signed, in order, again after every failure, and without holding others up."""
+"""Tests the delivery of events: signed, in order, retried after failures, and without delaying others."""
 
 import random
 import threading
@@ -39,13 +39,13 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def kept(committed: None) -> Iterator[None]:
-    """Real commits. Deliveries that are left would be due in other tests."""
+    """Commits for real, and deletes the deliveries afterwards, as they would be due in other tests."""
     yield
     Delivery.objects.all().delete()
 
 
 def happen(world: World, count: int = 1) -> list[int]:
-    """Reverses so many times for a new customer and returns the numbers of the events."""
+    """Makes `count` reversals for a new customer, and returns the ids of their events."""
     world.asha = make_customer(world.org)
     redemption = redeemed(world, count)
     for number in range(count):
@@ -54,7 +54,7 @@ def happen(world: World, count: int = 1) -> list[int]:
 
 
 def deliver() -> dict[str, int]:
-    """Delivers what is due now; what became of it."""
+    """Delivers the events that are due now, and returns the outcomes."""
     worker = Worker()
     worker.run(once=True)
     return dict(worker.outcomes)
@@ -68,10 +68,10 @@ def outcomes(*, delivered: int = 0, failed: int = 0, given_up: int = 0) -> dict[
     return {"delivered": delivered, "failed": failed, "given_up": given_up}
 
 
-# What is sent
+# Requests to receivers
 
 
-def test_the_signature_is_that_of_the_specifications_example() -> None:
+def test_signature_equals_the_specifications_example() -> None:
     assert (
         signing.signature(
             secret="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
@@ -83,7 +83,7 @@ def test_the_signature_is_that_of_the_specifications_example() -> None:
     )
 
 
-def test_a_delivery_carries_its_event_signed(world: World, receiver: Receiver) -> None:
+def test_delivery_sends_its_signed_event(world: World, receiver: Receiver) -> None:
     webhook = make_webhook(world.org, receiver.url)
     happen(world)
     assert deliver() == outcomes(delivered=1)
@@ -104,7 +104,7 @@ def test_a_delivery_carries_its_event_signed(world: World, receiver: Receiver) -
     assert delivered.delivered_at is not None
 
 
-def test_every_try_sends_the_same_bytes_under_the_same_id(world: World, receiver: Receiver) -> None:
+def test_every_try_sends_the_same_body_and_id(world: World, receiver: Receiver) -> None:
     make_webhook(world.org, receiver.url)
     happen(world)
     receiver.answers(503)
@@ -116,18 +116,16 @@ def test_every_try_sends_the_same_bytes_under_the_same_id(world: World, receiver
     assert (first.body, first.headers["webhook-id"]) == (second.body, second.headers["webhook-id"])
 
 
-def test_what_was_delivered_is_not_sent_again(world: World, receiver: Receiver) -> None:
+def test_delivered_event_is_not_sent_again(world: World, receiver: Receiver) -> None:
     make_webhook(world.org, receiver.url)
     happen(world)
     assert [deliver(), deliver()] == [outcomes(delivered=1), outcomes()]
 
 
-# In which order
+# Order
 
 
-def test_a_customers_later_event_waits_for_the_earlier_one_and_another_customers_does_not(
-    world: World, receiver: Receiver
-) -> None:
+def test_later_event_waits_for_an_earlier_one_of_the_same_customer_only(world: World, receiver: Receiver) -> None:
     make_webhook(world.org, receiver.url)
     first, second = happen(world, 2)
     [other] = happen(world)
@@ -140,8 +138,8 @@ def test_a_customers_later_event_waits_for_the_earlier_one_and_another_customers
     assert receiver.numbers[2:] == [first, second]
 
 
-def test_later_events_come_as_soon_as_the_earlier_one_is_done_with(world: World, receiver: Receiver) -> None:
-    """They are made due with it, so that no claim looks at them before."""
+def test_later_events_are_sent_immediately_after_the_earlier_one(world: World, receiver: Receiver) -> None:
+    """They become due together with it, so that no earlier claim reads them."""
     make_webhook(world.org, receiver.url)
     numbers = happen(world, 3)
     receiver.answers(503, {"Retry-After": "600"})
@@ -162,7 +160,7 @@ def test_another_webhook_of_the_org_does_not_wait(world: World, receiver: Receiv
 
 
 def failing_half_of_the_time(seed: int) -> Any:
-    """Answers by chance: taken, broken, busy, or no answer at all."""
+    """Answers at random: success, an error, busy, a redirect, or no answer."""
     chance, lock = random.Random(seed), threading.Lock()
     failures: list[Answered] = [(500, {}, "broken"), (429, {}, ""), (302, {"Location": "/"}, ""), None]
 
@@ -173,10 +171,10 @@ def failing_half_of_the_time(seed: int) -> Any:
     return answer
 
 
-def test_two_workers_and_a_receiver_that_fails_half_of_the_time_keep_the_order_and_lose_nothing(
+def test_two_workers_keep_order_and_lose_nothing_if_half_of_the_sends_fail(
     kept: None, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The random part of the delay is what makes a second of it a hundredth.
+    # Shortens each delay to a hundredth of a second.
     monkeypatch.setattr(random, "uniform", lambda least, most: 0.01)
     world = make_world()
     make_webhook(world.org, receiver.url)
@@ -215,10 +213,10 @@ def test_two_workers_and_a_receiver_that_fails_half_of_the_time_keep_the_order_a
         assert set(arrived) == set(numbers)
 
 
-# What becomes of it
+# Outcomes
 
 
-def test_an_answer_of_400_gives_up_and_the_next_one_comes(world: World, receiver: Receiver) -> None:
+def test_answer_400_gives_up_the_event_and_sends_the_next(world: World, receiver: Receiver) -> None:
     make_webhook(world.org, receiver.url)
     first, second = happen(world, 2)
     receiver.answer = lambda received: (400 if received.number == first else 200, {}, "no such customer\0")
@@ -228,7 +226,7 @@ def test_an_answer_of_400_gives_up_and_the_next_one_comes(world: World, receiver
     assert (given_up.status, given_up.last_status, given_up.last_answer) == ("GIVEN_UP", 400, "no such customer")
 
 
-def test_an_answer_of_410_disables_the_webhook_until_it_is_enabled(world: World, receiver: Receiver) -> None:
+def test_answer_410_disables_the_webhook_until_it_is_enabled(world: World, receiver: Receiver) -> None:
     webhook = make_webhook(world.org, receiver.url)
     numbers = happen(world, 2)
     receiver.answers(410)
@@ -244,7 +242,7 @@ def test_an_answer_of_410_disables_the_webhook_until_it_is_enabled(world: World,
     assert receiver.numbers[1:] == numbers
 
 
-def test_a_redirect_is_a_failure_and_is_not_followed(world: World, receiver: Receiver) -> None:
+def test_redirect_counts_as_failure_and_is_not_followed(world: World, receiver: Receiver) -> None:
     make_webhook(world.org, receiver.url)
     happen(world)
     with receiving() as elsewhere:
@@ -254,7 +252,7 @@ def test_a_redirect_is_a_failure_and_is_not_followed(world: World, receiver: Rec
     assert the_delivery().last_status == 307
 
 
-def test_a_delivery_is_retried_for_7_days_and_then_the_next_one_comes(world: World, receiver: Receiver) -> None:
+def test_delivery_is_retried_for_7_days_before_the_next_event_is_sent(world: World, receiver: Receiver) -> None:
     make_webhook(world.org, receiver.url)
     first, second = happen(world, 2)
     happened_at = timezone.now()
@@ -267,7 +265,7 @@ def test_a_delivery_is_retried_for_7_days_and_then_the_next_one_comes(world: Wor
     assert receiver.numbers == [first, first, second]
 
 
-def test_the_delay_doubles_from_a_quarter_second_to_an_hour() -> None:
+def test_delay_doubles_from_a_quarter_second_to_an_hour() -> None:
     now = timezone.now()
     for tries, seconds in [(1, 0.25), (2, 0.5), (3, 1), (14, 2048), (15, 3600), (200, 3600)]:
         waits = [delivery.delay(tries, FAILED, now=now).total_seconds() for _ in range(50)]
@@ -291,7 +289,7 @@ def test_retry_after_is_honoured_up_to_an_hour(retry_after: str, least: float, m
     assert least <= delivery.delay(1, answer, now=timezone.now()).total_seconds() <= most
 
 
-def test_a_receiver_that_asks_for_time_is_left_alone_for_it(world: World, receiver: Receiver) -> None:
+def test_retry_after_postpones_the_next_try(world: World, receiver: Receiver) -> None:
     make_webhook(world.org, receiver.url)
     happen(world)
     receiver.answers(429, {"Retry-After": "600"})
@@ -299,7 +297,7 @@ def test_a_receiver_that_asks_for_time_is_left_alone_for_it(world: World, receiv
     assert timedelta(seconds=590) < the_delivery().due_at - timezone.now() <= timedelta(seconds=600)
 
 
-def test_delivering_again_sends_what_was_delivered_or_given_up_once_more(world: World, receiver: Receiver) -> None:
+def test_delivering_again_resends_delivered_and_given_up_events(world: World, receiver: Receiver) -> None:
     make_webhook(world.org, receiver.url)
     first, second = happen(world, 2)
     receiver.answer = lambda received: (400 if received.number == first else 200, {}, "")
@@ -314,7 +312,7 @@ def test_delivering_again_sends_what_was_delivered_or_given_up_once_more(world: 
 # Leases
 
 
-def test_a_delivery_of_a_worker_that_died_is_sent_when_its_lease_has_passed(world: World, receiver: Receiver) -> None:
+def test_delivery_of_a_dead_worker_is_sent_after_its_lease(world: World, receiver: Receiver) -> None:
     webhook = make_webhook(world.org, receiver.url)
     numbers = happen(world, 2)
     assert [claimed.event_id for claimed in claim(webhook, at_most=8)] == numbers[:1]
@@ -324,7 +322,7 @@ def test_a_delivery_of_a_worker_that_died_is_sent_when_its_lease_has_passed(worl
     assert receiver.numbers == numbers
 
 
-def test_a_late_worker_does_not_undo_what_another_recorded(world: World, receiver: Receiver) -> None:
+def test_late_worker_does_not_overwrite_the_record_of_another(world: World, receiver: Receiver) -> None:
     webhook = make_webhook(world.org, receiver.url)
     happen(world)
     [late] = claim(webhook, at_most=8)
@@ -335,7 +333,7 @@ def test_a_late_worker_does_not_undo_what_another_recorded(world: World, receive
     assert Webhook.objects.get(id=webhook.id).is_active
 
 
-def test_a_late_worker_does_not_end_the_lease_of_another(world: World) -> None:
+def test_late_worker_does_not_end_the_lease_of_another(world: World) -> None:
     webhook = make_webhook(world.org)
     happen(world)
     [late] = claim(webhook, at_most=8)
@@ -345,7 +343,7 @@ def test_a_late_worker_does_not_end_the_lease_of_another(world: World) -> None:
         assert record(held, Answer(200, "")) == "DELIVERED"
 
 
-def test_an_earlier_event_that_is_to_be_delivered_again_waits_for_a_later_one_on_its_way(world: World) -> None:
+def test_earlier_event_sent_again_waits_for_a_later_one_being_sent(world: World) -> None:
     webhook = make_webhook(world.org)
     first, _ = happen(world, 2)
     Delivery.objects.filter(event_id=first).update(status="DELIVERED")
@@ -356,7 +354,7 @@ def test_an_earlier_event_that_is_to_be_delivered_again_waits_for_a_later_one_on
     assert [claimed.event_id for claimed in claim(webhook, at_most=8)] == [first]
 
 
-def test_workers_that_claim_at_once_claim_each_delivery_once(kept: None, on_postgresql: None) -> None:
+def test_concurrent_workers_claim_each_delivery_once(kept: None, on_postgresql: None) -> None:
     world = make_world()
     webhook = make_webhook(world.org)
     for _ in range(8):
@@ -378,9 +376,7 @@ def test_workers_that_claim_at_once_claim_each_delivery_once(kept: None, on_post
     assert len(claimed) == 8
 
 
-def test_a_worker_waits_for_a_database_that_fails(
-    kept: None, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_worker_waits_while_the_database_fails(kept: None, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "SECONDS_TO_WAIT_FOR_THE_DATABASE", 0)
     world = make_world()
     make_webhook(world.org, receiver.url)
@@ -402,10 +398,10 @@ def test_a_worker_waits_for_a_database_that_fails(
     assert worker.outcomes == outcomes(delivered=1)
 
 
-# Receivers that cannot be reached
+# Unreachable receivers
 
 
-def test_a_webhook_whose_receiver_is_not_reached_rests_twice_as_long_each_time(world: World) -> None:
+def test_pause_of_an_unreachable_webhook_doubles_each_time(world: World) -> None:
     webhook = make_webhook(world.org, closed_url())
     happen(world, 2)
     for seconds in (1, 2, 4):
@@ -416,7 +412,7 @@ def test_a_webhook_whose_receiver_is_not_reached_rests_twice_as_long_each_time(w
     assert webhook.unreachable_count == 3
 
 
-def test_a_webhook_that_is_reached_again_rests_no_more(world: World, receiver: Receiver) -> None:
+def test_pause_ends_when_the_webhook_is_reachable_again(world: World, receiver: Receiver) -> None:
     webhook = make_webhook(world.org, closed_url())
     happen(world, 2)
     deliver()
@@ -427,7 +423,7 @@ def test_a_webhook_that_is_reached_again_rests_no_more(world: World, receiver: R
     assert (webhook.unreachable_count, webhook.rests_until) == (0, None)
 
 
-def test_failures_at_the_same_time_count_once(world: World) -> None:
+def test_concurrent_failures_count_once(world: World) -> None:
     webhook = make_webhook(world.org)
     for _ in range(3):
         happen(world)
@@ -437,7 +433,7 @@ def test_failures_at_the_same_time_count_once(world: World) -> None:
     assert webhook.unreachable_count == 1
 
 
-def test_what_waits_for_a_receiver_that_is_gone_is_given_up_after_7_days(world: World) -> None:
+def test_events_for_an_unreachable_receiver_are_given_up_after_7_days(world: World) -> None:
     make_webhook(world.org, closed_url())
     for _ in range(3):
         happen(world)
@@ -446,7 +442,7 @@ def test_what_waits_for_a_receiver_that_is_gone_is_given_up_after_7_days(world: 
     assert set(Delivery.objects.values_list("status", flat=True)) == {"GIVEN_UP"}
 
 
-def test_a_dead_receiver_slows_neither_reversals_nor_the_webhooks_of_others(
+def test_unresponsive_receiver_does_not_delay_other_webhooks(
     world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delivery, "SECONDS_FOR_A_SEND", 2)
@@ -465,7 +461,7 @@ def test_a_dead_receiver_slows_neither_reversals_nor_the_webhooks_of_others(
     assert Delivery.objects.filter(webhook=webhook, tries=0).count() == 8
 
 
-def test_a_reversal_waits_for_no_receiver(world: World, receiver: Receiver) -> None:
+def test_reversal_does_not_wait_for_a_receiver(world: World, receiver: Receiver) -> None:
     make_webhook(world.org, receiver.url)
     happen(world, 3)
     assert receiver.received == []

@@ -1,4 +1,4 @@
-"""A movement made here, run by the engine: what is tried again, recorded, replayed, refused and purged."""
+"""Tests the engine with movements of this file: retries, records, replays, refusals and purging."""
 
 import logging
 from collections.abc import Callable
@@ -38,8 +38,8 @@ FOR_ANOTHER = ReversalRequest("RED-2", None, None, None)
 
 
 @dataclass
-class Told:
-    """A movement whose tries end in turn as `ends` says: by an exception, or made."""
+class Scripted:
+    """A movement whose tries raise the exceptions of `ends` in turn; the next try succeeds."""
 
     ends: list[Exception] = field(default_factory=list)
     request: ReversalRequest = ASKED
@@ -64,7 +64,7 @@ def new_attempt(world: World, key: str = "") -> Attempt:
 
 
 def ask(world: World, *ends: Exception, key: str = "", request: ReversalRequest = ASKED) -> Outcome[str]:
-    return engine.run(Told([*ends], request), new_attempt(world, key), render=render)
+    return engine.run(Scripted([*ends], request), new_attempt(world, key), render=render)
 
 
 def reply_of(answer: Outcome[str]) -> tuple[int | None, str]:
@@ -80,10 +80,10 @@ def failure(cause: Exception) -> OperationalError:
 REFUSED = Refused(ErrorCode.MORE_THAN_LEFT, "Only 1 is left.")
 
 
-# What is recorded
+# Records
 
 
-def test_what_was_asked_and_answered_is_recorded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attempt_records_request_and_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter([100.0, 101.2346])
     monkeypatch.setattr(engine.time, "monotonic", lambda: next(ticks))
     answer = ask(world)
@@ -95,17 +95,17 @@ def test_what_was_asked_and_answered_is_recorded(world: World, monkeypatch: pyte
     assert (kept.rule, kept.code, kept.refusal_reason, kept.holds_key) == ("", None, "", False)
 
 
-def test_what_was_not_asked_is_recorded_as_empty(world: World) -> None:
+def test_attempt_records_missing_fields_as_empty(world: World) -> None:
     ask(world, request=ReversalRequest(None, None, None, None))
     (kept,) = world.attempts()
     assert (kept.redemption_id_asked, kept.external_reference_asked, kept.points_asked) == ("", "", None)
     assert (kept.identifier_type, kept.identifier_masked) == ("", "")
 
 
-def test_a_refusal_is_recorded_without_what_was_rolled_back(world: World) -> None:
+def test_refusal_is_recorded_without_row_ids_of_an_earlier_try(world: World) -> None:
     attempt = new_attempt(world)
     attempt.reversal_id, attempt.redemption_id = 1, 2
-    answer = engine.run(Told([REFUSED]), attempt, render=render)
+    answer = engine.run(Scripted([REFUSED]), attempt, render=render)
     (kept,) = world.attempts()
     assert (kept.reversal_id, kept.redemption_id, attempt.reversal_id, attempt.redemption_id) == (None,) * 4
     assert (kept.rule, kept.code, kept.refusal_reason) == ("MORE_THAN_LEFT", 817, "Only 1 is left.")
@@ -121,65 +121,63 @@ def test_refusal_has_a_reason_for_api_clients_and_one_for_staff(world: World) ->
     for channel, reason in {"API": "Send the same key.", "ADMIN": "Open the page again."}.items():
         attempt = new_attempt(world)
         attempt.channel = channel
-        outcome = engine.run(Told([refusal]), attempt, render=render)
+        outcome = engine.run(Scripted([refusal]), attempt, render=render)
         assert (reply_of(outcome), attempt.refusal_reason) == ((503, f"BUSY: {reason}"), reason)
 
 
-def test_every_call_is_counted_by_its_end(world: World) -> None:
+def test_calls_are_counted_by_rule_and_code(world: World) -> None:
     accepted, refused = counts("", ""), counts("MORE_THAN_LEFT", 817)
     ask(world)
     ask(world, REFUSED)
     assert (counts("", ""), counts("MORE_THAN_LEFT", 817)) == (accepted + 1, refused + 1)
 
 
-# What is tried again
+# Retries
 
 
-def test_a_movement_that_has_to_lock_customers_first_begins_anew_with_them(world: World) -> None:
-    movement = Told([LockFirst(frozenset({number})) for number in range(5)])
+def test_movement_that_must_lock_customers_first_starts_again_with_them(world: World) -> None:
+    movement = Scripted([LockFirst(frozenset({number})) for number in range(5)])
     outcome = engine.run(movement, new_attempt(world, "key-1"), render=render)
     assert (reply_of(outcome), len(world.attempts())) == ((201, "made"), 1)
     assert [moment.customer_ids for moment in movement.moments] == [set(), {0}, {1}, {2}, {3}, {4}]
 
 
-def test_a_deadlock_is_tried_again_twice_after_a_short_and_random_pause(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_deadlock_is_retried_twice_after_a_short_random_pause(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     between, paused = [], []
     monkeypatch.setattr(engine.random, "uniform", lambda *limits: between.append(limits) or 0.01)
     monkeypatch.setattr(engine.time, "sleep", paused.append)
     tried_again = counters.RETRIES.labels("40P01")._value
     before = tried_again.get()
-    movement = Told([failure(psycopg.errors.DeadlockDetected()) for _ in range(3)])
+    movement = Scripted([failure(psycopg.errors.DeadlockDetected()) for _ in range(3)])
     assert engine.run(movement, new_attempt(world)).error is ErrorCode.BUSY
     assert (len(movement.moments), between, paused) == (3, [(0.005, 0.05)] * 2, [0.01] * 2)
     assert tried_again.get() == before + 2
 
 
-def test_nothing_of_a_try_that_was_rolled_back_is_left_on_the_next(world: World) -> None:
+def test_row_ids_of_an_earlier_try_are_cleared(world: World) -> None:
     attempt = new_attempt(world)
     attempt.reversal_id, attempt.redemption_id = 1, 2
-    engine.run(Told(), attempt)
+    engine.run(Scripted(), attempt)
     assert (attempt.reversal_id, attempt.redemption_id) == (None, None)
 
 
 # Failures
 
 
-def test_a_fault_of_the_program_is_logged_with_its_traceback_and_not_told(
+def test_program_error_is_logged_with_traceback_and_not_shown_to_the_client(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told = "UNFORESEEN: An unexpected error occurred. Report the X-CAP-REQUEST-ID of this reply."
+    reply = "UNFORESEEN: An unexpected error occurred. Report the X-CAP-REQUEST-ID of this reply."
     for error in (ZeroDivisionError("secret"), DataError("secret")):
         caplog.clear()
-        assert reply_of(ask(world, error)) == (500, told)
+        assert reply_of(ask(world, error)) == (500, reply)
         (record,) = [each for each in caplog.records if each.name == "reversals.movements.engine"]
         assert (record.levelno, record.getMessage()) == (logging.ERROR, "a call failed with an unexpected error")
         assert record.exc_info is not None
         assert record.exc_info[1] is error
 
 
-def test_a_failure_before_the_transaction_moved_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_database_failure_before_the_transaction_is_unavailable(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempts, "find_answer", lambda attempt: _raise(failure(psycopg.errors.DiskFull())))
     assert ask(world, key="key-1").error is ErrorCode.UNAVAILABLE
     assert ask(world, failure(psycopg.errors.DiskFull())).error is ErrorCode.DATABASE_FAILED
@@ -191,40 +189,40 @@ def _raise(error: Exception) -> Any:
 
 @pytest.fixture
 def unrecorded(monkeypatch: pytest.MonkeyPatch) -> Exception:
-    """No attempt can be written: the database takes no writes."""
+    """Attempts cannot be recorded, because the database is read-only."""
     error = failure(psycopg.errors.ReadOnlySqlTransaction())
     monkeypatch.setattr(attempts, "record", lambda attempt: _raise(error))
     return error
 
 
-def test_a_refusal_by_the_rules_that_cannot_be_recorded_is_unavailable(
+def test_refusal_by_the_rules_that_cannot_be_recorded_is_unavailable(
     world: World, unrecorded: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     answer = ask(world, REFUSED)
-    said = "UNAVAILABLE: The database cannot be reached or written to. Try again later."
-    assert (reply_of(answer), answer.attempt.rule) == ((503, said), "UNAVAILABLE")
+    reply = "UNAVAILABLE: The database cannot be reached or written to. Try again later."
+    assert (reply_of(answer), answer.attempt.rule) == ((503, reply), "UNAVAILABLE")
     assert [each.getMessage() for each in caplog.records if each.name == "reversals.movements.engine"] == [
         "could not record an attempt: failed"
     ]
 
 
 @pytest.mark.parametrize("error", [ErrorCode.INVALID_REQUEST, ErrorCode.BUSY, ErrorCode.UNFORESEEN])
-def test_another_refusal_that_cannot_be_recorded_is_answered_all_the_same(
+def test_other_refusal_that_cannot_be_recorded_is_still_answered(
     world: World, unrecorded: Exception, error: ErrorCode
 ) -> None:
     outcome = engine.refuse(Refused(error, "Why."), new_attempt(world), render=render)
     assert reply_of(outcome) == (error.status, f"{error.name}: Why.")
 
 
-def test_a_fault_in_the_record_alone_leaves_the_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_program_error_while_recording_does_not_change_the_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(attempts, "record", lambda attempt: _raise(DataError()))
     outcome = engine.refuse(REFUSED, new_attempt(world), render=render)
     assert reply_of(outcome) == (400, "MORE_THAN_LEFT: Only 1 is left.")
 
 
-def test_nothing_of_a_refusal_that_was_rolled_back_is_left_on_the_next_try(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rolled_back_refusal_is_cleared_before_the_next_try(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     record, fails = attempts.record, [failure(psycopg.errors.DeadlockDetected())]
     monkeypatch.setattr(attempts, "record", lambda attempt: _raise(fails.pop()) if fails else record(attempt))
     outcome = ask(world, REFUSED)
@@ -235,7 +233,7 @@ def test_nothing_of_a_refusal_that_was_rolled_back_is_left_on_the_next_try(
 # Keys
 
 
-def test_a_key_repeats_what_was_answered_first_accepted_or_refused(world: World) -> None:
+def test_key_repeats_the_first_answer_accepted_or_refused(world: World) -> None:
     made, refused = ask(world, key="made"), ask(world, REFUSED, key="refused")
     assert made.attempt.fingerprint == attempts.fingerprint(ASKED) != attempts.fingerprint(FOR_ANOTHER)
     for key, first in {"made": made, "refused": refused}.items():
@@ -244,15 +242,15 @@ def test_a_key_repeats_what_was_answered_first_accepted_or_refused(world: World)
     assert len(world.attempts()) == 2
 
 
-def test_a_key_of_another_request_says_so(world: World) -> None:
+def test_key_of_a_different_request_is_refused(world: World) -> None:
     ask(world, key="key-1")
     answer = ask(world, key="key-1", request=FOR_ANOTHER)
     assert reply_of(answer) == (422, f"KEY_OF_ANOTHER_REQUEST: {OTHER_REQUEST}")
     assert [attempt.holds_key for attempt in world.attempts()] == [True, False]
 
 
-class Unseen:
-    """The first look for an earlier answer comes just before the holder of the key commits."""
+class MissedLookUp:
+    """Makes the first look-up of the key find nothing, as if the key's holder committed just after it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.find, self.looks = attempts.find_answer, 0
@@ -263,63 +261,63 @@ class Unseen:
         return None if self.looks == 1 else self.find(attempt)
 
 
-def test_who_loses_the_race_for_a_key_gets_the_winners_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loser_of_a_race_for_a_key_gets_the_winners_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     first = ask(world, key="key-1")
-    Unseen(monkeypatch)
+    MissedLookUp(monkeypatch)
     again = ask(world, key="key-1")
     assert (again.attempt, again.is_replay) == (first.attempt, True)
 
 
-def test_who_loses_the_race_to_another_request_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loser_of_a_race_with_a_different_request_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     ask(world, key="key-1")
-    Unseen(monkeypatch)
+    MissedLookUp(monkeypatch)
     answer = ask(world, key="key-1", request=FOR_ANOTHER)
     assert (reply_of(answer), answer.is_replay) == ((422, f"KEY_OF_ANOTHER_REQUEST: {OTHER_REQUEST}"), False)
 
 
 def overtaken(world: World, winning: ReversalRequest) -> Outcome[str]:
-    """Refused, while another call with its key is answered between the rollback and the record."""
+    """A refused call that loses its key: `winning` takes it between the decision and the record."""
 
     def render_late(result: str | Refused) -> Reply:
         if not Attempt.objects.filter(org=world.org).exists():
             ask(world, key="key-1", request=winning)
         return render(result)
 
-    return engine.run(Told([REFUSED]), new_attempt(world, "key-1"), render=render_late)
+    return engine.run(Scripted([REFUSED]), new_attempt(world, "key-1"), render=render_late)
 
 
-def test_a_refusal_that_loses_its_key_meanwhile_gets_the_winners_answer(world: World) -> None:
+def test_refusal_that_loses_the_race_for_its_key_gets_the_winners_answer(world: World) -> None:
     answer = overtaken(world, ASKED)
     assert (reply_of(answer), answer.is_replay) == ((201, "made"), True)
     assert [answer.attempt] == world.attempts()
 
 
-def test_a_refusal_that_loses_its_key_to_another_request_is_refused_for_that(world: World) -> None:
+def test_refusal_that_loses_its_key_to_a_different_request_is_422(world: World) -> None:
     answer = overtaken(world, FOR_ANOTHER)
     assert reply_of(answer) == (422, f"KEY_OF_ANOTHER_REQUEST: {OTHER_REQUEST}")
     assert [kept.rule for kept in world.attempts()] == ["KEY_OF_ANOTHER_REQUEST", ""]
 
 
-def test_a_key_whose_first_request_stays_locked_is_in_use(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_is_in_use_while_its_first_request_stays_locked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     locked = failure(psycopg.errors.LockNotAvailable())
     monkeypatch.setattr(engine, "execute_together", lambda statements: _raise(locked))
     answer = ask(world, key="key-1")
     assert (reply_of(answer), answer.attempt.holds_key) == ((409, f"KEY_IN_USE: {STILL_RUNNING}"), False)
 
 
-def test_a_wait_for_another_lock_is_no_key_in_use(world: World) -> None:
+def test_timeout_of_another_lock_is_busy_and_not_key_in_use(world: World) -> None:
     locked = failure(psycopg.errors.LockNotAvailable())
     assert ask(world, locked, key="key-1").error is ErrorCode.BUSY
 
 
-def test_a_key_that_was_looked_up_already_is_not_looked_up_again(world: World) -> None:
+def test_key_that_was_already_looked_up_is_not_looked_up_again(world: World) -> None:
     first = ask(world, key="key-1")
-    movement = Told()
+    movement = Scripted()
     again = engine.run(movement, new_attempt(world, "key-1"), render=render, key_is_free=True)
     assert (again.attempt, again.is_replay, len(movement.moments)) == (first.attempt, True, 1)
 
 
-def test_a_key_whose_holder_is_gone_again_is_in_use(world: World) -> None:
+def test_key_is_in_use_if_its_holder_is_gone(world: World) -> None:
     attempt = new_attempt(world, "key-1")
     attempt.fingerprint = "f"
     with pytest.raises(Refused) as refused:
@@ -327,7 +325,7 @@ def test_a_key_whose_holder_is_gone_again_is_in_use(world: World) -> None:
     assert (refused.value.error, refused.value.reason) == (ErrorCode.KEY_IN_USE, STILL_RUNNING)
 
 
-def test_a_key_lapses_31_days_after_its_refusal_and_alone(world: World) -> None:
+def test_key_of_a_refusal_lapses_after_31_days(world: World) -> None:
     with time_machine.travel(START, tick=False):
         ask(world, REFUSED, key="key-1")
         ask(world, REFUSED, key="key-2")
@@ -338,12 +336,12 @@ def test_a_key_lapses_31_days_after_its_refusal_and_alone(world: World) -> None:
     assert [kept.holds_key for kept in world.attempts()] == [False, True, True]
 
 
-# A kind of movement that nobody else knows of
+# A new kind of movement, which exists only in this file
 
 
 @refusals_of("TRANSFER")
 class TransferError(Ladder):
-    """The refusals of a movement that exists in this file alone."""
+    """The refusals of the movement."""
 
     UNAVAILABLE = (1, 898, 503, "Points transfer currently unavailable")
     TOO_MUCH = (2, 817, 400, "Points transfer failed due to insufficient points")
@@ -356,7 +354,7 @@ class TransferError(Ladder):
 
 @dataclass(frozen=True)
 class TransferRequest:
-    """Points that go from one lot to another."""
+    """A request to transfer points from one lot to another."""
 
     points_asked: Decimal
     redemption_id = external_reference_number = identifier = None
@@ -368,7 +366,7 @@ class TransferRequest:
 
 @dataclass(frozen=True)
 class Transfer:
-    """A movement of points between two lots of a customer: all that another kind of movement has to be."""
+    """A movement of points between two lots of a customer: everything that a new kind of movement needs."""
 
     operation: ClassVar[str] = "TRANSFER"
 
@@ -392,7 +390,7 @@ class Transfer:
 
 @pytest.fixture
 def transfer(world: World) -> Callable[..., Outcome[Decimal]]:
-    """Asks for a transfer between two lots of ten, of which the second has two left."""
+    """Runs transfers between two lots of 10 points; 2 points remain in the second."""
     giver, taker = (make_lot(world.asha, 10, program=world.program) for _ in range(2))
     Lot.objects.filter(id=taker.id).update(points_remaining=2)
 
@@ -415,7 +413,7 @@ def test_new_movement_moves_once_for_a_key(world: World, transfer: Callable[...,
     assert transfer(4, key="key-1").error is TransferError.KEY_OF_ANOTHER_REQUEST
 
 
-def test_new_movement_refuses_in_its_own_words_and_moves_nothing(
+def test_new_movement_refuses_with_its_own_errors_and_moves_nothing(
     world: World, transfer: Callable[..., Outcome[Decimal]]
 ) -> None:
     refused = transfer(11, key="key-1")
@@ -425,7 +423,7 @@ def test_new_movement_refuses_in_its_own_words_and_moves_nothing(
     assert remaining(world) == [10, 2]
 
 
-def test_new_movement_is_tried_again_after_a_deadlock_and_survives_an_outage(
+def test_new_movement_is_retried_after_a_deadlock_and_survives_an_outage(
     world: World, transfer: Callable[..., Outcome[Decimal]]
 ) -> None:
     assert transfer(1, failure(psycopg.errors.DeadlockDetected())).result == 9
@@ -435,7 +433,7 @@ def test_new_movement_is_tried_again_after_a_deadlock_and_survives_an_outage(
     assert remaining(world) == [8, 4]
 
 
-def test_purge_keeps_the_record_of_a_new_movement_and_the_filter_knows_its_rules(
+def test_purge_keeps_the_accepted_attempt_of_a_new_movement(
     world: World, transfer: Callable[..., Outcome[Decimal]]
 ) -> None:
     made, refused = transfer(3), transfer(11)

@@ -1,4 +1,4 @@
-"""What webhooks are told: written with what it tells of, for those that want it, and in what words."""
+"""Tests events for webhooks: when they are written, which webhooks get them, and their contents."""
 
 import json
 from datetime import timedelta
@@ -38,10 +38,10 @@ def sent(event: Event) -> dict[str, Any]:
     return json.loads(outbox.body_of(event))
 
 
-# When
+# When events are written
 
 
-def test_a_reversal_adds_one_event_and_a_delivery_for_each_webhook(world: World) -> None:
+def test_reversal_adds_one_event_and_a_delivery_for_each_webhook(world: World) -> None:
     webhooks = [make_webhook(world.org) for _ in range(2)]
     assert world.reverse(redeemed(world), 2).status_code == 200
     [event] = events_of(world)
@@ -53,14 +53,14 @@ def test_a_reversal_adds_one_event_and_a_delivery_for_each_webhook(world: World)
     assert {delivery.give_up_at - delivery.due_at for delivery in deliveries} == {timedelta(days=7)}
 
 
-def test_a_refusal_adds_none(world: World) -> None:
+def test_refusal_adds_no_event(world: World) -> None:
     make_webhook(world.org)
     set_value(world.org, ON, "no")
     assert world.reverse(redeemed(world), 2).status_code == 400
     assert events_of(world) == []
 
 
-def test_a_replay_adds_none(world: World) -> None:
+def test_replay_adds_no_event(world: World) -> None:
     make_webhook(world.org)
     redemption = redeemed(world)
     for _ in range(2):
@@ -68,7 +68,7 @@ def test_a_replay_adds_none(world: World) -> None:
     assert len(events_of(world)) == 1
 
 
-def test_an_event_goes_with_the_reversal_where_the_transaction_is_rolled_back(world: World) -> None:
+def test_event_is_rolled_back_with_its_reversal(world: World) -> None:
     make_webhook(world.org)
     with transaction.atomic():
         assert world.reverse(redeemed(world), 2).status_code == 200
@@ -76,7 +76,7 @@ def test_an_event_goes_with_the_reversal_where_the_transaction_is_rolled_back(wo
     assert (events_of(world), Reversal.objects.filter(org=world.org).count()) == ([], 0)
 
 
-def test_a_reversal_goes_with_its_event_where_that_cannot_be_written(world: World) -> None:
+def test_reversal_is_rolled_back_if_its_event_cannot_be_written(world: World) -> None:
     make_webhook(world.org)
     redemption = redeemed(world)
 
@@ -91,14 +91,14 @@ def test_a_reversal_goes_with_its_event_where_that_cannot_be_written(world: Worl
     assert (redemption.points_reversed, Reversal.objects.filter(org=world.org).count()) == (0, 0)
 
 
-def test_another_orgs_webhook_is_told_nothing(world: World) -> None:
+def test_webhook_of_another_org_gets_no_event(world: World) -> None:
     stranger = make_webhook(make_world().org)
     make_webhook(world.org)
     world.reverse(redeemed(world), 2)
     assert not Delivery.objects.filter(webhook=stranger).exists()
 
 
-def test_a_webhook_is_told_only_what_it_wants_and_while_it_is_active(world: World) -> None:
+def test_webhook_gets_only_subscribed_events_and_only_while_active(world: World) -> None:
     make_webhook(world.org, event_names=["pointsRedeemed"])
     inactive = make_webhook(world.org)
     inactive.is_active = False
@@ -107,7 +107,7 @@ def test_a_webhook_is_told_only_what_it_wants_and_while_it_is_active(world: Worl
     assert events_of(world) == []
 
 
-def test_the_number_of_events_rises(world: World) -> None:
+def test_event_ids_rise(world: World) -> None:
     make_webhook(world.org)
     redemption = redeemed(world)
     for amount in (1, 2, 3):
@@ -117,10 +117,10 @@ def test_the_number_of_events_rises(world: World) -> None:
     assert numbers == sorted(numbers)
 
 
-# In what words
+# Contents
 
 
-def test_a_reversal_is_told_in_the_published_shape(world: World) -> None:
+def test_reversal_event_has_the_published_shape(world: World) -> None:
     """Of 10 points, 6 go to an expired lot of one program and 2 to a lot of another."""
     make_webhook(world.org)
     bonus = make_program(world.org)
@@ -180,7 +180,7 @@ def test_a_reversal_is_told_in_the_published_shape(world: World) -> None:
     }
 
 
-def test_points_that_come_back_in_a_new_lot_count_in_the_redemptions_program(world: World) -> None:
+def test_reissued_points_count_in_the_redemptions_program(world: World) -> None:
     set_value(world.org, "Reversal_reissue_days", "30")
     make_webhook(world.org)
     make_lot(world.asha, 4, program=make_program(world.org), expires_at=days_ago(0.5))
@@ -205,7 +205,7 @@ def test_points_that_come_back_in_a_new_lot_count_in_the_redemptions_program(wor
         ("CARD_NUMBER", "4711", {}),
     ],
 )
-def test_the_identifier_that_the_call_used_is_told(
+def test_reversal_event_holds_the_identifier_of_the_call(
     world: World, kind: str, value: str, instore: dict[str, str]
 ) -> None:
     make_webhook(world.org)
@@ -217,7 +217,7 @@ def test_the_identifier_that_the_call_used_is_told(
     assert told == {"customerId": world.asha.public_id, "instore": instore}
 
 
-def test_a_redemption_is_told_in_the_published_shape(world: World) -> None:
+def test_redemption_event_has_the_published_shape(world: World) -> None:
     webhook = make_webhook(world.org, event_names=["pointsRedeemed"])
     make_lot(world.asha, "12.5", program=world.program)
     answer = world.redeem(world.asha, 10, transactionNumber="T-1")
@@ -268,7 +268,7 @@ def test_a_redemption_is_told_in_the_published_shape(world: World) -> None:
     assert b'"totalPointsRedeemed":10.0,' in outbox.body_of(event)
 
 
-def test_a_redemption_of_a_group_is_told_by_program_and_only_its_customers_balance(world: World) -> None:
+def test_event_of_group_redemption_holds_points_by_program_and_the_customers_balance(world: World) -> None:
     set_value(world.org, "Enable_cross_member_redemption", "yes")
     other, ravi = make_program(world.org), make_customer(world.org)
     set_group(org=world.org, public_id=1, add=[world.asha.public_id, ravi.public_id])
@@ -289,7 +289,7 @@ def test_a_redemption_of_a_group_is_told_by_program_and_only_its_customers_balan
     ]
 
 
-def test_what_moves_nothing_is_told_to_nobody(world: World) -> None:
+def test_dry_runs_refusals_and_repeats_send_no_event(world: World) -> None:
     make_webhook(world.org)
     make_lot(world.asha, 10, program=world.program)
     redemption = redeemed(world, 10)
@@ -302,10 +302,10 @@ def test_what_moves_nothing_is_told_to_nobody(world: World) -> None:
     assert [event.name for event in events_of(world)] == ["pointsRedeemed"]
 
 
-# For how long
+# Purging
 
 
-def test_old_events_are_removed_unless_a_webhook_waits_for_them(world: World) -> None:
+def test_purge_removes_old_events_that_no_webhook_waits_for(world: World) -> None:
     make_webhook(world.org)
     redemption = redeemed(world)
     for amount in (1, 2, 3):

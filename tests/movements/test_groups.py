@@ -1,4 +1,4 @@
-"""Groups: what members redeem of each other's points, and that each gets back what was theirs."""
+"""Tests groups: members redeem each other's points, and reversals return the points to their owners."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,7 +25,7 @@ def day(time: datetime) -> str:
 
 @dataclass
 class Family:
-    """Asha and Ravi, of one group: he has the points that expire first."""
+    """A group of Asha and Ravi. Ravi's points expire first."""
 
     world: World
     ravi: Customer
@@ -59,7 +59,7 @@ def make_family(**settings: str) -> Family:
     return Family(world, ravi, his, hers)
 
 
-def test_a_member_redeems_the_points_of_all_by_expiry(family: Family) -> None:
+def test_member_redeems_points_of_all_members_by_expiry(family: Family) -> None:
     body = family.world.redeem(family.asha, 120).json()
     assert [(draw["memberId"], draw["points"]) for draw in body["draws"]] == [
         (family.ravi.public_id, 100.0),
@@ -82,7 +82,7 @@ def test_a_member_redeems_the_points_of_all_by_expiry(family: Family) -> None:
     assert broken_laws(family.world.org.id) == []
 
 
-def test_ties_go_by_award_then_customer_id() -> None:
+def test_lots_of_equal_expiry_are_drawn_by_award_then_customer_id() -> None:
     world = make_world(settings={CROSS_MEMBER: "yes"})
     members = [world.asha, make_customer(world.org), make_customer(world.org)]
     set_group(org=world.org, public_id=GROUP, add=[member.public_id for member in members])
@@ -94,7 +94,7 @@ def test_ties_go_by_award_then_customer_id() -> None:
     assert drawn == [member.public_id for member in (members[2], *members)]
 
 
-def test_each_member_gets_back_what_was_theirs(family: Family) -> None:
+def test_reversal_returns_points_to_each_owner(family: Family) -> None:
     redemption = family.redeem(120)
     body = family.world.reverse(redemption, 50).json()
     assert (body["customerId"], body["pointsReversed"]) == (family.asha.public_id, 50.0)
@@ -123,7 +123,7 @@ def test_each_member_gets_back_what_was_theirs(family: Family) -> None:
     assert broken_laws(family.world.org.id) == []
 
 
-def test_what_expired_since_is_named_for_each_member(family: Family) -> None:
+def test_reversal_shows_expired_points_of_each_member(family: Family) -> None:
     redemption = family.redeem(120)
     Lot.objects.filter(id=family.his.id).update(expires_at=days_ago(1))
     body = family.world.reverse(redemption).json()
@@ -134,7 +134,7 @@ def test_what_expired_since_is_named_for_each_member(family: Family) -> None:
     ] == [(family.asha.public_id, 20.0, 0.0), (family.ravi.public_id, 100.0, 100.0)]
 
 
-def test_one_row_for_each_expiry_of_a_member_and_null_for_never() -> None:
+def test_breakup_has_one_row_per_member_and_expiry_with_null_for_never() -> None:
     family = make_family()
     make_lot(family.ravi, 5, program=family.world.program)
     make_lot(family.ravi, 7, program=family.world.program, expires_at=family.his.expires_at)
@@ -147,7 +147,7 @@ def test_one_row_for_each_expiry_of_a_member_and_null_for_never() -> None:
     ]
 
 
-def test_expired_points_are_issued_anew_to_the_member_whose_they_were() -> None:
+def test_expired_points_are_reissued_to_their_owner() -> None:
     family = make_family(Reversal_reissue_days="30")
     redemption = family.redeem(120)
     Lot.objects.filter(org=family.world.org).update(expires_at=days_ago(1))
@@ -162,7 +162,7 @@ def test_expired_points_are_issued_anew_to_the_member_whose_they_were() -> None:
 
 
 @pytest.mark.parametrize("status", ["MERGED", "DEACTIVATED", "FRAUD"])
-def test_a_member_whose_status_changed_still_gets_their_points_back(family: Family, status: str) -> None:
+def test_points_are_reversed_to_a_member_who_is_no_longer_active(family: Family, status: str) -> None:
     redemption = family.redeem(120)
     Customer.objects.filter(id=family.ravi.id).update(status=status)
     body = family.world.reverse(redemption).json()
@@ -175,14 +175,14 @@ def test_a_member_whose_status_changed_still_gets_their_points_back(family: Fami
     assert body["warnings"] == [{"status": True, "code": 1003, "message": message}]
 
 
-def test_no_warning_where_all_points_of_a_member_who_cannot_spend_have_expired(family: Family) -> None:
+def test_no_warning_about_inactive_member_if_all_their_points_expired(family: Family) -> None:
     redemption = family.redeem(120)
     Customer.objects.filter(id=family.ravi.id).update(status="FRAUD")
     Lot.objects.filter(id=family.his.id).update(expires_at=days_ago(1))
     assert [warning["code"] for warning in family.world.reverse(redemption).json()["warnings"]] == [1001]
 
 
-def test_limits_count_for_the_member_whose_points_are_reversed(db: None) -> None:
+def test_limits_apply_to_the_owner_of_the_reversed_points(db: None) -> None:
     family = make_family(Reversal_limit_count="1", Reversal_limit_points="100")
     meera = make_customer(family.world.org)
     set_group(org=family.world.org, public_id=GROUP, add=[meera.public_id])
@@ -194,10 +194,10 @@ def test_limits_count_for_the_member_whose_points_are_reversed(db: None) -> None
     assert family.remaining() == [60, 50]
 
 
-def test_points_limit_counts_of_other_members_redemptions_only_the_points_of_the_member(db: None) -> None:
+def test_points_limit_counts_only_own_points_in_other_members_redemptions(db: None) -> None:
     family = make_family(Reversal_limit_points="130")
     big = family.redeem(120)  # 100 of his, 20 of hers
-    assert family.world.reverse(big, 20).status_code == 200  # hers alone
+    assert family.world.reverse(big, 20).status_code == 200  # only hers
     family.world.reverse(big, 100)  # his: 100 of 130
     his_own = family.world.redeem(family.ravi, 31).json()["redemptionId"]
     redemption = Redemption.objects.get(org=family.world.org, public_id=his_own)
@@ -209,14 +209,14 @@ def test_points_limit_counts_of_other_members_redemptions_only_the_points_of_the
     assert family.world.reverse(redemption, 30).status_code == 200
 
 
-def test_a_member_who_left_still_gets_their_points_back(family: Family) -> None:
+def test_points_are_reversed_to_a_member_who_left_the_group(family: Family) -> None:
     redemption = family.redeem(120)
     set_group(org=family.world.org, public_id=GROUP, remove=[family.ravi.public_id])
     assert "crossMemberReversalBreakup" in family.world.reverse(redemption).json()
     assert family.remaining() == [100, 50]
 
 
-def test_a_redemption_of_the_group_is_reversed_by_who_made_it_alone(family: Family) -> None:
+def test_group_redemption_is_found_only_by_the_customer_who_redeemed(family: Family) -> None:
     redemption = family.redeem(120)
     refused = family.world.reverse(redemption, 1, address="/v2/points/reverse")
     assert refused.status_code == 200
@@ -224,8 +224,8 @@ def test_a_redemption_of_the_group_is_reversed_by_who_made_it_alone(family: Fami
     assert family.world.ask(by_ravi).json()["errors"][0]["code"] == 804
 
 
-def test_the_row_lock_and_the_facts_are_the_same_in_the_second_try(family: Family) -> None:
-    """The first try learns whose lots were drawn, the second locks them: one attempt, one reversal."""
+def test_second_try_with_locked_members_makes_one_attempt_and_one_reversal(family: Family) -> None:
+    """The first try finds the owners of the lots; the second locks them. One attempt and one reversal result."""
     redemption = family.redeem(120)
     attempts = len(family.world.attempts())
     assert family.world.reverse(redemption, 120, key="key-1").status_code == 200
@@ -243,40 +243,40 @@ def nothing_is_shared(family: Family) -> None:
     assert "crossMemberReversalBreakup" not in family.world.reverse(redemption).json()
 
 
-def test_with_the_setting_off_each_has_their_own(family: Family) -> None:
+def test_members_share_nothing_while_the_setting_is_off(family: Family) -> None:
     set_value(family.world.org, CROSS_MEMBER, "no")
     nothing_is_shared(family)
 
 
-def test_an_inactive_group_shares_nothing(family: Family) -> None:
+def test_inactive_group_shares_nothing(family: Family) -> None:
     CustomerGroup.objects.filter(org=family.world.org).update(is_active=False)
     nothing_is_shared(family)
 
 
-def test_who_left_shares_nothing(family: Family) -> None:
+def test_member_who_left_shares_nothing(family: Family) -> None:
     set_group(org=family.world.org, public_id=GROUP, remove=[family.ravi.public_id])
     nothing_is_shared(family)
 
 
 @pytest.mark.parametrize("status", ["FRAUD", "DEACTIVATED", "MERGED"])
-def test_a_member_who_is_not_active_shares_nothing(family: Family, status: str) -> None:
+def test_inactive_member_shares_nothing(family: Family, status: str) -> None:
     Customer.objects.filter(id=family.ravi.id).update(status=status)
     nothing_is_shared(family)
 
 
-def test_a_group_of_another_org_shares_nothing(family: Family) -> None:
+def test_group_of_another_org_shares_nothing(family: Family) -> None:
     stranger = make_family()
     assert stranger.world.redeem(stranger.asha, 151).json()["errors"][0]["code"] == 818
     assert family.remaining() == [100, 50]
 
 
-def test_a_group_redemption_of_own_points_alone_is_as_any_other(family: Family) -> None:
+def test_group_redemption_of_own_points_has_no_breakup(family: Family) -> None:
     make_lot(family.asha, 5, program=family.world.program, expires_at=in_days(1))
     body = family.world.redeem(family.asha, 5).json()
     assert "crossMemberRedemptionBreakup" not in body
 
 
-def test_a_member_joining_while_the_locks_are_waited_for_is_not_drawn_on(
+def test_member_who_joins_during_the_wait_for_locks_is_not_drawn_on(
     family: Family, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from loyalty.ledger import locks
@@ -285,7 +285,7 @@ def test_a_member_joining_while_the_locks_are_waited_for_is_not_drawn_on(
     lot = make_lot(joiner, 9, program=family.world.program, expires_at=in_days(1))
     lock = locks.lock_customers
 
-    def lock_while_somebody_joins(**options: Any) -> Any:
+    def lock_while_a_member_joins(**options: Any) -> Any:
         locked = lock(**options)
         GroupMember.objects.create(
             org=family.world.org,
@@ -295,12 +295,12 @@ def test_a_member_joining_while_the_locks_are_waited_for_is_not_drawn_on(
         )
         return locked
 
-    monkeypatch.setattr(locks, "lock_customers", lock_while_somebody_joins)
+    monkeypatch.setattr(locks, "lock_customers", lock_while_a_member_joins)
     assert family.world.redeem(family.asha, 10).status_code == 200
     assert Lot.objects.get(id=lot.id).points_remaining == 9
 
 
-# Making groups
+# Creating groups
 
 
 def members(world: World) -> set[int]:
@@ -308,7 +308,7 @@ def members(world: World) -> set[int]:
     return set(current.values_list("customer__public_id", flat=True))
 
 
-def test_set_group_makes_a_group_and_says_who_is_in_it(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_set_group_creates_a_group_and_prints_its_members(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     call_command(
         "set_group", str(world.org.id), "7", "--name", "The Raos", "--add", str(world.asha.public_id), "--json"
     )
@@ -316,7 +316,7 @@ def test_set_group_makes_a_group_and_says_who_is_in_it(world: World, capsys: pyt
     assert capsys.readouterr().out == printed
 
 
-def test_adding_or_removing_twice_changes_nothing(world: World) -> None:
+def test_adding_or_removing_a_member_twice_changes_nothing(world: World) -> None:
     for _ in range(2):
         set_group(org=world.org, public_id=7, name="The Raos", add=[world.asha.public_id])
     assert (members(world), GroupMember.objects.filter(org=world.org).count()) == ({world.asha.public_id}, 1)
@@ -325,7 +325,7 @@ def test_adding_or_removing_twice_changes_nothing(world: World) -> None:
     assert (members(world), CustomerGroup.objects.get(org=world.org).name) == (set(), "The Raos")
 
 
-def test_who_left_can_come_back_or_go_elsewhere(world: World) -> None:
+def test_member_must_leave_a_group_before_joining_another(world: World) -> None:
     asha = world.asha.public_id
     set_group(org=world.org, public_id=7, add=[asha])
     with pytest.raises(InvalidOperation, match="is in group 7; remove the customer from it first"):
@@ -335,7 +335,7 @@ def test_who_left_can_come_back_or_go_elsewhere(world: World) -> None:
     assert GroupMember.objects.get(org=world.org, left_at__isnull=True).group.public_id == 8
 
 
-def test_what_a_group_cannot_be_is_refused_and_nothing_is_kept(world: World) -> None:
+def test_invalid_group_is_refused_and_not_stored(world: World) -> None:
     asha, stranger = world.asha.public_id, make_world().asha.public_id
     for words, message in (
         (["7", "--add", str(asha), str(stranger)], f"has no customer {stranger}"),
@@ -348,7 +348,7 @@ def test_what_a_group_cannot_be_is_refused_and_nothing_is_kept(world: World) -> 
     assert (members(world), CustomerGroup.objects.filter(org=world.org).exists()) == (set(), False)
 
 
-def test_no_more_than_the_group_has_is_redeemed(family: Family) -> None:
+def test_group_cannot_redeem_more_than_it_has(family: Family) -> None:
     assert family.world.redeem(family.asha, 150.001).json()["errors"][0]["code"] == 818
     assert family.world.redeem(family.asha, 150).status_code == 200
     assert family.remaining() == [0, 0]

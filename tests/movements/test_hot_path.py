@@ -1,4 +1,4 @@
-"""What one reversal costs the database: round trips and commits, counted."""
+"""Counts the database round trips and commits of reversals and redemptions."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("committed", "on_postgresql")
 
 
 def make_world(**options: Any) -> World:
-    """A world whose till has called within the hour, though not here; the first call of an hour keeps that it did."""
+    """A world whose till has already called within the hour, because the first call of an hour records its time."""
     world = builders.make_world(**options)
     ApiSecret.objects.filter(org=world.org).update(last_used_at=timezone.now())
     return world
@@ -29,8 +29,8 @@ def statements(captured: CaptureQueriesContext) -> list[str]:
 
 
 @pytest.mark.parametrize("key", [None, "key-1"])
-def test_a_reversal_takes_five_round_trips_and_one_commit_with_a_key_or_without(key: str | None) -> None:
-    """The caller and the key's holder; the locks; all writes at once."""
+def test_reversal_takes_five_round_trips_and_one_commit_with_or_without_key(key: str | None) -> None:
+    """Look-up of caller and key; BEGIN; locks; all writes together; COMMIT."""
     world = make_world()
     redemption = redeemed(world, 10)
     with CaptureQueriesContext(connection) as captured:
@@ -38,7 +38,7 @@ def test_a_reversal_takes_five_round_trips_and_one_commit_with_a_key_or_without(
     assert statements(captured) == ["SELECT", "BEGIN", "SELECT", "WITH", "COMMIT"]
 
 
-def test_a_refusal_takes_as_many_round_trips_as_an_accepted_call() -> None:
+def test_refusal_takes_as_many_round_trips_as_an_accepted_call() -> None:
     world = make_world()
     redemption = redeemed(world, 10)
     with CaptureQueriesContext(connection) as captured:
@@ -46,7 +46,7 @@ def test_a_refusal_takes_as_many_round_trips_as_an_accepted_call() -> None:
     assert statements(captured) == ["SELECT", "BEGIN", "SELECT", "INSERT", "COMMIT"]
 
 
-def test_the_first_call_of_an_hour_keeps_when_in_one_more_statement() -> None:
+def test_first_call_of_an_hour_records_its_time_in_one_more_statement() -> None:
     world = builders.make_world()
     redemption = redeemed(world, 10)
     with CaptureQueriesContext(connection) as captured:
@@ -58,8 +58,8 @@ def test_the_first_call_of_an_hour_keeps_when_in_one_more_statement() -> None:
 
 
 @pytest.mark.parametrize("key", [None, "key-1"])
-def test_a_redemption_takes_six_round_trips_and_one_commit_with_a_key_or_without(key: str | None) -> None:
-    """Caller and key; customer; programs, lots and all else that is asked; all writes at once."""
+def test_redemption_takes_six_round_trips_and_one_commit_with_or_without_key(key: str | None) -> None:
+    """Look-up of caller and key; BEGIN; customer; programs, lots and the rest; all writes together; COMMIT."""
     world = make_world()
     make_lot(world.asha, 10, program=world.program)
     with CaptureQueriesContext(connection) as captured:
@@ -67,7 +67,7 @@ def test_a_redemption_takes_six_round_trips_and_one_commit_with_a_key_or_without
     assert statements(captured) == ["SELECT", "BEGIN", "SELECT", "WITH", "WITH", "COMMIT"]
 
 
-def test_a_cross_member_reversal_learns_whose_lots_it_needs_in_a_first_try() -> None:
+def test_cross_member_reversal_finds_the_lot_owners_in_a_first_try() -> None:
     world = make_world(settings={"Enable_cross_member_redemption": "yes"})
     ravi = make_customer(world.org)
     set_group(org=world.org, public_id=1, add=[world.asha.public_id, ravi.public_id])
@@ -80,8 +80,8 @@ def test_a_cross_member_reversal_learns_whose_lots_it_needs_in_a_first_try() -> 
     assert statements(captured) == ["SELECT", *first_try, *second_try]
 
 
-def test_a_replay_takes_two_reads() -> None:
-    """The first finds that the key is held, the second by what."""
+def test_replay_takes_two_reads() -> None:
+    """The first finds that the key is held, the second reads its holder."""
     world = make_world()
     redemption = redeemed(world, 10)
     world.reverse(redemption, 2, key="key-1")
@@ -90,8 +90,8 @@ def test_a_replay_takes_two_reads() -> None:
     assert statements(captured) == ["SELECT", "SELECT"]
 
 
-def test_an_event_adds_five_reads_and_is_written_with_all_else() -> None:
-    """Webhooks, programs, those of the lots, the customer's points, and the event's place in the order."""
+def test_event_adds_five_reads_and_no_separate_write() -> None:
+    """Webhooks, programs, programs of the lots, the customer's points, and the event's id from its sequence."""
     world = make_world()
     make_webhook(world.org)
     redemption = redeemed(world, 10)

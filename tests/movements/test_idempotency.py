@@ -1,4 +1,4 @@
-"""Repeats: a key replays its answer byte for byte, and without keys the same request is a duplicate."""
+"""Tests repeats: a key replays its reply byte for byte; without a key, the same request is a duplicate."""
 
 import json
 from datetime import timedelta
@@ -25,7 +25,7 @@ from tests.builders import (
 pytestmark = pytest.mark.django_db
 
 
-def test_the_same_key_replays_the_reply_byte_for_byte_and_writes_nothing(world: World) -> None:
+def test_same_key_replays_the_reply_byte_for_byte_and_writes_nothing(world: World) -> None:
     redemption = redeemed(world, 10)
     first = world.reverse(redemption, 2, key="key-1")
     set_value(world.org, ON, "no")
@@ -38,7 +38,7 @@ def test_the_same_key_replays_the_reply_byte_for_byte_and_writes_nothing(world: 
     assert (world.written(), len(world.attempts())) == (before, attempts)
 
 
-def test_a_request_is_compared_by_its_meaning_not_by_its_bytes(world: World) -> None:
+def test_requests_are_compared_by_meaning_not_by_bytes(world: World) -> None:
     redemption = redeemed(world, 10)
     body = request_for(redemption, 2)
     first = world.ask(body, key="key-1")
@@ -60,7 +60,7 @@ def test_a_request_is_compared_by_its_meaning_not_by_its_bytes(world: World) -> 
         {"redemptionId": None, "externalReferenceNumber": "ORD-1"},
     ],
 )
-def test_the_same_key_with_another_request_is_422(world: World, changes: dict[str, object]) -> None:
+def test_same_key_with_a_different_request_is_422(world: World, changes: dict[str, object]) -> None:
     redemption = redeemed(world, 10)
     world.reverse(redemption, 2, key="key-1")
     response = world.ask(request_for(redemption, 2) | changes, key="key-1")
@@ -69,7 +69,7 @@ def test_the_same_key_with_another_request_is_422(world: World, changes: dict[st
     assert Reversal.objects.filter(org=world.org).count() == 1
 
 
-def test_a_key_belongs_to_the_org_and_not_to_one_client(world: World) -> None:
+def test_key_belongs_to_the_org_and_not_to_one_client(world: World) -> None:
     redemption = redeemed(world, 10)
     first = world.reverse(redemption, 2, key="key-1")
     _, secret = create_api_client(org=world.org, username="till.2")
@@ -79,7 +79,7 @@ def test_a_key_belongs_to_the_org_and_not_to_one_client(world: World) -> None:
     assert stranger.reverse(redeemed(stranger, 10), 2, key="key-1").status_code == 200
 
 
-def test_a_definitive_refusal_replays_for_31_days_even_after_its_cause_is_gone(world: World) -> None:
+def test_final_refusal_replays_for_31_days_even_after_its_cause_is_gone(world: World) -> None:
     set_value(world.org, ON, "no")
     redemption = redeemed(world, 10)
     first = world.reverse(redemption, 2, key="key-1")
@@ -91,14 +91,14 @@ def test_a_definitive_refusal_replays_for_31_days_even_after_its_cause_is_gone(w
         assert world.reverse(redemption, 2, key="key-1").status_code == 200
 
 
-def test_a_success_replays_for_ever(world: World) -> None:
+def test_success_replays_forever(world: World) -> None:
     redemption = redeemed(world, 10)
     first = world.reverse(redemption, 2, key="key-1")
     with time_machine.travel(timezone.now() + timedelta(days=4000)):
         assert world.reverse(redemption, 2, key="key-1").content == first.content
 
 
-def test_what_is_not_definitive_leaves_the_key_unused(world: World) -> None:
+def test_refusal_that_is_not_final_leaves_the_key_free(world: World) -> None:
     redemption = redeemed(world, 10)
     assert world.reverse(redemption, 2, key="key-1", password="wrong").status_code == 401
     assert world.reverse(redemption, 0, key="key-1").status_code == 400
@@ -112,7 +112,7 @@ def test_what_is_not_definitive_leaves_the_key_unused(world: World) -> None:
     assert world.reverse(redemption, 2, key="key-1").status_code == 200
 
 
-def test_a_part_that_came_from_no_lot_leaves_the_key_unused(world: World) -> None:
+def test_refusal_of_points_from_no_lot_leaves_the_key_free(world: World) -> None:
     redemption = redeem(world.asha, 10, program=world.program)
     assert world.reverse(redemption, key="key-1").json()["errors"][0]["code"] == 899
     set_value(world.org, "Reversal_reissue_days", "30")
@@ -120,21 +120,21 @@ def test_a_part_that_came_from_no_lot_leaves_the_key_unused(world: World) -> Non
 
 
 @pytest.mark.parametrize("key", ["", "a b", "a,b", "ключ", "x" * 256, '"open', "a" * 10 + "\t"])
-def test_a_malformed_key_is_887(world: World, key: str) -> None:
+def test_malformed_key_is_887(world: World, key: str) -> None:
     redemption = redeemed(world, 10)
     response = world.ask(request_for(redemption, 2), HTTP_IDEMPOTENCY_KEY=key)
     assert (response.status_code, response.json()["errors"][0]["code"]) == (400, 887)
     assert response.json()["errors"][0]["reason"].startswith("Idempotency-Key: expected ")
 
 
-def test_with_two_different_keys_two_equal_reversals_are_two(world: World) -> None:
+def test_equal_requests_with_different_keys_are_two_reversals(world: World) -> None:
     redemption = redeemed(world, 10)
     answers = [world.reverse(redemption, 2, key=key) for key in ("key-1", "key-2")]
     assert [answer.status_code for answer in answers] == [200, 200]
     assert Reversal.objects.filter(org=world.org).count() == 2
 
 
-def test_without_a_key_the_same_request_is_a_duplicate_that_names_the_first(world: World) -> None:
+def test_duplicate_without_key_is_refused_and_names_the_first_reversal(world: World) -> None:
     redemption = redeemed(world, 10)
     first = world.reverse(redemption, 2).json()["reversalId"]
     refused = world.reverse(redemption, "2.00").json()["errors"][0]
@@ -142,7 +142,7 @@ def test_without_a_key_the_same_request_is_a_duplicate_that_names_the_first(worl
     assert world.reverse(redemption, 3).status_code == 200
 
 
-def test_when_nothing_is_left_the_reason_names_the_last_reversal(world: World) -> None:
+def test_refusal_of_a_fully_reversed_redemption_names_the_last_reversal(world: World) -> None:
     redemption = redeemed(world, 10)
     world.reverse(redemption, 4)
     last = world.reverse(redemption).json()["reversalId"]
@@ -150,7 +150,7 @@ def test_when_nothing_is_left_the_reason_names_the_last_reversal(world: World) -
     assert refused["reason"] == (f"All points of this redemption are already reversed. The last reversal is {last}.")
 
 
-def test_the_duplicate_window_ends_and_can_be_turned_off(world: World) -> None:
+def test_duplicate_window_ends_and_can_be_turned_off(world: World) -> None:
     redemption = redeemed(world, 10)
     assert world.reverse(redemption, 2).status_code == 200
     with time_machine.travel(timezone.now() + timedelta(seconds=61)):
@@ -159,14 +159,14 @@ def test_the_duplicate_window_ends_and_can_be_turned_off(world: World) -> None:
     assert world.reverse(redemption, 2).status_code == 200
 
 
-def test_only_what_came_without_a_key_counts_as_an_earlier_duplicate(world: World) -> None:
+def test_reversal_with_key_does_not_make_a_later_request_a_duplicate(world: World) -> None:
     redemption = redeemed(world, 10)
     assert world.reverse(redemption, 2, key="key-1").status_code == 200
     assert world.reverse(redemption, 2).status_code == 200
     assert world.reverse(redemption, 2, key="key-2").status_code == 200
 
 
-def test_the_kept_reply_holds_no_identifier_and_a_replay_echoes_what_was_sent(world: World) -> None:
+def test_stored_reply_holds_no_identifier_and_replay_echoes_the_sent_one(world: World) -> None:
     asha = make_customer(world.org, identifiers={"MOBILE": "919740000000"})
     make_lot(asha, 10, program=world.program)
     redemption = redeem(asha, 10, program=world.program)
@@ -179,7 +179,7 @@ def test_the_kept_reply_holds_no_identifier_and_a_replay_echoes_what_was_sent(wo
     assert first.json()["identifier"] == body["identifier"]
 
 
-def test_a_key_that_was_held_long_ago_by_a_refusal_is_free_again_for_another_request(world: World) -> None:
+def test_key_of_a_refusal_is_free_for_a_different_request_after_31_days(world: World) -> None:
     redemption = redeemed(world, 10)
     assert world.reverse(redemption, 11, key="key-1").json()["errors"][0]["code"] == 817
     Attempt.objects.filter(org=world.org).update(created_at=days_ago(32))

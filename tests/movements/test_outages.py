@@ -1,4 +1,4 @@
-"""Failures of the database, made for real where one machine can: never a 500, never a double, the key stays free."""
+"""Tests database failures, real ones where possible: no HTTP 500, no double reversal, and the key stays free."""
 
 import io
 import sqlite3
@@ -32,7 +32,7 @@ def reversals(world: World) -> int:
     return Reversal.objects.filter(org=world.org).count()
 
 
-def test_a_database_that_cannot_be_reached_is_898(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_database_is_898(monkeypatch: pytest.MonkeyPatch) -> None:
     world = make_world()
     redemption = redeemed(world)
     connection.close()
@@ -49,7 +49,7 @@ def test_a_database_that_cannot_be_reached_is_898(monkeypatch: pytest.MonkeyPatc
     assert world.reverse(redemption, 2, key="key-1").status_code == 200
 
 
-def test_a_database_that_cannot_be_written_is_898_and_the_key_stays_free() -> None:
+def test_read_only_database_is_898_and_the_key_stays_free() -> None:
     world = make_world()
     redemption = redeemed(world)
     on_postgresql = connection.vendor == "postgresql"
@@ -65,7 +65,7 @@ def test_a_database_that_cannot_be_written_is_898_and_the_key_stays_free() -> No
 
 
 @pytest.mark.parametrize("key", [None, "key-1"])
-def test_a_restart_between_two_requests_is_not_noticed(on_postgresql: None, key: str) -> None:
+def test_database_restart_between_requests_causes_no_error(on_postgresql: None, key: str) -> None:
     world = make_world()
     redemption = redeemed(world)
     assert world.reverse(redemption, 1).status_code == 200
@@ -84,7 +84,7 @@ def _parameters() -> dict[str, Any]:
     return {"host": database["OPTIONS"].get("host")} | given
 
 
-def test_a_connection_lost_during_the_reversal_is_886_and_the_key_stays_free(on_postgresql: None) -> None:
+def test_connection_lost_during_reversal_is_886_and_the_key_stays_free(on_postgresql: None) -> None:
     world = make_world()
     redemption = redeemed(world)
     answers: list[HttpResponse] = []
@@ -97,7 +97,7 @@ def test_a_connection_lost_during_the_reversal_is_886_and_the_key_stays_free(on_
     with transaction.atomic(), psycopg.connect(**_parameters(), autocommit=True) as other:
         Customer.objects.select_for_update().get(id=world.asha.id)
         asking.start()
-        _terminate_who_waits(other)
+        _terminate_waiting_connection(other)
         asking.join(timeout=10)
     assert outcome(answers[0]) == (503, 886)
     assert answers[0]["Retry-After"] == "5"
@@ -105,7 +105,7 @@ def test_a_connection_lost_during_the_reversal_is_886_and_the_key_stays_free(on_
     assert reversals(world) == 1
 
 
-def _terminate_who_waits(other: "psycopg.Connection[Any]") -> None:
+def _terminate_waiting_connection(other: "psycopg.Connection[Any]") -> None:
     for _ in range(100):
         waiting = other.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -114,7 +114,7 @@ def _terminate_who_waits(other: "psycopg.Connection[Any]") -> None:
         if waiting.fetchall():
             return
         time.sleep(0.01)
-    raise AssertionError("nobody waited for the lock")
+    raise AssertionError("no connection waited for the lock")
 
 
 def lose_the_answer_to_commit(
@@ -139,9 +139,7 @@ def lose_the_answer_to_commit(
 
 
 @pytest.mark.parametrize("key", [None, "key-1"])
-def test_a_lost_answer_to_commit_is_looked_up_before_anything_is_said(
-    monkeypatch: pytest.MonkeyPatch, key: str | None
-) -> None:
+def test_lost_answer_to_commit_is_looked_up_before_the_reply(monkeypatch: pytest.MonkeyPatch, key: str | None) -> None:
     world = make_world()
     redemption = redeemed(world)
     lose_the_answer_to_commit(monkeypatch, before=lambda wrapper: wrapper.connection.commit())
@@ -152,10 +150,10 @@ def test_a_lost_answer_to_commit_is_looked_up_before_anything_is_said(
         assert world.reverse(redemption, 2, key=key).content == response.content
 
 
-def test_a_commit_that_did_not_happen_is_886_and_the_key_stays_free(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_commit_is_886_and_the_key_stays_free(monkeypatch: pytest.MonkeyPatch) -> None:
     world = make_world()
     redemption = redeemed(world)
-    world.reverse(redemption, 0)  # another attempt of the org stands
+    world.reverse(redemption, 0)  # the org has another attempt
     lose_the_answer_to_commit(monkeypatch, before=lambda wrapper: wrapper.connection.rollback())
     response = world.reverse(redemption, 2, key="key-1")
     assert outcome(response) == (503, 886)
@@ -163,7 +161,7 @@ def test_a_commit_that_did_not_happen_is_886_and_the_key_stays_free(monkeypatch:
     assert world.reverse(redemption, 2, key="key-1").status_code == 200
 
 
-def test_a_commit_that_did_not_happen_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_commit_is_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     world = make_world()
     redemption = redeemed(world)
     lose_the_answer_to_commit(
@@ -178,7 +176,7 @@ def test_a_commit_that_did_not_happen_is_not_tried_again(monkeypatch: pytest.Mon
 
 
 class FailingWrites:
-    """Makes the first `times` statements that write a reversal fail as the database would."""
+    """Makes the first `times` statements that write a reversal fail with a database error."""
 
     def __init__(self, cause: Exception, times: int) -> None:
         self.cause, self.times, self.seen = cause, times, 0
@@ -192,7 +190,7 @@ class FailingWrites:
         return execute(sql, *arguments)
 
 
-def test_a_deadlock_is_tried_again_twice() -> None:
+def test_deadlock_is_retried_twice() -> None:
     world = make_world()
     redemption = redeemed(world)
     failing = FailingWrites(psycopg.errors.DeadlockDetected("deadlock detected"), times=2)
@@ -202,7 +200,7 @@ def test_a_deadlock_is_tried_again_twice() -> None:
     assert reversals(world) == 1
 
 
-def test_a_third_deadlock_is_896() -> None:
+def test_third_deadlock_is_896() -> None:
     world = make_world()
     redemption = redeemed(world)
     failing = FailingWrites(psycopg.errors.SerializationFailure("could not serialize access"), times=3)
@@ -224,7 +222,7 @@ def test_a_third_deadlock_is_896() -> None:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_other_failures_are_not_tried_again(cause: Exception, answer: tuple[int, int]) -> None:
+def test_other_failures_are_not_retried(cause: Exception, answer: tuple[int, int]) -> None:
     world = make_world()
     redemption = redeemed(world)
     failing = FailingWrites(cause, times=1)
@@ -235,7 +233,7 @@ def test_other_failures_are_not_tried_again(cause: Exception, answer: tuple[int,
     assert world.reverse(redemption, 2, key="key-1").status_code == 200
 
 
-def test_a_writer_that_keeps_sqlite_busy_is_896(monkeypatch: pytest.MonkeyPatch, on_sqlite: None) -> None:
+def test_busy_sqlite_database_is_896(monkeypatch: pytest.MonkeyPatch, on_sqlite: None) -> None:
     world = make_world()
     redemption = redeemed(world)
     connection.close()
@@ -255,17 +253,17 @@ def test_writers_on_sqlite_wait_for_each_other(on_sqlite: None) -> None:
     redemptions = [redeemed(world, 10) for _ in range(4)]
 
     def reverse_ten(redemption: Redemption) -> list[int]:
-        # Without a key the transaction begins by reading.
+        # Without a key, the transaction starts with a read.
         return [world.reverse(redemption, f"0.{number}").status_code for number in range(10, 20)]
 
     assert at_once([partial(reverse_ten, redemption) for redemption in redemptions]) == [[200] * 10] * 4
 
 
-def test_a_full_disk_is_886_and_nothing_is_half_written(on_sqlite: None) -> None:
+def test_full_disk_is_886_and_leaves_nothing_half_written(on_sqlite: None) -> None:
     world = make_world()
     redemption = redeemed(world, 10)
     with connection.cursor() as cursor:
-        cursor.execute("PRAGMA max_page_count = 1")  # SQLite takes the present size instead, and grows no more
+        cursor.execute("PRAGMA max_page_count = 1")  # SQLite uses the current size as the limit instead
     accepted = 0
     while (response := world.reverse(redemption, "0.001", key=f"key-{accepted}")).status_code == 200:
         accepted += 1
@@ -276,7 +274,7 @@ def test_a_full_disk_is_886_and_nothing_is_half_written(on_sqlite: None) -> None
     assert world.reverse(redemption, "0.001", key=f"key-{accepted}").status_code == 200
 
 
-def test_a_ledger_that_is_only_read_is_verified_and_it_is_said_that_no_check_was_kept() -> None:
+def test_read_only_ledger_is_verified_with_a_warning_that_the_check_was_not_recorded() -> None:
     world = make_world()
     redeemed(world)
     is_sqlite = connection.vendor == "sqlite"
@@ -292,7 +290,7 @@ def test_a_ledger_that_is_only_read_is_verified_and_it_is_said_that_no_check_was
     assert not LedgerCheck.objects.filter(org=world.org).exists()
 
 
-def test_a_page_of_the_back_office_says_that_the_database_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_back_office_page_reports_an_unreachable_database(monkeypatch: pytest.MonkeyPatch) -> None:
     world = make_world()
     staff = staff_of(world, "Support", username=f"support.{world.org.id}")
     connection.close()
@@ -309,7 +307,7 @@ def test_a_page_of_the_back_office_says_that_the_database_is_away(monkeypatch: p
     assert staff.get("/admin/loyalty/redemption/").status_code == 200
 
 
-def test_a_page_of_the_back_office_does_not_notice_a_restart_between_two(on_postgresql: None) -> None:
+def test_database_restart_between_back_office_pages_causes_no_error(on_postgresql: None) -> None:
     world = make_world()
     staff = staff_of(world, "Support", username=f"support.{world.org.id}")
     with psycopg.connect(**_parameters(), autocommit=True) as other:

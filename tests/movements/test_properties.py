@@ -1,4 +1,4 @@
-"""Laws of the ledger as properties: against all amounts, and against an independent model over any history."""
+"""Tests laws of the ledger as properties: for any amounts, and against an independent model for any history."""
 
 import csv
 import inspect
@@ -60,7 +60,7 @@ def amount(count: int) -> Decimal:
 
 
 def world_with_lots(sizes: list[int]) -> World:
-    """Lots that expire in the order of `sizes`, one day apart, long after everything else happens."""
+    """A world with lots that expire in the order of `sizes`, one day apart, and only after all other steps."""
     world = make_world()
     for day, size in enumerate(sizes):
         make_lot(
@@ -94,11 +94,11 @@ def test_redeeming_r_and_reversing_p_leaves_what_redeeming_r_minus_p_leaves(
     assert broken_laws(world.org.id) == []
 
 
-# The machine: the same steps in the ledger and in the model, which must give the same answers
+# The state machine: takes the same steps in the ledger and in the model, and compares their answers
 
 
 MEMBERS = 4
-PEOPLE = ("meera", "arun", "dev")
+USERS = ("meera", "arun", "dev")
 STATUSES = ("ACTIVE",) * 6 + ("FRAUD", "DEACTIVATED", "MERGED")
 CONFIGURATIONS: tuple[tuple[str, str, int | bool | None], ...] = (
     ("Reversal_reissue_days", "reissue_days", 5),
@@ -120,7 +120,7 @@ CONFIGURATIONS: tuple[tuple[str, str, int | bool | None], ...] = (
     ("Reversal_approval_points", "approval_points", None),
 )
 SHARES = 3
-# What each step can be told, from the first number to the last. `skew`: hours by which the server's clock is fast.
+# The range of each parameter of a step, both ends included. `skew`: hours by which the server's clock is fast.
 RANGES = {
     "member": (0, MEMBERS - 1),
     "program": (0, 1),
@@ -132,7 +132,7 @@ RANGES = {
     "which": (0, 9),
     "skew": (-1, 1),
     "kind": (0, 4),
-    "person": (0, len(PEOPLE) - 1),
+    "user": (0, len(USERS) - 1),
     "status": (0, len(STATUSES) - 1),
     "choice": (0, len(CONFIGURATIONS) - 1),
     "days": (1, 10),
@@ -143,7 +143,7 @@ Thing = TypeVar("Thing")
 
 @dataclass(frozen=True)
 class Step:
-    """How often a walk takes it, what it is told, and what the model must have before it can be taken."""
+    """A step: its weight in random walks, its parameters, and the list of the model that must not be empty."""
 
     weight: int
     names: list[str]
@@ -154,7 +154,7 @@ STEPS: dict[str, Step] = {}
 
 
 def step(weight: int, *, needs: str = "") -> Callable[[Callable[..., None]], Any]:
-    """A rule of the machine whose parameters are told by their names; `needs` some of what the model has."""
+    """Registers a rule of the machine. Parameters have the ranges of their names; `needs`: as in `Step`."""
 
     def decorate(function: Callable[..., None]) -> Any:
         names = list(inspect.signature(function).parameters)[1:]
@@ -167,7 +167,7 @@ def step(weight: int, *, needs: str = "") -> Callable[[Callable[..., None]], Any
 
 @contextmanager
 def clocks(now: datetime, *, skew: int = 0) -> Iterator[None]:
-    """The server's clock is so many hours fast; the database's decides. On SQLite the two are one."""
+    """Sets the server's clock `skew` hours fast. The database's clock decides; on SQLite the two are the same."""
     with pytest.MonkeyPatch.context() as patch, time_machine.travel(now + timedelta(hours=skew), tick=False):
         patch.setattr(clock, "_clock_of_postgresql", lambda: ("CAST(%s AS timestamptz)", [now]))
         yield
@@ -182,7 +182,7 @@ def number(count: int) -> float:
 
 
 def shares_in(answer: dict[str, Any]) -> dict[int, tuple[int, int]]:
-    """What the reply says that each member received, expired points included, and how many of them have expired."""
+    """The points of each member in the reply, including expired ones, and how many of them have expired."""
     shares: dict[int, tuple[int, int]] = {}
     for row in answer.get("crossMemberReversalBreakup", ()):
         points, expired = shares.get(row["memberId"], (0, 0))
@@ -192,7 +192,7 @@ def shares_in(answer: dict[str, Any]) -> dict[int, tuple[int, int]]:
 
 
 class Ledger(RuleBasedStateMachine):
-    """Members of a group, two programs, a till and three persons; the model knows each answer."""
+    """A group of members, two programs, a till and three users. The model predicts each answer."""
 
     @initialize(first=st.integers(*RANGES["choice"]), second=st.integers(*RANGES["choice"]))
     def begin(self, first: int, second: int) -> None:
@@ -200,7 +200,7 @@ class Ledger(RuleBasedStateMachine):
         self.programs = [self.world.program, make_program(self.world.org)]
         self.customers = [self.world.asha, *(make_customer(self.world.org) for _ in range(MEMBERS - 1))]
         self.public_ids = [customer.public_id for customer in self.customers]
-        self.till = self.world.till()  # one for all calls: a new one reads every static file
+        self.till = self.world.till()  # shared by all calls, because a new client reads every static file
         self.model = Model(MEMBERS)
         self.now, self.count = START, 0
         self.approvals: dict[int, Approval] = {}
@@ -209,11 +209,11 @@ class Ledger(RuleBasedStateMachine):
         for choice in (0, SHARES, first, second):
             self.configure(choice)
 
-    # What the clock does
+    # Time
 
     @contextmanager
     def a_moment(self, skew: int = 0) -> Iterator[datetime]:
-        """One call; no two are made at the same moment."""
+        """The time of one call. No two calls are made at the same moment."""
         self.count += 1
         with clocks(self.now, skew=skew if connection.vendor == "postgresql" else 0):
             yield self.now
@@ -228,7 +228,7 @@ class Ledger(RuleBasedStateMachine):
         self.wait_until_about((lot.expires_at for lot in self.model.lots), which, kind)
 
     def wait_until_about(self, expiries: Iterable[datetime | None], which: int, kind: int) -> None:
-        """Until one of the next expiries, or just before or after it."""
+        """Waits until one of the next expiries, or until just before or after it."""
         ahead = sorted({each for each in expiries if each is not None and each > self.now})
         if ahead:
             self.now = ahead[which % min(len(ahead), 3)] + timedelta(microseconds=(kind - 2) * 500_000)
@@ -237,7 +237,7 @@ class Ledger(RuleBasedStateMachine):
         headers = {"Idempotency-Key": f"key-{self.count}"} if has_key else {}
         return self.till.post(address, json.dumps(body), content_type="application/json", headers=headers)
 
-    # What staff arrange
+    # Configuration by staff
 
     @step(1)
     def configure(self, choice: int) -> None:
@@ -260,17 +260,17 @@ class Ledger(RuleBasedStateMachine):
 
     @step(1)
     def regroup(self, member: int) -> None:
-        """Into the group, or out of it."""
+        """Adds the member to the group, or removes them from it."""
         change = "remove" if member in self.model.group else "add"
         self.model.group ^= {member}
         set_group(org=self.world.org, public_id=77, **{change: [self.public_ids[member]]})
 
-    # What is awarded and redeemed
+    # Awards and redemptions
 
     @step(12)
     def award(self, member: int, program: int, awarded: int, lives: int, ago: int) -> None:
         with self.a_moment() as now:
-            awarded_at = now - timedelta(hours=ago, milliseconds=ago)  # so that no two lots tie
+            awarded_at = now - timedelta(hours=ago, milliseconds=ago)  # no two lots tie
             expires_at = now + timedelta(days=lives, hours=12) if lives else None
             lot = make_lot(
                 self.customers[member],
@@ -283,7 +283,7 @@ class Ledger(RuleBasedStateMachine):
 
     @step(18)
     def redeem(self, member: int, program: int, points: int, kind: int, skew: int) -> None:
-        """Under a reference number, or all that there is, or else so many."""
+        """Redeems some points, with a reference number or without, or all available points."""
         reference = f"ORD-{self.count}" if kind == 0 else None
         available = self.model.available(member, self.now)
         points = available if kind == 1 and available else points
@@ -291,7 +291,7 @@ class Ledger(RuleBasedStateMachine):
 
     @step(4, needs="redemptions")
     def redeem_again(self, which: int, kind: int, skew: int) -> None:
-        """Under the reference number of an earlier redemption, and sometimes something else."""
+        """Repeats the reference number of an earlier redemption, sometimes with other points."""
         named = [redemption for redemption in self.model.redemptions if redemption.reference]
         if not named:
             return
@@ -326,7 +326,7 @@ class Ledger(RuleBasedStateMachine):
 
     @step(2)
     def import_late(self, member: int, program: int, part: int, which: int, rows: int) -> None:
-        """Redemptions of the past, in a file that arrives now: from before a lot expired, or from long ago."""
+        """Imports a file of past redemptions: from just before a lot expired, or from long ago."""
         expired = [lot for lot in self.model.lots if lot.has_expired(self.now)]
         late = []
         for row in range(rows):
@@ -335,7 +335,7 @@ class Ledger(RuleBasedStateMachine):
                 lot = recent(expired, which)
                 assert lot.expires_at is not None
                 customer, before = lot.owner, lot.expires_at
-            # No other moment of the machine is so.
+            # No other time of the machine has these microseconds.
             at = before - timedelta(hours=row + 1, microseconds=250)
             redemption = ModelRedemption(customer, program, part + 1, [], id=f"LATE-{self.count}-{row}")
             late.append(Late(redemption, at))
@@ -366,7 +366,7 @@ class Ledger(RuleBasedStateMachine):
                     ]
                 )
 
-    # What is reversed
+    # Reversals
 
     @step(14, needs="redemptions")
     def reverse(self, which: int, part: int, kind: int, skew: int) -> None:
@@ -390,7 +390,7 @@ class Ledger(RuleBasedStateMachine):
 
     def check_reply(self, answer: dict[str, Any], expected: ModelReversal) -> None:
         assert not answer["errors"], answer
-        expected.is_named(answer["reversalId"])
+        expected.set_id(answer["reversalId"])
         points, expired = expected.points, expected.expired
         assert answer["pointsReversed"] == number(points)
         assert answer["pointsReversedDetails"] == {"available": number(points - expired), "expired": number(expired)}
@@ -401,7 +401,7 @@ class Ledger(RuleBasedStateMachine):
 
     @step(8, needs="redemptions")
     def reverse_at_an_expiry(self, which: int, part: int, kind: int, skew: int) -> None:
-        """Of a lot that was drawn, a re-issued one if there is: at that moment, or just before or after it."""
+        """Reverses when a drawn lot, preferably a re-issued one, expires, or just before or after it."""
         ending = {each: self.model.expiries_of(each, after=self.now) for each in self.model.redemptions}
         redemptions = [redemption for redemption, lots in ending.items() if lots]
         redemptions = [each for each in redemptions if ending[each][0].is_reissue] or redemptions
@@ -411,7 +411,7 @@ class Ledger(RuleBasedStateMachine):
             self.send_reversal(redemption, part if part % 2 else None, skew=skew)
 
     @step(6, needs="redemptions")
-    def reverse_manually(self, which: int, part: int, person: int) -> None:
+    def reverse_manually(self, which: int, part: int, user: int) -> None:
         redemption = recent(self.model.redemptions, which)
         points = part or None
         asked = redemption.left if points is None else points
@@ -423,27 +423,27 @@ class Ledger(RuleBasedStateMachine):
                     redemption_id=redemption.id,
                     points=None if points is None else amount(points),
                     reason="GOODS_RETURNED",
-                    made_by=PEOPLE[person],
+                    made_by=USERS[user],
                     key=f"page-{self.count}",
                 )
             )
             if expected == Refusal(NOT_ALONE):
                 assert isinstance(outcome, Approval)
-                self.waits(self.model.ask(redemption, asked, PEOPLE[person], now), outcome)
+                self.expect_waiting(self.model.ask(redemption, asked, USERS[user], now), outcome)
                 return
         if isinstance(expected, Refusal):
             assert isinstance(outcome, Refused)
             assert outcome.error.code == expected.code
             return
         assert isinstance(outcome, Reversal)
-        expected.is_named(outcome.public_id)
+        expected.set_id(outcome.public_id)
         assert (outcome.points, outcome.points_expired) == (amount(expected.points), amount(expected.expired))
 
-    # What is corrected, approved and rejected
+    # Corrections and approvals
 
     @step(7, needs="reversals")
-    def ask_to_correct(self, which: int, person: int, kind: int) -> None:
-        """And mostly has it approved at once."""
+    def ask_to_correct(self, which: int, user: int, kind: int) -> None:
+        """Requests a correction, and in most cases has it approved immediately."""
         reversal = recent(self.model.reversals, which)
         with self.a_moment() as now:
             refusal = self.model.correct(reversal, is_preview=True)
@@ -452,7 +452,7 @@ class Ledger(RuleBasedStateMachine):
                     org_id=self.world.org.id,
                     reversal_id=reversal.id,
                     reason="the wrong customer",
-                    made_by=PEOPLE[person],
+                    made_by=USERS[user],
                     key=f"page-{self.count}",
                 )
             )
@@ -461,44 +461,44 @@ class Ledger(RuleBasedStateMachine):
                 assert outcome.error.code == refusal.code
                 return
             assert isinstance(outcome, Approval)
-            request = self.model.ask(reversal.redemption, reversal.points, PEOPLE[person], now, reversal)
-            self.waits(request, outcome)
+            request = self.model.ask(reversal.redemption, reversal.points, USERS[user], now, reversal)
+            self.expect_waiting(request, outcome)
         if kind > 1:
-            self.approve(request, PEOPLE[person - 1])
+            self.approve(request, USERS[user - 1])
 
-    def waits(self, request: Request, approval: Approval) -> None:
+    def expect_waiting(self, request: Request, approval: Approval) -> None:
         assert (approval.status, approval.points) == ("WAITING", amount(request.points))
         self.approvals[id(request)] = approval
 
     @step(5, needs="requests")
-    def decide(self, which: int, person: int, kind: int) -> None:
+    def decide(self, which: int, user: int, kind: int) -> None:
         waiting = [each for each in self.model.requests if each.can_be_decided("", self.now)]
         request = recent(waiting or self.model.requests, which)
         if kind:
-            self.approve(request, PEOPLE[person])
+            self.approve(request, USERS[user])
             return
         with self.a_moment() as now:
-            can_be = request.can_be_decided(PEOPLE[person], now)
+            can_be = request.can_be_decided(USERS[user], now)
             with nullcontext() if can_be else pytest.raises(InvalidOperation):
-                approvals.reject(self.approvals[id(request)], decided_by=PEOPLE[person], comment="No receipt.")
+                approvals.reject(self.approvals[id(request)], decided_by=USERS[user], comment="No receipt.")
         request.status = "REJECTED" if can_be else request.status
 
-    def approve(self, request: Request, person: str) -> None:
+    def approve(self, request: Request, user: str) -> None:
         with self.a_moment() as now:
-            expected = self.model.approve(request, person, now)
-            answer = approvals.approve(self.approvals[id(request)], decided_by=person, comment="")
+            expected = self.model.approve(request, user, now)
+            answer = approvals.approve(self.approvals[id(request)], decided_by=user, comment="")
         if isinstance(expected, Refusal):
             assert answer.error is not None
             assert answer.error.code == expected.code
             return
         assert answer.error is None, answer.attempt.refusal_reason
         if expected is not None:
-            expected.is_named(answer.attempt.reversal.public_id)
+            expected.set_id(answer.attempt.reversal.public_id)
 
-    # What must be the same
+    # Comparisons
 
     @invariant()
-    def one_customer_has_what_the_model_says(self) -> None:
+    def one_customer_matches_the_model(self) -> None:
         if hasattr(self, "model"):
             self.compare_points(self.count % MEMBERS)
 
@@ -554,27 +554,27 @@ def recent(things: list[Thing], which: int) -> Thing:
 
 
 def random_number(chance: random.Random, name: str) -> int:
-    """What is recent is more likely."""
+    """Draws a number. Recent items are more likely for `which`."""
     first, last = RANGES[name]
     return int(chance.triangular(first, last, first)) if name == "which" else chance.randint(first, last)
 
 
 def walk(seed: int, steps: int) -> None:
-    """Takes so many random steps. A failure names the last of them."""
+    """Takes this number of random steps. A failure reports the last ones."""
     chance = random.Random(seed)
     machine = Ledger()
     machine.begin(chance.randint(*RANGES["choice"]), chance.randint(*RANGES["choice"]))
     last: deque[str] = deque(maxlen=30)
-    # The access log of each call would be kept until the test ends.
+    # pytest would keep the access log of each call until the test ends.
     logging.disable(logging.INFO)
     try:
         for _ in range(steps):
             (name,) = chance.choices(list(STEPS), [each.weight for each in STEPS.values()])
-            told = {each: random_number(chance, each) for each in STEPS[name].names}
-            last.append(f"{machine.now:%Y-%m-%d %H:%M:%S.%f} {name}({told})")
+            arguments = {each: random_number(chance, each) for each in STEPS[name].names}
+            last.append(f"{machine.now:%Y-%m-%d %H:%M:%S.%f} {name}({arguments})")
             if not STEPS[name].needs or getattr(machine.model, STEPS[name].needs):
-                getattr(machine, name)(**told)
-            machine.one_customer_has_what_the_model_says()
+                getattr(machine, name)(**arguments)
+            machine.one_customer_matches_the_model()
         machine.teardown()
     except BaseException as error:
         error.add_note(f"seed {seed}, the last steps:\n" + "\n".join(last))
@@ -583,7 +583,7 @@ def walk(seed: int, steps: int) -> None:
         logging.disable(logging.NOTSET)
 
 
-def test_any_history_leaves_what_the_model_says(db: None) -> None:
+def test_any_history_matches_the_model(db: None) -> None:
     run_state_machine_as_test(
         Ledger,
         settings=settings(
@@ -596,7 +596,7 @@ def test_any_history_leaves_what_the_model_says(db: None) -> None:
     )
 
 
-# Of the first seeds these notice most of tests/unit/sabotages.
+# Of the first seeds, these detect most of tests/unit/sabotages.
 @pytest.mark.parametrize("seed", [0, 4, 5])
-def test_random_walk_leaves_what_the_model_says(db: None, seed: int) -> None:
+def test_random_walk_matches_the_model(db: None, seed: int) -> None:
     walk(seed, 200)

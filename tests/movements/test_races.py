@@ -1,4 +1,4 @@
-"""Fifty clients at one redemption: exactly what is left is given back, and the lock is what makes it so."""
+"""Tests races of up to fifty clients: no more is reversed than remains, and only because of the lock."""
 
 import threading
 from collections import Counter
@@ -24,7 +24,7 @@ CLIENTS = 50
 
 
 def at_once(calls: list[Callable[[], Any]]) -> list[Any]:
-    """Runs every call in a thread of its own, all released at the same moment."""
+    """Runs each call in its own thread. All threads start at the same moment."""
     barrier = threading.Barrier(len(calls))
 
     def run(call: Callable[[], Any]) -> Any:
@@ -39,7 +39,7 @@ def at_once(calls: list[Callable[[], Any]]) -> list[Any]:
 
 
 def codes(answers: list[Any]) -> Counter[tuple[int, int]]:
-    """How many answers there are of each HTTP status and code (0 for success)."""
+    """The number of answers by HTTP status and code, which is 0 for success."""
     return Counter(
         (answer.status_code, answer.json()["errors"][0]["code"] if answer.json()["errors"] else 0) for answer in answers
     )
@@ -49,7 +49,7 @@ def assert_ledger_holds(world: World) -> None:
     assert broken_laws(world.org.id) == []
 
 
-def test_fifty_full_reversals_give_back_once() -> None:
+def test_fifty_concurrent_full_reversals_reverse_once() -> None:
     world = make_world()
     redemption = redeemed(world, 10)
     answers = at_once([lambda: world.reverse(redemption)] * CLIENTS)
@@ -58,19 +58,19 @@ def test_fifty_full_reversals_give_back_once() -> None:
     assert_ledger_holds(world)
 
 
-def test_fifty_partial_reversals_with_keys_give_back_what_there_is() -> None:
+def test_fifty_concurrent_partial_reversals_reverse_no_more_than_redeemed() -> None:
     world = make_world()
     make_lot(world.asha, 4, program=world.program)
     make_lot(world.asha, 6, program=world.program)
     redemption = redeem(world.asha, 10, program=world.program)
     answers = at_once([lambda n=n: world.reverse(redemption, 0.3, key=f"key-{n}") for n in range(CLIENTS)])
-    # 33 times 0.3 is 9.9; then 0.1 is left, which is less than asked.
+    # 33 times 0.3 is 9.9; the remaining 0.1 is less than requested.
     assert codes(answers) == {(200, 0): 33, (400, 817): CLIENTS - 33}
     assert Redemption.objects.get(id=redemption.id).points_reversed == Decimal("9.9")
     assert_ledger_holds(world)
 
 
-def test_fifty_requests_with_one_key_are_one_reversal_and_one_reply() -> None:
+def test_fifty_requests_with_one_key_make_one_reversal_and_one_reply() -> None:
     world = make_world()
     redemption = redeemed(world, 10)
     answers = at_once([lambda: world.reverse(redemption, 2, key="one")] * CLIENTS)
@@ -81,7 +81,7 @@ def test_fifty_requests_with_one_key_are_one_reversal_and_one_reply() -> None:
     assert_ledger_holds(world)
 
 
-def test_one_key_for_two_requests_makes_one_of_them() -> None:
+def test_one_key_for_two_different_requests_makes_one_reversal() -> None:
     world = make_world()
     redemptions = [redeemed(world, 10) for _ in range(2)]
     answers = at_once([lambda r=r: world.reverse(r, 2, key="one") for r in redemptions * 10])
@@ -91,7 +91,7 @@ def test_one_key_for_two_requests_makes_one_of_them() -> None:
     assert_ledger_holds(world)
 
 
-def test_a_limit_holds_over_all_redemptions_of_a_customer() -> None:
+def test_limit_holds_across_concurrent_reversals_of_a_customers_redemptions() -> None:
     world = make_world(settings={"Reversal_limit_count": "3"})
     redemptions = [redeemed(world, 10) for _ in range(10)]
     answers = at_once([lambda r=r: world.reverse(r) for r in redemptions])
@@ -103,7 +103,7 @@ def redeemed_ids(answers: list[Any]) -> set[str]:
     return {answer.json()["redemptionId"] for answer in answers if answer.status_code == 200}
 
 
-def test_fifty_redemptions_draw_what_there_is_and_no_more() -> None:
+def test_fifty_concurrent_redemptions_draw_no_more_than_available() -> None:
     world = make_world()
     lots = [make_lot(world.asha, 5, program=world.program) for _ in range(2)]
     answers = at_once([lambda: world.redeem(world.asha, 0.3)] * CLIENTS)
@@ -113,7 +113,7 @@ def test_fifty_redemptions_draw_what_there_is_and_no_more() -> None:
     assert_ledger_holds(world)
 
 
-def test_fifty_redemptions_with_one_reference_number_are_one() -> None:
+def test_fifty_redemptions_with_one_reference_number_make_one() -> None:
     world = make_world()
     make_lot(world.asha, 50, program=world.program)
     answers = at_once([lambda: world.redeem(world.asha, 1, externalReferenceNumber="E-1")] * CLIENTS)
@@ -127,7 +127,7 @@ def wrong_reversal(world: World, redemption: Redemption) -> Reversal:
     return Reversal.objects.get(org=world.org, redemption=redemption)
 
 
-def test_ten_corrections_of_one_reversal_take_back_once() -> None:
+def test_ten_concurrent_corrections_correct_once() -> None:
     world = make_world()
     redemption = redeemed(world, 10)
     redeemed(world, 10)
@@ -140,7 +140,7 @@ def test_ten_corrections_of_one_reversal_take_back_once() -> None:
     assert_ledger_holds(world)
 
 
-def test_of_a_correction_and_a_redemption_of_the_same_points_one_gets_them() -> None:
+def test_only_one_of_concurrent_correction_and_redemption_gets_the_points() -> None:
     for _ in range(5):
         world = make_world()
         reversal = wrong_reversal(world, redeemed(world, 10))
@@ -168,7 +168,7 @@ def test_corrections_reversals_and_redemptions_of_members_do_not_deadlock() -> N
     calls += [lambda r=r: world.reverse(r, 1, key=f"after-{r.id}") for r in redemptions]
     calls += [lambda m=m: world.redeem(m, 2) for m in members]
     answers = at_once(calls)
-    # A redemption that is first may have spent what a correction would take; nothing waited in vain.
+    # A redemption that runs first may spend the points that a correction needs; no wait for a lock failed.
     assert {answer.attempt.code for answer in answers[: len(reversals)]} <= {None, 817}
     assert codes(answers[len(reversals) :]) == {(200, 0): len(redemptions) + len(members)}
     assert_ledger_holds(world)
@@ -184,7 +184,7 @@ def test_two_customers_with_one_reference_number_make_one_redemption() -> None:
     assert_ledger_holds(world)
 
 
-def test_redemptions_and_reversals_of_one_customer_keep_every_law() -> None:
+def test_concurrent_redemptions_and_reversals_of_one_customer_break_no_law() -> None:
     world = make_world()
     make_lot(world.asha, 20, program=world.program)
     redemption = redeem(world.asha, 15, program=world.program)
@@ -198,7 +198,7 @@ def test_redemptions_and_reversals_of_one_customer_keep_every_law() -> None:
     assert_ledger_holds(world)
 
 
-def test_members_of_a_group_who_redeem_and_reverse_each_others_points_do_not_deadlock() -> None:
+def test_members_who_redeem_and_reverse_each_others_points_do_not_deadlock() -> None:
     world = make_world(settings={"Enable_cross_member_redemption": "yes"})
     members = [make_customer(world.org) for _ in range(5)]
     set_group(org=world.org, public_id=1, add=[member.public_id for member in members])
@@ -217,7 +217,7 @@ def test_members_of_a_group_who_redeem_and_reverse_each_others_points_do_not_dea
     assert_ledger_holds(world)
 
 
-def test_a_customer_who_stays_locked_makes_a_redemption_896() -> None:
+def test_redemption_for_a_locked_customer_row_is_896() -> None:
     world = make_world()
     make_lot(world.asha, 5, program=world.program)
     thread, release = hold(lambda: Customer.objects.select_for_update().get(id=world.asha.id))
@@ -229,7 +229,7 @@ def test_a_customer_who_stays_locked_makes_a_redemption_896() -> None:
     assert world.redeem(world.asha, 1, key="key-1").status_code == 200
 
 
-def test_waits_for_locks_that_together_outlast_a_statement_are_896() -> None:
+def test_lock_waits_that_together_exceed_the_statement_timeout_are_896() -> None:
     world = make_world()
     make_lot(world.asha, 5, program=world.program)
     thread, release = hold(lambda: Customer.objects.select_for_update().get(id=world.asha.id))
@@ -243,7 +243,7 @@ def test_waits_for_locks_that_together_outlast_a_statement_are_896() -> None:
 
 
 def meet_after_reading(monkeypatch: pytest.MonkeyPatch, clients: int) -> list[bool]:
-    """Makes every reversal wait, after reading its facts, until all have read theirs or 1 s has passed."""
+    """Makes each reversal wait after reading its facts, until all have read theirs or 1 s has passed."""
     barrier, met = threading.Barrier(clients), []
     decide = rules.plan_reversal
 
@@ -259,7 +259,7 @@ def meet_after_reading(monkeypatch: pytest.MonkeyPatch, clients: int) -> list[bo
     return met
 
 
-def test_with_the_lock_no_two_reversals_decide_on_the_same_facts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_the_lock_two_reversals_never_decide_on_the_same_facts(monkeypatch: pytest.MonkeyPatch) -> None:
     world = make_world()
     redemption = redeemed(world, 10)
     met = meet_after_reading(monkeypatch, clients=2)
@@ -268,8 +268,8 @@ def test_with_the_lock_no_two_reversals_decide_on_the_same_facts(monkeypatch: py
     assert codes(answers) == {(200, 0): 1, (400, 902): 1}
 
 
-def test_without_the_lock_the_same_race_goes_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shows that the races can fail: only the constraints then stand between a redemption and a double."""
+def test_without_the_lock_the_same_race_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proves that the races can fail: without the lock, only constraints prevent a double reversal."""
     monkeypatch.setattr(locks, "REDEMPTION_LOCK", "")
     world = make_world()
     redemption = redeemed(world, 10)
@@ -280,7 +280,7 @@ def test_without_the_lock_the_same_race_goes_wrong(monkeypatch: pytest.MonkeyPat
     assert_ledger_holds(world)
 
 
-def test_without_the_lock_a_limit_is_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_lock_a_limit_is_exceeded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "REDEMPTION_LOCK", "")
     world = make_world(settings={"Reversal_limit_count": "1"})
     redemptions = [redeemed(world, 10) for _ in range(2)]
@@ -290,7 +290,7 @@ def test_without_the_lock_a_limit_is_passed(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def hold(lock: Callable[[], object]) -> tuple[threading.Thread, threading.Event]:
-    """A thread that holds a lock in a transaction of its own until the event is set."""
+    """Starts a thread that holds a lock in its own transaction until the event is set."""
     held, release = threading.Event(), threading.Event()
 
     def run() -> None:
@@ -307,7 +307,7 @@ def hold(lock: Callable[[], object]) -> tuple[threading.Thread, threading.Event]
     return thread, release
 
 
-def test_a_customer_who_stays_locked_is_896_within_the_lock_timeout_and_the_key_stays_free() -> None:
+def test_reversal_for_a_locked_customer_row_is_896_and_the_key_stays_free() -> None:
     world = make_world()
     redemption = redeemed(world, 10)
     thread, release = hold(lambda: Customer.objects.select_for_update().get(id=world.asha.id))
@@ -319,7 +319,7 @@ def test_a_customer_who_stays_locked_is_896_within_the_lock_timeout_and_the_key_
     assert world.reverse(redemption, 2, key="key-1").status_code == 200
 
 
-def test_a_key_whose_first_request_still_runs_is_409() -> None:
+def test_key_of_a_running_request_is_409() -> None:
     world = make_world()
     redemption = redeemed(world, 10)
 

@@ -1,4 +1,4 @@
-"""`POST /v2/customers/{customerId}/redemptions`: what it draws, answers, repeats and refuses."""
+"""Tests `POST /v2/customers/{customerId}/redemptions`: draws, replies, repeats and refusals."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -46,10 +46,10 @@ def redemptions(world: World) -> int:
     return Redemption.objects.filter(org=world.org).count()
 
 
-# What it does
+# Draws
 
 
-def test_points_are_drawn_from_the_lot_that_expires_first(world: World) -> None:
+def test_points_are_drawn_first_from_the_lot_that_expires_first(world: World) -> None:
     later = make_lot(world.asha, 10, program=world.program, expires_at=in_days(20))
     soon = make_lot(world.asha, 4, program=world.program, expires_at=in_days(2))
     response = world.redeem(world.asha, 6.5, transactionNumber="T-1")
@@ -84,7 +84,7 @@ def test_points_are_drawn_from_the_lot_that_expires_first(world: World) -> None:
     assert broken_laws(world.org.id) == []
 
 
-def test_a_lot_that_never_expires_comes_last_and_an_expired_one_is_left_alone(world: World) -> None:
+def test_lot_without_expiry_is_drawn_last_and_expired_lot_is_not_drawn(world: World) -> None:
     never = make_lot(world.asha, 5, program=world.program)
     expired = make_lot(world.asha, 5, program=world.program, expires_at=days_ago(1))
     soon = make_lot(world.asha, 5, program=world.program, expires_at=in_days(1))
@@ -92,14 +92,14 @@ def test_a_lot_that_never_expires_comes_last_and_an_expired_one_is_left_alone(wo
     assert remaining(never, expired, soon) == [4, 5, 0]
 
 
-def test_a_lot_that_is_awarded_later_is_neither_drawn_nor_counted(world: World) -> None:
+def test_lot_awarded_in_the_future_is_neither_drawn_nor_counted(world: World) -> None:
     make_lot(world.asha, 5, program=world.program, awarded_at=in_days(1))
     assert world.redeem(world.asha, 1).json()["errors"][0]["code"] == 818
     make_lot(world.asha, 3, program=world.program)
     assert world.redeem(world.asha, 1).json()["balance"] == 2.0
 
 
-def test_what_was_redeemed_can_be_reversed_to_the_same_lots(world: World) -> None:
+def test_redeemed_points_can_be_reversed_to_the_same_lots(world: World) -> None:
     lots = [make_lot(world.asha, 5, program=world.program, expires_at=in_days(day)) for day in (1, 2, 3)]
     redemption_id = world.redeem(world.asha, 12).json()["redemptionId"]
     reversed_ = world.reverse(Redemption.objects.get(org=world.org, public_id=redemption_id), 7)
@@ -108,8 +108,8 @@ def test_what_was_redeemed_can_be_reversed_to_the_same_lots(world: World) -> Non
     assert broken_laws(world.org.id) == []
 
 
-def test_a_redemption_draws_on_the_lots_of_every_program(world: World) -> None:
-    """As imported redemptions do: an org's programs share the order of expiry."""
+def test_redemption_draws_on_lots_of_every_program(world: World) -> None:
+    """As imported redemptions do, because all programs of an org share the order of expiry."""
     other = make_program(world.org)
     soon = make_lot(world.asha, 5, program=other, expires_at=in_days(1))
     later = make_lot(world.asha, 5, program=world.program, expires_at=in_days(2))
@@ -119,24 +119,24 @@ def test_a_redemption_draws_on_the_lots_of_every_program(world: World) -> None:
 
 
 @pytest.mark.parametrize("as_sent", ["2.5", 2.5])
-def test_points_are_a_number_or_digits_in_a_string(world: World, as_sent: object) -> None:
+def test_points_can_be_a_number_or_a_string_of_digits(world: World, as_sent: object) -> None:
     make_lot(world.asha, 10, program=world.program)
     assert world.redeem(world.asha, as_sent).json()["pointsRedeemed"] == 2.5
 
 
-def test_fields_of_the_vendors_call_that_mean_nothing_here_are_ignored(world: World) -> None:
+def test_unsupported_fields_of_the_vendors_call_are_ignored(world: World) -> None:
     make_lot(world.asha, 10, program=world.program)
     more = {"redemptionType": "POINTS", "validationCode": "VC-1234", "source": "INSTORE", "groupRedemption": False}
     assert world.redeem(world.asha, 1, commit=True, **more).status_code == 200
 
 
-def test_a_trailing_slash_is_the_same_address(world: World) -> None:
+def test_trailing_slash_is_the_same_address(world: World) -> None:
     make_lot(world.asha, 10, program=world.program)
     address = f"/v2/customers/{world.asha.public_id}/redemptions/"
     assert world.ask({"points": 1}, address=address).status_code == 200
 
 
-def test_more_lots_than_one_statement_takes_are_drawn_and_given_back(
+def test_more_lots_than_fit_in_one_statement_are_drawn_and_reversed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sql, "ROWS_AT_ONCE", 2)
@@ -153,7 +153,7 @@ def test_more_lots_than_one_statement_takes_are_drawn_and_given_back(
 # Dry run
 
 
-def test_a_dry_run_answers_the_same_without_an_id_and_moves_nothing(world: World) -> None:
+def test_dry_run_has_the_same_reply_without_id_and_moves_nothing(world: World) -> None:
     lot = make_lot(world.asha, 10, program=world.program)
     with time_machine.travel(timezone.now(), tick=False):
         dry = world.redeem(world.asha, 4, key="key-1", commit=False).json()
@@ -165,7 +165,7 @@ def test_a_dry_run_answers_the_same_without_an_id_and_moves_nothing(world: World
     assert [attempt.is_dry_run for attempt in world.attempts()] == [True, False]
 
 
-def test_a_dry_run_is_refused_as_the_real_one_would_be(world: World) -> None:
+def test_dry_run_is_refused_like_the_redemption(world: World) -> None:
     refused = world.redeem(world.asha, 4, commit=False)
     assert (refused.status_code, refused.json()["errors"][0]["code"]) == (400, 818)
 
@@ -173,7 +173,7 @@ def test_a_dry_run_is_refused_as_the_real_one_would_be(world: World) -> None:
 # Repeats
 
 
-def test_a_key_repeats_the_reply_byte_for_byte(world: World) -> None:
+def test_key_repeats_the_reply_byte_for_byte(world: World) -> None:
     lot = make_lot(world.asha, 10, program=world.program)
     first, again = (world.redeem(world.asha, 4, key="key-1") for _ in range(2))
     assert (again.status_code, again.content, again["Idempotent-Replayed"]) == (200, first.content, "true")
@@ -181,7 +181,7 @@ def test_a_key_repeats_the_reply_byte_for_byte(world: World) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"points": 5}, {"transactionNumber": "T-2"}, {"externalReferenceNumber": "E-1"}])
-def test_a_key_of_another_redemption_is_422(world: World, changes: dict[str, object]) -> None:
+def test_key_of_a_different_redemption_is_422(world: World, changes: dict[str, object]) -> None:
     make_lot(world.asha, 10, program=world.program)
     world.redeem(world.asha, 4, key="key-1")
     refused = world.redeem(world.asha, **({"amount": changes.pop("points", 4), "key": "key-1"} | changes))
@@ -189,7 +189,7 @@ def test_a_key_of_another_redemption_is_422(world: World, changes: dict[str, obj
     assert redemptions(world) == 1
 
 
-def test_a_key_of_a_redemption_is_no_key_for_a_reversal(world: World) -> None:
+def test_key_of_a_redemption_is_refused_for_a_reversal(world: World) -> None:
     redemption = redeemed(world)
     make_lot(world.asha, 10, program=world.program)
     world.redeem(world.asha, 4, key="key-1")
@@ -197,14 +197,14 @@ def test_a_key_of_a_redemption_is_no_key_for_a_reversal(world: World) -> None:
     assert (refused.status_code, refused.json()["errors"][0]["code"]) == (422, 887)
 
 
-def test_a_refused_key_repeats_its_refusal_when_there_are_points_later(world: World) -> None:
+def test_key_repeats_its_refusal_even_after_points_are_awarded(world: World) -> None:
     first = world.redeem(world.asha, 4, key="key-1")
     make_lot(world.asha, 10, program=world.program)
     again = world.redeem(world.asha, 4, key="key-1")
     assert (first.status_code, again.status_code, again.content) == (400, 400, first.content)
 
 
-def test_a_reference_number_repeated_with_the_same_content_returns_the_first_redemption(world: World) -> None:
+def test_repeated_reference_number_with_same_content_returns_the_first_redemption(world: World) -> None:
     lot = make_lot(world.asha, 10, program=world.program)
     first = world.redeem(world.asha, 4, externalReferenceNumber="E-1", transactionNumber="T-1").json()
     Customer.objects.filter(id=world.asha.id).update(status="FRAUD")
@@ -217,7 +217,7 @@ def test_a_reference_number_repeated_with_the_same_content_returns_the_first_red
     assert {attempt.redemption.public_id for attempt in world.attempts()} == {first["redemptionId"]}
 
 
-def test_a_dry_run_of_a_known_reference_number_returns_the_first_redemption_and_says_that_it_is_one(
+def test_dry_run_with_a_known_reference_number_returns_the_first_redemption(
     world: World,
 ) -> None:
     make_lot(world.asha, 10, program=world.program)
@@ -227,13 +227,13 @@ def test_a_dry_run_of_a_known_reference_number_returns_the_first_redemption_and_
     assert redemptions(world) == 1
 
 
-def test_a_repeated_reference_number_is_marked_as_a_replay(world: World) -> None:
+def test_repeated_reference_number_is_marked_as_replay(world: World) -> None:
     make_lot(world.asha, 10, program=world.program)
     first, again = (world.redeem(world.asha, 4, externalReferenceNumber="E-1") for _ in range(2))
     assert ("Idempotent-Replayed" in first.headers, again.headers["Idempotent-Replayed"]) == (False, "true")
 
 
-def test_a_reference_number_of_which_a_part_was_reversed_is_refused_until_that_is_corrected(world: World) -> None:
+def test_reference_number_of_a_reversed_redemption_is_refused_until_correction(world: World) -> None:
     lot = make_lot(world.asha, 10, program=world.program)
     first = world.redeem(world.asha, 4, externalReferenceNumber="E-1").json()["redemptionId"]
     redemption = Redemption.objects.get(org=world.org, public_id=first)
@@ -249,7 +249,7 @@ def test_a_reference_number_of_which_a_part_was_reversed_is_refused_until_that_i
     assert (again.status_code, again.json()["redemptionId"], remaining(lot)) == (200, first, [6])
 
 
-def test_two_orgs_may_use_one_reference_number(world: World) -> None:
+def test_two_orgs_can_use_the_same_reference_number(world: World) -> None:
     stranger = make_world()
     for each in (world, stranger):
         make_lot(each.asha, 10, program=each.program)
@@ -257,17 +257,17 @@ def test_two_orgs_may_use_one_reference_number(world: World) -> None:
     assert (redemptions(world), redemptions(stranger)) == (1, 1)
 
 
-def test_a_public_id_that_names_a_reversal_is_drawn_anew(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_public_id_of_an_existing_reversal_is_drawn_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     reversal_id = world.reverse(redeemed(world, 10), 1).json()["reversalId"]
     ids = iter([reversal_id, "Fresh1"])
     monkeypatch.setattr("reversals.movements.redeem.movement.new_public_id", lambda: next(ids))
     assert world.redeem(world.asha, 1).json()["redemptionId"] == "Fresh1"
 
 
-# The record of the call
+# The attempt
 
 
-def test_an_attempt_says_what_was_asked_and_done(world: World) -> None:
+def test_attempt_records_the_redemption_and_its_request(world: World) -> None:
     make_lot(world.asha, 10, program=world.program)
     body = world.redeem(world.asha, 4, externalReferenceNumber="E-1", key="key-1")
     attempt = world.attempts()[-1]
@@ -278,7 +278,7 @@ def test_an_attempt_says_what_was_asked_and_done(world: World) -> None:
     assert attempt.reply.encode() == body.content
 
 
-# Refusals: each by its real cause, in the order of precedence
+# Refusals, each with its real cause, in order of precedence
 
 Case = Callable[[World], Callable[[], HttpResponse]]
 CASES: dict[RedemptionError, Case] = {}
@@ -323,12 +323,12 @@ def points_too_precise(world: World) -> Callable[[], HttpResponse]:
 
 
 def no_database(*args: Any, **kwargs: Any) -> None:
-    raise OperationalError("the database is away")
+    raise OperationalError("the database is not available")
 
 
 @pytest.fixture
 def outage(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Makes one statement of the call fail as a lost connection does."""
+    """Makes one function of the call fail like a lost connection."""
     return lambda name: monkeypatch.setattr(name, no_database)
 
 
@@ -382,7 +382,7 @@ def key_of_another_request(world: World) -> Callable[[], HttpResponse]:
     return lambda: world.redeem(world.asha, 2, key="key-1")
 
 
-# By locks and outages, which tests of their own make: see below and test_races.py.
+# Caused by locks and outages: see the tests below and test_races.py.
 BY_THE_DATABASE = {
     RedemptionError.UNAVAILABLE,
     RedemptionError.BUSY,
@@ -397,7 +397,7 @@ def test_every_refusal_has_a_case() -> None:
 
 
 @pytest.mark.parametrize("error", CASES, ids=lambda error: error.name)
-def test_each_refusal_by_its_cause_says_its_code_and_writes_nothing(world: World, error: RedemptionError) -> None:
+def test_each_refusal_has_its_code_and_writes_only_the_attempt(world: World, error: RedemptionError) -> None:
     ask = CASES[error](world)
     before = redemptions(world), Draw.objects.filter(org=world.org).count(), world.written()
     response = ask()
@@ -418,7 +418,7 @@ def test_each_refusal_by_its_cause_says_its_code_and_writes_nothing(world: World
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
-def test_an_outage_is_answered_in_the_words_of_a_redemption(
+def test_outage_is_answered_with_the_message_of_a_redemption(
     world: World, outage: Callable[[str], None], error: RedemptionError, statement: str
 ) -> None:
     outage(statement)
@@ -428,7 +428,7 @@ def test_an_outage_is_answered_in_the_words_of_a_redemption(
     assert "Retry-After" in response
 
 
-def test_an_outage_before_the_caller_is_known_is_answered_in_the_words_of_a_redemption(
+def test_outage_during_authentication_is_answered_with_the_message_of_a_redemption(
     world: World, outage: Callable[[str], None]
 ) -> None:
     outage("reversals.api.authentication.find_caller")
@@ -437,7 +437,9 @@ def test_an_outage_before_the_caller_is_known_is_answered_in_the_words_of_a_rede
     assert (response.status_code, response.json()["errors"][0]["message"]) == (503, error.message)
 
 
-def test_the_unforeseen_is_answered_in_the_words_of_a_redemption(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unexpected_error_is_answered_with_the_message_of_a_redemption(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(public_ids, "_PUBLIC_ID_CHARACTERS", "")
     make_lot(world.asha, 10, program=world.program)
     response = world.redeem(world.asha, 1)
@@ -446,8 +448,8 @@ def test_the_unforeseen_is_answered_in_the_words_of_a_redemption(world: World, m
     assert redemptions(world) == 0
 
 
-def test_the_causes_are_looked_for_in_the_order_of_the_ladder(world: World) -> None:
-    """One redemption with every cause of the rules at once: each is mended in turn."""
+def test_refusals_are_checked_in_order_of_precedence(world: World) -> None:
+    """Starts with the causes of all refusals of the rules, and removes them one by one."""
     program = Program.objects.get(id=world.program.id)
     set_value(world.org, "Enable_cross_member_redemption", "perhaps")
     Customer.objects.filter(id=world.asha.id).update(status="MERGED", public_id=7)
@@ -499,7 +501,7 @@ def test_the_causes_are_looked_for_in_the_order_of_the_ladder(world: World) -> N
         ({"points": 1, "externalReferenceNumber": ["E"]}, "externalReferenceNumber"),
     ],
 )
-def test_a_field_that_breaks_its_rule_is_named(world: World, body: dict[str, object], field: str) -> None:
+def test_refusal_names_the_invalid_field(world: World, body: dict[str, object], field: str) -> None:
     make_lot(world.asha, 10, program=world.program)
     response = world.ask(body, address=address_of(world))
     refusal = response.json()["errors"][0]
@@ -507,13 +509,13 @@ def test_a_field_that_breaks_its_rule_is_named(world: World, body: dict[str, obj
 
 
 @pytest.mark.parametrize("field", ["programId", "transactionNumber", "externalReferenceNumber"])
-def test_a_field_that_breaks_its_rule_comes_before_too_many_decimals(world: World, field: str) -> None:
+def test_invalid_field_is_refused_before_too_many_decimals(world: World, field: str) -> None:
     response = world.redeem(world.asha, 0.0001, **{field: []})
     assert response.json()["errors"][0]["code"] == 887
 
 
 @pytest.mark.parametrize("name", ["dryRun", "dryrun", "dry_run", "dry-run"])
-def test_a_dry_run_asked_for_in_the_query_is_refused_and_moves_nothing(world: World, name: str) -> None:
+def test_dry_run_parameter_in_the_query_is_refused_and_moves_nothing(world: World, name: str) -> None:
     lot = make_lot(world.asha, 10, program=world.program)
     response = world.ask({"points": 1}, address=f"{address_of(world)}?{name}=true")
     refusal = response.json()["errors"][0]
@@ -522,7 +524,7 @@ def test_a_dry_run_asked_for_in_the_query_is_refused_and_moves_nothing(world: Wo
     assert remaining(lot) == [10]
 
 
-def test_texts_may_be_as_long_as_they_may_be(world: World) -> None:
+def test_texts_of_the_maximum_length_are_accepted(world: World) -> None:
     make_lot(world.asha, 10, program=world.program)
     longest = {"transactionNumber": "t" * 128, "externalReferenceNumber": "e" * 128}
     body = world.redeem(world.asha, 1, **longest).json()
@@ -531,11 +533,11 @@ def test_texts_may_be_as_long_as_they_may_be(world: World) -> None:
 
 
 @pytest.mark.parametrize("customer_id", ["0", "-1", "01", "abc", "9" * 30, "%00", "1%2F2", "٣"])
-def test_what_is_no_customer_id_is_an_unknown_customer(world: World, customer_id: str) -> None:
+def test_malformed_customer_id_is_an_unknown_customer(world: World, customer_id: str) -> None:
     response = world.ask({"points": 1}, address=f"/v2/customers/{customer_id}/redemptions")
     code = response.json()["errors"][0]["code"]
     assert (response.status_code, code) in {(400, 816), (404, 404)}
-    # What is no address of this view at all leaves no attempt.
+    # An address that is not this view's records no attempt.
     assert [attempt.code for attempt in world.attempts()] == ([816] if code == 816 else [])
 
 
@@ -545,12 +547,12 @@ def test_wrong_credentials_are_401(world: World, password: str) -> None:
     assert (response.status_code, response.json()["errors"][0]["message"]) == (401, "Unauthorized")
 
 
-def test_another_method_is_405(world: World) -> None:
+def test_other_method_is_405(world: World) -> None:
     response = Client().get(address_of(world), headers={"Authorization": basic(world.username, world.secret)})
     assert (response.status_code, response["Allow"]) == (405, "POST")
 
 
-def test_an_org_with_several_programs_needs_the_programs_id(world: World) -> None:
+def test_program_id_is_required_if_the_org_has_several_programs(world: World) -> None:
     other = make_program(world.org, is_active=False)
     make_lot(world.asha, 10, program=world.program)
     asked = [world.redeem(world.asha, 1, **fields) for fields in ({}, {"programId": other.public_id})]
@@ -558,7 +560,7 @@ def test_an_org_with_several_programs_needs_the_programs_id(world: World) -> Non
     assert world.redeem(world.asha, 1, programId=str(world.program.public_id)).status_code == 200
 
 
-def test_a_reason_says_nothing_of_the_redemption_that_has_the_reference_number(world: World) -> None:
+def test_refusal_reveals_nothing_about_the_redemption_with_the_reference_number(world: World) -> None:
     make_lot(world.asha, 10, program=world.program)
     first = world.redeem(world.asha, 1, externalReferenceNumber="E-1").json()
     refused = world.redeem(make_customer(world.org), 1, externalReferenceNumber="E-1")
@@ -567,7 +569,7 @@ def test_a_reason_says_nothing_of_the_redemption_that_has_the_reference_number(w
     assert str(world.asha.public_id) not in refused.content.decode()
 
 
-def test_a_lot_expires_at_its_very_moment(world: World) -> None:
+def test_lot_is_expired_from_its_exact_expiry_time(world: World) -> None:
     moment = timezone.now() + timedelta(days=1)
     make_lot(world.asha, 10, program=world.program, expires_at=moment)
     with time_machine.travel(moment, tick=False):
@@ -576,8 +578,8 @@ def test_a_lot_expires_at_its_very_moment(world: World) -> None:
         assert world.redeem(world.asha, 1).status_code == 200
 
 
-def test_the_facts_are_read_after_the_lock(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What changes while the lock is waited for is what the rules see."""
+def test_facts_are_read_after_the_lock(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rules see changes that were made during the wait for the lock."""
     lot = make_lot(world.asha, 10, program=world.program)
     lock = locks.lock_customer
 

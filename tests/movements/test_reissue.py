@@ -1,4 +1,4 @@
-"""Re-issued points live in one lot: what corrections, late files, repeats, limits and other clocks make of them."""
+"""Tests that re-issued points are in one lot only: with corrections, late files, repeats, limits and clocks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ _keys = count(1)
 
 @dataclass
 class Till:
-    """Asha's till. No two of its calls are made at the same moment, and Asha never has more than was awarded."""
+    """A till. No two calls are made at the same moment, and Asha must not have more points than were awarded."""
 
     world: World
     clock: Any
@@ -40,7 +40,7 @@ class Till:
         self.clock.move_to(moment)
 
     def points(self, customer: Customer | None = None) -> tuple[float, float]:
-        """Available and expired."""
+        """The customer's available and expired points."""
         customer = customer or self.world.asha
         body = self.world.read(f"/v2/customers/{customer.public_id}/points").json()
         assert body["available"] <= self.awarded
@@ -67,14 +67,14 @@ class Till:
         return code_of(response)
 
     def correct(self, body: dict[str, Any]) -> int | None:
-        """The code of the refusal, or None."""
+        """Corrects the reversal, and returns the code of the refusal or None."""
         self.clock.shift(timedelta(seconds=1))
         error = correct(Reversal.objects.get(org=self.world.org, public_id=body["reversalId"])).error
         self.points()
         return None if error is None else error.code
 
     def lots(self) -> list[tuple[float, float, float, bool]]:
-        """Awarded, remaining and re-issued of each lot, and whether it is a re-issue."""
+        """The awarded, remaining and re-issued points of each lot, and whether it is a re-issue."""
         assert broken_laws(self.world.org.id) == []
         lots = Lot.objects.filter(org=self.world.org).order_by("awarded_at")
         return [
@@ -170,14 +170,14 @@ def test_correction_of_reissue_of_points_from_no_lot_takes_new_lot_back(till: Ti
 
 
 def import_late(till: Till, folder: Path, points: int, at: datetime) -> tuple[int, str]:
-    """How many redemptions of the file were not covered, and by how many points."""
+    """The number of redemptions of the file that were not fully covered, and of their uncovered points."""
     till.awarded += points
     row = redemption_row(till.world, "LATE", points, redeemed_at=at.isoformat())
     report = import_ledger(write(folder, redemptions=[row]))
     return report["uncovered_redemptions"], report["uncovered_points"]
 
 
-def test_late_redemption_after_reissue_is_covered_by_nothing(till: Till, tmp_path: Path) -> None:
+def test_late_redemption_after_reissue_is_not_covered_by_any_lot(till: Till, tmp_path: Path) -> None:
     redemption = till.redeem(100)
     till.travel_to(EXPIRY)
     till.reverse(redemption)
@@ -197,10 +197,10 @@ def test_late_redemption_draws_what_remains_in_expired_lot_and_the_rest_from_no_
     assert [(draw.lot is None, draw.points) for draw in draws] == [(True, 30), (False, 30)]
 
 
-# One renewal
+# Points are re-issued once
 
 
-def test_points_redeemed_before_and_reversed_after_each_expiry_are_renewed_once(till: Till) -> None:
+def test_points_redeemed_before_and_reversed_after_each_expiry_are_reissued_once(till: Till) -> None:
     details = []
     expiry = EXPIRY
     for _ in range(3):
@@ -223,7 +223,7 @@ def test_points_redeemed_before_and_reversed_after_each_expiry_are_renewed_once(
 
 
 @pytest.mark.parametrize(("limit", "value"), [("Reversal_limit_count", "1"), ("Reversal_limit_points", "100")])
-def test_second_return_to_the_same_members_lot_is_refused(clock: Any, limit: str, value: str) -> None:
+def test_second_reversal_to_the_same_members_lot_is_refused(clock: Any, limit: str, value: str) -> None:
     world = make_world(settings={"Enable_cross_member_redemption": "yes", limit: value})
     owner, *others = [world.asha, *(make_customer(world.org) for _ in range(5))]
     set_group(org=world.org, public_id=7, add=[member.public_id for member in (owner, *others)])
@@ -238,7 +238,7 @@ def test_second_return_to_the_same_members_lot_is_refused(clock: Any, limit: str
     assert broken_laws(world.org.id) == []
 
 
-def test_return_counts_again_once_the_earlier_one_was_corrected(clock: Any) -> None:
+def test_corrected_reversal_to_a_members_lot_no_longer_counts_against_the_limit(clock: Any) -> None:
     world = make_world(settings={"Enable_cross_member_redemption": "yes", "Reversal_limit_count": "1"})
     members = [make_customer(world.org) for _ in range(2)]
     set_group(org=world.org, public_id=7, add=[member.public_id for member in (world.asha, *members)])
@@ -254,7 +254,7 @@ def test_return_counts_again_once_the_earlier_one_was_corrected(clock: Any) -> N
 # Reference numbers
 
 
-def test_repeat_of_reference_number_is_replayed_until_anything_was_reversed(till: Till) -> None:
+def test_repeat_of_reference_number_is_replayed_until_points_are_reversed(till: Till) -> None:
     world = till.world
     first = world.redeem(world.asha, 60, externalReferenceNumber="ORD-1")
     repeat = world.redeem(world.asha, 60, externalReferenceNumber="ORD-1")
@@ -271,7 +271,7 @@ def test_repeat_of_reference_number_is_replayed_until_anything_was_reversed(till
     assert Redemption.objects.filter(org=world.org).count() == 1
 
 
-def test_repeat_of_reference_number_is_replayed_again_once_the_reversal_was_corrected(till: Till) -> None:
+def test_repeat_of_reference_number_is_replayed_again_after_the_reversal_is_corrected(till: Till) -> None:
     redemption = till.redeem(60, externalReferenceNumber="ORD-1")
     reversal = till.reverse(redemption)
     assert code_of(till.world.redeem(till.world.asha, 60, externalReferenceNumber="ORD-1")) == 887
@@ -285,7 +285,7 @@ def test_repeat_of_reference_number_is_replayed_again_once_the_reversal_was_corr
 
 @pytest.mark.parametrize("hours", [-1, 1])
 @pytest.mark.parametrize(("seconds", "has_expired"), [(-1, False), (0, True)])
-def test_the_databases_clock_decides_what_has_expired(
+def test_database_clock_decides_what_has_expired(
     on_postgresql: None, till: Till, hours: int, seconds: int, has_expired: bool
 ) -> None:
     redemption = till.redeem(40)

@@ -23,14 +23,14 @@ SABOTAGES = (
         "the rows are read without a lock",
         "loyalty/ledger/locks.py",
         _edit('REDEMPTION_LOCK = "FOR NO KEY UPDATE OF customer, redemption, draw"', 'REDEMPTION_LOCK = ""'),
-        "tests/movements/test_races.py::test_with_the_lock_no_two_reversals_decide_on_the_same_facts",
+        "tests/movements/test_races.py::test_with_the_lock_two_reversals_never_decide_on_the_same_facts",
         needs_postgresql=True,
     ),
     Sabotage(
         "a key that another request holds is treated as acquired",
         "reversals/movements/attempts.py",
         _edit("return bool(cursor.rowcount == 1)", "return True"),
-        "tests/movements/test_races.py::test_fifty_requests_with_one_key_are_one_reversal_and_one_reply",
+        "tests/movements/test_races.py::test_fifty_requests_with_one_key_make_one_reversal_and_one_reply",
         needs_postgresql=True,
     ),
     Sabotage(
@@ -43,7 +43,7 @@ SABOTAGES = (
             "                    return Outcome(attempts.answer_of_holder(self.attempt), None, is_replay=True)\n"
             "                with transaction.atomic():\n",
         ),
-        "tests/movements/test_outages.py::test_a_commit_that_did_not_happen_is_886_and_the_key_stays_free",
+        "tests/movements/test_outages.py::test_failed_commit_is_886_and_the_key_stays_free",
     ),
     Sabotage(
         "a reversal is looked up in every org",
@@ -86,7 +86,7 @@ SABOTAGES = (
             "case Error() if (outage := outages.refusal_for(error, during_movement=False)) is not None:",
             "case Error() if (outage := None) is not None:",
         ),
-        "tests/movements/test_outages.py::test_a_database_that_cannot_be_reached_is_898",
+        "tests/movements/test_outages.py::test_unreachable_database_is_898",
     ),
     Sabotage(
         "points are reversed in the order in which they were drawn",
@@ -104,25 +104,25 @@ SABOTAGES = (
         "a transaction is retried after its COMMIT was sent",
         "reversals/movements/engine.py",
         _edit("if is_committing or not retries_left or", "if not retries_left or"),
-        "tests/movements/test_outages.py::test_a_commit_that_did_not_happen_is_not_tried_again",
+        "tests/movements/test_outages.py::test_failed_commit_is_not_retried",
     ),
     Sabotage(
         "a lost answer to COMMIT is not looked up",
         "reversals/movements/engine.py",
         _edit("if is_committing and attempts.was_committed(self.attempt):", "if False:"),
-        "tests/movements/test_outages.py::test_a_lost_answer_to_commit_is_looked_up_before_anything_is_said",
+        "tests/movements/test_outages.py::test_lost_answer_to_commit_is_looked_up_before_the_reply",
     ),
     Sabotage(
         "refusals do not hold the key",
         "reversals/movements/engine.py",
         _edit("attempt.holds_key = bool(attempt.fingerprint) and refused.error.holds_key", "attempt.holds_key = False"),
-        "tests/movements/test_idempotency.py::test_a_definitive_refusal_replays_for_31_days_even_after_its_cause_is_gone",
+        "tests/movements/test_idempotency.py::test_final_refusal_replays_for_31_days_even_after_its_cause_is_gone",
     ),
     Sabotage(
         "a key replays its answer to a different request",
         "reversals/movements/attempts.py",
         _edit("if holder.fingerprint != attempt.fingerprint:", "if False:"),
-        "tests/movements/test_idempotency.py::test_the_same_key_with_another_request_is_422",
+        "tests/movements/test_idempotency.py::test_same_key_with_a_different_request_is_422",
     ),
     Sabotage(
         "a key is looked for in every org",
@@ -186,7 +186,7 @@ SABOTAGES = (
         "a held key is treated as free",
         "reversals/movements/attempts.py",
         _edit('return "idempotency_key" in constraint', "return False"),
-        "tests/movements/test_engine.py::test_a_key_that_was_looked_up_already_is_not_looked_up_again",
+        "tests/movements/test_engine.py::test_key_that_was_already_looked_up_is_not_looked_up_again",
     ),
     Sabotage(
         "re-issued points also stay in their old lot",
@@ -210,19 +210,19 @@ SABOTAGES = (
             ),
             (" AND lot.points_remaining > 0", ""),
         ),
-        "tests/movements/test_reissue.py::test_late_redemption_after_reissue_is_covered_by_nothing",
+        "tests/movements/test_reissue.py::test_late_redemption_after_reissue_is_not_covered_by_any_lot",
     ),
     Sabotage(
         "points are re-issued more than once",
         "reversals/movements/reverse/rules.py",
         _edit("(has_expired and not draw.lot_is_reissue)", "has_expired"),
-        "tests/movements/test_reissue.py::test_points_redeemed_before_and_reversed_after_each_expiry_are_renewed_once",
+        "tests/movements/test_reissue.py::test_points_redeemed_before_and_reversed_after_each_expiry_are_reissued_once",
     ),
     Sabotage(
         "the server's clock decides what has expired",
         "loyalty/ledger/clock.py",
         _edit('if connection.vendor == "postgresql":', "if False:"),
-        "tests/movements/test_reissue.py::test_the_databases_clock_decides_what_has_expired",
+        "tests/movements/test_reissue.py::test_database_clock_decides_what_has_expired",
         needs_postgresql=True,
     ),
     Sabotage(
@@ -232,12 +232,12 @@ SABOTAGES = (
             "_limit_use(attempt.org_id, redemption.customer_ids,",
             "_limit_use(attempt.org_id, {redemption.customer.id},",
         ),
-        "tests/movements/test_reissue.py::test_second_return_to_the_same_members_lot_is_refused",
+        "tests/movements/test_reissue.py::test_second_reversal_to_the_same_members_lot_is_refused",
     ),
     Sabotage(
         "a reference number is replayed after a reversal of its redemption",
         "reversals/movements/redeem/movement.py",
         _edit("if earlier.points_reversed:", "if False:"),
-        "tests/movements/test_reissue.py::test_repeat_of_reference_number_is_replayed_until_anything_was_reversed",
+        "tests/movements/test_reissue.py::test_repeat_of_reference_number_is_replayed_until_points_are_reversed",
     ),
 )

@@ -39,14 +39,14 @@ class Stage:
 
     @contextmanager
     def under_load(
-        self, name: str, *servers: Server, felt: str = "", through: Callable[[], Any] | None = None
+        self, name: str, *servers: Server, seen: str = "", through: Callable[[], Any] | None = None
     ) -> "Iterator[Fault]":
         """Runs clients while the block breaks and repairs something, waits for normal service, and judges the fault.
 
-        The clients use any of the servers, or connect by `through`. `felt` is the status and code that some of them
+        The clients use any of the servers, or connect by `through`. `seen` is the status and code that some of them
         must have received meanwhile.
         """
-        fault = Fault(name, self, felt)
+        fault = Fault(name, self, seen)
         connect = [through] if through is not None else [server.connect for server in servers]
         with Load(connect, self.redemptions, name=f"fault-{time.time_ns()}") as load:
             wait_until(lambda: load.answered() >= 30)
@@ -63,7 +63,7 @@ class Fault:
 
     name: str
     stage: Stage
-    felt: str = ""
+    seen: str = ""
     injected: int = 0
     recovery_seconds: float = 0
 
@@ -73,7 +73,7 @@ class Fault:
         answered = journal.accepted()
         problems = {
             "nothing was injected": not self.injected,
-            "no client noticed the fault": bool(self.felt) and not journal.codes[self.felt],
+            "no client noticed the fault": bool(self.seen) and not journal.codes[self.seen],
             "no points moved": not stored,
             "a key was left without an answer": bool(journal.unanswered),
             "an answer was 500": any(code.startswith("500") for code in journal.codes),

@@ -34,11 +34,11 @@ def test_a_worker_is_killed(stage: Stage, serve: Serve) -> None:
         wait_until(lambda: len(server.workers) == 2)
 
 
-@pytest.mark.parametrize(("cut", "felt"), [("before", "503 886"), ("after", "")])
-def test_connection_is_cut_at_commit(stage: Stage, serve: Serve, wire: Wire, cut: str, felt: str) -> None:
+@pytest.mark.parametrize(("cut", "seen"), [("before", "503 886"), ("after", "")])
+def test_connection_is_cut_at_commit(stage: Stage, serve: Serve, wire: Wire, cut: str, seen: str) -> None:
     through_wire = {"DATABASE_URL": f"postgres://postgres:@127.0.0.1:{wire.port}/postgres"}
     server = serve(stage, environment=through_wire)
-    with stage.under_load(f"cut {cut} the COMMIT", server, felt=felt) as fault:
+    with stage.under_load(f"cut {cut} the COMMIT", server, seen=seen) as fault:
         wire.cut = cut
         wait_until(lambda: wire.cuts >= 20)
         wire.cut = ""
@@ -47,7 +47,7 @@ def test_connection_is_cut_at_commit(stage: Stage, serve: Serve, wire: Wire, cut
 
 def test_database_sessions_are_terminated(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
-    with stage.under_load("backends terminated", server, felt="503 886") as fault:
+    with stage.under_load("backends terminated", server, seen="503 886") as fault:
         for _ in range(10):
             fault.injected += stage.database.terminate_backends()
             time.sleep(0.2)
@@ -56,7 +56,7 @@ def test_database_sessions_are_terminated(stage: Stage, serve: Serve) -> None:
 @pytest.mark.deep
 def test_server_and_its_workers_are_killed(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
-    with stage.under_load("kill -9 of the master", server, felt="no answer") as fault:
+    with stage.under_load("kill -9 of the master", server, seen="no answer") as fault:
         server.kill()
         fault.injected += 1
         server.start()
@@ -65,12 +65,12 @@ def test_server_and_its_workers_are_killed(stage: Stage, serve: Serve) -> None:
 @pytest.mark.deep
 def test_only_the_master_is_killed(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
-    with stage.under_load("kill -9 of the master, its workers left", server, felt="no answer") as fault:
-        left = server.workers
+    with stage.under_load("kill -9 of the master, its workers left", server, seen="no answer") as fault:
+        remaining = server.workers
         server.process.kill()
         server.process.wait(10)
         fault.injected += 1
-        for worker in left:  # as a supervisor ends the remaining processes of a unit
+        for worker in remaining:  # as a supervisor ends the remaining processes of a unit
             with suppress(Exception):
                 worker.kill()
         server.start()
@@ -79,7 +79,7 @@ def test_only_the_master_is_killed(stage: Stage, serve: Serve) -> None:
 @pytest.mark.deep
 def test_the_database_crashes(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
-    with stage.under_load("pg_ctl stop -m immediate", server, felt="503 898") as fault:
+    with stage.under_load("pg_ctl stop -m immediate", server, seen="503 898") as fault:
         for _ in range(2):
             stage.database.crash()
             fault.injected += 1
@@ -89,7 +89,7 @@ def test_the_database_crashes(stage: Stage, serve: Serve) -> None:
 @pytest.mark.deep
 def test_worker_is_suspended_until_its_clients_have_retried(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
-    with stage.under_load("SIGSTOP of a worker", server, felt="no answer") as fault:
+    with stage.under_load("SIGSTOP of a worker", server, seen="no answer") as fault:
         worker = server.workers[0]
         worker.send_signal(signal.SIGSTOP)
         fault.injected += 1
@@ -100,7 +100,7 @@ def test_worker_is_suspended_until_its_clients_have_retried(stage: Stage, serve:
 @pytest.mark.deep
 def test_the_database_is_read_only(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
-    with stage.under_load("read-only database", server, felt="503 898") as fault:
+    with stage.under_load("read-only database", server, seen="503 898") as fault:
         _set(stage, "default_transaction_read_only", "on")
         time.sleep(4)
         assert not server.is_ready()
@@ -111,7 +111,7 @@ def test_the_database_is_read_only(stage: Stage, serve: Serve) -> None:
 @pytest.mark.deep
 def test_connections_are_exhausted(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
-    with stage.under_load("connections exhausted", server, felt="503 898") as fault:
+    with stage.under_load("connections exhausted", server, seen="503 898") as fault:
         taken = []
         with suppress(psycopg.OperationalError):
             while True:
@@ -130,7 +130,7 @@ def test_connections_are_exhausted(stage: Stage, serve: Serve) -> None:
 def test_rows_are_locked_for_30_seconds(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
     with (
-        stage.under_load("row locked for 30 s", server, felt="503 896") as fault,
+        stage.under_load("row locked for 30 s", server, seen="503 896") as fault,
         psycopg.connect(stage.url) as session,
     ):
         locked = session.execute("SELECT id FROM loyalty_customer WHERE public_id < 4 FOR UPDATE").fetchall()
@@ -141,7 +141,7 @@ def test_rows_are_locked_for_30_seconds(stage: Stage, serve: Serve) -> None:
 @pytest.mark.deep
 def test_two_servers_are_restarted_one_after_the_other(stage: Stage, serve: Serve) -> None:
     servers = [serve(stage), serve(stage)]
-    with stage.under_load("rolling restart", *servers, felt="no answer") as fault:
+    with stage.under_load("rolling restart", *servers, seen="no answer") as fault:
         for server in servers:
             server.stop()
             fault.injected += 1
@@ -182,7 +182,7 @@ def test_the_disk_is_full(once: None, serve: Serve, tmp_path: Path) -> None:
             database = Database(disk)
             stage = make_stage(database.url, database, tmp_path)
             server = serve(stage)
-            with stage.under_load("disk full", server, felt="503 886") as fault:
+            with stage.under_load("disk full", server, seen="503 886") as fault:
                 ballast = disk / "ballast"
                 subprocess.run(["dd", "if=/dev/zero", f"of={ballast}", "bs=64k"], capture_output=True, check=False)
                 wait_until(lambda: not _can_write(database))
@@ -215,7 +215,7 @@ def test_a_hundred_clients_never_finish_their_headers(stage: Stage, serve: Serve
 @pytest.mark.deep
 def test_a_worker_on_sqlite_is_killed(sqlite_stage: Stage, serve: Serve) -> None:
     server = serve(sqlite_stage)
-    with sqlite_stage.under_load("kill -9 of a worker", server, felt="no answer") as fault:
+    with sqlite_stage.under_load("kill -9 of a worker", server, seen="no answer") as fault:
         for _ in range(3):
             server.workers[0].kill()
             fault.injected += 1
@@ -226,7 +226,7 @@ def test_a_worker_on_sqlite_is_killed(sqlite_stage: Stage, serve: Serve) -> None
 def test_sqlite_file_is_read_only(sqlite_stage: Stage, serve: Serve) -> None:
     server = serve(sqlite_stage)
     with (
-        sqlite_stage.under_load("read-only file", server, felt="503 898") as fault,
+        sqlite_stage.under_load("read-only file", server, seen="503 898") as fault,
         read_only(Path(sqlite_stage.url.removeprefix("sqlite:///"))),
     ):
         wait_until(lambda: not server.is_ready())
@@ -240,7 +240,7 @@ def test_disk_of_sqlite_is_full(once: None, serve: Serve, tmp_path: Path) -> Non
         with small_disk(40) as disk:
             stage = make_stage(f"sqlite:///{disk / 'faults.sqlite3'}", None, tmp_path)
             server = serve(stage)
-            with stage.under_load("disk full", server, felt="503 886") as fault:
+            with stage.under_load("disk full", server, seen="503 886") as fault:
                 ballast = disk / "ballast"
                 subprocess.run(["dd", "if=/dev/zero", f"of={ballast}", "bs=4k"], capture_output=True, check=False)
                 wait_until(lambda: shutil.disk_usage(disk).free == 0)

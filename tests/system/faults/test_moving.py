@@ -55,7 +55,7 @@ def test_an_org_moves_while_tills_call(cells: tuple[Stage, Stage], serve: Serve,
     old = current
     answers = [ask(old.connect, number) for number in range(1, 6)]
     folder = str(tmp_path / "org")
-    moved = Fault("an org moved to another cell", second, felt="503 898")
+    moved = Fault("an org moved to another cell", second, seen="503 898")
     with Load([lambda: current.connect()], first.redemptions, name=f"move-{time.time_ns()}") as load:
         wait_until(lambda: load.answered() >= 30)
         exported = run(first, "export_org", ORG, folder, "--to", "two.example")

@@ -1,4 +1,4 @@
-"""The back office's part that looks at reversals and makes them by hand."""
+"""The pages of the back office that show reversals and make manual ones."""
 
 from reversals.admin import (
     approvals,

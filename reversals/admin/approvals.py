@@ -1,4 +1,4 @@
-"""Requests for approval: what one person asked for, and another one approves or rejects."""
+"""Shows approval requests, which one user creates and a second user approves or rejects."""
 
 from itertools import chain
 from typing import Any
@@ -16,7 +16,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 from loyalty.admin.base import OneOrg, PageAdmin, points_column
 from loyalty.errors import InvalidOperation
 from loyalty.ledger.points import written
-from reversals.admin.html import link, moment
+from reversals.admin.html import in_points, link, moment
 from reversals.admin.reversing import in_words, preview_of, preview_of_correction
 from reversals.manual import approvals, manual_reversals
 from reversals.manual.approvals import people_behind
@@ -28,18 +28,18 @@ DECIDE = "reversals.decide_approval"
 
 
 class DecisionForm(forms.Form):
-    """What the second person decides and says; `check` decides nothing and shows what approving would do."""
+    """The second user's decision and comment. `check` decides nothing: it previews what approving would do."""
 
     decision = forms.ChoiceField(
         choices=[("check", "check"), ("approve", "approve"), ("reject", "reject")],
-        error_messages={"required": "Expected approve or reject.", "invalid_choice": "Expected approve or reject."},
+        error_messages={"required": "Choose Approve or Reject.", "invalid_choice": "Choose Approve or Reject."},
     )
     comment = forms.CharField(
         max_length=500,
         required=False,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
-        help_text="Needed to reject.",
-        error_messages={"max_length": "The comment is too long; expected at most %(limit_value)d characters."},
+        help_text="Required to reject.",
+        error_messages={"max_length": "The comment is too long. The limit is %(limit_value)d characters."},
     )
 
 
@@ -64,7 +64,7 @@ class ApprovalAdmin(PageAdmin):
         view = self.admin_site.admin_view(require_POST(self.decide_view))
         return [path("<path:object_id>/decide/", view, name="reversals_approval_decide"), *super().get_urls()]
 
-    @admin.display(description="asked for")
+    @admin.display(description="type")
     def kind(self, approval: Approval) -> str:
         return kind_of(approval)
 
@@ -75,7 +75,7 @@ class ApprovalAdmin(PageAdmin):
     def page(self, request: HttpRequest, row: Approval) -> dict[str, Any]:
         is_waiting = state_of(row) == Approval.Status.WAITING.label
         return {
-            "title": f"Request of {row.asked_by} for a {kind_of(row)} of {written(row.points)} points",
+            "title": f"Request by {row.asked_by} for a {kind_of(row)} of {in_points(row.points)}",
             "facts": _facts(row),
             "is_own": request.user.get_username() in people_behind(row),
             "may_decide": is_waiting and request.user.has_perm(DECIDE),
@@ -83,7 +83,7 @@ class ApprovalAdmin(PageAdmin):
         }
 
     def decide_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Approves, rejects or checks what approving would do, and says what came of it on the request's page."""
+        """Approves, rejects or previews the request, and shows the outcome on its page."""
         approval = self.get_object(request, object_id)
         if approval is None:
             raise Http404
@@ -104,12 +104,12 @@ class ApprovalAdmin(PageAdmin):
 
 
 def kind_of(approval: Approval) -> str:
-    """What was asked for."""
+    """Whether the request is for a reversal or a correction."""
     return "reversal" if approval.corrects_id is None else "correction"
 
 
 def state_of(approval: Approval) -> str:
-    """What the request waits for or was answered, in one word."""
+    """The status of the request. A waiting request whose time is over is shown as lapsed."""
     if approval.status == Approval.Status.WAITING and approval.lapses_at <= timezone.now():
         return "Lapsed"
     return str(approval.get_status_display())
@@ -119,31 +119,31 @@ def _approve(approval: Approval, *, by: str, comment: str) -> tuple[str, int]:
     answer = approvals.approve(approval, decided_by=by, comment=comment)
     if answer.error is not None:
         return in_words(Refused(answer.error, answer.attempt.refusal_reason)), messages.ERROR
-    return f"Approved: the {kind_of(approval)} of {written(approval.points)} points is made.", messages.SUCCESS
+    return f"Approved. The {kind_of(approval)} of {in_points(approval.points)} was made.", messages.SUCCESS
 
 
 def _reject(approval: Approval, *, by: str, comment: str) -> tuple[str, int]:
     try:
         approvals.reject(approval, decided_by=by, comment=comment)
     except InvalidOperation as error:
-        return f"Not rejected: {error}", messages.ERROR
+        return f"Not rejected. {error}", messages.ERROR
     return "Rejected.", messages.SUCCESS
 
 
 def _preview(approval: Approval, *, by: str) -> dict[str, Any]:
-    """What approving would do now, or why it would be refused; the dry run is that of who looks."""
+    """What approving would do now, or why it would be refused. `by` is recorded as the maker of the dry run."""
     if approval.corrects is not None:
-        corrects = ManualCorrection(reversal_id=approval.corrects.public_id, **_wish(approval, by=by))
+        corrects = ManualCorrection(reversal_id=approval.corrects.public_id, **_request(approval, by=by))
         taken = manual_reversals.preview_correction(corrects)
         return _refusal(taken) if isinstance(taken, Refused) else preview_of_correction(taken)
     wanted = ManualReversal(
-        redemption_id=approval.redemption.public_id, points=approval.points_asked, **_wish(approval, by=by)
+        redemption_id=approval.redemption.public_id, points=approval.points_asked, **_request(approval, by=by)
     )
     outcome = manual_reversals.preview(wanted)
     return _refusal(outcome) if isinstance(outcome, Refused) else preview_of(outcome, org_id=approval.org_id)
 
 
-def _wish(approval: Approval, *, by: str) -> dict[str, Any]:
+def _request(approval: Approval, *, by: str) -> dict[str, Any]:
     return {
         "org_id": approval.org_id,
         "reason": approval.reason,
@@ -159,12 +159,12 @@ def _refusal(refusal: Refused) -> dict[str, Any]:
 def _facts(approval: Approval) -> list[tuple[str, Any]]:
     redemption = approval.redemption
     facts = [
-        ("Asked for", kind_of(approval)),
+        ("Type", kind_of(approval)),
         ("Points", written(approval.points)),
         ("Redemption", link(redemption)),
         ("Customer", link(redemption.customer)),
-        ("Asked by", approval.asked_by),
-        ("Asked", moment(approval.asked_at)),
+        ("Requested by", approval.asked_by),
+        ("Requested", moment(approval.asked_at)),
         ("Reason", approval.reason),
         ("Status", state_of(approval)),
         ("Lapses", moment(approval.lapses_at)),

@@ -1,4 +1,4 @@
-"""Bulk runs: made from a file or from selected redemptions, checked, confirmed, worked off and looked at."""
+"""Creates bulk runs from a file or from selected redemptions, checks and confirms them, and shows their progress."""
 
 import csv
 from collections.abc import Callable
@@ -29,7 +29,7 @@ from loyalty.models import Org, Redemption
 from loyalty.staff.access import may_work_on, orgs_of
 from loyalty.staff.site import current_org
 from reversals.admin.export import inert
-from reversals.admin.html import moment
+from reversals.admin.html import counted, in_points, moment
 from reversals.admin.reversing import ManualForm, in_words
 from reversals.manual.bulk import results, runs
 from reversals.manual.bulk.runs import Totals
@@ -44,12 +44,12 @@ Step = Callable[[BulkRun, str], Refused | None]
 
 
 def may_reverse_in_bulk(request: HttpRequest) -> bool:
-    """Whether the person may make bulk runs and have them worked off."""
+    """Whether the user may create bulk runs and have their reversals made."""
     return bool(request.user.has_perms(ADD))
 
 
 class UploadForm(forms.Form):
-    """A file of reversals, and why those of its rows are made that do not say it themselves."""
+    """A file of reversals, and the reason for rows that have no reason of their own."""
 
     org = forms.ModelChoiceField(queryset=Org.objects.none(), empty_label=None, widget=UnfoldAdminSelectWidget)
     file = forms.FileField(
@@ -61,14 +61,14 @@ class UploadForm(forms.Form):
         max_length=REASON_LENGTH,
         required=False,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}),
-        help_text="Receipt, ticket, what happened. It is kept with each reversal for ever.",
+        help_text="Receipt, ticket, what happened. It is stored permanently with each reversal.",
     )
 
     again = forms.BooleanField(
-        label="Give rows back once more",
+        label="Reverse the same rows again",
         required=False,
         widget=UnfoldBooleanSwitchWidget,
-        help_text="Rows that were uploaded before lead to their run; this makes a new run of them.",
+        help_text="Rows that were uploaded before open their existing run. Select this to create a new run instead.",
     )
     page = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
 
@@ -92,12 +92,12 @@ class UploadForm(forms.Form):
 
     @property
     def key(self) -> str:
-        """The key of the run: of the rows, or of this page where they are to be reversed once more."""
+        """The key of the run: derived from the rows alone, or also from this page to reverse the same rows again."""
         return runs.key_of(self.rows, page=str(self.cleaned_data["page"]) if self.cleaned_data["again"] else "")
 
 
 class RunList(OfferedFilters):
-    """The list of runs, with the rows of those that it shows counted together."""
+    """The list of runs. The rows of all runs on the page are counted in one query."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
@@ -173,15 +173,15 @@ class BulkRunAdmin(PageAdmin):
         }
 
     def check_view(self, request: HttpRequest, run_id: int) -> HttpResponse:
-        """Checks some rows."""
+        """Checks the next rows of the run."""
         return self._take_step(request, run_id, lambda run, username: runs.check_some(run, made_by=username))
 
     def run_view(self, request: HttpRequest, run_id: int) -> HttpResponse:
-        """Makes some reversals; the first time confirms the run."""
+        """Makes the next reversals of the run. The first call confirms the run."""
         return self._take_step(request, run_id, _confirm_and_run)
 
     def result_view(self, request: HttpRequest, run_id: int) -> HttpResponse:
-        """The result of each row as CSV."""
+        """Returns the result of each row as CSV."""
         run = self._run(request, run_id)
         if not self.has_view_permission(request, run):
             raise PermissionDenied
@@ -199,7 +199,7 @@ class BulkRunAdmin(PageAdmin):
         return run
 
     def _take_step(self, request: HttpRequest, run_id: int, step: Step) -> HttpResponse:
-        """Takes one step for the person who sent it, and answers the page's script, or a form by the page."""
+        """Takes one step for the user. Returns the progress as JSON to the page's script; redirects a plain form."""
         run = self._run(request, run_id)
         if not self.has_add_permission(request):
             raise PermissionDenied
@@ -226,7 +226,7 @@ def _confirm_and_run(run: BulkRun, username: str) -> Refused | None:
 
 @admin.action(description="Reverse in bulk", permissions=["bulk"])
 def reverse_in_bulk(modeladmin: Any, request: HttpRequest, queryset: QuerySet[Redemption]) -> HttpResponse | None:
-    """Asks why the selected redemptions are reversed, and makes a bulk run of them."""
+    """Asks for the reason, then creates a bulk run from the selected redemptions."""
     redemptions = list(queryset.select_related("org", "customer")[: MOST_ROWS + 1])
     if not redemptions:
         return None
@@ -259,48 +259,54 @@ def reverse_in_bulk(modeladmin: Any, request: HttpRequest, queryset: QuerySet[Re
 
 def _uploaded_before(run: BulkRun) -> str:
     return (
-        f"The same rows were uploaded before, by {run.made_by} on {moment(run.made_at)}: this is their run."
-        " Nothing was added to it."
+        f"{run.made_by} uploaded the same rows on {moment(run.made_at)}. This is their run; nothing was added to it."
+        " To reverse them again, upload the file with “Reverse the same rows again” selected."
     )
 
 
 def _progress(run: BulkRun, totals: Totals) -> tuple[int, int]:
-    """How many rows of how many the task in hand has done."""
+    """How many rows the current task has done, and how many it has in all."""
     return (totals.checked, totals.all) if run.confirmed_at is None else (totals.done, totals.possible)
 
 
 def _task(request: HttpRequest, run: BulkRun, totals: Totals) -> dict[str, Any] | None:
-    """What is to be done next and how far it is; None where nothing is left to do."""
+    """The next task of the run and its progress; None if the run is finished."""
     if totals.unchecked:
         return _checking(run, totals, starts=run.made_by == request.user.get_username())
-    return _giving_back(run, totals) if totals.ready else None
+    return _reversing(run, totals) if totals.ready else None
 
 
 def _checking(run: BulkRun, totals: Totals, *, starts: bool) -> dict[str, Any]:
-    """Only its maker's page starts to check by itself: what is recorded of others, they have asked for."""
-    title = "Checking the rows; nothing moves yet"
+    """The task of checking rows.
+
+    It starts automatically only for the user who created the run, because its dry runs are recorded under the name
+    of the user whose page sends them.
+    """
+    title = "Checking the rows; no points are reversed yet"
     return {
         "title": title,
         "title_at_work": title,
         "done": totals.checked,
         "of": totals.all,
         "address": reverse("admin:reversals_bulkrun_check", args=[run.pk]),
-        "button": "Go on checking",
-        "starts": "at-once" if starts else "by-hand",
+        "button": "Continue checking",
+        "starts": "on-load" if starts else "on-click",
     }
 
 
-def _giving_back(run: BulkRun, totals: Totals) -> dict[str, Any]:
-    title = "Giving points back"
+def _reversing(run: BulkRun, totals: Totals) -> dict[str, Any]:
+    title = "Reversing points"
     is_confirmed = run.confirmed_at is not None
     return {
-        "title": title if is_confirmed else "Checked; nothing has moved yet",
+        "title": title if is_confirmed else "Rows checked; no points are reversed yet",
         "title_at_work": title,
         "done": totals.done,
         "of": totals.possible,
         "address": reverse("admin:reversals_bulkrun_run", args=[run.pk]),
-        "button": "Go on" if is_confirmed else f"Reverse {totals.ready:,} rows, {written(totals.points_ready)} points",
-        "starts": "by-hand",
+        "button": "Continue"
+        if is_confirmed
+        else f"Reverse {counted(totals.ready, 'row')}, {in_points(totals.points_ready)}",
+        "starts": "on-click",
     }
 
 
@@ -308,39 +314,39 @@ def _facts(run: BulkRun) -> list[tuple[str, Any]]:
     confirmed = f"by {run.confirmed_by}, {run.confirmed_at:%Y-%m-%d %H:%M:%S} UTC" if run.confirmed_at else "not yet"
     return [
         ("Org", run.org),
-        ("Made", f"by {run.made_by}, {run.made_at:%Y-%m-%d %H:%M:%S} UTC"),
+        ("Created", f"by {run.made_by}, {run.made_at:%Y-%m-%d %H:%M:%S} UTC"),
         ("Confirmed", confirmed),
     ]
 
 
 def _sums(run: BulkRun, totals: Totals) -> list[tuple[str, Any]]:
-    """The totals of the preview, and once the run was confirmed those of what was done."""
+    """The totals of the preview, or of what was done once the run is confirmed."""
     if run.confirmed_at is None:
         return [
             ("Rows ready", f"{totals.ready:,}"),
             ("Rows not possible", f"{totals.invalid:,}"),
             ("Points to reverse", written(totals.points_ready)),
-            ("Of them to expired lots", written(totals.points_ready_expired)),
-            ("Rows that will need approval", f"{totals.needing_approval:,}"),
+            ("Points to expired lots", written(totals.points_ready_expired)),
+            ("Rows that need approval", f"{totals.needing_approval:,}"),
             *_warnings(totals),
         ]
     return [
         ("Rows reversed", f"{totals.reversed:,}"),
         ("Points reversed", written(totals.points_reversed)),
-        ("Of them to expired lots", written(totals.points_reversed_expired)),
-        ("Rows asked for approval", f"{totals.requested:,}"),
+        ("Points to expired lots", written(totals.points_reversed_expired)),
+        ("Rows sent for approval", f"{totals.requested:,}"),
         ("Rows refused", f"{totals.refused:,}"),
         ("Rows not possible", f"{totals.invalid:,}"),
-        ("Rows still to do", f"{totals.ready:,}"),
+        ("Rows remaining", f"{totals.ready:,}"),
     ]
 
 
 def _warnings(totals: Totals) -> list[tuple[str, str]]:
-    return [("Of them reversed in part by an earlier run", f"{totals.repeating:,}")] if totals.repeating else []
+    return [("Ready rows whose redemption is in an earlier run", f"{totals.repeating:,}")] if totals.repeating else []
 
 
 def _filters(totals: Totals) -> list[tuple[str, str, int]]:
-    """The statuses that rows can be shown by: value, name, number of rows."""
+    """The statuses to filter rows by: value, name, number of rows."""
     counts = {
         BulkRow.Status.READY: totals.ready + totals.unchecked,
         BulkRow.Status.INVALID: totals.invalid,
@@ -353,19 +359,19 @@ def _filters(totals: Totals) -> list[tuple[str, str, int]]:
 
 def _rows_table(rows: Any) -> dict[str, Any]:
     return {
-        "headers": ["Line", "Redemption", "Points asked", "Points", "Of them expired", "Status", "Code", "Outcome"],
+        "headers": ["Line", "Redemption", "Points requested", "Points", "To expired lots", "Status", "Code", "Outcome"],
         "rows": [_row_cells(row) for row in rows],
     }
 
 
 def _row_cells(row: BulkRow) -> list[Any]:
-    given = results.reversal_of(row) or row
+    amounts = results.reversal_of(row) or row
     return [
         row.position,
         row.redemption_id,
         row.points_written or "all",
-        "" if given.points is None else written(given.points),
-        "" if given.points_expired is None else written(given.points_expired),
+        "" if amounts.points is None else written(amounts.points),
+        "" if amounts.points_expired is None else written(amounts.points_expired),
         results.status_of(row),
         row.code or "",
         _linked_outcome(row),
@@ -373,7 +379,7 @@ def _row_cells(row: BulkRow) -> list[Any]:
 
 
 def _linked_outcome(row: BulkRow) -> str:
-    """The outcome, leading to the reversal or to the request for approval."""
+    """The outcome, as a link to the reversal or the approval request if there is one."""
     outcome = results.outcome_of(row)
     if row.reversal is not None:
         address = reverse("admin:reversals_reversal_change", args=[row.reversal_id])
@@ -386,7 +392,7 @@ def _linked_outcome(row: BulkRow) -> str:
 
 def _selected_table(redemptions: list[Redemption]) -> dict[str, Any]:
     return {
-        "headers": ["Redemption", "Customer", "Points", "Left to reverse"],
+        "headers": ["Redemption", "Customer", "Points", "Remaining"],
         "rows": [
             [each.public_id, each.customer, written(each.points), written(each.points - each.points_reversed)]
             for each in redemptions

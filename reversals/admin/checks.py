@@ -1,4 +1,4 @@
-"""Runs of verify_ledger, to look at: when the laws of the ledger were checked, and how many rows broke one."""
+"""Shows the runs of verify_ledger: when the laws of the ledger were checked, and how many rows broke one."""
 
 from typing import Any
 
@@ -20,13 +20,13 @@ class LedgerCheckAdmin(LedgerAdmin):
     fields = ["covers", "started_at", "finished_at", "seconds", "broken_count"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """The checks of the person's orgs, and those of every org."""
+        """The checks of each of the user's orgs, and the checks that covered all orgs."""
         return LedgerCheck.objects.filter(Q(org__isnull=True) | Q(org__in=orgs_of(request.user)))
 
-    @admin.display(description="of")
+    @admin.display(description="org")
     def covers(self, check: LedgerCheck) -> str:
-        return "every org" if check.org is None else str(check.org)
+        return "all orgs" if check.org is None else str(check.org)
 
-    @admin.display(description="took")
+    @admin.display(description="duration")
     def seconds(self, check: LedgerCheck) -> str:
         return f"{(check.finished_at - check.started_at).total_seconds():.1f} s"

@@ -1,4 +1,4 @@
-"""The page on which a person asks for a wrong reversal to be corrected; another person then approves it."""
+"""The page on which a user requests the correction of a wrong reversal, which a second user then approves."""
 
 from collections.abc import Callable
 
@@ -8,9 +8,8 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 
-from loyalty.ledger.points import written
 from loyalty.staff.access import orgs_of
-from reversals.admin.html import page_of
+from reversals.admin.html import in_points, page_of
 from reversals.admin.reversing import CorrectForm, asked_in_words, form_of, preview_of_correction, take_step
 from reversals.manual import manual_reversals
 from reversals.models import Approval, Reversal
@@ -21,12 +20,12 @@ CORRECT = ("reversals.add_correction", "reversals.view_reversal")
 
 
 def may_correct(request: HttpRequest, reversal: Reversal) -> bool:
-    """Whether the person may ask for a correction of the reversal, which had none yet."""
+    """Whether the user may request a correction of the reversal. A reversal is corrected at most once."""
     return bool(request.user.has_perms(CORRECT)) and not reversal.corrections.exists()
 
 
 def correct_view(request: HttpRequest, reversal_id: int) -> HttpResponse:
-    """The form, its preview, and the request for approval: each step is a POST of the one before."""
+    """Shows the form, then its preview, then creates the approval request. Each step is posted by the page before."""
     reversal = Reversal.objects.filter(org__in=orgs_of(request.user), id=reversal_id).first()
     if reversal is None:
         raise Http404
@@ -38,8 +37,8 @@ def correct_view(request: HttpRequest, reversal_id: int) -> HttpResponse:
         "original": reversal,
         "form": form,
         "title": f"Correct reversal {reversal}",
-        "explanation": f"The reversal is of {written(reversal.points)} points. A correction draws all of them"
-        " again from the lots that they went to, once another person has approved it.",
+        "explanation": f"This reversal returned {in_points(reversal.points)} to their lots. A correction takes all of"
+        " them back from those lots, after a second user has approved it.",
         "back": page_of(reversal),
     }
     username = request.user.get_username()

@@ -1,4 +1,4 @@
-"""Corrections, to look at: which reversal each took back, who asked for it, who approved it, and why."""
+"""Shows corrections: which reversal each one undid, who requested it, who approved it, and why."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ class CorrectionAdmin(Exportable, PageAdmin):
     list_filter = [OneOrg, Period]
     ordering = ["-created_at", "-id"]
     search_fields = ["=reversal__public_id"]
-    search_help_text = "A reversal id, whole."
+    search_help_text = "Enter a complete reversal id."
     page_template = "admin/reversals/correction/page.html"
 
     def page(self, request: HttpRequest, row: Correction) -> dict[str, Any]:
@@ -42,11 +42,11 @@ def _facts(correction: Correction) -> list[tuple[str, Any]]:
         ("Reversal", link(reversal)),
         ("Redemption", link(reversal.redemption)),
         ("Customer", link(reversal.customer)),
-        ("Points drawn again", written(correction.points)),
+        ("Points taken back", written(correction.points)),
         ("Corrected", moment(correction.created_at)),
-        ("Asked by", correction.made_by),
+        ("Requested by", correction.made_by),
         ("Approved by", correction.approved_by),
-        ("Request", link(correction.approval)),
+        ("Approval request", link(correction.approval)),
         ("Reason", correction.reason),
     ]
 
@@ -55,12 +55,12 @@ def _lines(correction: Correction) -> dict[str, Any]:
     lines = ReversalLine.objects.filter(org_id=correction.org_id, reversal_id=correction.reversal_id)
     in_order = lines.select_related("draw__lot", "reissued_lot").order_by(F("draw__position").desc())
     return {
-        "headers": ["Order of drawing", "Lot", "Points taken from it"],
+        "headers": ["Draw order", "Lot", "Points taken back"],
         "rows": [_row_of(line) for line in in_order[:SHOWN]],
     }
 
 
 def _row_of(line: ReversalLine) -> list[Any]:
-    """The lot that held the line's points: a new one where they had been re-issued, otherwise their own."""
+    """One line and the lot that held its points: a new lot if they had been re-issued, otherwise their own lot."""
     lot = line.draw.lot if line.reissued_lot is None else line.reissued_lot
     return [line.draw.position, "" if lot is None else lot.lot_ref, written(line.points)]

@@ -1,4 +1,4 @@
-"""Customers: who they are, what they hold, and what became of their points."""
+"""Shows customers with their identifiers, balances, lots and a timeline; locks reversals and changes the status."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -33,13 +33,13 @@ ZERO = Decimal(0)
 
 
 class LockForm(ReasonForm):
-    """How long reversals are locked, and why."""
+    """How long reversals stay locked, and why."""
 
     until = forms.DateTimeField(
         label="Until (UTC)",
         required=False,
         widget=UnfoldAdminTextInputWidget(attrs={"type": "datetime-local"}),
-        help_text="In UTC. Empty: until somebody unlocks them.",
+        help_text="In UTC. Leave empty to lock reversals until a user unlocks them.",
     )
     field_order = ["until", "reason"]
 
@@ -58,7 +58,7 @@ class CustomerAdmin(PageAdmin):
     list_display = ["public_id", "status", "reversals"]
     list_filter = [OneOrg]
     search_fields = ["=public_id"]
-    search_help_text = "A customer id, whole. Find takes mobiles, e-mails and cards."
+    search_help_text = "Enter a complete customer id. To search by mobile, email or card, use Find."
     page_template = "admin/loyalty/customer/page.html"
 
     @admin.display(description="reversals")
@@ -86,7 +86,7 @@ class CustomerAdmin(PageAdmin):
             "expiries": _expiries(row, now),
             "lots": _lots(row) if may_see("loyalty.view_lot") else None,
             "timeline": {
-                "headers": ["When", "What", "Which", "Points", "More", "By"],
+                "headers": ["When", "What happened", "Record", "Points", "Details", "By"],
                 "rows": [each.as_row() for each in timeline_of(row, may_see=may_see)],
             },
             "newest": NEWEST,
@@ -113,25 +113,25 @@ class CustomerAdmin(PageAdmin):
         change: Callable[..., str],
         button: str,
     ) -> HttpResponse:
-        """The form on GET, the change on POST, and then the customer's page."""
+        """Shows the form on GET. On POST, makes the change and redirects to the customer's page."""
         customer = self.get_object(request, object_id)
         if customer is None:
             raise Http404
         if not request.user.has_perm(permission) or not self.has_view_permission(request, customer):
             raise PermissionDenied
         form = form_class(request.POST or None, initial={"status": customer.status})
-        said = done(form, lambda values: change(customer, values, request.user.get_username()))
-        if said is None:
+        message = done(form, lambda values: change(customer, values, request.user.get_username()))
+        if message is None:
             title = f"{button} of customer {customer}"
             return ask(request, self, form, title=title, text="", button=button, back=page_of(customer))
-        self.message_user(request, said)
+        self.message_user(request, message)
         return redirect(page_of(customer))
 
 
 def _lock(customer: Customer, values: dict[str, Any], made_by: str) -> str:
     locked = lock_reversals(customer, until=values["until"], reason=values["reason"], made_by=made_by)
     until = locked.reversals_locked_until
-    return f"Reversals of customer {customer} are locked until {moment(until, none='somebody unlocks them')}."
+    return f"Reversals of customer {customer} are locked until {moment(until, none='a user unlocks them')}."
 
 
 def _unlock(customer: Customer, values: dict[str, Any], made_by: str) -> str:
@@ -141,7 +141,7 @@ def _unlock(customer: Customer, values: dict[str, Any], made_by: str) -> str:
 
 def _set_status(customer: Customer, values: dict[str, Any], made_by: str) -> str:
     changed = set_status(customer, status=values["status"], reason=values["reason"], made_by=made_by)
-    return f"Customer {customer} is {changed.status} now."
+    return f"The status of customer {customer} is now {changed.get_status_display().lower()}."
 
 
 def _is_locked(customer: Customer) -> bool:
@@ -152,7 +152,7 @@ def _is_locked(customer: Customer) -> bool:
 def _lock_in_words(customer: Customer) -> str:
     if not _is_locked(customer):
         return "not locked"
-    return f"locked until {moment(customer.reversals_locked_until, none='somebody unlocks them')}"
+    return f"locked until {moment(customer.reversals_locked_until, none='a user unlocks them')}"
 
 
 def _facts(customer: Customer) -> list[tuple[str, Any]]:
@@ -165,7 +165,7 @@ def _facts(customer: Customer) -> list[tuple[str, Any]]:
         ("Reversals", _lock_in_words(customer)),
         ("Group", "none" if member is None else link(member.group)),
     ]
-    return [*facts, ("Locked because", customer.reversals_lock_reason)] if _is_locked(customer) else facts
+    return [*facts, ("Lock reason", customer.reversals_lock_reason)] if _is_locked(customer) else facts
 
 
 def _identifiers(customer: Customer, *, unmasked: bool) -> list[tuple[str, str]]:
@@ -183,12 +183,12 @@ def _balances(customer: Customer, now: datetime) -> list[tuple[str, str]]:
     )
     return [
         ("Available", f"{written(totals['available'] or ZERO)} points"),
-        ("Expired unspent", f"{written(totals['expired'] or ZERO)} points"),
+        ("Expired, not spent", f"{written(totals['expired'] or ZERO)} points"),
     ]
 
 
 def _expiries(customer: Customer, now: datetime) -> dict[str, Any]:
-    """The available points by expiry, what expires next first."""
+    """The available points by expiry, soonest first."""
     by_expiry = _held(customer, now).filter(_unexpired(now)).values_list("expires_at").annotate(Sum("points_remaining"))
     soonest_first = by_expiry.order_by(F("expires_at").asc(nulls_last=True))
     return {
@@ -198,7 +198,7 @@ def _expiries(customer: Customer, now: datetime) -> dict[str, Any]:
 
 
 def _held(customer: Customer, now: datetime) -> QuerySet[Lot]:
-    """The customer's lots that hold points at that time, expired or not."""
+    """The customer's lots that hold points at `now`, expired or not."""
     lots = Lot.objects.filter(org_id=customer.org_id, customer=customer)
     return lots.filter(points_remaining__gt=0, awarded_at__lte=now).order_by()
 
@@ -210,7 +210,7 @@ def _unexpired(now: datetime) -> Q:
 def _lots(customer: Customer) -> dict[str, Any]:
     lots = Lot.objects.filter(org_id=customer.org_id, customer=customer).select_related("program")
     return {
-        "headers": ["Lot", "Program", "Awarded", "Expires", "Points awarded", "Points left", "Re-issued"],
+        "headers": ["Lot", "Program", "Awarded", "Expires", "Points awarded", "Points remaining", "Re-issued"],
         "rows": [
             [
                 link(lot),

@@ -1,4 +1,4 @@
-"""What each day's calls to reverse came to: closed days are counted once and kept, the open one each time."""
+"""Counts reversals and refusals by day: a closed day is counted once and stored, the open day on each request."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -11,16 +11,16 @@ from django.db.models import Count, DateField, Func, Max, Q, Sum
 
 from reversals.models import Attempt, DayTotals, Reversal
 
-# A row's time is taken before its commit; no call lasts as long as this.
+# A row's timestamp is taken before its commit, and no call lasts this long.
 CLOSES_AFTER = timedelta(minutes=10)
-# So that no statement runs into the timeout, and what was counted before one that does is kept.
+# One day at a time, so that no statement reaches the timeout. If one does, the days counted before it are kept.
 COUNTED_AT_ONCE = timedelta(days=1)
 ACCEPTED = ""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Total:
-    """How many calls of one day had one answer; `rule` names the refusal, and is empty for what was accepted."""
+    """How many calls of one day had one result. `rule` names the refusal and is empty for accepted calls."""
 
     day: date
     rule: str
@@ -30,7 +30,7 @@ class Total:
 
 
 class UtcDay(Func):
-    """The UTC day of a time. Django's own function would call Python for each row of SQLite."""
+    """The UTC day of a time. Django's own function would call Python for each row on SQLite."""
 
     output_field = DateField()
 
@@ -42,10 +42,10 @@ class UtcDay(Func):
 
 
 def totals_of(org_ids: Collection[int], *, days: int, now: datetime) -> list[Total]:
-    """What the calls of these orgs came to on each of the last `days` UTC days, today included.
+    """The totals of these orgs for each of the last `days` UTC days, today included.
 
-    A closed day that nothing was counted of yet is counted and kept. Once all are, the number of queries depends
-    neither on the orgs nor on the days.
+    Closed days that were not counted yet are counted and stored. After that, the number of queries depends neither
+    on the number of orgs nor on the number of days.
     """
     if not org_ids:
         return []
@@ -72,7 +72,7 @@ def first_day(*, days: int, now: datetime) -> date:
 
 
 def start_of(day: date) -> datetime:
-    """When the UTC day began."""
+    """The moment at which the UTC day begins."""
     return datetime.combine(day, time.min, UTC)
 
 
@@ -81,9 +81,9 @@ def _day(at: datetime) -> date:
 
 
 def _keep_closed_days(org_ids: Collection[int], first: date, closed_before: date) -> None:
-    """Counts and keeps the closed days that nothing was counted of yet.
+    """Counts and stores the closed days that were not counted yet.
 
-    Who counted the same day at the same moment counted the same, so that either's rows stay.
+    Two requests that count the same day at the same moment get the same totals, so either's rows may stay.
     """
     since = _uncounted_since(org_ids, first, closed_before)
     day = min(since.values())
@@ -95,7 +95,7 @@ def _keep_closed_days(org_ids: Collection[int], first: date, closed_before: date
 
 
 def _uncounted_since(org_ids: Collection[int], first: date, closed_before: date) -> dict[int, date]:
-    """From which day on each org has to be counted: after the kept days, or all of them where there are gaps."""
+    """The first day to count for each org: the day after the stored days, or `first` if there are gaps."""
     kept = (
         DayTotals.objects.filter(org_id__in=org_ids, rule=ACCEPTED, day__gte=first, day__lt=closed_before)
         .order_by()
@@ -110,7 +110,7 @@ def _uncounted_since(org_ids: Collection[int], first: date, closed_before: date)
 
 
 def _count(since: Mapping[int, date], *, until: date) -> list[DayTotals]:
-    """The totals of each org from its day on, before `until`, with a row for the accepted calls of every day."""
+    """The totals of each org from its day in `since` to before `until`. Each day has a row for accepted calls."""
     rows = {
         (org_id, day, ACCEPTED): DayTotals(org_id=org_id, day=day, rule=ACCEPTED, count=0)
         for org_id, first in since.items()
@@ -130,7 +130,7 @@ def _days(first: date, until: date) -> Iterator[date]:
 
 
 def _calls_since(since: Mapping[int, date]) -> Q:
-    """One range of the index for each day from which orgs are to be counted."""
+    """One range of the index for each first day in `since`."""
     orgs: dict[date, list[int]] = defaultdict(list)
     for org_id, day in since.items():
         orgs[day].append(org_id)
@@ -155,5 +155,5 @@ def _refusals(wanted: Q) -> Iterable[tuple[int, date, str, int]]:
         .exclude(rule=ACCEPTED)
         .order_by()
         .values_list("org_id", UtcDay("created_at"), "rule")
-        .annotate(calls=Count("*"))  # with ids, the index alone would not do
+        .annotate(calls=Count("*"))  # counting ids would need more than the index
     )

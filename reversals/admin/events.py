@@ -1,4 +1,4 @@
-"""Events and their deliveries to webhooks."""
+"""Shows events and their deliveries to webhooks, and delivers events again."""
 
 import json
 from typing import Any
@@ -24,7 +24,7 @@ class EventAdmin(PageAdmin):
     list_select_related = ["customer"]
     list_filter = [OneOrg]
     search_fields = ["=event_id"]
-    search_help_text = "An event id, whole."
+    search_help_text = "Enter a complete event id."
     sortable_by = ()
     page_template = "admin/reversals/event/page.html"
 
@@ -54,16 +54,16 @@ class DeliveryAdmin(ExactSearch, LedgerAdmin):
     list_filter = [OneOrg, "status"]
     ordering = ["-event_id", "-id"]
     search_fields = ["=event__event_id"]
-    search_help_text = "An event id, whole."
+    search_help_text = "Enter a complete event id."
     sortable_by = ()
     actions = ["deliver_again"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Delivery]:
-        """Deliveries have no index by org and time; through the org's events they are read in the order of one."""
+        """Joins the org's events, whose index gives the order: deliveries have no index by org and time."""
         return super().get_queryset(request).filter(event__org_id=F("org_id"))
 
     def get_exclude(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        """A receiver's answer may repeat what it was sent."""
+        """Hides the receiver's reply from users who may not see identifiers, because it may repeat what it was sent."""
         return [] if request.user.has_perm(SEE_IDENTIFIERS) else ["last_answer"]
 
     def has_deliver_again_permission(self, request: HttpRequest) -> bool:
@@ -72,23 +72,23 @@ class DeliveryAdmin(ExactSearch, LedgerAdmin):
     @admin.action(description="Deliver again", permissions=["deliver_again"])
     @transaction.atomic
     def deliver_again(self, request: HttpRequest, deliveries: QuerySet[Delivery]) -> None:
-        chosen = list(deliveries.select_related("org", "event", "webhook"))
-        for delivery in chosen:
+        selected = list(deliveries.select_related("org", "event", "webhook"))
+        for delivery in selected:
             record_change(
                 delivery,
                 org=delivery.org,
                 action="delivered again",
                 made_by=request.user.get_username(),
-                reason="chosen in the list of deliveries",
+                reason="selected in the list of deliveries",
                 before={"status": delivery.status, "tries": delivery.tries},
                 after={"status": Delivery.Status.PENDING.value, "tries": 0},
             )
-        due = deliver_again(Delivery.objects.filter(pk__in=[delivery.pk for delivery in chosen]))
-        self.message_user(request, f"{due} deliveries are due now.")
+        due = deliver_again(Delivery.objects.filter(pk__in=[delivery.pk for delivery in selected]))
+        self.message_user(request, f"{due} {'delivery is' if due == 1 else 'deliveries are'} due now.")
 
 
 def data_of(event: Event, *, unmasked: bool) -> str:
-    """The event's data, indented; the customer's identifiers are masked unless the person may see them."""
+    """The event's data as indented JSON. The customer's identifiers are masked unless the user may see them."""
     data = json.loads(event.data)
     named = data.get("customerIdentifiers", {}).get("instore", {})
     if not unmasked:

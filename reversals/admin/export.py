@@ -1,4 +1,4 @@
-"""Exports of lists as CSV: whole or not at all, on record, and nothing in them that a spreadsheet would run."""
+"""Exports lists as CSV files: always complete, recorded as a change, and without formulas for a spreadsheet to run."""
 
 import csv
 import io
@@ -27,7 +27,7 @@ from loyalty.staff.site import current_org
 EXPORT = "reversals.export_ledger"
 ROWS_AT_ONCE = 2_000
 
-# Spreadsheet programs on Windows take a file as UTF-8 only with this mark before it.
+# Spreadsheet programs on Windows read a file as UTF-8 only if it begins with this mark.
 _BYTE_ORDER_MARK = "\ufeff"
 _STARTS_OF_FORMULAS = frozenset("=+-@")
 _INVISIBLE = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
@@ -35,7 +35,7 @@ _INVISIBLE = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """What is exported of a kind of rows: columns by their header, and the time that they are ordered by, if any."""
+    """The columns of an export by header, and the field with the time that orders the rows, if there is one."""
 
     columns: dict[str, str]
     time: str | None
@@ -110,7 +110,7 @@ EXPORTS = {
 
 
 class Exportable:
-    """A list of one org's rows that those who may can export, as it is filtered."""
+    """A list of one org's rows that users with permission can export with the list's filters."""
 
     change_list_template = "admin/reversals/exportable_list.html"
 
@@ -120,12 +120,12 @@ class Exportable:
         return [path("export/", view, name=name), *super().get_urls()]  # type: ignore[misc]
 
     def changelist_view(self: Any, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        # The export is of the org that this page shows, whatever org another page has chosen since.
+        # The export is of the org that this page shows, even if another page has selected a different org since.
         shown = {"org": current_org(request)} | (extra_context or {})
         return super().changelist_view(request, shown)  # type: ignore[misc, no-any-return]
 
     def export_view(self: Any, request: HttpRequest) -> HttpResponseBase:
-        """The file, once it is written whole and on record. The list's filters stand in the address."""
+        """Returns the file after it is complete and recorded as a change. The address holds the list's filters."""
         if not request.user.has_perm(EXPORT) or not self.has_view_permission(request):
             raise PermissionDenied
         org = current_org(request)
@@ -155,7 +155,7 @@ class Exportable:
 
 
 def _file(export: Export, rows: QuerySet[Any]) -> IO[bytes]:
-    """The export, written to its end: what is sent has a length, so that a part of it cannot pass for the whole."""
+    """Writes the whole export to a file, so that the response has a length and a client notices if it is cut off."""
     file = tempfile.TemporaryFile()  # noqa: SIM115 (the response closes it)
     for text in _lines(export, rows):
         file.write(text.encode())
@@ -164,7 +164,7 @@ def _file(export: Export, rows: QuerySet[Any]) -> IO[bytes]:
 
 
 def _lines(export: Export, rows: QuerySet[Any]) -> Iterator[str]:
-    """The file's text, a chunk of rows at a time, newest first."""
+    """The text of the file, one chunk of rows at a time, newest first."""
     yield _BYTE_ORDER_MARK + _csv([list(export.columns)])
     parents = {name.rpartition(".")[0].replace(".", "__") for name in export.columns.values()} - {""}
     rows = rows.select_related(*sorted(parents)) if parents else rows
@@ -173,7 +173,7 @@ def _lines(export: Export, rows: QuerySet[Any]) -> Iterator[str]:
 
 
 def _chunks(rows: QuerySet[Any], time: str | None) -> Iterator[list[Any]]:
-    """The rows in chunks, each found by the last row of the one before: no statement is long."""
+    """The rows in chunks. Each chunk starts after the last row of the one before, so that every statement is short."""
     rows = rows.order_by(*([f"-{time}"] if time else []), "-id")
     chunk = list(rows[:ROWS_AT_ONCE])
     while chunk:
@@ -187,7 +187,7 @@ def _after(last: Model, time: str | None) -> Q:
     if time is None:
         return Q(id__lt=last.pk)
     moment = getattr(last, time)
-    # The first condition alone is a range of the index, which an "or" is not.
+    # Only the first condition is a range of the index; an "or" is not.
     return Q(**{f"{time}__lte": moment}) & (Q(**{f"{time}__lt": moment}) | Q(id__lt=last.pk))
 
 
@@ -212,9 +212,9 @@ def _cell(value: Any) -> str:
 
 
 def inert(text: str) -> str:
-    """The text, with an apostrophe before it where a spreadsheet would take it for a formula.
+    """The text, with an apostrophe before it if a spreadsheet would read it as a formula.
 
-    It would so after spaces and invisible characters too, and for full-width forms of the signs.
+    Spreadsheets do so after spaces and invisible characters too, and for the full-width forms of the signs.
     """
     visible = unicodedata.normalize("NFKC", text)
     start = next((each for each in visible if unicodedata.category(each) not in _INVISIBLE), "")

@@ -1,4 +1,4 @@
-"""The filters of the lists of reversals and attempts: none is answered by counting or sorting a table."""
+"""Filters the lists of reversals and attempts without counting or sorting a whole table."""
 
 from datetime import timedelta
 from functools import reduce
@@ -21,7 +21,7 @@ LOOKED_THROUGH = 20_000
 
 
 class Period(admin.SimpleListFilter):
-    """How far back the list goes: without a choice 30 days, and all of it for a search."""
+    """How far back the list goes. The default is 30 days, or the whole list for a search."""
 
     title = "period"
     parameter_name = "period"
@@ -51,9 +51,9 @@ class Period(admin.SimpleListFilter):
 
 
 class ByRule(admin.SimpleListFilter):
-    """The rule that refused, by code, of every operation. Rules of one name and another code are another choice."""
+    """The rule that refused the call, by code. Rules with the same name and different codes are separate choices."""
 
-    title = "answer"
+    title = "result"
     parameter_name = "rule"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
@@ -78,7 +78,7 @@ class ByRule(admin.SimpleListFilter):
 
 
 class ByOperation(admin.SimpleListFilter):
-    """What was asked for."""
+    """The requested operation."""
 
     title = "operation"
     parameter_name = "operation"
@@ -91,7 +91,7 @@ class ByOperation(admin.SimpleListFilter):
 
 
 class _OfParent(admin.SimpleListFilter):
-    """Rows of one parent of the org in hand."""
+    """The rows of one parent in the current org."""
 
     parents: type[Model]
 
@@ -105,7 +105,7 @@ class _OfParent(admin.SimpleListFilter):
 
     @property
     def chosen(self) -> int | None:
-        """The row id of the parent, if it is one of the org's."""
+        """The row id of the selected parent, if it belongs to the org."""
         value = self.value()
         return int(str(value)) if value in {each for each, _ in self.lookup_choices} else None
 
@@ -130,8 +130,8 @@ class ByClient(_OfParent):
 class ByProgram(_OfParent):
     """The program of the redemption that was reversed.
 
-    Each row of the list costs a look-up of its redemption: so a bounded number of the org's newest rows is looked
-    through, and the page says so where there are older ones.
+    Each row of the list costs a look-up of its redemption. So the filter searches a limited number of the org's
+    newest rows, and the page says so if there are older rows.
     """
 
     title = "program"
@@ -143,14 +143,14 @@ class ByProgram(_OfParent):
         newest_first = queryset.model._default_manager.filter(org=self.org).order_by("-created_at")
         oldest = newest_first.values_list("created_at", flat=True)[LOOKED_THROUGH : LOOKED_THROUGH + 1].first()
         if oldest is not None:
-            messages.info(request, f"By program, only the org's newest {LOOKED_THROUGH:,} rows are looked through.")
+            messages.info(request, f"The program filter searches only the org's newest {LOOKED_THROUGH:,} rows.")
             queryset = queryset.filter(created_at__gt=oldest)
-        # One value for each row: PostgreSQL would answer a join or an EXISTS by reading all redemptions of the org.
+        # One value for each row, because PostgreSQL would read all redemptions of the org for a join or an EXISTS.
         return queryset.filter(reduce(or_, (Q(Exact(program, parent_id)) for program in self.programs)))
 
 
 class ByProgramAsked(ByProgram):
-    """The program of the redemption that was asked for, made or reversed."""
+    """The program of the redemption that the call named, made or reversed."""
 
     programs: ClassVar = [
         *ByProgram.programs,

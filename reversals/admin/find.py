@@ -1,4 +1,4 @@
-"""Finds a redemption, a reversal or a customer by any name of theirs, among the orgs that the person may work on."""
+"""Finds a redemption, reversal or customer by any of its names, in the orgs that the user may work on."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -20,11 +20,11 @@ from loyalty.staff.access import orgs_of
 from reversals.admin.html import link, page_of
 from reversals.models import Reversal
 
-AT_MOST = 20  # of a kind
+AT_MOST = 20  # of each kind
 LONGEST_NAME = 255
 SEE_IDENTIFIERS = "loyalty.see_identifiers"
 
-# The types whose values are compared as they are written.
+# The types whose values are compared as entered.
 _AS_WRITTEN = (IdentifierType.EXTERNAL_ID, IdentifierType.CARD_NUMBER, IdentifierType.CARD_EXTERNAL_ID)
 _NAMES_OF_REDEMPTION = {
     "public_id": "redemption id",
@@ -35,7 +35,7 @@ _NAMES_OF_REDEMPTION = {
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A row that has the name, and by which of its names it was found."""
+    """A row with the name, and which of its names matched."""
 
     row: Redemption | Reversal | Customer
     kind: str
@@ -45,7 +45,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What can be found by whom: `find` takes the name and the orgs by id."""
+    """A kind of row, the permission to find it, and its names. `find` takes the name and the orgs by id."""
 
     permission: str
     names: str
@@ -53,7 +53,7 @@ class Kind:
 
 
 def find(request: HttpRequest) -> HttpResponse:
-    """One box for every name: goes straight to the one match, or lists the matches, at most 20 of a kind.
+    """Redirects to the page of the only match, or lists the matches, at most 20 of each kind.
 
     Each look-up is exact and reads an index that begins with the org.
     """
@@ -70,7 +70,7 @@ def find(request: HttpRequest) -> HttpResponse:
         "name": name,
         "names": ", ".join(kind.names for kind in kinds),
         "org_count": len(orgs),
-        "found": {"headers": ["Kind", "Found", "By its", "Which is", "Org"], "rows": _rows(matches, orgs)},
+        "found": {"headers": ["Kind", "Record", "Matched by", "Details", "Org"], "rows": _rows(matches, orgs)},
     }
     return TemplateResponse(request, "admin/find.html", site.each_context(request) | shown)
 
@@ -82,7 +82,7 @@ def _matches(name: str, orgs: Mapping[int, Org], kinds: list[Kind]) -> list[Matc
 
 
 def _once_each(matches: Iterable[Match]) -> list[Match]:
-    """Without the rows that were found by an earlier name already."""
+    """The first match of each row, because a row can match by several names."""
     by_row: dict[Model, Match] = {}
     for match in matches:
         by_row.setdefault(match.row, match)
@@ -124,7 +124,7 @@ def _customer(customer: Customer, by: str) -> Match:
 
 
 def _identified(name: str, orgs: Mapping[int, Org]) -> Q:
-    """What an identifier must be to be so named: mobiles are read with the country of each org."""
+    """The condition for identifiers with this name. A mobile number is read with the country of each org."""
     email = identify(IdentifierType.EMAIL, name, country="").value
     condition = Q(type__in=_AS_WRITTEN, value=name) | Q(type=IdentifierType.EMAIL, value=email)
     for digits, org_ids in _mobiles(name, orgs).items():
@@ -133,7 +133,7 @@ def _identified(name: str, orgs: Mapping[int, Org]) -> Q:
 
 
 def _mobiles(name: str, orgs: Mapping[int, Org]) -> dict[str, list[int]]:
-    """The numbers that the name is, each with the ids of the orgs in whose country it is that."""
+    """The name as mobile numbers, each with the ids of the orgs in whose country it is read so."""
     digits = {country: identify(IdentifierType.MOBILE, name, country=country).value for country in _countries(orgs)}
     mobiles = defaultdict(list)
     for org in orgs.values():
@@ -148,9 +148,7 @@ def _countries(orgs: Mapping[int, Org]) -> set[str]:
 KINDS = (
     Kind("loyalty.view_redemption", "redemption id, external reference, transaction number", _redemptions),
     Kind("reversals.view_reversal", "reversal id", _reversals),
-    Kind(
-        "loyalty.view_customer", "customer id, mobile, e-mail, external id, card number, card external id", _customers
-    ),
+    Kind("loyalty.view_customer", "customer id, mobile, email, external id, card number, card external id", _customers),
 )
 
 site.add_page("find/", find, name="find")  # type: ignore[attr-defined]

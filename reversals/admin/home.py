@@ -1,4 +1,4 @@
-"""The home page: how reversals go in a person's orgs, each box for those who may see what it counts."""
+"""The home page: reversals in the user's orgs, in boxes that each need the permission for what they count."""
 
 import json
 from collections import Counter
@@ -26,13 +26,13 @@ from reversals.refusals import ErrorCode
 PERIODS = (7, 30, 90)
 USUAL_PERIOD = 30
 ORGS_SHOWN = 50
-# After this the ledger should be checked again.
+# After this time the ledger should be checked again.
 CHECK_IS_FRESH_FOR = timedelta(days=7)
 STOPPED = {ReversalState.OFF, ReversalState.PAUSED, ReversalState.BROKEN}
 
 
 class Chooser(forms.Form):
-    """Which of the person's orgs the page is about, and how many days."""
+    """Which of the user's orgs the page shows, and for how many days."""
 
     org = forms.TypedChoiceField(coerce=int, empty_value=None, required=False, widget=UnfoldAdminSelectWidget)
     days = forms.TypedChoiceField(
@@ -67,7 +67,7 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """How often one refusal was given; `share` is the percentage of all of them. A rule that is gone has no code."""
+    """How often one rule refused; `share` is its percentage of all refusals. A rule that was removed has no code."""
 
     code: int | None
     message: str
@@ -77,7 +77,7 @@ class Refusal:
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """The context of the home page. A choice that is none of the person's is refused beside the field."""
+    """The context of the home page. An invalid choice shows an error beside the field."""
     orgs = list(orgs_of(request.user).order_by("id"))
     chooser = Chooser(orgs, {"days": USUAL_PERIOD} | request.GET.dict())
     chooser.full_clean()
@@ -89,7 +89,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 
 def _boxes(request: HttpRequest, orgs: Sequence[Org], days: int) -> dict[str, Any]:
-    """What the person may see of these orgs; a box that is not theirs is absent."""
+    """The boxes that the user may see for these orgs."""
     if not orgs:
         return {}
     may, now, org_ids = request.user.has_perm, timezone.now(), [org.id for org in orgs]
@@ -97,7 +97,7 @@ def _boxes(request: HttpRequest, orgs: Sequence[Org], days: int) -> dict[str, An
     totals = totals_of(org_ids, days=days, now=now) if sees_reversals or sees_attempts else []
     boxes: dict[str, Any] = {}
     if sees_reversals:
-        boxes["given_back"] = _given_back(totals)
+        boxes["reversals"] = _reversals(totals)
     if sees_attempts:
         boxes["refusals"] = _refusals(totals)
     if may("reversals.view_correction"):
@@ -111,8 +111,8 @@ def _boxes(request: HttpRequest, orgs: Sequence[Org], days: int) -> dict[str, An
     return boxes
 
 
-def _given_back(totals: Iterable[Total]) -> dict[str, Any]:
-    """The points reversed, day by day, with their sums and the charts' data."""
+def _reversals(totals: Iterable[Total]) -> dict[str, Any]:
+    """The points reversed by day, with their sums and the data of the charts."""
     days: dict[date, Day] = {}
     for total in sorted(total for total in totals if total.rule == ACCEPTED):
         before = days.get(total.day, Day(total.day, 0, Decimal(0), Decimal(0)))
@@ -131,10 +131,10 @@ def _given_back(totals: Iterable[Total]) -> dict[str, Any]:
 
 
 def _points_chart(days: Sequence[Day]) -> str:
-    """The expired part is drawn over the whole, which stands behind it."""
+    """The chart of points. The bars of expired points are drawn in front of the bars of all points."""
     return _chart(
         days,
-        ("of it expired", [float(day.points_expired) for day in days], "var(--color-orange-500)"),
+        ("to expired lots", [float(day.points_expired) for day in days], "var(--color-orange-500)"),
         ("points reversed", [float(day.points) for day in days], "var(--color-primary-500)"),
     )
 
@@ -144,7 +144,7 @@ def _count_chart(days: Sequence[Day]) -> str:
 
 
 def _chart(days: Sequence[Day], *bars: tuple[str, Sequence[float], str]) -> str:
-    """Bars over the days, in the JSON that django-unfold's chart reads."""
+    """A bar chart by day, in the JSON that django-unfold's chart reads."""
     datasets = [
         {"label": label, "data": data, "backgroundColor": color, "maxTicksXLimit": 8, "displayYAxis": True}
         for label, data, color in bars
@@ -153,7 +153,7 @@ def _chart(days: Sequence[Day], *bars: tuple[str, Sequence[float], str]) -> str:
 
 
 def _refusals(totals: Iterable[Total]) -> list[Refusal]:
-    """The refusals, the most frequent first."""
+    """The refusals, most frequent first."""
     counts: Counter[str] = Counter()
     for total in totals:
         if total.rule != ACCEPTED:
@@ -162,19 +162,19 @@ def _refusals(totals: Iterable[Total]) -> list[Refusal]:
 
 
 def _refusal(rule: str, count: int, of: int) -> Refusal:
-    error = ErrorCode.__members__.get(rule)  # a rule of an earlier version may be there no more
-    code, message = (error.code, error.message) if error is not None else (None, "no longer known")
+    error = ErrorCode.__members__.get(rule)  # a rule of an earlier version may have been removed
+    code, message = (error.code, error.message) if error is not None else (None, "no longer in use")
     return Refusal(code, message, rule.replace("_", " ").lower(), count, round(100 * count / of))
 
 
 def _corrections(org_ids: Collection[int], *, since: datetime) -> dict[str, Any]:
-    """How many reversals were taken back since then, and their points."""
+    """How many corrections were made since then, and their points."""
     corrections = Correction.objects.filter(org_id__in=org_ids, created_at__gte=since)
     return corrections.aggregate(count=Count("id"), points=Sum("points"))
 
 
 def _approvals(orgs: Sequence[Org], now: datetime) -> dict[str, Any]:
-    """How many requests wait for a second person, in which orgs. One that has lapsed waits no more."""
+    """How many approval requests wait for a second user, by org. Lapsed requests are not counted."""
     waiting = (
         Approval.objects.filter(org__in=orgs, status=Approval.Status.WAITING, lapses_at__gt=now)
         .order_by()
@@ -186,14 +186,14 @@ def _approvals(orgs: Sequence[Org], now: datetime) -> dict[str, Any]:
 
 
 def _stopped(orgs: Sequence[Org]) -> dict[str, Any]:
-    """The orgs whose redemptions cannot be reversed at present, and why."""
+    """The orgs whose redemptions cannot be reversed now, and why."""
     settings = settings_of_orgs([org.id for org in orgs])
     stopped = [(org, state) for org in orgs if (state := settings[org.id].state()) in STOPPED]
     return {"count": len(stopped), "orgs": stopped[:ORGS_SHOWN]}
 
 
 def _last_check(org_ids: Sequence[int], now: datetime) -> dict[str, Any]:
-    """The last run of verify_ledger that covered all that the page shows, and whether it is time for the next."""
+    """The last run of verify_ledger that covered all orgs on the page, and whether the next run is due."""
     covering = Q(org__isnull=True) | Q(org__in=org_ids) if len(org_ids) == 1 else Q(org__isnull=True)
     last = LedgerCheck.objects.filter(covering).order_by("-finished_at").first()
     return {"last": last, "is_due": last is None or now - last.finished_at > CHECK_IS_FRESH_FOR}

@@ -1,10 +1,11 @@
-"""What the facts and tables of pages are made of: links to other pages, times, and points."""
+"""Formats the values in the facts and tables of pages: links, times, counts and points."""
 
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from django.db import models
+from django.template.defaultfilters import pluralize
 from django.urls import reverse
 from django.utils.html import format_html
 
@@ -17,7 +18,7 @@ def page_of(row: models.Model) -> str:
 
 
 def link(row: models.Model, text: object = None) -> str:
-    """A link to the row's page, by its name or by `text`."""
+    """A link to the row's page, with the row's name or `text` as its text."""
     return format_html('<a class="text-link" href="{}">{}</a>', page_of(row), row if text is None else text)
 
 
@@ -36,3 +37,13 @@ def moment(time: datetime | None, *, none: str = "never") -> str:
 
 def written_or(points: Decimal | None, none: str) -> str:
     return none if points is None else written(points)
+
+
+def counted(count: int, noun: str) -> str:
+    """The count with its noun: "1 row", "5,000 rows"."""
+    return f"{count:,} {noun}{pluralize(count)}"
+
+
+def in_points(points: Decimal) -> str:
+    """The amount with its unit: "1 point", "12.5 points"."""
+    return f"{written(points)} point{pluralize(points)}"

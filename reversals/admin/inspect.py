@@ -1,4 +1,4 @@
-"""Reversals and attempts, to look at: rows of the ledger are never edited."""
+"""Shows reversals and attempts. Rows of the ledger are never edited."""
 
 import json
 from datetime import timedelta
@@ -14,7 +14,7 @@ from loyalty.models import Redemption
 from reversals.admin.correcting import may_correct
 from reversals.admin.export import Exportable
 from reversals.admin.filters import ByClient, ByOperation, ByProgram, ByProgramAsked, ByRule, Period
-from reversals.admin.html import link, link_or_none, moment, written_or
+from reversals.admin.html import in_points, link, link_or_none, moment, written_or
 from reversals.models import Approval, Attempt, Correction, Reversal, ReversalLine
 
 SHOWN = 50
@@ -37,7 +37,7 @@ class ReversalAdmin(Exportable, PageAdmin):
     list_filter = [OneOrg, Period, "channel", ByProgram, ByClient]
     ordering = ["-created_at", "-id"]
     search_fields = ["=public_id"]
-    search_help_text = "A reversal id, whole. Find takes redemption ids."
+    search_help_text = "Enter a complete reversal id. To search by redemption id, use Find."
     page_template = "admin/reversals/reversal/page.html"
 
     def page(self, request: HttpRequest, row: Reversal) -> dict[str, Any]:
@@ -59,13 +59,13 @@ class AttemptAdmin(Exportable, PageAdmin):
     list_filter = [OneOrg, Period, ByRule, "channel", ByOperation, "is_dry_run", ByProgramAsked, ByClient]
     ordering = ["-created_at", "-id"]
     search_fields = ["=redemption_id_asked", "=idempotency_key"]
-    search_help_text = "A redemption id, or an idempotency key that is held, whole."
+    search_help_text = "Enter a complete redemption id, or a complete idempotency key that holds a reply."
     page_template = "admin/reversals/attempt/page.html"
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Attempt], search_term: str
     ) -> tuple[QuerySet[Attempt], bool]:
-        """By redemption id, and by a key that is held: other keys are in no index."""
+        """Searches by redemption id and by keys that hold a reply. Other keys are not in an index."""
         term = search_term.strip()
         if not term:
             return queryset, False
@@ -77,10 +77,10 @@ class AttemptAdmin(Exportable, PageAdmin):
     def asked_for(self, attempt: Attempt) -> str:
         return attempt.operation.capitalize()
 
-    @admin.display(description="answer")
+    @admin.display(description="result")
     def answer(self, attempt: Attempt) -> str:
-        said = f"{attempt.code} {attempt.rule}" if attempt.rule else "accepted"
-        return f"{said}, dry run" if attempt.is_dry_run else said
+        result = f"{attempt.code} {attempt.rule}" if attempt.rule else "accepted"
+        return f"{result}, dry run" if attempt.is_dry_run else result
 
     def page(self, request: HttpRequest, row: Attempt) -> dict[str, Any]:
         lines = _lines(row.reversal) if row.reversal is not None else None
@@ -101,9 +101,9 @@ def _reversal_facts(reversal: Reversal) -> list[tuple[str, Any]]:
         ("Program", redemption.program),
         ("Redemption", link(redemption)),
         ("Customer", link(reversal.customer)),
-        ("Points asked for", written_or(reversal.points_asked, "all that was left")),
+        ("Points requested", written_or(reversal.points_asked, "all remaining")),
         ("Points reversed", written(reversal.points)),
-        ("Of them available", written(reversal.points_available)),
+        ("Available again", written(reversal.points_available)),
         ("To expired lots", written(reversal.points_expired)),
         ("Channel", reversal.get_channel_display()),
         ("Made by", reversal.made_by),
@@ -114,11 +114,11 @@ def _reversal_facts(reversal: Reversal) -> list[tuple[str, Any]]:
 
 
 def _lines(reversal: Reversal) -> dict[str, Any]:
-    """What was reversed lot by lot, the one drawn last first."""
+    """The reversed points by lot, the last drawn lot first."""
     lines = ReversalLine.objects.filter(org_id=reversal.org_id, reversal=reversal)
     parents = lines.select_related("draw__lot__program", "draw__lot__customer", "reissued_lot")
     return {
-        "headers": ["Lot", "Of customer", "Program", "Expires", "Points", "Available", "Expired", "Re-issued in"],
+        "headers": ["Lot", "Customer", "Program", "Expires", "Points", "Available", "Expired", "Re-issued in"],
         "rows": [_line(line) for line in parents.order_by("-draw__position")[:SHOWN]],
     }
 
@@ -128,12 +128,12 @@ def _line(line: ReversalLine) -> list[Any]:
     points = [written(each) for each in (line.points, line.points_available, line.points_expired)]
     reissued = "" if line.reissued_lot is None else link(line.reissued_lot)
     if lot is None:
-        return ["came from no lot", "", "", "", *points, reissued]
+        return ["no lot", "", "", "", *points, reissued]
     return [link(lot), link(lot.customer), lot.program.name, moment(lot.expires_at), *points, reissued]
 
 
 def _requests(reversal: Reversal) -> list[str]:
-    """The requests that asked for this reversal, or for its correction."""
+    """The approval requests for this reversal and for its correction."""
     asked = Approval.objects.filter(Q(reversal=reversal) | Q(corrects=reversal), org_id=reversal.org_id)
     return [
         link(each, f"{each} on {moment(each.asked_at)}: {each.get_status_display().lower()}")
@@ -144,13 +144,13 @@ def _requests(reversal: Reversal) -> list[str]:
 def _corrections(reversal: Reversal) -> list[str]:
     corrections = Correction.objects.filter(org_id=reversal.org_id, reversal=reversal)
     return [
-        link(each, f"{written(each.points)} points drawn again on {moment(each.created_at)} by {each.made_by}")
+        link(each, f"{in_points(each.points)} taken back on {moment(each.created_at)} by {each.made_by}")
         for each in corrections
     ]
 
 
 def _attempt_of(reversal: Reversal) -> Attempt | None:
-    """The call that made the reversal. No index leads there but that by time, and it began just before."""
+    """The attempt that made the reversal, searched by time because no index holds its reversal."""
     made = reversal.created_at
     around = Attempt.objects.filter(
         org_id=reversal.org_id, created_at__range=(made - LONGEST_CALL, made + LONGEST_CALL), reversal=reversal
@@ -165,24 +165,27 @@ def _asked(attempt: Attempt) -> list[tuple[str, Any]]:
         ("When", moment(attempt.created_at)),
         ("Org", attempt.org),
         ("Operation", attempt.operation.capitalize()),
-        ("Dry run", "yes: nothing moved" if attempt.is_dry_run else "no"),
+        ("Dry run", "yes, no points moved" if attempt.is_dry_run else "no"),
         ("Channel", attempt.get_channel_display()),
-        ("By", attempt.made_by),
+        ("Made by", attempt.made_by),
         ("Redemption id", attempt.redemption_id_asked or "none"),
         ("External reference", attempt.external_reference_asked or "none"),
         ("Redemption", link_or_none(redemption)),
         ("Customer", link_or_none(redemption and redemption.customer)),
         ("Identifier", identifier or "none"),
-        ("Points", written_or(attempt.points_asked, "all that was left")),
+        ("Points requested", written_or(attempt.points_asked, "all remaining")),
         ("Idempotency key", attempt.idempotency_key or "none"),
-        ("Repeats", "a repeat with the key gets this reply" if attempt.holds_key else "the key is free"),
+        (
+            "Repeats",
+            "a repeat with this key returns this reply" if attempt.holds_key else "no reply is held for a repeat",
+        ),
         ("Request id", attempt.request_id or "none"),
         ("Reason", attempt.reason or "none given"),
     ]
 
 
 def _redemption_of(attempt: Attempt) -> Redemption | None:
-    """The redemption that was asked for by either name, or made; None if it does not exist such in the org."""
+    """The redemption that the attempt made or named, by id or external reference; None if the org does not have it."""
     if attempt.redemption_id is not None:
         named = Q(id=attempt.redemption_id)
     elif attempt.redemption_id_asked:
@@ -196,7 +199,7 @@ def _redemption_of(attempt: Attempt) -> Redemption | None:
 
 def _answered(attempt: Attempt) -> list[tuple[str, Any]]:
     return [
-        ("Answer", f"{attempt.code} {attempt.rule}" if attempt.rule else "accepted"),
+        ("Result", f"{attempt.code} {attempt.rule}" if attempt.rule else "accepted"),
         *_refusal(attempt),
         ("HTTP status", attempt.http_status or "none"),
         ("Reversal", link_or_none(attempt.reversal)),
@@ -208,13 +211,13 @@ def _refusal(attempt: Attempt) -> list[tuple[str, Any]]:
     if not attempt.rule:
         return []
     error = attempt.ladder.__members__.get(attempt.rule)
-    row = "a refusal of the platform" if error is None or error.row is None else f"row {error.row} of the ladder"
-    message = "no longer known" if error is None else error.message
-    return [("Published message", message), ("Decided by", row), ("Because", attempt.refusal_reason)]
+    row = "the platform" if error is None or error.row is None else f"rule {error.row} in the order of refusals"
+    message = "no longer in use" if error is None else error.message
+    return [("Published message", message), ("Refused by", row), ("Refusal reason", attempt.refusal_reason)]
 
 
 def _pretty(reply: str) -> str:
-    """The reply's body, indented where it is JSON."""
+    """The body of the reply, indented if it is JSON."""
     try:
         return json.dumps(json.loads(reply), indent=2, ensure_ascii=False)
     except ValueError:

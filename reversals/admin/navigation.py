@@ -1,4 +1,4 @@
-"""The back office's side bar: what a person may open, in the order of the day's work."""
+"""Builds the side bar of the back office: the pages that the user may open."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from django.urls import NoReverseMatch, reverse
 
 
 def sections(request: HttpRequest) -> list[dict[str, Any]]:
-    """The side bar's sections, in django-unfold's form, without what the person may not see."""
+    """The sections of the side bar in django-unfold's format, without pages that the user may not see."""
     found = [
         _section(
             "Work",
@@ -42,8 +42,8 @@ def sections(request: HttpRequest) -> list[dict[str, Any]]:
             _list(request, "Deliveries", "outgoing_mail", "reversals.delivery"),
         ),
         _section(
-            "People",
-            _list(request, "People", "badge", "auth.user"),
+            "Administration",
+            _list(request, "Users", "badge", "auth.user"),
             _list(request, "Roles", "shield_person", "auth.group"),
             _list(request, "Changes", "manage_history", "loyalty.staffchange"),
             _list(request, "Ledger checks", "fact_check", "reversals.ledgercheck"),

@@ -1,4 +1,4 @@
-"""Redemptions: what each drew, what was reversed, and reversals by hand through the same door as the API's."""
+"""Shows redemptions with their draws and reversals, and makes manual reversals by the same engine as the API."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ from loyalty.ledger.points import written
 from loyalty.models import Draw, Redemption
 from reversals.admin.bulk import may_reverse_in_bulk, reverse_in_bulk
 from reversals.admin.export import Exportable
-from reversals.admin.html import link, moment, page_of
+from reversals.admin.html import in_points, link, moment, page_of
 from reversals.admin.reversing import ReverseForm, asked_in_words, form_of, preview_of, take_step
 from reversals.manual import manual_reversals
 from reversals.models import Approval, Attempt, Reversal
@@ -39,7 +39,7 @@ class RedemptionAdmin(Exportable, PageAdmin):
     ]
     list_select_related = ["customer", "program"]
     search_fields = ["=public_id", "=external_reference_number", "=transaction_number"]
-    search_help_text = "A redemption id, an external reference or a transaction number, whole."
+    search_help_text = "Enter a complete redemption id, external reference or transaction number."
     page_template = "admin/loyalty/redemption/page.html"
     actions = [reverse_in_bulk]
 
@@ -64,7 +64,7 @@ class RedemptionAdmin(Exportable, PageAdmin):
         }
 
     def reverse_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """The form, its preview, and the reversal itself: each step is a POST of the one before."""
+        """Shows the form, then its preview, then makes the reversal. Each step is posted by the page before."""
         redemption = self.get_object(request, object_id)
         if redemption is None:
             raise Http404
@@ -75,8 +75,8 @@ class RedemptionAdmin(Exportable, PageAdmin):
         shown: dict[str, Any] = {
             "form": form,
             "title": f"Reverse points of redemption {redemption}",
-            "explanation": f"{written(redemption.points)} points were redeemed;"
-            f" {written(redemption.points_reversed)} were reversed so far.",
+            "explanation": f"Points redeemed: {written(redemption.points)}."
+            f" Points already reversed: {written(redemption.points_reversed)}.",
             "back": page_of(redemption),
         }
         username = request.user.get_username()
@@ -98,7 +98,7 @@ def _in_words(outcome: Reversal | Approval) -> tuple[str, int]:
     if isinstance(outcome, Approval):
         return asked_in_words(outcome), messages.WARNING
     return (
-        f"Reversal {outcome.public_id} reversed {written(outcome.points)} points,"
+        f"Reversal {outcome.public_id} reversed {in_points(outcome.points)},"
         f" {written(outcome.points_expired)} of them to expired lots.",
         messages.SUCCESS,
     )
@@ -119,14 +119,14 @@ def _facts(redemption: Redemption) -> list[tuple[str, Any]]:
         ("External reference", redemption.external_reference_number or "none"),
         ("Points", written(redemption.points)),
         ("Reversed", written(redemption.points_reversed)),
-        ("Left to reverse", written(redemption.points - redemption.points_reversed)),
+        ("Remaining", written(redemption.points - redemption.points_reversed)),
     ]
 
 
 def _draws(redemption: Redemption) -> dict[str, Any]:
     draws = Draw.objects.filter(org_id=redemption.org_id, redemption=redemption).select_related("lot__customer")
     return {
-        "headers": ["Order", "Lot", "Of customer", "Expires", "Drawn", "Reversed", "Left"],
+        "headers": ["Draw order", "Lot", "Customer", "Expires", "Drawn", "Reversed", "Remaining"],
         "rows": [_draw_row(draw) for draw in draws.order_by("position")[:SHOWN]],
     }
 
@@ -135,7 +135,7 @@ def _draw_row(draw: Draw) -> list[Any]:
     lot = draw.lot
     points = [written(draw.points), written(draw.points_reversed), written(draw.points - draw.points_reversed)]
     if lot is None:
-        return [draw.position, "came from no lot", "", "", *points]
+        return [draw.position, "no lot", "", "", *points]
     expiry = moment(lot.expires_at)
     return [draw.position, lot.lot_ref, lot.customer, expiry, *points]
 
@@ -177,7 +177,7 @@ def _refused(redemption: Redemption) -> dict[str, Any]:
         org_id=redemption.org_id, redemption_id_asked=redemption.public_id, is_dry_run=False
     ).exclude(rule="")
     return {
-        "headers": ["When", "Channel", "By", "Refused as", "Because"],
+        "headers": ["When", "Channel", "Made by", "Refusal", "Reason"],
         "rows": [
             [
                 moment(attempt.created_at),

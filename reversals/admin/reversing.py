@@ -1,4 +1,4 @@
-"""What a person fills in and sees when they reverse points by hand: forms, preview, refusals in words."""
+"""Forms, previews and refusal texts of manual reversals and corrections."""
 
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
@@ -12,7 +12,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, U
 from loyalty.ledger.points import InvalidPoints, read_written_points, written
 from loyalty.ledger.queries import available_points
 from loyalty.models import ReasonCode, Redemption
-from reversals.admin.html import moment
+from reversals.admin.html import in_points, moment
 from reversals.manual.manual_reversals import ADMIN_KEYS, ManualCorrection, ManualReversal
 from reversals.models import Approval, Reversal
 from reversals.movements.correct import movement as correcting
@@ -27,23 +27,23 @@ Outcome = TypeVar("Outcome")
 
 
 def in_words(refusal: Refused) -> str:
-    """A refusal as staff read it: code, published message, and what exactly was wrong."""
+    """A refusal in words for staff: code, published message and reason."""
     return f"{refusal.error.code} {refusal.error.message}. {refusal.reason}"
 
 
 def asked_in_words(approval: Approval) -> str:
-    """What becomes, or became, of something that was left to a second person."""
+    """The state of an approval request in words: waiting for a second user, or already decided."""
     if approval.status == Approval.Status.WAITING:
         return (
-            f"The request for {written(approval.points)} points waits for another person's approval,"
+            f"The request for {in_points(approval.points)} waits for a second user's approval"
             f" until {moment(approval.lapses_at)}."
         )
     status = approval.get_status_display().lower()
-    return f"The request for {written(approval.points)} points was {status} by {approval.decided_by} already."
+    return f"The request for {in_points(approval.points)} was already {status} by {approval.decided_by}."
 
 
 class PointsInput(forms.CharField):
-    """An amount of points, read as the API reads one."""
+    """An amount of points, read by the same rules as in the API."""
 
     widget = UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "autocomplete": "off"})
 
@@ -52,18 +52,18 @@ class PointsInput(forms.CharField):
         try:
             return read_written_points(text)
         except InvalidPoints as error:
-            raise forms.ValidationError(f"Expected {error}.") from error
+            raise forms.ValidationError(f"Enter {error}.") from error
 
 
 class ManualForm(forms.Form):
-    """Why something is done by hand: one of the reason codes that the org keeps, and a note."""
+    """The reason for a manual reversal or correction: one of the org's reason codes, and a note."""
 
     reason_code = forms.ChoiceField(widget=UnfoldAdminSelectWidget)
     note = forms.CharField(
         max_length=NOTE_LENGTH,
         required=False,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
-        help_text="Receipt, ticket, what the customer said. It is kept for ever.",
+        help_text="Receipt, ticket, what the customer said. It is stored permanently.",
     )
     page = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
 
@@ -78,17 +78,17 @@ class ManualForm(forms.Form):
 
     @property
     def reason(self) -> str:
-        """Code and note in one text, as reversals keep it."""
+        """Code and note in one text, as stored with the reversal."""
         parts = (self.cleaned_data.get("reason_code"), self.cleaned_data["note"].strip())
         return ": ".join(part for part in parts if part)
 
     @property
     def key(self) -> str:
-        """The idempotency key of this page: sending it again is the same request."""
+        """The idempotency key of this page. If the page is sent again, it is the same request."""
         return f"{ADMIN_KEYS}{self.cleaned_data['page']}"
 
     def as_refused(self, refusal: Refused) -> None:
-        """Shows the refusal, and becomes a new page: what is sent next is another request."""
+        """Shows the refusal and takes a new page id, so that the next submission is a new request."""
         self.add_error(None, in_words(refusal))
         self.data = {**self.data.dict(), "page": str(uuid4())}  # type: ignore[attr-defined]
 
@@ -96,7 +96,7 @@ class ManualForm(forms.Form):
 class ReverseForm(ManualForm):
     """How many points to reverse, and why."""
 
-    points = PointsInput(help_text="All that is left is filled in; at most 3 decimals.")
+    points = PointsInput(help_text="All remaining points are filled in. Use at most 3 decimals.")
     field_order = ["points", "reason_code", "note"]
 
     def wanted(self, redemption: Redemption, *, made_by: str) -> ManualReversal:
@@ -124,12 +124,12 @@ class CorrectForm(ManualForm):
 
 
 def form_of(request: HttpRequest, form: type[Form], *, org_id: int, initial: dict[str, Any] | None = None) -> Form:
-    """The form as it was sent, or fresh on the first look."""
+    """The form with the submitted values, or an empty form on the first view."""
     return form(request.POST if "step" in request.POST else None, org_id=org_id, initial=initial)
 
 
 def take_step(request: HttpRequest, form: ManualForm, steps: Mapping[str, Callable[[], Outcome]]) -> Outcome | None:
-    """Takes the step of `steps` that was asked for. None, or a refusal: the form is to be shown again."""
+    """Takes the requested step of `steps`. Returns None or a refusal if the form must be shown again."""
     step = request.POST.get("step", "")
     if step not in steps or not form.is_valid():
         return None
@@ -140,30 +140,30 @@ def take_step(request: HttpRequest, form: ManualForm, steps: Mapping[str, Callab
 
 
 def preview_of(outcome: Accepted, *, org_id: int) -> dict[str, Any]:
-    """What the preview of a reversal shows: what each lot takes back, and what the balances become."""
+    """The preview of a reversal: the points that each lot receives, and the balances afterwards."""
     plan = outcome.plan
     lost = f", {written(plan.expired)} of them to expired lots, where they cannot be spent" if plan.expired else ""
     return {
-        "summary": f"{written(plan.points)} points will be reversed{lost}.",
+        "summary": f"{in_points(plan.points)} will be reversed{lost}.",
         "needs_approval": outcome.needs_approval,
         "lots": {
-            "headers": ["Lot", "Expires", "Points reversed", "What becomes of them"],
+            "headers": ["Lot", "Expires", "Points reversed", "Result"],
             "rows": [_lot_row(line, outcome) for line in plan.lines],
         },
         "balances": {
-            "headers": ["Customer", "Can spend now", "Can spend afterwards"],
+            "headers": ["Customer", "Available now", "Available afterwards"],
             "rows": list(_balance_rows(outcome, org_id=org_id)),
         },
     }
 
 
 def preview_of_correction(outcome: correcting.Accepted) -> dict[str, Any]:
-    """What the preview of a correction shows: what each lot loses again."""
+    """The preview of a correction: the points that are taken back from each lot."""
     return {
-        "summary": f"{written(outcome.plan.points)} points are drawn again from the lots that they went to.",
+        "summary": f"{in_points(outcome.plan.points)} will be taken back from the lots that hold them.",
         "needs_approval": True,
         "lots": {
-            "headers": ["Lot", "Expires", "Points that it loses", "Points that remain in it"],
+            "headers": ["Lot", "Expires", "Points taken back", "Points remaining"],
             "rows": [
                 [
                     taking.lot.lot_ref,
@@ -180,16 +180,16 @@ def preview_of_correction(outcome: correcting.Accepted) -> dict[str, Any]:
 def _lot_row(line: PlannedLine, outcome: Accepted) -> list[str]:
     expires_at = line.draw.lot_expires_at
     expiry = moment(expires_at) if expires_at else ("never" if line.draw.lot_ref else "")
-    return [line.draw.lot_ref or "came from no lot", expiry, written(line.points), _becomes(line, outcome)]
+    return [line.draw.lot_ref or "no lot", expiry, written(line.points), _result(line, outcome)]
 
 
-def _becomes(line: PlannedLine, outcome: Accepted) -> str:
+def _result(line: PlannedLine, outcome: Accepted) -> str:
     reissued_until = outcome.plan.reissue_expires_at
     if line.reissued and reissued_until is not None:
-        return f"issued anew, to be spent until {moment(reissued_until)}"
+        return f"re-issued, available until {moment(reissued_until)}"
     if line.expired:
-        return "expired: cannot be spent"
-    return "can be spent again"
+        return "expired, cannot be spent"
+    return "available again"
 
 
 def _balance_rows(outcome: Accepted, *, org_id: int) -> Iterator[list[str]]:

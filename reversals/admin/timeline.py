@@ -1,4 +1,4 @@
-"""What became of a customer's points, as one line of time: the newest of each kind, merged."""
+"""Builds the timeline of a customer's points: the newest entries of each kind, merged."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 
 from loyalty.ledger.points import written
 from loyalty.models import Customer, Lot, Redemption
-from reversals.admin.html import link, moment
+from reversals.admin.html import in_points, link, moment
 from reversals.models import Approval, Attempt, Correction, Reversal
 
 NEWEST = 50
@@ -17,21 +17,21 @@ NEWEST = 50
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Something that happened to a customer's points. `points` has a sign where points moved."""
+    """One entry of the timeline. `points` has a sign if points moved, and is empty otherwise."""
 
     at: datetime
     what: str
     name: str
     points: str
-    said: str
+    details: str
     by: str
 
     def as_row(self) -> list[Any]:
-        return [moment(self.at), self.what, self.name, self.points, self.said, self.by]
+        return [moment(self.at), self.what, self.name, self.points, self.details, self.by]
 
 
 def timeline_of(customer: Customer, *, may_see: Callable[[str], bool]) -> list[Moment]:
-    """The newest moments of the customer, newest first, of the kinds whose permission the person has."""
+    """The newest entries of the customer, newest first, of the kinds that the user may see."""
     redemptions = Redemption.objects.filter(org_id=customer.org_id, customer=customer)
     newest = list(redemptions.order_by("-redeemed_at")[:NEWEST])
     kinds: dict[str, Callable[[], Iterable[Moment]]] = {
@@ -49,33 +49,33 @@ def timeline_of(customer: Customer, *, may_see: Callable[[str], bool]) -> list[M
 def _awards(customer: Customer) -> Iterable[Moment]:
     lots = Lot.objects.filter(org_id=customer.org_id, customer=customer).select_related("program")
     for lot in lots.order_by("-awarded_at")[:NEWEST]:
-        said = f"{lot.program.name}, expires {moment(lot.expires_at)}"
-        yield Moment(lot.awarded_at, "Awarded", link(lot), f"+{written(lot.points_awarded)}", said, "")
+        details = f"{lot.program.name}, expires {moment(lot.expires_at)}"
+        yield Moment(lot.awarded_at, "Awarded", link(lot), f"+{written(lot.points_awarded)}", details, "")
 
 
 def _redeemed(redemption: Redemption) -> Moment:
-    said = f"{written(redemption.points_reversed)} reversed so far"
-    return Moment(redemption.redeemed_at, "Redeemed", link(redemption), f"-{written(redemption.points)}", said, "")
+    details = f"{written(redemption.points_reversed)} reversed so far"
+    return Moment(redemption.redeemed_at, "Redeemed", link(redemption), f"-{written(redemption.points)}", details, "")
 
 
 def _reversals(customer: Customer) -> Iterable[Moment]:
     reversals = Reversal.objects.filter(org_id=customer.org_id, customer=customer).select_related("redemption")
     for reversal in reversals.order_by("-created_at", "-id")[:NEWEST]:
-        said = f"of redemption {reversal.redemption}"
+        details = f"of redemption {reversal.redemption}"
         if reversal.points_expired:
-            said += f", {written(reversal.points_expired)} to expired lots"
+            details += f", {written(reversal.points_expired)} to expired lots"
         points = f"+{written(reversal.points)}"
-        yield Moment(reversal.created_at, "Reversed", link(reversal), points, said, reversal.made_by)
+        yield Moment(reversal.created_at, "Reversed", link(reversal), points, details, reversal.made_by)
 
 
 def _corrections(customer: Customer) -> Iterable[Moment]:
     reversals = Reversal.objects.filter(org_id=customer.org_id, customer=customer)
     corrections = Correction.objects.filter(org_id=customer.org_id, reversal__in=reversals.values("id"))
     for correction in corrections.select_related("reversal").order_by("-created_at")[:NEWEST]:
-        said = f"approved by {correction.approved_by}: {correction.reason}"
+        details = f"approved by {correction.approved_by}: {correction.reason}"
         points = f"-{written(correction.points)}"
         reversal = link(correction.reversal)
-        yield Moment(correction.created_at, "Correction of reversal", reversal, points, said, correction.made_by)
+        yield Moment(correction.created_at, "Reversal corrected", reversal, points, details, correction.made_by)
 
 
 def _waiting(customer: Customer, redemptions: QuerySet[Redemption]) -> Iterable[Moment]:
@@ -83,8 +83,8 @@ def _waiting(customer: Customer, redemptions: QuerySet[Redemption]) -> Iterable[
         org_id=customer.org_id, status=Approval.Status.WAITING, redemption__in=redemptions.values("id")
     )
     for approval in waiting.order_by("-asked_at")[:NEWEST]:
-        said = f"{written(approval.points)} points: {approval.reason}"
-        yield Moment(approval.asked_at, "Waits for approval", link(approval), "", said, approval.asked_by)
+        details = f"{in_points(approval.points)}: {approval.reason}"
+        yield Moment(approval.asked_at, "Waiting for approval", link(approval), "", details, approval.asked_by)
 
 
 def _refused(customer: Customer, redemptions: list[Redemption]) -> Iterable[Moment]:
@@ -93,6 +93,6 @@ def _refused(customer: Customer, redemptions: list[Redemption]) -> Iterable[Mome
     )
     for attempt in asked.exclude(rule="").order_by("-created_at")[:NEWEST]:
         what = "Dry run refused" if attempt.is_dry_run else "Refused"
-        said = f"{attempt.code}: {attempt.refusal_reason}"
+        details = f"{attempt.code}: {attempt.refusal_reason}"
         name = link(attempt, attempt.redemption_id_asked)
-        yield Moment(attempt.created_at, what, name, "", said, attempt.made_by)
+        yield Moment(attempt.created_at, what, name, "", details, attempt.made_by)

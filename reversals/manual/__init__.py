@@ -1,1 +1,1 @@
-"""What staff ask for: reversals and corrections, previewed, approved and made in bulk."""
+"""Manual reversals and corrections: preview, approval and bulk runs."""

@@ -1,4 +1,4 @@
-"""The word of a second person: what is asked for waits, and is approved with the movement itself or rejected."""
+"""Creates approval requests, which a second user approves together with the movement, or rejects."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -38,10 +38,11 @@ def ask(
     asked_by: str,
     corrects_id: int | None = None,
 ) -> Approval:
-    """The request for approval with this key: a new one, or the one that an earlier send of it made.
+    """Creates the approval request with this key, or returns the one that an earlier submission created.
 
-    `redemption_id` and `corrects_id` are row ids; `corrects_id` names the reversal to correct, None asks for a
-    reversal of `points_asked` points, None for all that is left. `points` is what it comes to now.
+    `redemption_id` and `corrects_id` are row ids. `corrects_id` names the reversal to correct; if it is None, the
+    request is for a reversal of `points_asked` points, or of all remaining points if that is None too. `points` is
+    the number of points that would move now.
     """
     now = timezone.now()
     Approval.objects.bulk_create(
@@ -67,7 +68,7 @@ def ask(
 
 @dataclass(frozen=True, slots=True)
 class Approved(Generic[Accepted]):
-    """A movement that a second person approves: it is made and the approval kept, both or neither."""
+    """A movement that a second user approves. The movement and the approval commit together or not at all."""
 
     movement: Movement[Accepted]
     approval: Approval
@@ -83,7 +84,7 @@ class Approved(Generic[Accepted]):
         return self.movement.request
 
     def decide(self, moment: Moment) -> Decision[Accepted]:
-        """Refuses NOT_APPROVABLE where the approval was decided, has lapsed, or is of somebody who asked for it."""
+        """Raises NOT_APPROVABLE if the request was decided, has lapsed, or was made by the user who decides it."""
         _lock_waiting(self.approval, decided_by=self.decided_by, now=timezone.now())
         decision = self.movement.decide(moment)
         kept = {
@@ -98,10 +99,10 @@ class Approved(Generic[Accepted]):
 
 
 def approve(approval: Approval, *, decided_by: str, comment: str) -> Outcome[object]:
-    """Makes the movement that was asked for and keeps the approval, both or neither.
+    """Makes the requested movement and records the approval in the same transaction.
 
-    All rules decide anew. A refusal leaves the request waiting, and so does an outage: NOT_APPROVABLE where it
-    was decided already, has lapsed, or `decided_by` is who asked for it; else what the movement's ladder says.
+    All rules are applied again. After a refusal or an outage the request still waits. The refusal is NOT_APPROVABLE
+    if the request was decided, has lapsed, or was made by `decided_by`; otherwise it is one of the movement's own.
     """
     attempt = new_attempt(approval.org_id, channel=approval.channel, made_by=approval.asked_by, reason=approval.reason)
     movement = _movement_of(approval, decided_by=decided_by)
@@ -109,7 +110,7 @@ def approve(approval: Approval, *, decided_by: str, comment: str) -> Outcome[obj
 
 
 def _movement_of(approval: Approval, *, decided_by: str) -> Movement[object]:
-    """What was asked for, as a movement that this person approves."""
+    """The requested movement, approved by `decided_by`."""
     settings = settings_of(approval.org_id)
     if approval.corrects is not None:
         request = CorrectionRequest(approval.corrects.public_id)
@@ -128,9 +129,9 @@ def _movement_of(approval: Approval, *, decided_by: str) -> Movement[object]:
 
 @transaction.atomic
 def reject(approval: Approval, *, decided_by: str, comment: str) -> Approval:
-    """Ends the request without a movement. Raises InvalidOperation without a comment, or where it cannot be decided."""
+    """Rejects the request. Raises InvalidOperation if the comment is empty or the request cannot be decided."""
     if not comment.strip():
-        raise InvalidOperation("a rejection needs a comment that says why")
+        raise InvalidOperation("A rejection needs a comment with the reason.")
     try:
         locked = _lock_waiting(approval, decided_by=decided_by, now=timezone.now())
     except Refused as refusal:
@@ -151,27 +152,34 @@ def reject(approval: Approval, *, decided_by: str, comment: str) -> Approval:
 
 
 def _lock_waiting(approval: Approval, *, decided_by: str, now: datetime) -> Approval:
-    """The request, locked and still waiting for this person. Refuses NOT_APPROVABLE."""
+    """Locks the request and checks that this user can decide it. Raises NOT_APPROVABLE if not."""
     locked = lock_approval(org_id=approval.org_id, approval_id=approval.id)
     if locked.status != Approval.Status.WAITING:
-        raise Refused(ErrorCode.NOT_APPROVABLE, f"{locked.decided_by} has {locked.get_status_display().lower()} it.")
+        raise Refused(
+            ErrorCode.NOT_APPROVABLE,
+            f"{locked.decided_by} has already {locked.get_status_display().lower()} the request.",
+        )
     if locked.lapses_at <= now:
-        raise Refused(ErrorCode.NOT_APPROVABLE, f"The request lapsed on {locked.lapses_at:%Y-%m-%d}; ask for it anew.")
+        raise Refused(ErrorCode.NOT_APPROVABLE, f"The request lapsed on {locked.lapses_at:%Y-%m-%d}; create a new one.")
     if decided_by in people_behind(locked):
-        raise Refused(ErrorCode.NOT_APPROVABLE, "Another person than the one who asked for it has to decide.")
+        raise Refused(
+            ErrorCode.NOT_APPROVABLE, f"{decided_by} took part in this request; a second user must decide it."
+        )
     if is_key_of_reversal(org_id=locked.org_id, key=locked.key):
-        # The limit was raised between two sends of one page: the other send needed nobody's approval.
-        raise Refused(ErrorCode.NOT_APPROVABLE, "The same request was made already without approval; reject this one.")
+        # The limit was raised between two submissions of one page, so the other submission needed no approval.
+        raise Refused(
+            ErrorCode.NOT_APPROVABLE, "The points were already reversed without approval; reject this request."
+        )
     return locked
 
 
 def lock_approval(*, org_id: int, approval_id: int) -> Approval:
-    """Locks the request for approval and returns it as it is once locked."""
+    """Locks the approval request and returns its state under the lock."""
     return Approval.objects.select_for_update(no_key=True).get(org_id=org_id, id=approval_id)
 
 
 def people_behind(approval: Approval) -> set[str]:
-    """Who asked for it: of a row of a bulk run also who made and who confirmed the run."""
+    """The users who requested it. For a row of a bulk run, also those who created and confirmed the run."""
     people = {approval.asked_by}
     if approval.channel == Channel.BULK:
         rows = BulkRow.objects.filter(org_id=approval.org_id, id=approval.key.removeprefix(BulkRow.KEY_PREFIX))
@@ -181,5 +189,5 @@ def people_behind(approval: Approval) -> set[str]:
 
 
 def is_key_of_reversal(*, org_id: int, key: str) -> bool:
-    """Whether a reversal was made under this idempotency key."""
+    """Whether a reversal was made with this idempotency key."""
     return Attempt.objects.filter(org_id=org_id, idempotency_key=key, holds_key=True, reversal__isnull=False).exists()

@@ -1,4 +1,4 @@
-"""What a person asks for, a reversal or its correction: previewed, made, or left to the word of a second person."""
+"""Previews and makes manual reversals and corrections, or creates approval requests for them."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -16,7 +16,7 @@ from reversals.movements.reverse.movement import Accepted, Reverse
 from reversals.movements.reverse.requests import ReversalRequest
 from reversals.refusals import CorrectionError, ErrorCode, Ladder, Refused
 
-# What begins the idempotency keys of pages. No key sent to the API may hold a "#", so the two never meet.
+# The prefix of idempotency keys of pages. A key sent to the API cannot contain "#", so the two never collide.
 ADMIN_KEYS = "admin#"
 
 Accepts = TypeVar("Accepts")
@@ -24,7 +24,7 @@ Accepts = TypeVar("Accepts")
 
 @dataclass(frozen=True, slots=True)
 class _ManualRequest:
-    """Who asks, why, and the key by which a resend is the same request."""
+    """Who made the request, the reason, and the key that identifies the same request when it is sent again."""
 
     org_id: int
     reason: str
@@ -44,7 +44,7 @@ class _ManualRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManualReversal(_ManualRequest):
-    """A reversal that a person asks for, of a redemption by its public id. `points` None: all that is left."""
+    """A reversal that a user requests, of a redemption by its public id. `points` None means all remaining points."""
 
     redemption_id: str
     points: Decimal | None
@@ -61,7 +61,7 @@ class ManualReversal(_ManualRequest):
         )
 
     def is_of(self, approval: Approval) -> bool:
-        """Whether the request for approval is this one, and not an edited page's of the same key."""
+        """Whether the approval request is for this reversal. An edited page can send its key for another."""
         is_amount = self.points is None or self.points == approval.points_asked
         is_reversal = approval.corrects is None
         return is_reversal and is_amount and approval.redemption.public_id == self.redemption_id
@@ -69,39 +69,39 @@ class ManualReversal(_ManualRequest):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManualCorrection(_ManualRequest):
-    """A correction that a person asks for, of a whole reversal by its public id."""
+    """A correction that a user requests, of a whole reversal by its public id."""
 
     reversal_id: str
     another_request: ClassVar[Ladder] = CorrectionError.KEY_OF_ANOTHER_REQUEST
 
     def is_of(self, approval: Approval) -> bool:
-        """Whether the request for approval is this one, and not an edited page's of the same key."""
+        """Whether the approval request is for this correction. An edited page can send its key for another."""
         return approval.corrects is not None and approval.corrects.public_id == self.reversal_id
 
 
 def preview(wanted: ManualReversal) -> Accepted | Refused:
-    """What the reversal would do, or why it would be refused. Moves nothing; the attempt is kept as a dry run."""
+    """What the reversal would do, or why it would be refused. Moves no points; the attempt is recorded as a dry run."""
     movement = Reverse(wanted.request, settings_of(wanted.org_id))
     return _previewed(engine.run(movement, wanted.attempt(wanted.channel, is_dry_run=True)))
 
 
 def preview_correction(wanted: ManualCorrection) -> correcting.Accepted | Refused:
-    """What the correction would take back, or why it would be refused. Moves nothing, as `preview`."""
+    """What the correction would take back, or why it would be refused. Moves no points, like `preview`."""
     movement = correcting.Correct(CorrectionRequest(wanted.reversal_id), settings_of(wanted.org_id))
     return _previewed(engine.run(movement, wanted.attempt(Channel.ADMIN, is_dry_run=True)))
 
 
 def _previewed(outcome: Outcome[Accepts]) -> Accepts | Refused:
     if outcome.result is None:
-        raise LookupError("a dry run holds no key, so nothing is repeated for it")
+        raise LookupError("a dry run has no result; expected one, because a dry run holds no key and is never a replay")
     return outcome.result
 
 
 def reverse(wanted: ManualReversal) -> Reversal | Approval | Refused:
-    """Makes the reversal once, however often it is sent.
+    """Makes the reversal once, even if the request is sent several times.
 
-    An Approval is returned instead where it is of more points than one person may reverse: it waits for a
-    second person, or was decided since. Refused: nothing was done, with the reason of the ladder.
+    Returns an Approval if the points exceed what one user may reverse alone. It waits for a second user, or was
+    decided since. Returns Refused, with the reason, if nothing was done.
     """
     asked_before = _asked_before(wanted)
     if asked_before is not None:
@@ -117,7 +117,7 @@ def reverse(wanted: ManualReversal) -> Reversal | Approval | Refused:
 
 
 def ask_to_correct(wanted: ManualCorrection) -> Approval | Refused:
-    """Asks a second person to have the reversal corrected, once, however often it is sent."""
+    """Creates one approval request for the correction, even if the request is sent several times."""
     asked_before = _asked_before(wanted)
     if asked_before is not None:
         return asked_before
@@ -146,7 +146,7 @@ def _ask(wanted: ManualReversal) -> Approval | Refused:
     asked = approvals.ask(
         org_id=wanted.org_id,
         redemption_id=outcome.facts.redemption.id,
-        points_asked=outcome.plan.points,  # what is approved is what moves, also if more is left by then
+        points_asked=outcome.plan.points,  # the approved points move, even if more remain by then
         points=outcome.plan.points,
         key=wanted.key,
         channel=wanted.channel,
@@ -157,13 +157,16 @@ def _ask(wanted: ManualReversal) -> Approval | Refused:
 
 
 def _asked_before(wanted: ManualReversal | ManualCorrection) -> Approval | Refused | None:
-    """The request for approval that an earlier send made, if one did."""
+    """The approval request that an earlier submission created, if there is one."""
     approval = Approval.objects.filter(org_id=wanted.org_id, key=wanted.key).first()
     return None if approval is None else _as_asked(approval, wanted)
 
 
 def _as_asked(approval: Approval, wanted: ManualReversal | ManualCorrection) -> Approval | Refused:
-    """The request for approval, or a refusal if something else was asked for under its key."""
+    """The approval request, or a refusal if its key was used for a different request."""
     if wanted.is_of(approval):
         return approval
-    return Refused(wanted.another_request, "This page has asked for something else already; open it anew.")
+    return Refused(
+        wanted.another_request,
+        "A different request was already sent from this page. Open the page again to start a new one.",
+    )

@@ -1,4 +1,4 @@
-"""A reversal by hand of more points than one person may reverse waits for a second person."""
+"""A manual reversal of more points than one user may reverse alone waits for a second user's approval."""
 
 import threading
 from datetime import timedelta
@@ -47,14 +47,14 @@ def refusal_of(approval: Approval, *, by: str = "arun") -> tuple[ErrorCode | Non
     return answer.error, answer.attempt.refusal_reason
 
 
-def test_points_up_to_the_limit_come_back_at_once(world: World) -> None:
+def test_points_up_to_the_limit_are_reversed_immediately(world: World) -> None:
     reversal = manual_reversals.reverse(wanted(redeemed(world), 5))
     assert isinstance(reversal, Reversal)
     assert (reversal.points, reversal.made_by, reversal.channel) == (5, "meera", Channel.ADMIN)
     assert not Approval.objects.exists()
 
 
-def test_more_points_wait_for_a_second_person_and_nothing_moves(world: World) -> None:
+def test_points_over_the_limit_wait_for_approval_and_move_nothing(world: World) -> None:
     redemption = redeemed(world)
     approval = asked(redemption, "5.001")
     assert (approval.status, approval.points_asked, approval.points) == ("WAITING", Decimal("5.001"), Decimal("5.001"))
@@ -77,7 +77,7 @@ def test_parts_of_one_redemption_count_together(world: World) -> None:
     assert Reversal.objects.count() == 2
 
 
-def test_what_the_till_gave_back_or_two_persons_did_or_was_corrected_counts_for_nobody(world: World) -> None:
+def test_api_approved_and_corrected_reversals_do_not_count_against_the_limit(world: World) -> None:
     redemption = redeemed(world, 30)
     world.reverse(redemption, 6)
     approvals.approve(asked(redemption, 7, key="page-1"), decided_by="arun", comment="")
@@ -94,7 +94,7 @@ def test_a_resent_page_is_the_same_request(world: World) -> None:
     assert Approval.objects.count() == 1
 
 
-def test_a_resent_page_is_the_same_request_also_once_the_limit_was_raised(world: World) -> None:
+def test_a_resent_page_is_the_same_request_even_after_the_limit_was_raised(world: World) -> None:
     redemption = redeemed(world)
     approval = asked(redemption, 6)
     set_value(world.org, LIMIT, "100")
@@ -102,7 +102,7 @@ def test_a_resent_page_is_the_same_request_also_once_the_limit_was_raised(world:
     assert not Reversal.objects.exists()
 
 
-def test_approval_gives_the_points_back_in_the_makers_name(world: World) -> None:
+def test_approval_reverses_the_points_in_the_name_of_the_requester(world: World) -> None:
     redemption = redeemed(world)
     approval = asked(redemption, 6)
     answer = approvals.approve(approval, decided_by="arun", comment="Receipt seen.")
@@ -115,31 +115,31 @@ def test_approval_gives_the_points_back_in_the_makers_name(world: World) -> None
     assert manual_reversals.reverse(wanted(redemption, 6)) == approval
 
 
-def test_who_asked_cannot_approve(world: World) -> None:
+def test_requester_cannot_approve_or_reject(world: World) -> None:
     approval = asked(redeemed(world))
     assert refusal_of(approval, by="meera") == (
         ErrorCode.NOT_APPROVABLE,
-        "Another person than the one who asked for it has to decide.",
+        "meera took part in this request; a second user must decide it.",
     )
-    with pytest.raises(InvalidOperation, match="Another person"):
+    with pytest.raises(InvalidOperation, match="a second user must decide"):
         approvals.reject(approval, decided_by="meera", comment="changed my mind")
     assert not Reversal.objects.exists()
     assert Approval.objects.get().status == "WAITING"
 
 
-def test_an_approval_is_given_once(world: World) -> None:
+def test_a_request_is_approved_only_once(world: World) -> None:
     approval = asked(redeemed(world), 6)
     approvals.approve(approval, decided_by="arun", comment="")
-    assert refusal_of(approval) == (ErrorCode.NOT_APPROVABLE, "arun has approved it.")
+    assert refusal_of(approval) == (ErrorCode.NOT_APPROVABLE, "arun has already approved the request.")
     assert Reversal.objects.count() == 1
 
 
-def test_a_rejected_request_is_over(world: World) -> None:
+def test_a_rejected_request_cannot_be_approved(world: World) -> None:
     approval = asked(redeemed(world))
     with pytest.raises(InvalidOperation, match="needs a comment"):
         approvals.reject(approval, decided_by="arun", comment=" ")
     approvals.reject(approval, decided_by="arun", comment="No receipt.")
-    assert refusal_of(approval) == (ErrorCode.NOT_APPROVABLE, "arun has rejected it.")
+    assert refusal_of(approval) == (ErrorCode.NOT_APPROVABLE, "arun has already rejected the request.")
     approval.refresh_from_db()
     assert (approval.status, approval.comment, approval.reversal) == ("REJECTED", "No receipt.", None)
     change = StaffChange.objects.get()
@@ -148,7 +148,7 @@ def test_a_rejected_request_is_over(world: World) -> None:
     assert not Reversal.objects.exists()
 
 
-def test_a_lapsed_request_is_not_approved(world: World) -> None:
+def test_a_lapsed_request_cannot_be_approved(world: World) -> None:
     approval = asked(redeemed(world))
     approval.lapses_at = approval.asked_at
     approval.save()
@@ -158,7 +158,7 @@ def test_a_lapsed_request_is_not_approved(world: World) -> None:
     assert not Reversal.objects.exists()
 
 
-def test_everything_is_checked_again_at_the_approval(world: World) -> None:
+def test_all_rules_are_applied_again_at_approval(world: World) -> None:
     redemption = redeemed(world)
     approval = asked(redemption, 8)
     assert world.reverse(redemption, 3).status_code == 200
@@ -168,7 +168,7 @@ def test_everything_is_checked_again_at_the_approval(world: World) -> None:
     assert approval.status == "WAITING"
 
 
-def test_a_refused_approval_can_be_tried_again_once_its_cause_is_mended(world: World) -> None:
+def test_a_refused_approval_can_be_retried_after_its_cause_is_fixed(world: World) -> None:
     approval = asked(redeemed(world))
     set_value(world.org, ON, "no")
     assert refusal_of(approval)[0] is ErrorCode.OFF_FOR_ORG
@@ -176,8 +176,8 @@ def test_a_refused_approval_can_be_tried_again_once_its_cause_is_mended(world: W
     assert refusal_of(approval)[0] is None
 
 
-def test_a_reversal_that_got_through_without_approval_is_not_made_again(world: World) -> None:
-    """Two sends of one page, between which the limit was raised: one was made, the other asked for approval."""
+def test_a_reversal_made_without_approval_is_not_made_again_on_approval(world: World) -> None:
+    """The limit was raised between two submissions of one page: one asked for approval, the other needed none."""
     redemption = redeemed(world)
     approval = asked(redemption, 6)
     Approval.objects.update(key="elsewhere")
@@ -188,7 +188,7 @@ def test_a_reversal_that_got_through_without_approval_is_not_made_again(world: W
     assert Reversal.objects.count() == 1
 
 
-def test_a_preview_shows_what_would_be_asked_for_and_moves_nothing(world: World) -> None:
+def test_a_preview_shows_the_points_and_the_need_for_approval_and_moves_nothing(world: World) -> None:
     redemption = redeemed(world)
     outcome = manual_reversals.preview(wanted(redemption))
     assert isinstance(outcome, Accepted)
@@ -200,7 +200,7 @@ def test_a_preview_shows_what_would_be_asked_for_and_moves_nothing(world: World)
     assert not Approval.objects.exists()
 
 
-def test_a_refused_wish_asks_nobody(world: World) -> None:
+def test_a_refused_reversal_creates_no_approval_request(world: World) -> None:
     refusal = manual_reversals.reverse(wanted(redeemed(world), 11))
     assert isinstance(refusal, Refused)
     assert refusal.error is ErrorCode.MORE_THAN_LEFT
@@ -219,7 +219,7 @@ def committed_world(committed: None, on_postgresql: None) -> World:
     return make_world(settings={ON: "yes", LIMIT: "5"})
 
 
-def test_ten_approvers_at_once_give_the_points_back_once(committed_world: World) -> None:
+def test_ten_concurrent_approvals_reverse_the_points_once(committed_world: World) -> None:
     world = committed_world
     approval = asked(redeemed(world), 6)
     answers = []
@@ -238,7 +238,7 @@ def test_ten_approvers_at_once_give_the_points_back_once(committed_world: World)
     assert Approval.objects.get(org=world.org).reversal == Reversal.objects.get(org=world.org)
 
 
-def test_never_more_comes_back_than_was_approved(world: World) -> None:
+def test_approval_never_reverses_more_than_the_approved_points(world: World) -> None:
     redemption = redeemed(world)
     first = world.reverse(redemption, 1).json()["reversalId"]
     approval = asked(redemption)
@@ -260,7 +260,7 @@ def test_an_edited_page_with_the_key_of_an_earlier_one_is_refused(world: World) 
     assert not Reversal.objects.exists()
 
 
-def test_who_made_or_confirmed_a_bulk_run_cannot_approve_its_rows(world: World) -> None:
+def test_users_who_created_confirmed_or_ran_a_bulk_run_cannot_approve_its_rows(world: World) -> None:
     redemption = redeemed(world)
     run = bulk.start_from_redemptions(
         org=world.org, key="page-1", redemptions=[redemption], reason="why", made_by="asha"

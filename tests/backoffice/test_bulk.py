@@ -1,4 +1,4 @@
-"""Reversals in bulk, as staff make them: uploaded or selected, checked, confirmed, worked off, downloaded."""
+"""Bulk reversals by staff: upload or selection, check, confirmation, run, and download of the result."""
 
 import csv
 import io
@@ -69,7 +69,7 @@ def result(client: Client, run: BulkRun) -> list[list[str]]:
 
 
 def run_of(world: World, *redemptions: Redemption, amount: str = "") -> BulkRun:
-    """A run made without the pages, as meera."""
+    """Creates a run as meera, without the pages."""
     rows = [FileRow(line, each.public_id, amount, "why") for line, each in enumerate(redemptions, start=2)]
     return make_run(org=world.org, key=str(uuid4()), name="returns.csv", rows=rows, made_by="meera")[0]
 
@@ -103,7 +103,7 @@ RESULT_COLUMNS = [
 
 
 @pytest.mark.django_db
-def test_a_file_is_checked_confirmed_and_worked_off(world: World, operator: Client) -> None:
+def test_an_uploaded_file_is_checked_confirmed_and_run(world: World, operator: Client) -> None:
     whole, part = redeemed(world, "7.5"), redeemed(world, 10)
     make_lot(world.asha, 4, program=world.program, expires_at=days_ago(1))
     expired = redeem(world.asha, 4, program=world.program, at=days_ago(2))
@@ -118,7 +118,7 @@ def test_a_file_is_checked_confirmed_and_worked_off(world: World, operator: Clie
         "R1,ten,",
     )
     assert (run.name, run.made_by, run.confirmed_at) == ("returns.csv", "meera", None)
-    assert page(operator, run).context["task"]["starts"] == "at-once"
+    assert page(operator, run).context["task"]["starts"] == "on-load"
 
     assert step(operator, run, "check") == {"done": 6, "all": 6, "finished": True, "notice": ""}
     assert_nothing_moved(world)
@@ -127,8 +127,8 @@ def test_a_file_is_checked_confirmed_and_worked_off(world: World, operator: Clie
         ("Rows ready", "3"),
         ("Rows not possible", "3"),
         ("Points to reverse", "14"),
-        ("Of them to expired lots", "4"),
-        ("Rows that will need approval", "0"),
+        ("Points to expired lots", "4"),
+        ("Rows that need approval", "0"),
     ]
     assert preview["task"]["button"] == "Reverse 3 rows, 14 points"
 
@@ -158,7 +158,7 @@ def test_a_file_is_checked_confirmed_and_worked_off(world: World, operator: Clie
             "not possible",
             "",
             "",
-            "line 5 asks for the same redemption as line 3; put the points in one row",
+            "line 5 repeats the redemption of line 3; put the points in one row",
         ],
         ["nobody", "1", "", "", "not possible", "804", "", f"Unable to process points reversal request. {missing}"],
         [
@@ -169,7 +169,7 @@ def test_a_file_is_checked_confirmed_and_worked_off(world: World, operator: Clie
             "not possible",
             "",
             "",
-            "points: expected a number, such as 12.5, or nothing for all that is left",
+            "points: expected a number, such as 12.5, or nothing for all remaining points",
         ],
     ]
     call_command("verify_ledger", "--org", str(world.org.id))
@@ -184,7 +184,7 @@ def test_running_again_changes_nothing(world: World, operator: Client) -> None:
 
 
 @pytest.mark.django_db
-def test_each_step_takes_as_long_as_it_may_and_the_next_goes_on(
+def test_each_step_stops_at_its_time_limit_and_the_next_continues(
     world: World, operator: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runs, "STEP_SECONDS", 0)
@@ -197,7 +197,7 @@ def test_each_step_takes_as_long_as_it_may_and_the_next_goes_on(
 
 
 @pytest.mark.django_db
-def test_without_javascript_buttons_do_it(world: World, operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_buttons_work_without_javascript(world: World, operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "STEP_SECONDS", 0)
     run = run_of(world, redeemed(world, 1), redeemed(world, 2))
     for name in ("check", "check", "run", "run"):
@@ -209,7 +209,7 @@ def test_without_javascript_buttons_do_it(world: World, operator: Client, monkey
 
 
 @pytest.mark.django_db
-def test_a_crash_between_the_reversal_and_the_rows_status_is_healed(
+def test_the_next_run_recovers_from_a_crash_between_reversal_and_row_status(
     world: World, operator: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = checked_and_confirmed(run_of(world, redeemed(world, 10), amount="2"))
@@ -219,7 +219,7 @@ def test_a_crash_between_the_reversal_and_the_rows_status_is_healed(
             run_some(run, made_by="meera")
     made = Reversal.objects.get(org=world.org)
     assert statuses(run) == ["READY"]
-    # Another person runs it again: the reversal stays the first one's.
+    # A second user runs it again. The reversal stays recorded under the first user.
     arun = staff_of(world, "Reversal operator", username="arun")
     assert step(arun, run, "run")["finished"]
     row = BulkRow.objects.get(org=world.org, run=run)
@@ -228,7 +228,7 @@ def test_a_crash_between_the_reversal_and_the_rows_status_is_healed(
 
 
 @pytest.mark.django_db
-def test_who_goes_on_with_a_run_asks_for_its_reversals(
+def test_each_reversal_is_recorded_under_the_user_who_ran_it(
     world: World, operator: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runs, "STEP_SECONDS", 0)
@@ -243,20 +243,20 @@ def test_who_goes_on_with_a_run_asks_for_its_reversals(
 
 
 @pytest.mark.django_db
-def test_only_its_makers_page_checks_by_itself(world: World, operator: Client) -> None:
+def test_checking_starts_automatically_only_for_the_user_who_created_the_run(world: World, operator: Client) -> None:
     run = run_of(world, redeemed(world, 1))
     arun = staff_of(world, "Reversal operator", username="arun")
-    assert 'data-steps="at-once"' in page(operator, run).content.decode()
-    assert 'data-steps="by-hand"' in page(arun, run).content.decode()
+    assert 'data-steps="on-load"' in page(operator, run).content.decode()
+    assert 'data-steps="on-click"' in page(arun, run).content.decode()
 
 
 @pytest.mark.django_db
-def test_rows_above_the_limit_wait_for_another_person(world: World, operator: Client) -> None:
+def test_rows_over_the_limit_wait_for_approval(world: World, operator: Client) -> None:
     set_value(world.org, LIMIT, "5")
     small, large = redeemed(world, 5), redeemed(world, 6)
     run = upload(operator, world, f"{small.public_id},,", f"{large.public_id},,")
     step(operator, run, "check")
-    assert ("Rows that will need approval", "1") in page(operator, run).context["facts"]
+    assert ("Rows that need approval", "1") in page(operator, run).context["facts"]
     assert step(operator, run, "run") == {"done": 2, "all": 2, "finished": True, "notice": ""}
     approval = Approval.objects.get(org=world.org)
     assert (approval.points, approval.asked_by, approval.channel) == (6, "meera", Channel.BULK)
@@ -280,7 +280,9 @@ def test_rows_above_the_limit_wait_for_another_person(world: World, operator: Cl
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("name", ["check", "run"])
-def test_a_temporary_refusal_stops_the_step_and_the_next_goes_on(world: World, operator: Client, name: str) -> None:
+def test_a_temporary_refusal_stops_the_step_and_the_next_step_continues(
+    world: World, operator: Client, name: str
+) -> None:
     run = run_of(world, redeemed(world, 1), redeemed(world, 2))
     if name == "run":
         checked_and_confirmed(run)
@@ -298,7 +300,7 @@ def test_a_temporary_refusal_stops_the_step_and_the_next_goes_on(world: World, o
 
 
 @pytest.mark.django_db
-def test_a_definite_refusal_is_kept_and_does_not_stop_the_others(world: World, operator: Client) -> None:
+def test_a_final_refusal_is_recorded_and_does_not_stop_other_rows(world: World, operator: Client) -> None:
     taken, free = redeemed(world, 3), redeemed(world, 4)
     run = checked_and_confirmed(run_of(world, taken, free))
     world.reverse(taken)
@@ -310,12 +312,12 @@ def test_a_definite_refusal_is_kept_and_does_not_stop_the_others(world: World, o
 
 
 @pytest.mark.django_db
-def test_nothing_is_run_before_all_is_checked_nor_where_nothing_is_ready(world: World, operator: Client) -> None:
+def test_a_run_with_unchecked_rows_or_without_ready_rows_does_not_start(world: World, operator: Client) -> None:
     run = run_of(world, redeemed(world, 1))
-    assert step(operator, run, "run")["notice"] == "Not possible: 1 rows are not checked yet; check them first."
+    assert step(operator, run, "run")["notice"] == "Not possible: 1 row still must be checked; check all rows first."
     set_value(world.org, ON, "no")
     step(operator, run, "check")
-    assert step(operator, run, "run")["notice"] == "Not possible: no row is ready to be reversed."
+    assert step(operator, run, "run")["notice"] == "Not possible: no row is ready to reverse."
     run.refresh_from_db()
     assert run.confirmed_at is None
     with pytest.raises(InvalidOperation):
@@ -335,7 +337,7 @@ def test_nothing_is_run_before_all_is_checked_nor_where_nothing_is_ready(world: 
         ({"org": "x"}, "Select a valid choice."),
     ],
 )
-def test_an_upload_that_cannot_be_read_says_why(
+def test_an_unreadable_upload_shows_the_reason(
     world: World, operator: Client, changes: dict[str, Any], problem: str
 ) -> None:
     response = send_file(operator, world, "R1,1,why", **changes)
@@ -345,7 +347,7 @@ def test_an_upload_that_cannot_be_read_says_why(
 
 
 @pytest.mark.django_db
-def test_the_same_rows_uploaded_again_lead_to_their_run(world: World, operator: Client) -> None:
+def test_uploading_the_same_rows_again_opens_their_run(world: World, operator: Client) -> None:
     redemption = redeemed(world, 20)
     first = upload(operator, world, f"{redemption.public_id},7,torn")
     checked_and_confirmed(first)
@@ -354,13 +356,13 @@ def test_the_same_rows_uploaded_again_lead_to_their_run(world: World, operator: 
     response = send_file(staff_of(world, "Reversal operator", username="arun"), world, file=renamed)
     assert response["Location"] == reverse("admin:reversals_bulkrun_change", args=[first.pk])
     [said] = [str(message) for message in get_messages(response.wsgi_request)]
-    assert said.startswith("The same rows were uploaded before, by meera on ")
+    assert said.startswith("meera uploaded the same rows on ")
     run_some(first, made_by="arun")
     assert Reversal.objects.get(org=world.org).points == 7
 
 
 @pytest.mark.django_db
-def test_rows_that_are_meant_again_are_a_run_of_their_own_with_a_warning(world: World, operator: Client) -> None:
+def test_the_same_rows_reversed_again_are_a_new_run_with_a_warning(world: World, operator: Client) -> None:
     line = f"{redeemed(world, 20).public_id},7,torn"
     first = upload(operator, world, line)
     checked_and_confirmed(first)
@@ -371,16 +373,16 @@ def test_rows_that_are_meant_again_are_a_run_of_their_own_with_a_warning(world: 
     assert upload(operator, world, line, **form) == second
     assert check_some(second, made_by="meera") is None
     shown = page(operator, second).context
-    assert shown["facts"][-1] == ("Of them reversed in part by an earlier run", "1")
+    assert shown["facts"][-1] == ("Ready rows whose redemption is in an earlier run", "1")
     [row] = shown["rows"]["rows"]
-    assert row[-1] == f"the run returns.csv of {first.made_at:%Y-%m-%d} reversed 7 points of it already"
+    assert row[-1] == f"the run returns.csv of {first.made_at:%Y-%m-%d} already reversed 7 points of this redemption"
     confirm(second, made_by="meera")
     run_some(second, made_by="meera")
     assert [reversal.points for reversal in Reversal.objects.filter(org=world.org)] == [7, 7]
 
 
 @pytest.mark.django_db
-def test_rows_for_all_that_is_left_or_of_other_orgs_repeat_nothing(world: World, operator: Client) -> None:
+def test_rows_for_all_remaining_points_or_of_another_org_have_no_warning(world: World, operator: Client) -> None:
     redemption = redeemed(world, 20)
     other = make_world()
     foreign = redeemed(other, 20)
@@ -395,7 +397,7 @@ def test_rows_for_all_that_is_left_or_of_other_orgs_repeat_nothing(world: World,
 
 
 @pytest.mark.usefixtures("committed", "on_postgresql")
-def test_a_file_sent_twice_at_the_same_moment_is_one_run() -> None:
+def test_concurrent_uploads_of_one_file_create_one_run() -> None:
     world = make_world()
     rows = [FileRow(2, redeemed(world, 10).public_id, "2", "why")]
 
@@ -431,7 +433,7 @@ def test_selected_redemptions_become_a_run(world: World, operator: Client) -> No
 
 
 @pytest.mark.django_db
-def test_a_run_of_redemptions_needs_some_of_one_org_and_a_reason(world: World) -> None:
+def test_a_run_needs_redemptions_of_one_org_and_a_reason(world: World) -> None:
     mine, foreign = redeemed(world, 1), redeemed(make_world(), 1)
     for redemptions, reason in (([], "why"), ([mine, foreign], "why"), ([mine], " ")):
         with pytest.raises(InvalidOperation):
@@ -440,7 +442,7 @@ def test_a_run_of_redemptions_needs_some_of_one_org_and_a_reason(world: World) -
 
 
 @pytest.mark.django_db
-def test_a_strangers_run_is_not_found(world: World, operator: Client) -> None:
+def test_a_run_of_another_org_is_not_found(world: World, operator: Client) -> None:
     other = make_world()
     run = checked_and_confirmed(run_of(other, redeemed(other, 1)))
     assert page(operator, run).status_code == 302
@@ -457,7 +459,7 @@ def test_a_strangers_run_is_not_found(world: World, operator: Client) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("lacking", ["add_bulkrun", "add_reversal"])
-def test_who_lacks_a_right_can_look_but_not_run(world: World, lacking: str) -> None:
+def test_users_without_permission_can_view_but_not_run(world: World, lacking: str) -> None:
     run = checked_and_confirmed(run_of(world, redeemed(world, 1)))
     viewer = User.objects.create_user("vik", is_staff=True)
     rights = {"view_bulkrun", "view_redemption", "add_bulkrun", "add_reversal"} - {lacking}
@@ -476,7 +478,7 @@ def test_who_lacks_a_right_can_look_but_not_run(world: World, lacking: str) -> N
 
 
 @pytest.mark.django_db
-def test_steps_are_taken_by_post_and_with_a_token_only(world: World, operator: Client) -> None:
+def test_steps_require_post_and_the_csrf_token(world: World, operator: Client) -> None:
     run = checked_and_confirmed(run_of(world, redeemed(world, 1)))
     address = reverse("admin:reversals_bulkrun_run", args=[run.pk])
     assert operator.get(address).status_code == 405
@@ -487,7 +489,7 @@ def test_steps_are_taken_by_post_and_with_a_token_only(world: World, operator: C
 
 
 @pytest.mark.django_db
-def test_runs_are_neither_changed_nor_deleted(world: World, operator: Client) -> None:
+def test_runs_cannot_be_changed_or_deleted(world: World, operator: Client) -> None:
     run = run_of(world, redeemed(world, 1))
     User.objects.filter(username="meera").update(is_superuser=True)
     assert operator.post(reverse("admin:reversals_bulkrun_change", args=[run.pk]), {"name": "x"}).status_code == 403
@@ -499,7 +501,7 @@ PAYLOAD = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
 
 
 @pytest.mark.django_db
-def test_what_a_file_says_stays_text(world: World, operator: Client) -> None:
+def test_markup_in_a_file_is_escaped(world: World, operator: Client) -> None:
     file = SimpleUploadedFile(
         f"{PAYLOAD}.csv", b'redemption_id,points,reason\n"=HYPERLINK(1)",1,w\n<b>x,1,w\nR1,<i>,w\n'
     )
@@ -515,7 +517,7 @@ def test_what_a_file_says_stays_text(world: World, operator: Client) -> None:
 
 
 @pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1"])
-def test_no_cell_begins_as_a_formula(cell: str) -> None:
+def test_cells_that_begin_like_a_formula_are_escaped(cell: str) -> None:
     assert inert(cell) == f"'{cell}"
 
 
@@ -532,7 +534,7 @@ def test_rows_are_shown_in_pages_and_by_status(world: World, operator: Client) -
 
 
 @pytest.mark.django_db
-def test_list_and_page_ask_as_much_of_many_as_of_one(world: World, operator: Client) -> None:
+def test_list_and_page_send_the_same_number_of_queries_for_many_rows_as_for_few(world: World, operator: Client) -> None:
     counted = []
     for _ in range(2):
         run = checked_and_confirmed(run_of(world, *(redeemed(world, 1) for _ in range(3 + 5 * len(counted)))))
@@ -549,7 +551,7 @@ def test_list_and_page_ask_as_much_of_many_as_of_one(world: World, operator: Cli
 
 
 @pytest.mark.usefixtures("committed", "on_postgresql")
-def test_two_runners_at_once_make_each_reversal_once() -> None:
+def test_concurrent_runs_make_each_reversal_once() -> None:
     world = make_world()
     redemptions = [redeemed(world, 10) for _ in range(12)]
     run = checked_and_confirmed(run_of(world, *redemptions, amount="2"))

@@ -1,4 +1,4 @@
-"""A wrong reversal is corrected: one person asks for it with a preview, another one approves."""
+"""Corrections of wrong reversals: one user previews and requests them, a second user approves."""
 
 from typing import Any
 from uuid import UUID
@@ -43,20 +43,18 @@ def decide(client: Client, approval: Approval, decision: str, comment: str = "")
     return [str(message) for message in response.context["messages"]]
 
 
-def test_the_preview_shows_what_each_lot_loses_and_moves_nothing(world: World, operator: Client) -> None:
+def test_the_preview_shows_points_taken_from_each_lot_and_moves_nothing(world: World, operator: Client) -> None:
     redemption = redeemed(world)
     reversal = reversed_of(world, redemption)
     response = send(operator, reversal, "preview")
     lot = redemption.draws.get().lot
     assert response.context["lots"]["rows"] == [[lot.lot_ref, "never", "4", "0"]]
-    assert "4 points are drawn again" in response.content.decode()
+    assert "4 points will be taken back" in response.content.decode()
     assert not Approval.objects.exists()
     assert not Correction.objects.exists()
 
 
-def test_a_confirmed_wish_waits_for_another_person_once_however_often_it_is_sent(
-    world: World, operator: Client
-) -> None:
+def test_a_confirmed_correction_creates_one_request_even_if_sent_twice(world: World, operator: Client) -> None:
     reversal = reversed_of(world, redeemed(world))
     for _ in range(2):
         send(operator, reversal, "confirm")
@@ -66,14 +64,14 @@ def test_a_confirmed_wish_waits_for_another_person_once_however_often_it_is_sent
     assert not Correction.objects.exists()
 
 
-def test_approval_draws_the_points_again(world: World, operator: Client, approver: Client) -> None:
+def test_approval_takes_the_points_back(world: World, operator: Client, approver: Client) -> None:
     redemption = redeemed(world)
     reversal = reversed_of(world, redemption)
     send(operator, reversal, "confirm")
     approval = Approval.objects.get()
     shown = approver.post(reverse("admin:reversals_approval_decide", args=[approval.pk]), {"decision": "check"})
     assert [row[2] for row in shown.context["lots"]["rows"]] == ["4"]
-    assert decide(approver, approval, "approve") == ["Approved: the correction of 4 points is made."]
+    assert decide(approver, approval, "approve") == ["Approved. The correction of 4 points was made."]
     correction = Correction.objects.get()
     assert (correction.reversal, correction.made_by, correction.approved_by) == (reversal, "meera", "arun")
     assert correction.approval == approval
@@ -84,7 +82,9 @@ def test_approval_draws_the_points_again(world: World, operator: Client, approve
     assert redemption.draws.get().lot.points_remaining == 0
 
 
-def test_the_pages_lead_both_ways(world: World, operator: Client, approver: Client) -> None:
+def test_reversal_correction_and_redemption_pages_link_to_each_other(
+    world: World, operator: Client, approver: Client
+) -> None:
     reversal = reversed_of(world, redeemed(world))
     send(operator, reversal, "confirm")
     decide(approver, Approval.objects.get(), "approve")
@@ -98,7 +98,7 @@ def test_the_pages_lead_both_ways(world: World, operator: Client, approver: Clie
     assert of_correction in operator.get(of_redemption).content.decode()
 
 
-def test_points_that_were_spent_again_cannot_be_taken(world: World, operator: Client) -> None:
+def test_a_correction_of_spent_points_is_refused(world: World, operator: Client) -> None:
     reversal = reversed_of(world, redeemed(world))
     world.redeem(world.asha, 1)
     response = send(operator, reversal, "confirm")
@@ -109,7 +109,9 @@ def test_points_that_were_spent_again_cannot_be_taken(world: World, operator: Cl
     assert not Approval.objects.exists()
 
 
-def test_what_was_spent_meanwhile_refuses_the_approval(world: World, operator: Client, approver: Client) -> None:
+def test_approval_is_refused_if_the_points_were_spent_meanwhile(
+    world: World, operator: Client, approver: Client
+) -> None:
     reversal = reversed_of(world, redeemed(world))
     send(operator, reversal, "confirm")
     world.redeem(world.asha, 1)
@@ -119,12 +121,12 @@ def test_what_was_spent_meanwhile_refuses_the_approval(world: World, operator: C
     assert not Correction.objects.exists()
 
 
-def test_who_asked_cannot_approve(world: World, operator: Client) -> None:
+def test_requester_cannot_approve_a_correction(world: World, operator: Client) -> None:
     reversal = reversed_of(world, redeemed(world))
     send(operator, reversal, "confirm")
     User.objects.get(username="meera").groups.add(Group.objects.get(name="Approver"))
     assert decide(operator, Approval.objects.get(), "approve") == [
-        "403 Points correction cannot be approved. Another person than the one who asked for it has to decide."
+        "403 Points correction cannot be approved. meera took part in this request; a second user must decide it."
     ]
     assert not Correction.objects.exists()
 
@@ -141,19 +143,19 @@ def test_a_corrected_reversal_offers_no_second_correction(world: World, operator
     assert problem.startswith("902 Duplicate correction request.")
 
 
-def test_a_page_that_asked_for_one_correction_asks_for_no_other(world: World, operator: Client) -> None:
+def test_a_page_cannot_be_used_for_a_second_correction(world: World, operator: Client) -> None:
     redemptions = [redeemed(world), redeemed(world)]
     first, other = [reversed_of(world, redemption) for redemption in redemptions]
     send(operator, first, "confirm")
     [problem] = send(operator, other, "confirm").context["form"].non_field_errors()
     assert problem == (
         "887 Points correction failed due to validation error."
-        " This page has asked for something else already; open it anew."
+        " A different request was already sent from this page. Open the page again to start a new one."
     )
     assert Approval.objects.get().corrects == first
 
 
-def test_a_correction_is_asked_for_also_while_reversals_are_off_but_not_while_paused(
+def test_a_correction_can_be_requested_while_reversals_are_off_but_not_while_paused(
     world: World, operator: Client
 ) -> None:
     reversal = reversed_of(world, redeemed(world))
@@ -166,7 +168,7 @@ def test_a_correction_is_asked_for_also_while_reversals_are_off_but_not_while_pa
     assert Approval.objects.get().status == "WAITING"
 
 
-def test_others_have_neither_button_nor_way(world: World) -> None:
+def test_users_without_permission_have_no_button_and_cannot_correct(world: World) -> None:
     reversal = reversed_of(world, redeemed(world))
     attempts = Attempt.objects.count()
     support = staff_of(world, "Support", username="support")
@@ -178,7 +180,7 @@ def test_others_have_neither_button_nor_way(world: World) -> None:
     assert (Approval.objects.count(), Attempt.objects.count()) == (0, attempts)
 
 
-def test_a_broken_setting_is_said_in_the_form(world: World, operator: Client) -> None:
+def test_the_form_shows_an_invalid_setting(world: World, operator: Client) -> None:
     reversal = reversed_of(world, redeemed(world))
     set_value(world.org, "Reversal_approval_days", "soon")
     [problem] = send(operator, reversal, "confirm").context["form"].non_field_errors()

@@ -1,4 +1,4 @@
-"""What the back office shows of corrections and of the checks of the ledger: read, never written."""
+"""The read-only pages of corrections and ledger checks."""
 
 import re
 
@@ -39,7 +39,7 @@ def check_of(org: Org | None, *, broken_count: int = 0) -> LedgerCheck:
     )
 
 
-def test_the_list_shows_who_asked_and_who_approved(world: World, auditor: Client) -> None:
+def test_the_list_shows_requester_and_approver(world: World, auditor: Client) -> None:
     correction = corrected(world)
     text = auditor.get(reverse(CORRECTIONS)).content.decode()
     for part in (correction.reversal.public_id, "meera", "arun", "the wrong customer"):
@@ -75,7 +75,7 @@ def test_the_page_links_reversal_and_request_and_shows_each_lot(world: World, au
     assert f"Correction of reversal {correction.reversal.public_id}" in text
 
 
-def test_the_page_shows_the_lot_of_points_that_were_reissued(db: None) -> None:
+def test_the_page_shows_the_lot_of_reissued_points(db: None) -> None:
     world = make_world(settings={"Reversal_reissue_days": "30"})
     redemption = redeemed(world)
     lot = redemption.draws.get().lot
@@ -95,7 +95,7 @@ def test_a_correction_of_another_org_is_not_found(world: World, auditor: Client)
     assert page_of(auditor, foreign).status_code == 302
 
 
-def test_a_correction_is_never_changed(world: World, auditor: Client) -> None:
+def test_a_correction_cannot_be_changed_or_deleted(world: World, auditor: Client) -> None:
     correction = corrected(world)
     address = reverse("admin:reversals_correction_change", args=[correction.pk])
     assert auditor.post(address, {"points": "1"}).status_code == 403
@@ -103,12 +103,12 @@ def test_a_correction_is_never_changed(world: World, auditor: Client) -> None:
     assert Correction.objects.get().points == 3
 
 
-def test_the_checks_of_own_orgs_and_of_every_org_are_listed(world: World, auditor: Client) -> None:
+def test_checks_of_own_orgs_and_of_all_orgs_are_listed(world: World, auditor: Client) -> None:
     own, whole, foreign = check_of(world.org, broken_count=2), check_of(None), check_of(make_org())
     text = auditor.get(reverse(CHECKS)).content.decode()
     listed = re.findall(r"/admin/reversals/ledgercheck/(\d+)/change/", text)
     assert {int(pk) for pk in listed} == {own.pk, whole.pk}
-    assert "every org" in text
+    assert "all orgs" in text
     assert page_of(auditor, own).status_code == 200
     assert page_of(auditor, foreign).status_code == 302
 

@@ -1,4 +1,4 @@
-"""A customer's page: who they are, what they hold, one line of time, and the lock and the status that staff set."""
+"""The customer page: identifiers, balances and timeline, and staff's changes of lock and status."""
 
 import re
 from collections.abc import Callable
@@ -62,7 +62,7 @@ def asha_of(world: World) -> Customer:
 # What it shows
 
 
-def test_identifiers_are_shown_whole_to_those_who_may_see_them(world: World, operator: Client) -> None:
+def test_identifiers_are_shown_in_full_to_users_with_permission(world: World, operator: Client) -> None:
     customer = make_customer(world.org, identifiers={"MOBILE": "9876543210", "EMAIL": "ravi@shop.example"})
     assert page(operator, customer).context["identifiers"] == [
         ("Email", "ravi@shop.example"),
@@ -85,7 +85,7 @@ def test_balances_are_available_expired_and_by_expiry(world: World, operator: Cl
         make_lot(world.asha, points, program=world.program, expires_at=expires_at)
     make_lot(world.asha, 99, program=world.program, awarded_at=in_days(1))
     shown = page(operator, world.asha).context
-    assert shown["balances"] == [("Available", "23.5 points"), ("Expired unspent", "3 points")]
+    assert shown["balances"] == [("Available", "23.5 points"), ("Expired, not spent", "3 points")]
     assert shown["expiries"]["rows"] == [
         [f"{soon:%Y-%m-%d %H:%M:%S} UTC", "12.5"],
         [f"{later:%Y-%m-%d %H:%M:%S} UTC", "7"],
@@ -93,20 +93,20 @@ def test_balances_are_available_expired_and_by_expiry(world: World, operator: Cl
     ]
 
 
-def test_a_customer_without_anything_has_a_page(world: World, operator: Client) -> None:
+def test_a_customer_without_points_or_activity_has_a_page(world: World, operator: Client) -> None:
     shown = page(operator, world.asha).context
-    assert shown["balances"] == [("Available", "0 points"), ("Expired unspent", "0 points")]
+    assert shown["balances"] == [("Available", "0 points"), ("Expired, not spent", "0 points")]
     assert (shown["identifiers"], shown["timeline"]["rows"]) == ([], [])
 
 
-def test_the_group_is_named(world: World, operator: Client) -> None:
+def test_the_page_shows_the_group(world: World, operator: Client) -> None:
     group = CustomerGroup.objects.create(org=world.org, public_id=7, name="Family")
     GroupMember.objects.create(org=world.org, group=group, customer=world.asha, joined_at=days_ago(1))
     assert "Family (7)" in text_of(operator, world.asha)
 
 
 def make_history(world: World) -> Redemption:
-    """One of each kind of moment, of Asha's."""
+    """Creates one timeline entry of each kind for Asha."""
     redemption = redeemed(world, 10, at=days_ago(9))
     world.reverse(redemption, 4)
     world.reverse(redemption, 99)
@@ -129,12 +129,12 @@ def make_history(world: World) -> Redemption:
     return redemption
 
 
-def test_the_line_of_time_holds_every_kind_newest_first(world: World, operator: Client) -> None:
+def test_the_timeline_holds_every_kind_newest_first(world: World, operator: Client) -> None:
     redemption = make_history(world)
     rows = page(operator, world.asha).context["timeline"]["rows"]
     assert [(row[1], row[3]) for row in rows] == [
-        ("Correction of reversal", "-4"),
-        ("Waits for approval", ""),
+        ("Reversal corrected", "-4"),
+        ("Waiting for approval", ""),
         ("Refused", ""),
         ("Reversed", "+4"),
         ("Redeemed", "-10"),
@@ -145,7 +145,7 @@ def test_the_line_of_time_holds_every_kind_newest_first(world: World, operator: 
     assert all(operator.get(link).status_code == 200 for link in links)
 
 
-def test_payloads_in_names_and_reasons_stay_inert(world: World, operator: Client) -> None:
+def test_markup_in_names_and_reasons_is_escaped(world: World, operator: Client) -> None:
     customer = make_customer(world.org, identifiers={"EXTERNAL_ID": XSS})
     send(operator, customer, "lock", reason=XSS)
     lot = make_lot(customer, 5, program=world.program)
@@ -167,7 +167,9 @@ def test_payloads_in_names_and_reasons_stay_inert(world: World, operator: Client
     assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 5
 
 
-def test_the_queries_do_not_grow_with_rows(world: World, operator: Client, count_queries: Callable[..., int]) -> None:
+def test_the_number_of_queries_does_not_grow_with_rows(
+    world: World, operator: Client, count_queries: Callable[..., int]
+) -> None:
     def fill(count: int) -> None:
         make_small_lots(world, count)
         for _ in range(count):
@@ -179,7 +181,7 @@ def test_the_queries_do_not_grow_with_rows(world: World, operator: Client, count
     assert count_queries(lambda: text_of(operator, world.asha)) == few
 
 
-def test_a_strangers_customer_is_not_found(world: World, operator: Client) -> None:
+def test_a_customer_of_another_org_is_not_found(world: World, operator: Client) -> None:
     stranger = make_world().asha
     assert page(operator, stranger).status_code == 302
     for step in ("lock", "unlock", "status"):
@@ -208,9 +210,9 @@ def test_locked_reversals_are_refused_until_they_are_unlocked(world: World, oper
     ]
 
 
-def test_a_lock_without_end_holds_until_it_is_taken_off(world: World, operator: Client) -> None:
+def test_a_lock_without_end_stays_until_it_is_removed(world: World, operator: Client) -> None:
     response = send(operator, world.asha, "lock", until="", reason="Fraud team.")
-    assert "are locked until somebody unlocks them." in response.content.decode()
+    assert "are locked until a user unlocks them." in response.content.decode()
     assert asha_of(world).reversals_locked_until is None
     assert "Fraud team." in text_of(operator, world.asha)
 
@@ -227,7 +229,7 @@ def test_a_lock_without_end_holds_until_it_is_taken_off(world: World, operator: 
         ("status", {"status": "FRAUD", "reason": ""}, "This field is required."),
     ],
 )
-def test_what_cannot_be_done_is_said_and_changes_nothing(
+def test_an_invalid_change_shows_its_problem_and_changes_nothing(
     world: World, operator: Client, step: str, values: dict[str, str], problem: str
 ) -> None:
     response = send(operator, world.asha, step, **values)
@@ -236,7 +238,7 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(
     assert (stored.reversals_locked, stored.status, changes_of(stored)) == (False, "ACTIVE", [])
 
 
-def test_looking_at_a_form_changes_nothing(world: World, operator: Client) -> None:
+def test_opening_a_form_changes_nothing(world: World, operator: Client) -> None:
     for step in ("lock", "unlock", "status"):
         response = operator.get(reverse(f"admin:loyalty_customer_{step}", args=[world.asha.pk]))
         assert response.status_code == 200
@@ -246,7 +248,7 @@ def test_looking_at_a_form_changes_nothing(world: World, operator: Client) -> No
 # The status
 
 
-def test_the_status_is_changed_and_kept(world: World, operator: Client) -> None:
+def test_a_status_change_takes_effect_and_is_recorded(world: World, operator: Client) -> None:
     send(operator, world.asha, "status", status="FRAUD", reason="Chargebacks.")
     assert world.reverse(redeemed(world), 1).json()["errors"][0]["code"] == 901
     kept = [(each.action, each.before, each.after, each.reason) for each in changes_of(world.asha)]
@@ -261,7 +263,7 @@ def test_a_merged_customer_stays_merged(world: World, operator: Client) -> None:
     assert changes_of(merged) == []
 
 
-def test_who_lacks_the_right_cannot_change_a_customer(world: World) -> None:
+def test_users_without_permission_cannot_change_a_customer(world: World) -> None:
     support = staff_of(world, "Support")
     for step in ("lock", "unlock", "status"):
         assert send(support, world.asha, step, reason="x", status="FRAUD").status_code == 403
@@ -269,7 +271,7 @@ def test_who_lacks_the_right_cannot_change_a_customer(world: World) -> None:
     assert changes_of(world.asha) == []
 
 
-def test_the_change_needs_the_forms_token(world: World, operator: Client) -> None:
+def test_a_change_requires_the_csrf_token(world: World, operator: Client) -> None:
     strict = Client(enforce_csrf_checks=True)
     strict.force_login(User.objects.get(username="meera"))
     assert send(strict, world.asha, "lock", reason="x").status_code == 403

@@ -1,4 +1,4 @@
-"""Exports as CSV: who may, what is in them, and nothing that a spreadsheet program would run."""
+"""CSV exports: permissions, content, and no formulas that a spreadsheet program would run."""
 
 import csv
 import io
@@ -39,7 +39,7 @@ def rows_of(response: Any) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def test_reversals_are_exported_whole(world: World, auditor: Client) -> None:
+def test_reversals_are_exported_with_all_columns(world: World, auditor: Client) -> None:
     redemption = redeemed(world, "10.5")
     world.reverse(redemption, "2.25", key="k")
     reversal = Reversal.objects.get(org=world.org)
@@ -80,7 +80,7 @@ def test_redemptions_and_attempts_are_exported_with_public_ids_only(world: World
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_each_export_is_on_record(world: World, auditor: Client, name: str) -> None:
+def test_each_export_is_recorded(world: World, auditor: Client, name: str) -> None:
     rows_of(export(auditor, name, org=world.org.id))
     kept = StaffChange.objects.get(org=world.org)
     kind = name.rpartition("_")[2]
@@ -88,7 +88,7 @@ def test_each_export_is_on_record(world: World, auditor: Client, name: str) -> N
     assert (kept.before, kept.after) == ({}, {"filters": f"org={world.org.id}"})
 
 
-def test_an_export_holds_what_the_list_is_filtered_by(world: World, auditor: Client) -> None:
+def test_an_export_uses_the_filters_of_the_list(world: World, auditor: Client) -> None:
     for days, rule in ((0, "BUSY"), (0, ""), (60, "BUSY")):
         Attempt.objects.create(
             org=world.org, created_at=days_ago(days), channel="API", made_by="x", rule=rule, redemption_id_asked="R1"
@@ -131,16 +131,16 @@ def test_chunks_hold_each_row_once(world: World, auditor: Client, name: str, mon
         "\ufeff=1",
     ],
 )
-def test_what_a_spreadsheet_would_run_is_made_inert(text: str) -> None:
+def test_text_that_a_spreadsheet_would_run_gets_an_apostrophe(text: str) -> None:
     assert inert(text) == f"'{text}"
 
 
 @pytest.mark.parametrize("text", ["", " ", "R00001", "1-1", "a=b", "till.1", "'=1", "ünïcode", "5"])
-def test_other_text_is_exported_as_it_is(text: str) -> None:
+def test_other_text_is_exported_unchanged(text: str) -> None:
     assert inert(text) == text
 
 
-def test_formulas_in_rows_reach_the_file_inert(world: World, auditor: Client) -> None:
+def test_formulas_in_rows_are_exported_with_an_apostrophe(world: World, auditor: Client) -> None:
     redeemed(world, public_id='=HYPERLINK("http://x")', external_reference_number="\uff1d1")
     (exported,) = rows_of(export(auditor, "loyalty_redemption"))
     assert exported["redemption_id"] == '\'=HYPERLINK("http://x")'
@@ -156,7 +156,7 @@ def test_no_identifier_is_exported(world: World, auditor: Client) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_who_may_not_export_gets_nothing(world: World, name: str) -> None:
+def test_users_without_permission_cannot_export(world: World, name: str) -> None:
     support = staff_of(world, "Support")
     assert export(support, name).status_code == 403
     assert "Export CSV" not in support.get(reverse(f"admin:{name}_changelist")).content.decode()
@@ -164,7 +164,7 @@ def test_who_may_not_export_gets_nothing(world: World, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_an_export_is_asked_for_by_post_with_the_forms_token(world: World, auditor: Client, name: str) -> None:
+def test_an_export_requires_post_and_the_csrf_token(world: World, auditor: Client, name: str) -> None:
     assert "Export CSV" in auditor.get(reverse(f"admin:{name}_changelist")).content.decode()
     assert auditor.get(reverse(f"admin:{name}_export")).status_code == 405
     strict = Client(enforce_csrf_checks=True)
@@ -173,7 +173,7 @@ def test_an_export_is_asked_for_by_post_with_the_forms_token(world: World, audit
     assert not StaffChange.objects.filter(org=world.org).exists()
 
 
-def test_a_strangers_org_is_never_exported(world: World, auditor: Client) -> None:
+def test_another_org_is_never_exported(world: World, auditor: Client) -> None:
     stranger = make_world()
     redeemed(stranger)
     own = redeemed(world)
@@ -181,18 +181,20 @@ def test_a_strangers_org_is_never_exported(world: World, auditor: Client) -> Non
     assert [row["redemption_id"] for row in exported] == [own.public_id]
 
 
-def test_a_person_without_any_org_exports_nothing(world: World, auditor: Client) -> None:
+def test_a_user_without_orgs_exports_nothing(world: World, auditor: Client) -> None:
     world.org.accesses.all().delete()
     assert export(auditor, "loyalty_redemption").status_code == 404
 
 
-def test_a_file_has_a_length_so_that_a_part_cannot_pass_for_it(world: World, auditor: Client) -> None:
+def test_a_file_has_a_length_so_that_an_incomplete_download_is_noticed(world: World, auditor: Client) -> None:
     redeemed(world)
     response = export(auditor, "loyalty_redemption")
     assert int(response["Content-Length"]) == len(b"".join(response.streaming_content))  # type: ignore[attr-defined]
 
 
-def test_an_outage_midway_is_no_file(world: World, auditor: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outage_during_an_export_returns_no_file(
+    world: World, auditor: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("reversals.admin.export.ROWS_AT_ONCE", 1)
     redeemed(world), redeemed(world)
     asked = 0
@@ -223,14 +225,14 @@ def test_a_page_exports_the_org_that_it_shows(world: World, auditor: Client) -> 
 
 
 @pytest.mark.parametrize("filters", [{"points": "9" * 30}, {"redeemed_at__lt": "never"}])
-def test_a_filter_that_no_column_holds_leads_back_to_the_list(
+def test_an_impossible_filter_value_redirects_to_the_list(
     world: World, auditor: Client, filters: dict[str, str]
 ) -> None:
     response = export(auditor, "loyalty_redemption", **filters)
     assert (response.status_code, response["Location"]) == (302, reverse("admin:loyalty_redemption_changelist"))
 
 
-def test_an_unknown_filter_leads_back_to_the_list(world: World, auditor: Client) -> None:
+def test_an_unknown_filter_redirects_to_the_list(world: World, auditor: Client) -> None:
     response = export(auditor, "loyalty_redemption", points="many")
     assert (response.status_code, response["Location"]) == (302, reverse("admin:loyalty_redemption_changelist"))
     assert not StaffChange.objects.filter(org=world.org).exists()

@@ -20,7 +20,7 @@ from tests.builders import ON, World, days_ago, in_days, make_world, points, red
 
 NOW = utc("2026-05-10 12:00")
 BOXES = {
-    "view_reversal": "given_back",
+    "view_reversal": "reversals",
     "view_attempt": "refusals",
     "view_approval": "approvals",
     "view_emfsetting": "stopped",
@@ -179,13 +179,13 @@ def test_home_shows_the_totals_of_the_period(world: World) -> None:
     given_back(world, days_ago(8), 10)
     world.reverse(redeemed(world, 10), 30)
     shown = home(client_for(world), days=7).context
-    box = shown["given_back"]
+    box = shown["reversals"]
     assert (box["count"], box["points"], box["points_expired"], box["expired_share"]) == (1, 30, 10, Decimal("33.3"))
     assert len(box["days"]) == 7
     assert [(each.code, each.rule, each.count, each.share) for each in shown["refusals"]] == [
         (817, "more than left", 1, 100)
     ]
-    assert home(client_for(world, name="ravi")).context["given_back"]["count"] == 2
+    assert home(client_for(world, name="ravi")).context["reversals"]["count"] == 2
 
 
 def test_lapsed_approval_requests_are_not_counted_as_waiting(world: World) -> None:
@@ -250,8 +250,8 @@ def test_chosen_org_is_kept_for_the_lists(world: World) -> None:
     given_back(world, timezone.now(), 5)
     given_back(other, timezone.now(), 7)
     client = client_for(world, other)
-    assert home(client).context["given_back"]["points"] == 12
-    assert home(client, org=other.org.id).context["given_back"]["points"] == 7
+    assert home(client).context["reversals"]["points"] == 12
+    assert home(client, org=other.org.id).context["reversals"]["points"] == 7
     assert client.session["org"] == other.org.id
 
 
@@ -260,14 +260,14 @@ def test_invalid_choice_shows_an_error_and_all_orgs(world: World, chosen: dict[s
     given_back(world, timezone.now(), 5)
     page = home(client_for(world), **chosen)
     assert "Select a valid choice." in page.content.decode()
-    assert page.context["given_back"]["points"] == 5
+    assert page.context["reversals"]["points"] == 5
 
 
 def test_foreign_org_cannot_be_chosen(world: World) -> None:
     foreign = make_world()
     given_back(foreign, timezone.now(), 5)
     page = home(client_for(world), org=foreign.org.id)
-    assert page.context["given_back"]["points"] == 0
+    assert page.context["reversals"]["points"] == 0
     assert str(foreign.org) not in page.content.decode()
 
 
@@ -290,6 +290,6 @@ def test_refusals_by_a_removed_rule_are_still_counted(world: World) -> None:
     page = home(client_for(world))
     assert [(each.code, each.message, each.rule, each.count, each.share) for each in page.context["refusals"]] == [
         (804, ErrorCode.NOT_FOUND.message, "not found", 3, 75),
-        (None, "no longer known", "gone rule", 1, 25),
+        (None, "no longer in use", "gone rule", 1, 25),
     ]
-    assert "no longer known (gone rule)" in page.content.decode()
+    assert "no longer in use (gone rule)" in page.content.decode()

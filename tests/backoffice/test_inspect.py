@@ -1,4 +1,4 @@
-"""The lists and pages of reversals, corrections, attempts and events: what they show, to whom, and how they filter."""
+"""The lists and pages of reversals, corrections, attempts and events: content, permissions and filters."""
 
 import json
 import re
@@ -113,14 +113,14 @@ def test_a_reversal_shows_its_lines_lot_by_lot(world: World, auditor: Client) ->
     assert ("Idempotency key", "sent") in shown["facts"]
 
 
-def test_points_that_came_from_no_lot_are_shown_so(world: World, auditor: Client) -> None:
+def test_points_without_a_lot_are_shown_as_no_lot(world: World, auditor: Client) -> None:
     set_value(world.org, "Reversal_reissue_days", "30")
     world.reverse(redeem(world.asha, 5, program=world.program), 5)
     rows = page(auditor, Reversal.objects.get(org=world.org)).context["lines"]["rows"]
-    assert [row[:5] for row in rows] == [["came from no lot", "", "", "", "5"]]
+    assert [row[:5] for row in rows] == [["no lot", "", "", "", "5"]]
 
 
-def test_a_reversal_links_to_what_belongs_to_it(world: World, auditor: Client) -> None:
+def test_a_reversal_links_to_its_related_rows(world: World, auditor: Client) -> None:
     redemption = redeemed(world)
     world.reverse(redemption, 4)
     reversal, attempt = Reversal.objects.get(org=world.org), Attempt.objects.get(org=world.org)
@@ -132,25 +132,29 @@ def test_a_reversal_links_to_what_belongs_to_it(world: World, auditor: Client) -
     assert "Reversal</dt>" in page(auditor, correction).content.decode()
 
 
-def test_an_id_keeps_its_small_letters(world: World, auditor: Client) -> None:
+def test_an_id_keeps_its_lower_case_letters(world: World, auditor: Client) -> None:
     redemption = redeemed(world, public_id="aBc")
     text = page(auditor, redemption).content.decode()
     assert "aBc" in text
     assert "ABc" not in text
 
 
-def test_a_refused_attempt_shows_request_answer_and_rule(world: World, auditor: Client) -> None:
+def test_a_refused_attempt_shows_request_result_and_rule(world: World, auditor: Client) -> None:
     redemption = redeemed(world, 10)
     world.reverse(redemption, 99, key="till-1:7")
     shown = page(auditor, Attempt.objects.get(org=world.org)).context
     asked, answered = dict(shown["asked"]), dict(shown["answered"])
-    assert (asked["Redemption id"], asked["Points"], asked["By"]) == (redemption.public_id, "99", "till.1")
+    assert (asked["Redemption id"], asked["Points requested"], asked["Made by"]) == (
+        redemption.public_id,
+        "99",
+        "till.1",
+    )
     assert (asked["Idempotency key"], asked["Channel"]) == ("till-1:7", "API")
     assert redemption.public_id in asked["Redemption"]
-    assert answered["Answer"] == "817 MORE_THAN_LEFT"
+    assert answered["Result"] == "817 MORE_THAN_LEFT"
     assert answered["Published message"] == ErrorCode.MORE_THAN_LEFT.message
-    assert answered["Decided by"] == "row 14 of the ladder"
-    assert "10" in answered["Because"]
+    assert answered["Refused by"] == "rule 14 in the order of refusals"
+    assert "10" in answered["Refusal reason"]
     assert json.loads(shown["reply"])["errors"][0]["code"] == 817
 
 
@@ -162,13 +166,11 @@ def test_an_accepted_attempt_shows_its_reversal_and_its_lines(world: World, audi
 
 
 @pytest.mark.parametrize("values", [{}, {"rule": "OF_OLD", "code": 999}, {"reply": "not json"}])
-def test_an_attempt_of_which_little_is_known_has_a_page(
-    world: World, auditor: Client, values: dict[str, object]
-) -> None:
+def test_an_attempt_with_missing_values_has_a_page(world: World, auditor: Client, values: dict[str, object]) -> None:
     page(auditor, make_attempt(world, **values))
 
 
-def test_an_attempt_by_external_reference_leads_to_its_redemption(world: World, auditor: Client) -> None:
+def test_an_attempt_by_external_reference_links_to_its_redemption(world: World, auditor: Client) -> None:
     redemption = redeemed(world, external_reference_number="EXT-5")
     body = request_for(redemption, 1)
     del body["redemptionId"]
@@ -177,7 +179,7 @@ def test_an_attempt_by_external_reference_leads_to_its_redemption(world: World, 
     assert redemption.public_id in asked["Redemption"]
 
 
-def test_payloads_stay_inert(world: World, auditor: Client) -> None:
+def test_markup_in_attempts_is_escaped(world: World, auditor: Client) -> None:
     attempt = make_attempt(
         world, made_by=XSS, reason=XSS, rule="NOT_FOUND", code=804, refusal_reason=XSS, reply=json.dumps({"x": XSS})
     )
@@ -189,7 +191,7 @@ def test_payloads_stay_inert(world: World, auditor: Client) -> None:
         assert "&lt;script&gt;" in text
 
 
-def test_no_identifier_is_seen_in_attempts(world: World) -> None:
+def test_identifiers_are_masked_in_attempts(world: World) -> None:
     customer = make_customer(world.org, identifiers={"MOBILE": "9876543210"})
     make_lot(customer, 10, program=world.program)
     redemption = redeem(customer, 10, program=world.program)
@@ -201,7 +203,7 @@ def test_no_identifier_is_seen_in_attempts(world: World) -> None:
 
 
 @pytest.mark.parametrize("sees", [True, False])
-def test_event_data_is_masked_for_those_who_may_not_see_identifiers(world: World, sees: bool) -> None:
+def test_event_data_is_masked_for_users_without_permission_to_see_identifiers(world: World, sees: bool) -> None:
     customer = make_customer(world.org, identifiers={"MOBILE": "9876543210"})
     make_lot(customer, 10, program=world.program)
     make_webhook(world.org)
@@ -221,7 +223,7 @@ def test_event_data_is_masked_for_those_who_may_not_see_identifiers(world: World
 
 
 @pytest.mark.parametrize("name", LISTS)
-def test_a_strangers_rows_are_neither_listed_nor_opened(world: World, auditor: Client, name: str) -> None:
+def test_rows_of_another_org_are_neither_listed_nor_opened(world: World, auditor: Client, name: str) -> None:
     stranger = make_world()
     stranger.reverse(redeemed(stranger), 1)
     assert listed(auditor, name, org=stranger.org.id) == ([world.asha] if name == "loyalty_customer" else [])
@@ -234,7 +236,7 @@ def test_a_strangers_rows_are_neither_listed_nor_opened(world: World, auditor: C
 # Filters
 
 
-def test_attempts_are_filtered_by_answer(world: World, auditor: Client) -> None:
+def test_attempts_are_filtered_by_result(world: World, auditor: Client) -> None:
     accepted = make_attempt(world)
     refused = make_attempt(world, rule="NOT_FOUND", code=804)
     busy = make_attempt(world, rule="BUSY", code=896)
@@ -244,7 +246,7 @@ def test_attempts_are_filtered_by_answer(world: World, auditor: Client) -> None:
     assert listed(auditor, "reversals_attempt", rule="BUSY") == [busy]
 
 
-def test_every_rule_of_the_ladders_can_be_chosen(auditor: Client) -> None:
+def test_every_refusal_can_be_selected_in_the_filter(auditor: Client) -> None:
     response = auditor.get(reverse("admin:reversals_attempt_changelist"))
     filters = response.context["cl"].filter_specs
     choices = [value for each in filters if isinstance(each, ByRule) for value, _ in each.lookup_choices]
@@ -253,7 +255,7 @@ def test_every_rule_of_the_ladders_can_be_chosen(auditor: Client) -> None:
     assert len(choices) == len(set(choices))
 
 
-def test_rules_of_one_name_and_two_codes_are_two_choices(world: World, auditor: Client) -> None:
+def test_rules_with_one_name_and_two_codes_are_two_choices(world: World, auditor: Client) -> None:
     blocked = make_attempt(world, rule="CUSTOMER_NOT_ELIGIBLE", code=901)
     deactivated = make_attempt(world, operation="REDEEM", rule="CUSTOMER_NOT_ELIGIBLE", code=881)
     assert listed(auditor, "reversals_attempt", rule="CUSTOMER_NOT_ELIGIBLE.881") == [deactivated]
@@ -261,13 +263,13 @@ def test_rules_of_one_name_and_two_codes_are_two_choices(world: World, auditor: 
 
 
 @pytest.mark.parametrize(("period", "count"), [("today", 1), ("7", 2), ("", 3), ("30", 3), ("90", 4), ("all", 5)])
-def test_lists_go_back_as_far_as_is_asked(world: World, auditor: Client, period: str, count: int) -> None:
+def test_lists_go_back_to_the_selected_period(world: World, auditor: Client, period: str, count: int) -> None:
     for days in (0, 5, 20, 80, 200):
         make_attempt(world, created_at=days_ago(days))
     assert len(listed(auditor, "reversals_attempt", **({"period": period} if period else {}))) == count
 
 
-def test_a_search_goes_back_all_the_way(world: World, auditor: Client) -> None:
+def test_a_search_covers_all_time(world: World, auditor: Client) -> None:
     old = make_attempt(world, created_at=days_ago(200), redemption_id_asked="OLD")
     held = make_attempt(world, idempotency_key="till-1:9", holds_key=True)
     assert listed(auditor, "reversals_attempt", q=" OLD ") == [old]
@@ -309,7 +311,7 @@ def test_reversals_are_filtered_by_channel_client_and_program(world: World, audi
         assert listed(auditor, "reversals_reversal", **filters) == found, filters
 
 
-def test_by_program_a_bounded_number_of_attempts_is_looked_through(
+def test_the_program_filter_searches_a_limited_number_of_attempts(
     world: World, auditor: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reversals.admin.filters.LOOKED_THROUGH", 2)
@@ -319,7 +321,7 @@ def test_by_program_a_bounded_number_of_attempts_is_looked_through(
     ]
     response = auditor.get(reverse("admin:reversals_attempt_changelist"), {"program": world.program.pk})
     assert list(response.context["cl"].result_list) == attempts[:0:-1]
-    assert "newest 2 rows are looked through" in response.content.decode()
+    assert "searches only the org&#x27;s newest 2 rows" in response.content.decode()
 
 
 # Queries
@@ -336,7 +338,7 @@ RARE = [
 
 
 @pytest.mark.parametrize(("name", "filters", "index"), RARE)
-def test_what_is_rare_is_found_by_an_index_of_rare_rows(
+def test_rare_rows_are_found_by_an_index_of_rare_rows(
     on_postgresql: None, world: World, auditor: Client, name: str, filters: dict[str, str], index: str
 ) -> None:
     redemption = redeemed(world, 1000)
@@ -361,7 +363,7 @@ def accepted_by_api(world: World) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", [*LISTS, "reversals_correction", "reversals_event", "reversals_delivery"])
-def test_lists_send_a_constant_number_of_queries_and_count_nothing(
+def test_lists_send_a_constant_number_of_queries_without_counts(
     world: World, auditor: Client, name: str, count_queries: Callable[..., int]
 ) -> None:
     make_webhook(world.org)

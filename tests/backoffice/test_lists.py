@@ -38,7 +38,7 @@ def active_filters(page: str) -> list[str]:
 def test_list_has_the_same_name_as_in_the_sidebar(world: World) -> None:
     client = Client()
     client.force_login(User.objects.create_superuser("meera", password="a long password"))
-    for name, title in {"auth_user": "People", "auth_group": "Roles", "loyalty_staffchange": "Changes"}.items():
+    for name, title in {"auth_user": "Users", "auth_group": "Roles", "loyalty_staffchange": "Changes"}.items():
         page = text_of(client, reverse(f"admin:{name}_changelist"))
         assert re.search(r"<title>\s*(.*?)</title>", page).group(1) == f"{title} | Loyalty back office"
         assert f"{title}</a>" in re.search(r"<h1.*?</h1>", page, re.DOTALL).group(0)

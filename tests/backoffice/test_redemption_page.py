@@ -1,4 +1,4 @@
-"""A redemption's page: what it drew, what was reversed, and points reversed by hand in three steps."""
+"""The redemption page: draws, reversals, and manual reversals in three steps."""
 
 import re
 from typing import Any
@@ -45,11 +45,11 @@ def test_the_page_shows_draws_and_reversals(world: World, operator: Client) -> N
     lot = redemption.draws.get().lot
     assert lot.lot_ref in text
     assert reversal_id in text
-    assert re.search(r"Left to reverse</dt>\s*<dd[^>]*>5\.5</dd>", text)
+    assert re.search(r"Remaining</dt>\s*<dd[^>]*>5\.5</dd>", text)
     assert "Reverse points" in text
 
 
-def test_the_amount_is_filled_in_with_what_is_left(world: World, operator: Client) -> None:
+def test_the_form_starts_with_the_remaining_points(world: World, operator: Client) -> None:
     redemption = redeemed(world, "7.5")
     world.reverse(redemption, 2)
     text = operator.get(reverse("admin:loyalty_redemption_reverse", args=[redemption.pk])).content.decode()
@@ -60,7 +60,7 @@ def test_the_preview_shows_lots_and_balances_and_moves_nothing(world: World, ope
     redemption = redeemed(world)
     response = send(operator, redemption, "preview")
     lot = redemption.draws.get().lot
-    assert response.context["lots"]["rows"] == [[lot.lot_ref, "never", "4", "can be spent again"]]
+    assert response.context["lots"]["rows"] == [[lot.lot_ref, "never", "4", "available again"]]
     spendable = lot.points_remaining
     assert response.context["balances"]["rows"] == [
         [str(world.asha.public_id), written(spendable), written(spendable + 4)]
@@ -69,15 +69,15 @@ def test_the_preview_shows_lots_and_balances_and_moves_nothing(world: World, ope
     assert [attempt.is_dry_run for attempt in Attempt.objects.all()] == [True]
 
 
-def test_the_preview_says_what_went_to_an_expired_lot(world: World, operator: Client) -> None:
+def test_the_preview_shows_points_for_an_expired_lot(world: World, operator: Client) -> None:
     redemption = redeemed(world)
     Lot.objects.update(expires_at=days_ago(1), points_remaining=0)
     response = send(operator, redemption, "preview")
-    assert response.context["lots"]["rows"][0][2:] == ["4", "expired: cannot be spent"]
+    assert response.context["lots"]["rows"][0][2:] == ["4", "expired, cannot be spent"]
     assert response.context["balances"]["rows"] == [[str(world.asha.public_id), "0", "0"]]
 
 
-def test_confirmed_points_come_back_once_however_often_the_page_is_sent(world: World, operator: Client) -> None:
+def test_confirmed_points_are_reversed_once_even_if_the_page_is_sent_again(world: World, operator: Client) -> None:
     redemption = redeemed(world)
     said = [messages_of(send(operator, redemption, "confirm")) for _ in range(3)]
     reversal = Reversal.objects.get()
@@ -86,7 +86,7 @@ def test_confirmed_points_come_back_once_however_often_the_page_is_sent(world: W
     assert reversal.reason == "GOODS_RETURNED: receipt 17"
 
 
-def test_the_back_button_with_another_amount_is_refused_not_doubled(world: World, operator: Client) -> None:
+def test_another_amount_after_the_back_button_is_refused(world: World, operator: Client) -> None:
     redemption = redeemed(world)
     send(operator, redemption, "confirm")
     response = send(operator, redemption, "confirm", points=5)
@@ -95,13 +95,13 @@ def test_the_back_button_with_another_amount_is_refused_not_doubled(world: World
 
 
 @pytest.mark.parametrize("page", ["", "bulk#1", "admin#1", "order-17", "1"])
-def test_a_page_takes_no_key_of_anybody_elses_making(world: World, operator: Client, page: str) -> None:
+def test_a_page_accepts_only_a_uuid_as_its_key(world: World, operator: Client, page: str) -> None:
     response = send(operator, redeemed(world), "confirm", page=page)
     assert list(response.context["form"].errors) == ["page"]
     assert not Attempt.objects.exists()
 
 
-def test_the_api_takes_no_key_of_a_page(world: World, operator: Client) -> None:
+def test_the_api_refuses_the_key_of_a_page(world: World, operator: Client) -> None:
     redemption = redeemed(world)
     send(operator, redemption, "confirm")
     key = Attempt.objects.get().idempotency_key
@@ -110,7 +110,7 @@ def test_the_api_takes_no_key_of_a_page(world: World, operator: Client) -> None:
     assert Reversal.objects.count() == 1
 
 
-def test_a_refusal_is_shown_in_the_form_as_of_a_new_page(world: World, operator: Client) -> None:
+def test_a_refusal_is_shown_in_the_form_with_a_new_key(world: World, operator: Client) -> None:
     set_value(world.org, ON, "no")
     redemption = redeemed(world)
     response = send(operator, redemption, "confirm")
@@ -128,11 +128,11 @@ def test_a_refusal_is_shown_in_the_form_as_of_a_new_page(world: World, operator:
 @pytest.mark.parametrize(
     ("changes", "field", "problem"),
     [
-        ({"points": "0"}, "points", "Expected more than 0."),
-        ({"points": "-1"}, "points", "Expected more than 0."),
-        ({"points": "1.0001"}, "points", "Expected at most 3 decimals."),
-        ({"points": "ten"}, "points", "Expected a number."),
-        ({"points": "1e1"}, "points", "Expected a number."),
+        ({"points": "0"}, "points", "Enter more than 0."),
+        ({"points": "-1"}, "points", "Enter more than 0."),
+        ({"points": "1.0001"}, "points", "Enter at most 3 decimals."),
+        ({"points": "ten"}, "points", "Enter a number."),
+        ({"points": "1e1"}, "points", "Enter a number."),
         ({"points": ""}, "points", "This field is required."),
         ({"reason_code": ""}, "reason_code", "This field is required."),
         (
@@ -143,7 +143,7 @@ def test_a_refusal_is_shown_in_the_form_as_of_a_new_page(world: World, operator:
         ({"note": "x" * 401}, "note", "Ensure this value has at most 400 characters (it has 401)."),
     ],
 )
-def test_a_bad_form_says_what_was_expected(
+def test_an_invalid_form_shows_what_to_enter(
     world: World, operator: Client, changes: dict[str, str], field: str, problem: str
 ) -> None:
     response = send(operator, redeemed(world), "confirm", **changes)
@@ -151,7 +151,7 @@ def test_a_bad_form_says_what_was_expected(
     assert not Attempt.objects.exists()
 
 
-def test_an_org_without_reason_codes_asks_for_a_note(world: World, operator: Client) -> None:
+def test_an_org_without_reason_codes_requires_a_note(world: World, operator: Client) -> None:
     ReasonCode.objects.update(is_active=False)
     redemption = redeemed(world)
     assert send(operator, redemption, "confirm", note="").context["form"].errors == {
@@ -161,7 +161,7 @@ def test_an_org_without_reason_codes_asks_for_a_note(world: World, operator: Cli
     assert Reversal.objects.get().reason == "receipt 17"
 
 
-def test_nothing_left_offers_no_button(world: World, operator: Client) -> None:
+def test_a_fully_reversed_redemption_has_no_button(world: World, operator: Client) -> None:
     redemption = redeemed(world)
     world.reverse(redemption)
     text = page(operator, redemption)
@@ -169,7 +169,7 @@ def test_nothing_left_offers_no_button(world: World, operator: Client) -> None:
     assert "All points of this redemption have been reversed." in text
 
 
-def test_who_may_not_reverse_has_no_button_and_no_way(world: World) -> None:
+def test_users_without_permission_have_no_button_and_cannot_reverse(world: World) -> None:
     support = staff_of(world, "Support")
     redemption = redeemed(world)
     assert "Reverse points" not in page(support, redemption)
@@ -177,7 +177,7 @@ def test_who_may_not_reverse_has_no_button_and_no_way(world: World) -> None:
     assert not Attempt.objects.exists()
 
 
-def test_a_strangers_redemption_is_not_found(world: World, operator: Client) -> None:
+def test_a_redemption_of_another_org_is_not_found(world: World, operator: Client) -> None:
     stranger = redeemed(make_world())
     response = operator.get(reverse("admin:loyalty_redemption_change", args=[stranger.pk]))
     assert response.status_code == 302
@@ -207,15 +207,14 @@ def approval_page(client: Client, approval: Approval) -> HttpResponse:
     return client.get(reverse("admin:reversals_approval_change", args=[approval.pk]))
 
 
-def test_more_than_one_person_may_give_back_becomes_a_request(world: World, operator: Client) -> None:
+def test_points_over_the_limit_become_an_approval_request(world: World, operator: Client) -> None:
     redemption = redeemed(world)
     set_value(world.org, "Reversal_approval_points", "3")
     assert "A second user must approve this request" in send(operator, redemption, "preview").content.decode()
     said = messages_of(send(operator, redemption, "confirm"))
     approval = Approval.objects.get()
     assert said == [
-        "The request for 4 points waits for another person's approval,"
-        f" until {approval.lapses_at:%Y-%m-%d %H:%M:%S} UTC."
+        f"The request for 4 points waits for a second user's approval until {approval.lapses_at:%Y-%m-%d %H:%M:%S} UTC."
     ]
     assert "meera requested a reversal of 4 points" in page(operator, redemption)
     Approval.objects.update(lapses_at=approval.asked_at)
@@ -223,7 +222,7 @@ def test_more_than_one_person_may_give_back_becomes_a_request(world: World, oper
     assert not Reversal.objects.exists()
 
 
-def test_another_person_sees_the_preview_and_approves(world: World, operator: Client) -> None:
+def test_a_second_user_sees_the_preview_and_approves(world: World, operator: Client) -> None:
     approval = asked_for_approval(world, operator, redeemed(world))
     approver = staff_of(world, "Approver", username="arun")
     assert "Approve" in approval_page(approver, approval).content.decode()
@@ -231,40 +230,42 @@ def test_another_person_sees_the_preview_and_approves(world: World, operator: Cl
     shown = checked(approver, approval)
     assert [row[2] for row in shown.context["lots"]["rows"]] == ["4"]
     assert Attempt.objects.latest("created_at").made_by == "arun"
-    assert decide(approver, approval, "approve", "Receipt seen.") == ["Approved: the reversal of 4 points is made."]
-    assert decide(approver, approval, "approve") == ["403 Points reversal cannot be approved. arun has approved it."]
+    assert decide(approver, approval, "approve", "Receipt seen.") == ["Approved. The reversal of 4 points was made."]
+    assert decide(approver, approval, "approve") == [
+        "403 Points reversal cannot be approved. arun has already approved the request."
+    ]
     approval.refresh_from_db()
     assert (approval.reversal, approval.comment) == (Reversal.objects.get(), "Receipt seen.")
 
 
-def test_a_page_sent_again_says_what_was_decided_meanwhile(world: World, operator: Client) -> None:
+def test_a_page_sent_again_shows_the_decision(world: World, operator: Client) -> None:
     redemption = redeemed(world)
     approval = asked_for_approval(world, operator, redemption)
     decide(staff_of(world, "Approver", username="arun"), approval, "approve")
     assert messages_of(send(operator, redemption, "confirm")) == [
-        "The request for 4 points was approved by arun already."
+        "The request for 4 points was already approved by arun."
     ]
     assert Reversal.objects.count() == 1
 
 
-def test_who_asked_cannot_decide_whatever_their_roles(world: World, operator: Client) -> None:
+def test_requester_cannot_decide_even_as_an_approver(world: World, operator: Client) -> None:
     approval = asked_for_approval(world, operator, redeemed(world))
     User.objects.get(username="meera").groups.add(Group.objects.get(name="Approver"))
     text = approval_page(operator, approval).content.decode()
     assert "You made this request, so another user must approve or reject it." in text
     assert decide(operator, approval, "approve") == [
-        "403 Points reversal cannot be approved. Another person than the one who asked for it has to decide."
+        "403 Points reversal cannot be approved. meera took part in this request; a second user must decide it."
     ]
     assert decide(operator, approval, "reject", "no") == [
-        "Not rejected: Another person than the one who asked for it has to decide."
+        "Not rejected. meera took part in this request; a second user must decide it."
     ]
     assert not Reversal.objects.exists()
 
 
-def test_a_rejection_says_why(world: World, operator: Client) -> None:
+def test_a_rejection_requires_a_comment(world: World, operator: Client) -> None:
     approval = asked_for_approval(world, operator, redeemed(world))
     approver = staff_of(world, "Approver", username="arun")
-    assert decide(approver, approval, "reject") == ["Not rejected: a rejection needs a comment that says why"]
+    assert decide(approver, approval, "reject") == ["Not rejected. A rejection needs a comment with the reason."]
     assert decide(approver, approval, "reject", "No receipt.") == ["Rejected."]
     assert not Reversal.objects.exists()
 
@@ -279,17 +280,17 @@ def test_the_request_shows_why_it_would_be_refused_now(world: World, operator: C
 
 
 @pytest.mark.parametrize("decision", ["", "yes", "APPROVE", None])
-def test_what_is_no_decision_decides_nothing(world: World, operator: Client, decision: str | None) -> None:
+def test_an_invalid_decision_changes_nothing(world: World, operator: Client, decision: str | None) -> None:
     approval = asked_for_approval(world, operator, redeemed(world))
     form = {"comment": "No receipt."} | ({} if decision is None else {"decision": decision})
     address = reverse("admin:reversals_approval_decide", args=[approval.pk])
     said = messages_of(staff_of(world, "Approver", username="arun").post(address, form, follow=True))
-    assert said == ["Expected approve or reject."]
+    assert said == ["Choose Approve or Reject."]
     assert Approval.objects.get().status == "WAITING"
 
 
 @pytest.mark.parametrize("step", ["reverse", "correct", "decide"])
-def test_who_may_not_look_may_not_act(world: World, operator: Client, step: str) -> None:
+def test_users_who_cannot_view_cannot_act(world: World, operator: Client, step: str) -> None:
     redemption = redeemed(world)
     reversal = Reversal.objects.get(public_id=world.reverse(redemption, 1).json()["reversalId"])
     approval = asked_for_approval(world, operator, redemption)
@@ -307,7 +308,7 @@ def test_who_may_not_look_may_not_act(world: World, operator: Client, step: str)
     assert Approval.objects.get().status == "WAITING"
 
 
-def test_an_operator_or_a_stranger_cannot_decide(world: World, operator: Client) -> None:
+def test_an_operator_or_a_user_of_another_org_cannot_decide(world: World, operator: Client) -> None:
     approval = asked_for_approval(world, operator, redeemed(world))
     address = reverse("admin:reversals_approval_decide", args=[approval.pk])
     assert operator.get(address).status_code == 405

@@ -308,7 +308,7 @@ def test_correction_with_a_lapsed_approval_is_refused_and_moves_nothing(world: W
     Approval.objects.filter(id=approval.id).update(lapses_at=utc("2026-01-02"))
     correction = correction_of(reversal, approved_by=ApprovedBy(approval.id, "arun"))
     answer = engine.run(Approved(correction, approval, "arun", ""), attempt_to_correct(reversal))
-    lapsed = "The request lapsed on 2026-01-02; ask for it anew."
+    lapsed = "The request lapsed on 2026-01-02; create a new one."
     assert refusal_of(answer) == ("NOT_APPROVABLE", 403, lapsed)
     assert moved(world) == before
 

@@ -217,7 +217,7 @@ def test_a_file_is_uploaded_checked_and_reversed(
     page.get_by_role("button", name="Upload and check").click()
     confirm = page.get_by_role("button", name="Reverse 5 rows, 10 points")
     expect(confirm).to_be_visible()
-    expect(page.get_by_role("progressbar", name="Checked; nothing has moved yet")).to_have_attribute(
+    expect(page.get_by_role("progressbar", name="Rows checked; no points are reversed yet")).to_have_attribute(
         "aria-valuemax", "5"
     )
     desk.check("Bulk run returns.csv")
@@ -256,7 +256,7 @@ def test_stopped_bulk_run_shows_reason_and_can_be_continued(desk_for: DeskFor, w
     desk.check("Bulk run")
     set_value(world.org, "Reversal_paused", "no")
     page.reload()
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Continue").click()
     expect(page.get_by_text("Reversed (2)")).to_be_visible()
     assert Reversal.objects.filter(org=world.org).count() == len(redemptions)
 
@@ -331,9 +331,9 @@ def test_second_user_approves_requests_of_first_user(desk_for: DeskFor, world: W
     page.get_by_label("Note").fill("receipt 17")
     page.get_by_role("button", name="Preview").click()
     page.get_by_role("button", name="Request approval").click()
-    expect(page.get_by_text("The request for 7.5 points waits for another person's approval")).to_be_visible()
+    expect(page.get_by_text("The request for 7.5 points waits for a second user's approval")).to_be_visible()
     assert not Reversal.objects.filter(org=world.org).exists()
-    approve_newest(approver, "Approved: the reversal of 7.5 points is made.")
+    approve_newest(approver, "Approved. The reversal of 7.5 points was made.")
 
     reversal = Reversal.objects.get(org=world.org)
     page = operator.open(f"/admin/reversals/reversal/{reversal.pk}/change/")
@@ -341,11 +341,11 @@ def test_second_user_approves_requests_of_first_user(desk_for: DeskFor, world: W
     page.get_by_role("link", name="Correct this reversal").click()
     page.get_by_label("Note").fill("the wrong customer")
     page.get_by_role("button", name="Preview").click()
-    expect(page.get_by_text("7.5 points are drawn again")).to_be_visible()
+    expect(page.get_by_text("7.5 points will be taken back")).to_be_visible()
     operator.check("Correct reversal")
     page.get_by_role("button", name="Request approval").click()
     assert not Correction.objects.filter(org=world.org).exists()
-    approve_newest(approver, "Approved: the correction of 7.5 points is made.")
+    approve_newest(approver, "Approved. The correction of 7.5 points was made.")
     correction = Correction.objects.get(org=world.org)
     assert (correction.reversal, correction.approved_by) == (reversal, username_of(world, "Approver"))
 
@@ -489,7 +489,7 @@ def test_input_of_customers_and_staff_is_never_executed(desk_for: DeskFor, world
     page.get_by_label("Note").fill(PAYLOAD)
     page.get_by_label("Points").fill(PAYLOAD[:20])
     page.get_by_role("button", name="Preview").click()
-    expect(page.get_by_text("Expected a number")).to_be_visible()
+    expect(page.get_by_text("Enter a number")).to_be_visible()
     check_nothing_injected(desk)
     page.get_by_label("Points").fill("2")
     page.get_by_role("button", name="Preview").click()

@@ -57,15 +57,15 @@ def test_rows_without_a_reason_use_the_reason_of_the_form() -> None:
     [
         (",1,why", "redemption_id is empty; expected the id of a redemption"),
         (f"{'R' * 65},1,why", "redemption_id has 65 characters; expected at most 64"),
-        ("R1,1,", "reason is empty; expected why, here or in the form"),
+        ("R1,1,", "reason is empty; expected a reason here or in the form"),
         (f"R1,1,{'w' * 501}", "reason has 501 characters; expected at most 500"),
-        ("R1,ten,why", "points: expected a number, such as 12.5, or nothing for all that is left"),
-        ("R1,0,why", "points: expected more than 0, such as 12.5, or nothing for all that is left"),
-        ("R1,-1,why", "points: expected more than 0, such as 12.5, or nothing for all that is left"),
-        ("R1,1.0001,why", "points: expected at most 3 decimals, such as 12.5, or nothing for all that is left"),
+        ("R1,ten,why", "points: expected a number, such as 12.5, or nothing for all remaining points"),
+        ("R1,0,why", "points: expected more than 0, such as 12.5, or nothing for all remaining points"),
+        ("R1,-1,why", "points: expected more than 0, such as 12.5, or nothing for all remaining points"),
+        ("R1,1.0001,why", "points: expected at most 3 decimals, such as 12.5, or nothing for all remaining points"),
         (f"R1,{'0' * 64}5,why", "points has 65 characters; expected at most 64"),
-        ("R1,1", "2 fields; expected 3 as in the header"),
-        ("R1,1,why,more", "4 fields; expected 3 as in the header"),
+        ("R1,1", "expected 3 fields, as in the header; found 2"),
+        ("R1,1,why,more", "expected 3 fields, as in the header; found 4"),
     ],
 )
 def test_a_bad_row_states_its_problem_and_the_next_row_is_read(line: str, problem: str) -> None:
@@ -79,7 +79,7 @@ def test_the_second_row_of_the_same_redemption_is_bad() -> None:
     assert [row.problem for row in rows] == [
         "",
         "",
-        "line 4 asks for the same redemption as line 2; put the points in one row",
+        "line 4 repeats the redemption of line 2; put the points in one row",
     ]
 
 
@@ -88,7 +88,7 @@ def test_the_second_row_of_the_same_redemption_is_bad() -> None:
     [
         (b"", "line 1: expected the columns redemption_id, points, reason; the file is empty"),
         (b"\xef\xbb\xbf \r\n", "line 1: expected the columns redemption_id, points, reason; the file is empty"),
-        (HEADER + b"\n \n", "line 2: expected at least one row under the header; the file has none"),
+        (HEADER + b"\n \n", "line 2: expected at least one row under the header; the file has no rows"),
         (HEADER + b"R1,1,caf\xe9\n", "line 2, character 9: expected UTF-8; save the file as CSV UTF-8"),
         (b"\xef\xbb\xbf" + HEADER + b"\xe9", "line 2, character 1: expected UTF-8; save the file as CSV UTF-8"),
         ("redemption_id".encode("utf-16"), "line 1, character 1: expected UTF-8; save the file as CSV UTF-8"),
@@ -100,7 +100,7 @@ def test_the_second_row_of_the_same_redemption_is_bad() -> None:
         ),
         (
             b"points,points,reason\n",
-            "line 1, column 2: 'points' is twice in it; expected redemption_id, points, reason",
+            "line 1, column 2: 'points' is a duplicate; expected redemption_id, points, reason",
         ),
         (b"redemption_id,points\nR1,1", "line 1: the column reason is missing; expected redemption_id, points, reason"),
         (

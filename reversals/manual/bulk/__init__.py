@@ -1,1 +1,1 @@
-"""Reversals by hand that are asked for together: from a file or a selection, checked first, then made one by one."""
+"""Bulk runs: many manual reversals from a file or a selection, checked first and then made one by one."""

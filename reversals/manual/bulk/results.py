@@ -1,4 +1,4 @@
-"""What became of each row of a bulk run, in words, for its page and for the file to download."""
+"""Describes the result of each row of a bulk run, for its page and for the CSV file to download."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ HEADER = (
 
 
 def rows_of(run: BulkRun, status: str = "") -> QuerySet[BulkRow]:
-    """The rows of the run in the order of the file, those of one status or all, ready for the functions below."""
+    """The rows of the run in the order of the file, with one status or all, ready for the functions below."""
     rows = BulkRow.objects.filter(org_id=run.org_id, run_id=run.id)
     if status:
         rows = rows.filter(status=status)
@@ -28,13 +28,13 @@ def rows_of(run: BulkRun, status: str = "") -> QuerySet[BulkRow]:
 
 
 def reversal_of(row: BulkRow) -> Reversal | None:
-    """The reversal that the row led to, at once or by another person's approval."""
+    """The reversal that the row made, immediately or after a second user's approval."""
     approval = row.approval
     return row.reversal or (approval.reversal if approval is not None else None)
 
 
 def status_of(row: BulkRow) -> str:
-    """The row's status as it is now: what waits for approval may have been decided since."""
+    """The current status of the row. A row that waited for approval may have been decided since."""
     if row.approval is not None and row.approval.status != Approval.Status.WAITING:
         return str(row.approval.get_status_display()).lower()
     if row.status == BulkRow.Status.READY and row.points is None:
@@ -43,17 +43,17 @@ def status_of(row: BulkRow) -> str:
 
 
 def outcome_of(row: BulkRow) -> str:
-    """What was done, or what was wrong; of a ready row, what is to come."""
+    """What was done or what was wrong. For a ready row, what will happen."""
     approval = row.approval
     if approval is not None and approval.decided_by:
         return ": ".join(part for part in (f"decided by {approval.decided_by}", approval.comment) if part)
     if row.status == BulkRow.Status.READY and row.needs_approval:
-        return "; ".join(part for part in ("will wait for another person's approval", row.outcome) if part)
+        return "; ".join(part for part in ("will wait for a second user's approval", row.outcome) if part)
     return str(row.outcome)
 
 
 def result_lines(run: BulkRun) -> Iterator[list[str]]:
-    """The lines of the file to download, under HEADER."""
+    """The lines of the CSV file to download, in the columns of HEADER."""
     for row in rows_of(run).iterator(chunk_size=500):
         reversal = reversal_of(row)
         yield [

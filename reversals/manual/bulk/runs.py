@@ -1,4 +1,4 @@
-"""Makes bulk runs, checks their rows and makes their reversals, a little at a time: to repeat a step is to go on."""
+"""Creates bulk runs, checks their rows and makes their reversals in short steps. Repeating a step continues it."""
 
 import hashlib
 import json
@@ -10,6 +10,7 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import Count, Q, QuerySet, Sum
+from django.template.defaultfilters import pluralize
 from django.utils import timezone
 
 from loyalty.errors import InvalidOperation
@@ -29,7 +30,7 @@ Status = BulkRow.Status
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """How far a run has come: numbers of rows, and the points of those that are ready and of those reversed."""
+    """The progress of a run: numbers of rows, and the points of ready and of reversed rows."""
 
     all: int
     unchecked: int
@@ -59,9 +60,9 @@ class Totals:
 
 
 def key_of(rows: Sequence[FileRow], *, page: str = "") -> str:
-    """The key of a run of these rows: the same rows have the same, whoever sends them under whatever file name.
+    """The key of a run of these rows. The same rows have the same key, regardless of user and file name.
 
-    `page` makes it the key of one page: for rows that are to be reversed once more.
+    With `page` the key is specific to one page, so that the same rows can be reversed again.
     """
     asked = [(row.redemption_id, row.points_written, row.reason) for row in rows]
     return hashlib.sha256(json.dumps([page, asked]).encode()).hexdigest()
@@ -69,7 +70,7 @@ def key_of(rows: Sequence[FileRow], *, page: str = "") -> str:
 
 @transaction.atomic
 def make_run(*, org: Org, key: str, name: str, rows: Sequence[FileRow], made_by: str) -> tuple[BulkRun, bool]:
-    """The run with this key, and whether it is new: its rows are not checked yet, those with a problem INVALID."""
+    """The run with this key, and whether it is new. New rows are unchecked, or INVALID if they have a problem."""
     about = {"name": name[:200], "made_by": made_by, "made_at": timezone.now()}
     run, is_new = BulkRun.objects.get_or_create(org=org, key=key, defaults=about)
     if is_new:
@@ -80,42 +81,44 @@ def make_run(*, org: Org, key: str, name: str, rows: Sequence[FileRow], made_by:
 def start_from_redemptions(
     *, org: Org, key: str, redemptions: Sequence[Redemption], reason: str, made_by: str
 ) -> BulkRun:
-    """The run with this key, which reverses all that is left of these redemptions.
+    """Creates the run with this key, which reverses all remaining points of these redemptions, or returns it.
 
-    Raises InvalidOperation on none or too many of them, one of another org, or without a reason.
+    Raises InvalidOperation if there are no redemptions or too many, one is of another org, or the reason is empty.
     """
     if not 1 <= len(redemptions) <= MOST_ROWS:
-        raise InvalidOperation(f"{len(redemptions)} redemptions are selected; expected 1 to {MOST_ROWS:,}")
+        raise InvalidOperation(f"the number of selected redemptions is {len(redemptions):,}; select 1 to {MOST_ROWS:,}")
     if any(redemption.org_id != org.id for redemption in redemptions):
-        raise InvalidOperation(f"a redemption is not of {org}; select redemptions of one org")
+        raise InvalidOperation(f"a selected redemption is not of {org}; select redemptions of one org")
     if not reason.strip():
         raise InvalidOperation("a bulk run needs a reason")
     rows = [
         FileRow(line=number, redemption_id=redemption.public_id, points_written="", reason=reason.strip())
         for number, redemption in enumerate(redemptions, start=1)
     ]
-    run, _ = make_run(org=org, key=key, name=f"{len(rows)} selected redemptions", rows=rows, made_by=made_by)
+    run, _ = make_run(
+        org=org, key=key, name=f"{_counted(len(rows), 'selected redemption')}", rows=rows, made_by=made_by
+    )
     return run
 
 
 def check_some(run: BulkRun, *, made_by: str) -> Refused | None:
-    """Checks unchecked rows for a while, by dry runs. Returns the temporary refusal that stopped it, if one did."""
+    """Checks rows by dry runs for about STEP_SECONDS. Returns the temporary refusal that stopped it, if any."""
     unchecked = _rows(run).filter(status=Status.READY, points__isnull=True)
-    return _work_off(unchecked, lambda row: _check(row, made_by))
+    return _process(unchecked, lambda row: _check(row, made_by))
 
 
 def confirm(run: BulkRun, *, made_by: str) -> None:
-    """From now on the run's reversals are made. Who confirms it later changes nothing.
+    """Confirms the run, so that its reversals can be made. Confirming it again changes nothing.
 
-    Raises InvalidOperation while rows are unchecked, or where none is ready.
+    Raises InvalidOperation if rows are unchecked or no row is ready.
     """
     if run.confirmed_at is not None:
         return
     totals = totals_of(run)
     if totals.unchecked:
-        raise InvalidOperation(f"{totals.unchecked:,} rows are not checked yet; check them first")
+        raise InvalidOperation(f"{_counted(totals.unchecked, 'row')} still must be checked; check all rows first")
     if not totals.ready:
-        raise InvalidOperation("no row is ready to be reversed")
+        raise InvalidOperation("no row is ready to reverse")
     BulkRun.objects.filter(org_id=run.org_id, id=run.id, confirmed_at__isnull=True).update(
         confirmed_at=timezone.now(), confirmed_by=made_by
     )
@@ -123,23 +126,23 @@ def confirm(run: BulkRun, *, made_by: str) -> None:
 
 
 def run_some(run: BulkRun, *, made_by: str) -> Refused | None:
-    """Makes the reversals of ready rows for a while, each once, however many people and tabs run it.
+    """Makes reversals of ready rows for about STEP_SECONDS, each once, even if several users and tabs run it.
 
-    `made_by` asks for those that are made now. Returns the temporary refusal that stopped it, if one did.
-    Raises InvalidOperation on a run that is not confirmed.
+    `made_by` is recorded as the maker of these reversals. Returns the temporary refusal that stopped it, if any.
+    Raises InvalidOperation if the run is not confirmed.
     """
     if run.confirmed_at is None:
         raise InvalidOperation("the run is not confirmed yet")
-    return _work_off(_rows(run).filter(status=Status.READY), lambda row: _reverse(row, made_by))
+    return _process(_rows(run).filter(status=Status.READY), lambda row: _reverse(row, made_by))
 
 
 def totals_of(run: BulkRun) -> Totals:
-    """How far the run has come."""
-    return Totals(**_counted(_rows(run)))
+    """The progress of the run."""
+    return Totals(**_totals(_rows(run)))
 
 
 def rows_by_status(org_id: int, run_ids: Sequence[int]) -> dict[int, dict[str, int]]:
-    """How many rows of each status these runs have, by the run's row id, in one query."""
+    """The number of rows by status for each run, by the run's row id, in one query."""
     counts: dict[int, dict[str, int]] = {run_id: {} for run_id in run_ids}
     grouped = BulkRow.objects.filter(org_id=org_id, run_id__in=run_ids).order_by()
     for run_id, status, count in grouped.values_list("run_id", "status").annotate(Count("id")):
@@ -147,10 +150,10 @@ def rows_by_status(org_id: int, run_ids: Sequence[int]) -> dict[int, dict[str, i
     return counts
 
 
-def _counted(rows: QuerySet[BulkRow]) -> dict[str, Any]:
-    """The fields of Totals, by one query."""
+def _totals(rows: QuerySet[BulkRow]) -> dict[str, Any]:
+    """The fields of Totals, in one query."""
     ready, made = Q(status=Status.READY), Q(status=Status.REVERSED)
-    given_back = made | Q(approval__status=Approval.Status.APPROVED)
+    moved = made | Q(approval__status=Approval.Status.APPROVED)
     return rows.aggregate(
         all=Count("id"),
         unchecked=Count("id", filter=ready & Q(points__isnull=True)),
@@ -163,8 +166,8 @@ def _counted(rows: QuerySet[BulkRow]) -> dict[str, Any]:
         refused=Count("id", filter=Q(status=Status.REFUSED)),
         points_ready=Sum("points", filter=ready, default=0),
         points_ready_expired=Sum("points_expired", filter=ready, default=0),
-        points_reversed=Sum("points", filter=given_back, default=0),
-        points_reversed_expired=Sum("points_expired", filter=given_back, default=0),
+        points_reversed=Sum("points", filter=moved, default=0),
+        points_reversed_expired=Sum("points_expired", filter=moved, default=0),
     )
 
 
@@ -181,12 +184,16 @@ def _new_row(run: BulkRun, row: FileRow) -> BulkRow:
     )
 
 
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{pluralize(count)}"
+
+
 def _rows(run: BulkRun) -> QuerySet[BulkRow]:
     return BulkRow.objects.filter(org_id=run.org_id, run_id=run.id)
 
 
-def _work_off(rows: QuerySet[BulkRow], work: Callable[[BulkRow], Refused | None]) -> Refused | None:
-    """Works on row after row until time is over, at least on one; a temporary refusal stops it and is returned."""
+def _process(rows: QuerySet[BulkRow], work: Callable[[BulkRow], Refused | None]) -> Refused | None:
+    """Processes rows, at least one, until STEP_SECONDS are over. Stops at a temporary refusal and returns it."""
     ends_at = time.monotonic() + STEP_SECONDS
     for row in rows.order_by("position")[:ROWS_AT_ONCE]:
         refusal = work(row)
@@ -200,12 +207,12 @@ def _work_off(rows: QuerySet[BulkRow], work: Callable[[BulkRow], Refused | None]
 def _check(row: BulkRow, made_by: str) -> Refused | None:
     outcome = manual_reversals.preview(_wanted(row, made_by))
     if not isinstance(outcome, Refused):
-        # Somebody else's check of the same row may be first, and the row run since: that stands.
+        # If another user's check was first, or the row was run since, that result stays.
         _if_ready(row).filter(points__isnull=True).update(
             points=outcome.plan.points,
             points_expired=outcome.plan.expired,
             needs_approval=outcome.needs_approval,
-            outcome=_given_back_before(row),
+            outcome=_reversed_before(row),
         )
         return None
     if _is_temporary(outcome):
@@ -214,8 +221,8 @@ def _check(row: BulkRow, made_by: str) -> Refused | None:
     return None
 
 
-def _given_back_before(row: BulkRow) -> str:
-    """What another run reversed of the redemption or asked for. A row for all that is left repeats nothing."""
+def _reversed_before(row: BulkRow) -> str:
+    """What another run reversed or requested of the redemption; empty for a row for all remaining points."""
     if not row.points_written:
         return ""
     rows = BulkRow.objects.filter(org_id=row.org_id, redemption_id=row.redemption_id)
@@ -223,18 +230,19 @@ def _given_back_before(row: BulkRow) -> str:
     last = before.select_related("run").order_by("-id").first()
     if last is None or last.points is None:
         return ""
-    did = "reversed" if last.status == Status.REVERSED else "asked for"
-    return f"the run {last.run} of {last.run.made_at:%Y-%m-%d} {did} {written(last.points)} points of it already"
+    did = "reversed" if last.status == Status.REVERSED else "requested"
+    amount = f"{written(last.points)} point{pluralize(last.points)}"
+    return f"the run {last.run} of {last.run.made_at:%Y-%m-%d} already {did} {amount} of this redemption"
 
 
 def _reverse(row: BulkRow, made_by: str) -> Refused | None:
     outcome = manual_reversals.reverse(_wanted(row, made_by))
     if isinstance(outcome, Reversal):
-        # Also over what another runner wrote of the same row meanwhile: points have moved, which stays true.
+        # Overwrites even a result that another process wrote meanwhile, because points have moved.
         BulkRow.objects.filter(org_id=row.org_id, id=row.id).update(status=Status.REVERSED, **_reversal(outcome))
     elif isinstance(outcome, Approval):
         _if_ready(row).update(
-            status=Status.REQUESTED, approval_id=outcome.id, points=outcome.points, outcome="waits for another person"
+            status=Status.REQUESTED, approval_id=outcome.id, points=outcome.points, outcome="waits for a second user"
         )
     elif _is_temporary(outcome):
         return outcome

@@ -1,4 +1,4 @@
-"""Reads the CSV file of a bulk run, and says of what is wrong in it where it is and what was expected."""
+"""Reads the CSV file of a bulk run, and reports each problem with its line and what was expected."""
 
 import csv
 import io
@@ -22,12 +22,12 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 class FileRefused(ValueError):
-    """The file as a whole cannot be read; the message names line, column and what was expected."""
+    """The whole file cannot be read. The message names the line, the column and what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """A row as it was written, and what is wrong with it; `line` is where it begins, the header being line 1."""
+    """A row as it was written, and its problem, if any. `line` is its first line; the header is line 1."""
 
     line: int
     redemption_id: str
@@ -37,10 +37,10 @@ class FileRow:
 
 
 def read_rows(data: bytes, *, default_reason: str = "") -> list[FileRow]:
-    """The rows of the file, the bad ones with their problem. `default_reason` is of rows that give none.
+    """The rows of the file, invalid ones with their problem. Rows without a reason get `default_reason`.
 
-    UTF-8 with or without a byte order mark; comma, semicolon or tab; the columns in any order and case.
-    Raises FileRefused where the file as a whole cannot be understood.
+    Reads UTF-8 with or without a byte order mark, separated by commas, semicolons or tabs. The columns may be in any
+    order and case. Raises FileRefused if the whole file cannot be read.
     """
     text = _decoded(data)
     _check_lines(text)
@@ -53,12 +53,12 @@ def read_rows(data: bytes, *, default_reason: str = "") -> list[FileRow]:
         first_line = first_lines.setdefault(row.redemption_id, row.line)
         rows.append(_kept(replace(row, problem=row.problem or _problem(row, first_line))))
     if not rows:
-        raise FileRefused("line 2: expected at least one row under the header; the file has none")
+        raise FileRefused("line 2: expected at least one row under the header; the file has no rows")
     return rows
 
 
 def read_points_of(written: str) -> Decimal | None:
-    """The points that a row asks for, as the API reads them; None for all that is left. Raises InvalidPoints."""
+    """The points of a row, read by the same rules as in the API; None for all remaining. Raises InvalidPoints."""
     return read_written_points(written) if written else None
 
 
@@ -68,7 +68,7 @@ def _decoded(data: bytes) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        # What it failed on is the file without its byte order mark.
+        # The error's object is the file without its byte order mark.
         place = _place(error.object[: error.start].decode())
         raise FileRefused(f"{place}: expected UTF-8; save the file as CSV UTF-8") from error
     if "\0" in text:
@@ -93,7 +93,7 @@ def _check_lines(text: str) -> None:
 
 
 def _parsed(text: str) -> Iterator[FileRow]:
-    """Each row under the header; blank lines are none. Raises FileRefused."""
+    """Each row under the header, without blank lines. Raises FileRefused."""
     delimiter = _delimiter_of(_LINE_END.split(text, maxsplit=1)[0])
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     line = 1
@@ -116,9 +116,9 @@ def _header(fields: list[str]) -> list[str]:
     header = [field.strip().lower() for field in fields]
     for number, name in enumerate(header, start=1):
         if name not in COLUMNS or name in header[: number - 1]:
-            wrong = "twice in it" if name in COLUMNS else "unknown"
+            problem = "a duplicate" if name in COLUMNS else "unknown"
             raise FileRefused(
-                f"line 1, column {number}: {fields[number - 1][:40]!r} is {wrong}; expected {', '.join(COLUMNS)}"
+                f"line 1, column {number}: {fields[number - 1][:40]!r} is {problem}; expected {', '.join(COLUMNS)}"
             )
     if missing := [name for name in COLUMNS if name not in header]:
         raise FileRefused(f"line 1: the column {missing[0]} is missing; expected {', '.join(COLUMNS)}")
@@ -127,33 +127,35 @@ def _header(fields: list[str]) -> list[str]:
 
 def _row(line: int, header: list[str], fields: list[str]) -> FileRow:
     values = dict.fromkeys(COLUMNS, "") | {name: field.strip() for name, field in zip(header, fields, strict=False)}
-    problem = "" if len(fields) == len(header) else f"{len(fields)} fields; expected {len(header)} as in the header"
+    problem = (
+        "" if len(fields) == len(header) else f"expected {len(header)} fields, as in the header; found {len(fields)}"
+    )
     return FileRow(line, values["redemption_id"], values["points"], values["reason"], problem)
 
 
 def _problem(row: FileRow, first_line: int) -> str:
-    """What is wrong with the row; empty where nothing is."""
+    """The problem of the row; empty if there is no problem."""
     if not row.redemption_id:
         return "redemption_id is empty; expected the id of a redemption"
     if len(row.redemption_id) > LONGEST_REDEMPTION_ID:
         return f"redemption_id has {len(row.redemption_id)} characters; expected at most {LONGEST_REDEMPTION_ID}"
     if not row.reason:
-        return "reason is empty; expected why, here or in the form"
+        return "reason is empty; expected a reason here or in the form"
     if len(row.reason) > LONGEST_REASON:
         return f"reason has {len(row.reason)} characters; expected at most {LONGEST_REASON}"
     if first_line != row.line:
-        return f"line {row.line} asks for the same redemption as line {first_line}; put the points in one row"
+        return f"line {row.line} repeats the redemption of line {first_line}; put the points in one row"
     if len(row.points_written) > LONGEST_POINTS:
         return f"points has {len(row.points_written)} characters; expected at most {LONGEST_POINTS}"
     try:
         read_points_of(row.points_written)
     except InvalidPoints as error:
-        return f"points: expected {error}, such as 12.5, or nothing for all that is left"
+        return f"points: expected {error}, such as 12.5, or nothing for all remaining points"
     return ""
 
 
 def _kept(row: FileRow) -> FileRow:
-    """The row with as much of each field as is kept of it."""
+    """The row with each field cut to the length that is stored."""
     return replace(
         row,
         redemption_id=row.redemption_id[:LONGEST_REDEMPTION_ID],

@@ -1,4 +1,4 @@
-// Works off a bulk run: sends the form of its page again and again, and shows how far the run has come.
+// Runs the steps of a bulk run: submits the form of its page until the run is finished, and shows the progress.
 
 const form = document.querySelector("form[data-steps]");
 const bar = document.getElementById("progress");
@@ -21,9 +21,9 @@ async function takeStep() {
     body: new FormData(form),
     headers: { Accept: "application/json" },
   });
-  // A lapsed session is answered with the sign-in page.
+  // If the session has ended, the reply is the sign-in page.
   if (!response.ok || !response.headers.get("Content-Type").startsWith("application/json")) {
-    throw new Error("no step");
+    throw new Error("The reply is not a step of the run.");
   }
   return response.json();
 }
@@ -34,7 +34,7 @@ function setBusy(isBusy) {
   button.classList.toggle("opacity-50", isBusy);
 }
 
-async function workOff() {
+async function runSteps() {
   setBusy(true);
   title.textContent = form.dataset.titleAtWork;
   notice.hidden = true;
@@ -50,7 +50,7 @@ async function workOff() {
     }
     notice.textContent = step.notice;
   } catch {
-    notice.textContent = "The server did not answer as expected. Nothing is lost: reload the page and go on.";
+    notice.textContent = "The server sent an unexpected reply. Finished rows are saved. Reload the page, then continue.";
   }
   notice.hidden = false;
   setBusy(false);
@@ -59,7 +59,7 @@ async function workOff() {
 if (form) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    workOff();
+    runSteps();
   });
-  if (form.dataset.steps === "at-once") workOff();
+  if (form.dataset.steps === "on-load") runSteps();
 }

@@ -1,4 +1,4 @@
-// "/" goes to the box that finds.
+// Moves the focus to the Find box when the user presses "/".
 document.addEventListener("keydown", (event) => {
   const isTyping = event.target.closest("input, textarea, select, [contenteditable]");
   if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || isTyping) return;

@@ -138,7 +138,7 @@ SABOTAGES = (
         "users may approve their own requests",
         "reversals/manual/approvals.py",
         _edit("if decided_by in people_behind(locked):", "if False:"),
-        "tests/backoffice/test_approving.py::test_who_asked_cannot_approve",
+        "tests/backoffice/test_approving.py::test_requester_cannot_approve_or_reject",
     ),
     Sabotage(
         "partial reversals of a redemption are not added up",
@@ -168,7 +168,7 @@ SABOTAGES = (
         "a row of a bulk run gets a new key each time",
         "reversals/manual/bulk/runs.py",
         _edit('key=f"{BulkRow.KEY_PREFIX}{row.id}"', 'key=f"{BulkRow.KEY_PREFIX}{time.time_ns()}"'),
-        "tests/backoffice/test_bulk.py::test_a_crash_between_the_reversal_and_the_rows_status_is_healed",
+        "tests/backoffice/test_bulk.py::test_the_next_run_recovers_from_a_crash_between_reversal_and_row_status",
     ),
     Sabotage(
         "a preview reverses points",
@@ -180,7 +180,7 @@ SABOTAGES = (
         "an export contains formulas that a spreadsheet would run",
         "reversals/admin/export.py",
         _edit("return inert(str(value))", "return str(value)"),
-        "tests/backoffice/test_export.py::test_formulas_in_rows_reach_the_file_inert",
+        "tests/backoffice/test_export.py::test_formulas_in_rows_are_exported_with_an_apostrophe",
     ),
     Sabotage(
         "a held key is treated as free",

@@ -96,15 +96,15 @@ LIMIT_COUNT = EmfKey(
     "Reversal_limit_count",
     _unset_or(Whole(0, 10**9)),
     None,
-    "Most reversals per customer within Reversal_limit_days. A reversal counts for the customer who redeemed the "
-    "points, and for each customer to whose lots points are reversed.",
+    "Maximum number of reversals per customer within Reversal_limit_days. A reversal counts for the customer who "
+    "redeemed the points, and for each customer to whose lots points are reversed.",
 )
 LIMIT_POINTS = EmfKey(
     "Reversal_limit_points",
     _unset_or(points),
     None,
-    "Most points reversed per customer within Reversal_limit_days: all points of the customer's own redemptions, and "
-    "other members' points that are reversed to the customer's lots.",
+    "Maximum points reversed per customer within Reversal_limit_days: all points of the customer's own redemptions, "
+    "and other members' points that are reversed to the customer's lots.",
 )
 LIMIT_DAYS = EmfKey("Reversal_limit_days", _DAYS, 30, "Length in days of the rolling period of the two limits.")
 DUPLICATE_WINDOW_SECONDS = EmfKey(

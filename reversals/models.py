@@ -239,7 +239,7 @@ class Approval(models.Model):
             SameOrg(field="corrects", name="approval_corrects_of_org"),
             SameOrg(field="reversal", name="approval_reversal_of_org"),
         ]
-        permissions = [("decide_approval", "Can approve or reject what another person asked for")]
+        permissions = [("decide_approval", "Can approve or reject requests of other users")]
 
     def __str__(self) -> str:
         return f"{'correction' if self.corrects_id else 'reversal'} requested by {self.asked_by}"

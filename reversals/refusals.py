@@ -13,7 +13,7 @@ class Ladder(Enum):
     A member holds its row in the list, its code, its HTTP status, its published message, and the code and message
     that the loyalty engine has for it. The order of the members is the order of precedence. Members without a row
     are refusals of the platform, of idempotency keys and of approvals. Code that all calls share raises members of
-    ErrorCode; the movement engine replaces each with the member of the same name from the call's own list.
+    ErrorCode; the answer is the member of the same name from the call's own list.
     """
 
     def __init__(

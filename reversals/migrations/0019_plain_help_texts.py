@@ -13,6 +13,10 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.AlterModelOptions(
+            name='approval',
+            options={'permissions': [('decide_approval', 'Can approve or reject requests of other users')]},
+        ),
         migrations.AlterField(
             model_name='approval',
             name='asked_at',

@@ -127,7 +127,7 @@ def _counted(outcome: Outcome[Accepted]) -> Outcome[Accepted]:
 
 @dataclass
 class _Call(Generic[Accepted]):
-    """One running call, and how far it is."""
+    """One call, and how far its transaction has got."""
 
     attempt: Attempt
     render: Callable[[Accepted | Refused], Reply]
@@ -254,5 +254,5 @@ def _unforeseen(error: Exception) -> Refused:
     return Refused(
         ErrorCode.UNFORESEEN,
         "An unexpected error occurred. Report the X-CAP-REQUEST-ID of this reply.",
-        staff_reason="An unexpected error occurred. Report it with the request id that this attempt's page shows.",
+        staff_reason="An unexpected error occurred. Report it with the request id on the page of this attempt.",
     )

@@ -213,8 +213,8 @@ def test_reversal_event_holds_the_identifier_of_the_call(
     body = request_for(redeemed(world), identifier={"type": kind, "value": value})
     assert world.ask(body).status_code == 200
     [event] = events_of(world)
-    told = sent(event)["data"]["customerIdentifiers"]
-    assert told == {"customerId": world.asha.public_id, "instore": instore}
+    identifiers = sent(event)["data"]["customerIdentifiers"]
+    assert identifiers == {"customerId": world.asha.public_id, "instore": instore}
 
 
 def test_redemption_event_has_the_published_shape(world: World) -> None:
@@ -277,13 +277,13 @@ def test_event_of_group_redemption_holds_points_by_program_and_the_customers_bal
     make_lot(world.asha, 8, program=world.program)
     world.redeem(world.asha, 6, programId=world.program.public_id)
     [event] = events_of(world)
-    told = sent(event)["data"]
-    assert (told["isGroupRedemption"], told["totalPointsRedeemed"], told["loyaltyProgramId"]) == (
+    data = sent(event)["data"]
+    assert (data["isGroupRedemption"], data["totalPointsRedeemed"], data["loyaltyProgramId"]) == (
         True,
         6.0,
         world.program.public_id,
     )
-    assert told["redemptionFromEarningPrograms"] == [
+    assert data["redemptionFromEarningPrograms"] == [
         {"programId": other.public_id, "pointsRedeemed": 5.0, "programCurrentPoints": 0.0},
         {"programId": world.program.public_id, "pointsRedeemed": 1.0, "programCurrentPoints": 7.0},
     ]

@@ -13,8 +13,8 @@ IPV6_PREFIX = 64
 def address_of(request: HttpRequest) -> str | None:
     """Returns the request's IPv4 address, or the first address of its IPv6 /64, or None without an address.
 
-    X-Forwarded-For is read from its end, where each proxy appends its client, and only as far as proxies in
-    TRUSTED_PROXIES wrote it, because a client can send any address in this header.
+    X-Forwarded-For is read from its end, where each proxy appends the address of its client. It is read only as far as
+    proxies in TRUSTED_PROXIES wrote it, because a client can send any address in this header.
     """
     forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
     believed = None

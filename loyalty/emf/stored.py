@@ -33,8 +33,8 @@ def set_emf(
     """Sets one EMF setting and records the change. The value is in force from the next request on.
 
     An empty value removes the stored one, so that the org's value or the default is in force again.
-    Raises InvalidSetting for an unknown key or an invalid value, InvalidOperation if ticket or reason is missing or
-    there is no stored value to remove, and ValidationError if a text is too long.
+    Raises InvalidSetting for an unknown key or an invalid value, and ValidationError if a text is too long.
+    Raises InvalidOperation if ticket or reason is missing, or there is no stored value to remove.
     """
     emf_key = known_key(key)
     value = value.strip()

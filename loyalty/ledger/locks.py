@@ -26,8 +26,8 @@ from loyalty.ledger.snapshots import (
 )
 from loyalty.ledger.sql import ROWS_AT_ONCE, Statement, places
 
-# Tables are locked in this order. The joined program and lots are not locked: the columns read of them do not change,
-# and a lock on the program would make all calls of an org wait for one row.
+# Tables are locked in this order. The joined program and lots are not locked, because the columns read of them do not
+# change. Note: a lock on the program would make all calls of an org wait for one row.
 REDEMPTION_LOCK = "FOR NO KEY UPDATE OF customer, redemption, draw"
 
 

@@ -1,4 +1,4 @@
-"""Builds the side bar of the back office: the pages that the user may open."""
+"""Builds the sidebar of the back office: the pages that the user may open."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from django.urls import NoReverseMatch, reverse
 
 
 def sections(request: HttpRequest) -> list[dict[str, Any]]:
-    """The sections of the side bar in django-unfold's format, without pages that the user may not see."""
+    """The sections of the sidebar in django-unfold's format, without pages that the user may not see."""
     found = [
         _section(
             "Work",

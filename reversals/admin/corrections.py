@@ -23,7 +23,7 @@ class CorrectionAdmin(Exportable, PageAdmin):
     list_filter = [OneOrg, Period]
     ordering = ["-created_at", "-id"]
     search_fields = ["=reversal__public_id"]
-    search_help_text = "Enter a complete reversal id."
+    search_help_text = "Search by whole reversal id."
     page_template = "admin/reversals/correction/page.html"
 
     def page(self, request: HttpRequest, row: Correction) -> dict[str, Any]:

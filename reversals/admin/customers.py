@@ -22,7 +22,7 @@ from loyalty.ledger.customers import GIVEN_STATUSES, lock_reversals, set_status,
 from loyalty.ledger.identifiers import masked
 from loyalty.ledger.points import written
 from loyalty.models import Customer, CustomerIdentifier, GroupMember, Lot
-from reversals.admin.html import link, moment, page_of
+from reversals.admin.html import in_points, link, moment, page_of
 from reversals.admin.timeline import NEWEST, timeline_of
 
 LOCK = "loyalty.lock_reversals"
@@ -58,7 +58,7 @@ class CustomerAdmin(PageAdmin):
     list_display = ["public_id", "status", "reversals"]
     list_filter = [OneOrg]
     search_fields = ["=public_id"]
-    search_help_text = "Enter a complete customer id. To search by mobile, email or card, use Find."
+    search_help_text = "Search by whole customer id. To search by mobile, email or card, use Find."
     page_template = "admin/loyalty/customer/page.html"
 
     @admin.display(description="reversals")
@@ -182,8 +182,8 @@ def _balances(customer: Customer, now: datetime) -> list[tuple[str, str]]:
         expired=Sum("points_remaining", filter=~_unexpired(now)),
     )
     return [
-        ("Available", f"{written(totals['available'] or ZERO)} points"),
-        ("Expired, not spent", f"{written(totals['expired'] or ZERO)} points"),
+        ("Available", in_points(totals["available"] or ZERO)),
+        ("Expired, not spent", in_points(totals["expired"] or ZERO)),
     ]
 
 

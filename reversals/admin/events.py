@@ -24,7 +24,7 @@ class EventAdmin(PageAdmin):
     list_select_related = ["customer"]
     list_filter = [OneOrg]
     search_fields = ["=event_id"]
-    search_help_text = "Enter a complete event id."
+    search_help_text = "Search by whole event id."
     sortable_by = ()
     page_template = "admin/reversals/event/page.html"
 
@@ -54,7 +54,7 @@ class DeliveryAdmin(ExactSearch, LedgerAdmin):
     list_filter = [OneOrg, "status"]
     ordering = ["-event_id", "-id"]
     search_fields = ["=event__event_id"]
-    search_help_text = "Enter a complete event id."
+    search_help_text = "Search by whole event id."
     sortable_by = ()
     actions = ["deliver_again"]
 

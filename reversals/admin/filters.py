@@ -104,13 +104,13 @@ class _OfParent(admin.SimpleListFilter):
         return [(str(parent.pk), str(parent)) for parent in parents[:CHOICES_SHOWN]]
 
     @property
-    def chosen(self) -> int | None:
+    def selected(self) -> int | None:
         """The row id of the selected parent, if it belongs to the org."""
         value = self.value()
         return int(str(value)) if value in {each for each, _ in self.lookup_choices} else None
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset if self.chosen is None else self.of(self.chosen, request, queryset)
+        return queryset if self.selected is None else self.of(self.selected, request, queryset)
 
     def of(self, parent_id: int, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         raise NotImplementedError

@@ -13,11 +13,10 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 
 from loyalty.ledger.identifiers import Identifier, IdentifierType, identify, masked
-from loyalty.ledger.points import written
 from loyalty.ledger.queries import can_be_stored
 from loyalty.models import Customer, CustomerIdentifier, Org, Redemption
 from loyalty.staff.access import orgs_of
-from reversals.admin.html import link, page_of
+from reversals.admin.html import in_points, link, page_of
 from reversals.models import Reversal
 
 AT_MOST = 20  # of each kind
@@ -97,14 +96,14 @@ def _redemptions(name: str, orgs: Mapping[int, Org]) -> Iterable[Match]:
     for column, by in _NAMES_OF_REDEMPTION.items():
         named = Redemption.objects.filter(org_id__in=list(orgs), **{column: name}).select_related("customer")
         for redemption in named[:AT_MOST]:
-            what = f"{written(redemption.points)} points of customer {redemption.customer}"
+            what = f"{in_points(redemption.points)} of customer {redemption.customer}"
             yield Match(redemption, "Redemption", by, f"{what} on {redemption.redeemed_at:%Y-%m-%d}")
 
 
 def _reversals(name: str, orgs: Mapping[int, Org]) -> Iterable[Match]:
     named = Reversal.objects.filter(org_id__in=list(orgs), public_id=name).select_related("redemption")
     for reversal in named[:AT_MOST]:
-        what = f"{written(reversal.points)} points of redemption {reversal.redemption}"
+        what = f"{in_points(reversal.points)} of redemption {reversal.redemption}"
         yield Match(reversal, "Reversal", "reversal id", f"{what} on {reversal.created_at:%Y-%m-%d}")
 
 
@@ -133,7 +132,7 @@ def _identified(name: str, orgs: Mapping[int, Org]) -> Q:
 
 
 def _mobiles(name: str, orgs: Mapping[int, Org]) -> dict[str, list[int]]:
-    """The name as mobile numbers, each with the ids of the orgs in whose country it is read so."""
+    """The mobile numbers that the name can mean, each with the ids of the orgs whose country gives that number."""
     digits = {country: identify(IdentifierType.MOBILE, name, country=country).value for country in _countries(orgs)}
     mobiles = defaultdict(list)
     for org in orgs.values():

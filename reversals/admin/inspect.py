@@ -37,7 +37,7 @@ class ReversalAdmin(Exportable, PageAdmin):
     list_filter = [OneOrg, Period, "channel", ByProgram, ByClient]
     ordering = ["-created_at", "-id"]
     search_fields = ["=public_id"]
-    search_help_text = "Enter a complete reversal id. To search by redemption id, use Find."
+    search_help_text = "Search by whole reversal id. To search by redemption id, use Find."
     page_template = "admin/reversals/reversal/page.html"
 
     def page(self, request: HttpRequest, row: Reversal) -> dict[str, Any]:
@@ -54,12 +54,12 @@ class ReversalAdmin(Exportable, PageAdmin):
 
 @admin.register(Attempt)
 class AttemptAdmin(Exportable, PageAdmin):
-    list_display = ["created_at", "asked_for", "answer", "channel", "made_by", "redemption_id_asked", "reversal"]
+    list_display = ["created_at", "operation_name", "result", "channel", "made_by", "requested_redemption", "reversal"]
     list_select_related = ["reversal"]
     list_filter = [OneOrg, Period, ByRule, "channel", ByOperation, "is_dry_run", ByProgramAsked, ByClient]
     ordering = ["-created_at", "-id"]
     search_fields = ["=redemption_id_asked", "=idempotency_key"]
-    search_help_text = "Enter a complete redemption id, or a complete idempotency key that holds a reply."
+    search_help_text = "Search by whole redemption id, or by an idempotency key that holds a reply."
     page_template = "admin/reversals/attempt/page.html"
 
     def get_search_results(
@@ -74,11 +74,15 @@ class AttemptAdmin(Exportable, PageAdmin):
         return queryset.filter(pk__in=found), False
 
     @admin.display(description="operation")
-    def asked_for(self, attempt: Attempt) -> str:
+    def operation_name(self, attempt: Attempt) -> str:
         return attempt.operation.capitalize()
 
+    @admin.display(description="requested redemption")
+    def requested_redemption(self, attempt: Attempt) -> str:
+        return attempt.redemption_id_asked
+
     @admin.display(description="result")
-    def answer(self, attempt: Attempt) -> str:
+    def result(self, attempt: Attempt) -> str:
         result = f"{attempt.code} {attempt.rule}" if attempt.rule else "accepted"
         return f"{result}, dry run" if attempt.is_dry_run else result
 
@@ -203,7 +207,7 @@ def _answered(attempt: Attempt) -> list[tuple[str, Any]]:
         *_refusal(attempt),
         ("HTTP status", attempt.http_status or "none"),
         ("Reversal", link_or_none(attempt.reversal)),
-        ("Took", f"{attempt.duration_ms} ms" if attempt.duration_ms is not None else "not measured"),
+        ("Duration", f"{attempt.duration_ms} ms" if attempt.duration_ms is not None else "not measured"),
     ]
 
 

@@ -17,7 +17,7 @@ from loyalty.models import Draw, Redemption
 from reversals.admin.bulk import may_reverse_in_bulk, reverse_in_bulk
 from reversals.admin.export import Exportable
 from reversals.admin.html import in_points, link, moment, page_of
-from reversals.admin.reversing import ReverseForm, asked_in_words, form_of, preview_of, take_step
+from reversals.admin.reversing import ReverseForm, approval_in_words, form_of, preview_of, take_step
 from reversals.manual import manual_reversals
 from reversals.models import Approval, Attempt, Reversal
 from reversals.movements.reverse.movement import Accepted
@@ -39,7 +39,7 @@ class RedemptionAdmin(Exportable, PageAdmin):
     ]
     list_select_related = ["customer", "program"]
     search_fields = ["=public_id", "=external_reference_number", "=transaction_number"]
-    search_help_text = "Enter a complete redemption id, external reference or transaction number."
+    search_help_text = "Search by whole redemption id, external reference or transaction number."
     page_template = "admin/loyalty/redemption/page.html"
     actions = [reverse_in_bulk]
 
@@ -51,16 +51,16 @@ class RedemptionAdmin(Exportable, PageAdmin):
         return [path("<path:object_id>/reverse/", view, name="loyalty_redemption_reverse"), *super().get_urls()]
 
     def page(self, request: HttpRequest, row: Redemption) -> dict[str, Any]:
-        left = row.points - row.points_reversed
+        remaining = row.points - row.points_reversed
         return {
             "title": f"Redemption {row.public_id}",
-            "left": left,
+            "remaining": remaining,
             "facts": _facts(row),
             "draws": _draws(row),
             "reversals": _reversals(row),
             "waiting": _waiting(row),
             "refused": _refused(row),
-            "may_reverse": left > 0 and request.user.has_perms(REVERSE),
+            "may_reverse": remaining > 0 and request.user.has_perms(REVERSE),
         }
 
     def reverse_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -70,8 +70,8 @@ class RedemptionAdmin(Exportable, PageAdmin):
             raise Http404
         if not request.user.has_perms(REVERSE):
             raise PermissionDenied
-        left = redemption.points - redemption.points_reversed
-        form = form_of(request, ReverseForm, org_id=redemption.org_id, initial={"points": written(left)})
+        remaining = redemption.points - redemption.points_reversed
+        form = form_of(request, ReverseForm, org_id=redemption.org_id, initial={"points": written(remaining)})
         shown: dict[str, Any] = {
             "form": form,
             "title": f"Reverse points of redemption {redemption}",
@@ -96,7 +96,7 @@ class RedemptionAdmin(Exportable, PageAdmin):
 
 def _in_words(outcome: Reversal | Approval) -> tuple[str, int]:
     if isinstance(outcome, Approval):
-        return asked_in_words(outcome), messages.WARNING
+        return approval_in_words(outcome), messages.WARNING
     return (
         f"Reversal {outcome.public_id} reversed {in_points(outcome.points)},"
         f" {written(outcome.points_expired)} of them to expired lots.",

@@ -31,7 +31,7 @@ def in_words(refusal: Refused) -> str:
     return f"{refusal.error.code} {refusal.error.message}. {refusal.reason}"
 
 
-def asked_in_words(approval: Approval) -> str:
+def approval_in_words(approval: Approval) -> str:
     """The state of an approval request in words: waiting for a second user, or already decided."""
     if approval.status == Approval.Status.WAITING:
         return (

@@ -161,7 +161,7 @@ def _lock_waiting(approval: Approval, *, decided_by: str, now: datetime) -> Appr
         )
     if locked.lapses_at <= now:
         raise Refused(ErrorCode.NOT_APPROVABLE, f"The request lapsed on {locked.lapses_at:%Y-%m-%d}; create a new one.")
-    if decided_by in people_behind(locked):
+    if decided_by in requesters_of(locked):
         raise Refused(
             ErrorCode.NOT_APPROVABLE, f"{decided_by} took part in this request; a second user must decide it."
         )
@@ -178,14 +178,14 @@ def lock_approval(*, org_id: int, approval_id: int) -> Approval:
     return Approval.objects.select_for_update(no_key=True).get(org_id=org_id, id=approval_id)
 
 
-def people_behind(approval: Approval) -> set[str]:
+def requesters_of(approval: Approval) -> set[str]:
     """The users who requested it. For a row of a bulk run, also those who created and confirmed the run."""
-    people = {approval.asked_by}
+    requesters = {approval.asked_by}
     if approval.channel == Channel.BULK:
         rows = BulkRow.objects.filter(org_id=approval.org_id, id=approval.key.removeprefix(BulkRow.KEY_PREFIX))
         for made_by, confirmed_by in rows.values_list("run__made_by", "run__confirmed_by"):
-            people |= {made_by, confirmed_by}
-    return people
+            requesters |= {made_by, confirmed_by}
+    return requesters
 
 
 def is_key_of_reversal(*, org_id: int, key: str) -> bool:

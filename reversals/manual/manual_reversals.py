@@ -93,7 +93,7 @@ def preview_correction(wanted: ManualCorrection) -> correcting.Accepted | Refuse
 
 def _previewed(outcome: Outcome[Accepts]) -> Accepts | Refused:
     if outcome.result is None:
-        raise LookupError("a dry run has no result; expected one, because a dry run holds no key and is never a replay")
+        raise LookupError("a dry run returned no result; it holds no key, so it cannot be a replay")
     return outcome.result
 
 
@@ -109,7 +109,7 @@ def reverse(wanted: ManualReversal) -> Reversal | Approval | Refused:
     movement = Reverse(wanted.request, settings_of(wanted.org_id))
     outcome = engine.run(movement, wanted.attempt(wanted.channel))
     if outcome.error is ErrorCode.NEEDS_APPROVAL:
-        return _ask(wanted)
+        return _request_approval(wanted)
     if outcome.error is not None:
         return Refused(outcome.error, outcome.attempt.refusal_reason)
     reversal: Reversal = outcome.attempt.reversal
@@ -139,7 +139,7 @@ def ask_to_correct(wanted: ManualCorrection) -> Approval | Refused:
     return _as_asked(asked, wanted)
 
 
-def _ask(wanted: ManualReversal) -> Approval | Refused:
+def _request_approval(wanted: ManualReversal) -> Approval | Refused:
     outcome = preview(wanted)
     if isinstance(outcome, Refused):
         return outcome

@@ -137,7 +137,7 @@ SABOTAGES = (
     Sabotage(
         "users may approve their own requests",
         "reversals/manual/approvals.py",
-        _edit("if decided_by in people_behind(locked):", "if False:"),
+        _edit("if decided_by in requesters_of(locked):", "if False:"),
         "tests/backoffice/test_approving.py::test_requester_cannot_approve_or_reject",
     ),
     Sabotage(

@@ -354,7 +354,7 @@ def approve_newest(approver: Desk, message: str) -> None:
     page = approver.open("/admin/reversals/approval/")
     approver.check("Approvals")
     page.get_by_role("row").nth(1).get_by_role("link").first.click()
-    approver.check("Request of")
+    approver.check("Request by")
     page.get_by_label("Comment").fill("seen the receipt")
     page.get_by_role("button", name="Approve", exact=True).click()
     expect(page.get_by_text(message)).to_be_visible()

@@ -59,7 +59,7 @@ class ApiClientAdmin(PageAdmin):
     list_display = ["username", "org", "is_active", "live_secrets", "last_used", "created_at"]
     list_select_related = ["org"]
     search_fields = ["=username"]
-    search_help_text = "Search by whole username."
+    search_help_text = "Enter a complete username."
     page_template = "admin/loyalty/apiclient/page.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApiClient]:

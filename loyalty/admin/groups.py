@@ -18,7 +18,7 @@ class CustomerGroupAdmin(ExactSearch, ReasonedAdmin):
     list_display = ["public_id", "name", "is_active"]
     list_filter = [OneOrg]
     search_fields = ["=public_id"]
-    search_help_text = "Search by whole group id."
+    search_help_text = "Enter a complete group id."
     sortable_by = ()
     readonly_fields = ["org", "public_id", "members"]
 
@@ -47,7 +47,7 @@ class LotAdmin(ExactSearch, LedgerAdmin):
     ]
     list_select_related = ["customer", "program"]
     search_fields = ["=lot_ref"]
-    search_help_text = "Search by whole lot reference. A customer's lots are on the customer's page."
+    search_help_text = "Enter a complete lot reference. A customer's lots are on the customer's page."
 
 
 def _page_of(customer: Customer) -> str:

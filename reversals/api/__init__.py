@@ -1,1 +1,1 @@
-"""Every HTTP address for API clients."""
+"""The HTTP API for API clients, and the health and metrics addresses."""

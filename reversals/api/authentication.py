@@ -1,4 +1,4 @@
-"""Tells which API client calls: HTTP Basic with a secret, or with its MD5 as the vendor's clients send it."""
+"""Authenticates API clients by HTTP Basic, with the secret or with its MD5, which the vendor's clients send."""
 
 import base64
 import binascii
@@ -19,11 +19,11 @@ from reversals.refusals import Refused
 
 
 class ApiClientAuthentication(BaseAuthentication):
-    """`request.user` is the Caller, who holds the row id of the attempt that holds the request's idempotency key.
+    """Authenticates the caller, and sets `request.user` to its Caller.
 
-    Anything but right credentials of a live client is one and the same 401.
-
-    Throttled (429) where they were wrong too often, or the client has called too often in this minute.
+    The Caller's `also` is the row id of the attempt that holds the request's idempotency key, found by the same query.
+    Missing, wrong and inactive credentials all raise the same AuthenticationFailed (401). Too many wrong credentials or
+    too many calls in the current minute raise Throttled (429).
     """
 
     CHALLENGE = 'Basic realm="loyalty", charset="UTF-8"'
@@ -50,7 +50,7 @@ class ApiClientAuthentication(BaseAuthentication):
 
 
 def _key_of(request: Request) -> str:
-    """The request's idempotency key; empty without one, and for one that the view will refuse."""
+    """Returns the request's idempotency key; empty if it is missing or invalid. The view refuses an invalid key."""
     try:
         return read_idempotency_key(request.META.get("HTTP_IDEMPOTENCY_KEY"))
     except Refused:

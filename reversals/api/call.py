@@ -1,4 +1,4 @@
-"""One HTTP call that moves points: its attempt, the reading of its body, and the sending of its answer."""
+"""Handles an HTTP call that moves points: creates its attempt, reads its body and sends its reply."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar, cast
@@ -23,7 +23,11 @@ Accepted = TypeVar("Accepted")
 
 
 class ApiView(APIView):
-    """A view for API clients. It speaks JSON alone, so that nothing is negotiated, and who it knows may call it."""
+    """Base view for API clients.
+
+    Skips content negotiation, because all replies are JSON. Skips permissions, because every authenticated client may
+    call every address.
+    """
 
     default_response_headers: ClassVar[dict[str, str]] = {}
 
@@ -32,21 +36,21 @@ class ApiView(APIView):
 
 
 def check_v2(caller: Caller) -> None:
-    """Refuses 403 where the org has no V2 API."""
+    """Raises 403 if the V2 API is off for the org."""
     if not caller.org.v2_enabled:
-        raise Refused(ErrorCode.V2_NOT_ENABLED, "Ask the org's staff to enable the V2 API.")
+        raise Refused(ErrorCode.V2_NOT_ENABLED, "The V2 API is off for this org. Ask the org's staff to enable it.")
 
 
 def parameters_of(request: Request) -> QueryDict:
-    """The parameters in the address. Refuses 887 where they are too many to be read."""
+    """Returns the query parameters. Raises 887 if there are too many."""
     try:
         return request.query_params
     except TooManyFieldsSent as error:
-        raise Refused(ErrorCode.INVALID_REQUEST, "The address has too many parameters; send fewer.") from error
+        raise Refused(ErrorCode.INVALID_REQUEST, "The address has too many parameters. Send fewer.") from error
 
 
 class ApiCall:
-    """One HTTP request that moves points, from its body to its answer."""
+    """An HTTP request that moves points, with its caller and its attempt."""
 
     def __init__(self, request: Request, operation: str) -> None:
         self.request = request
@@ -60,7 +64,7 @@ class ApiCall:
         )
 
     def read(self) -> dict[str, Any]:
-        """The members of the body, and the key for the attempt. Refuses 403, 415, 413, 887."""
+        """Returns the members of the body, and sets the attempt's idempotency key. Raises 403, 415, 413, 887."""
         check_v2(self.caller)
         if self.request.content_type.partition(";")[0].strip().lower() != "application/json":
             raise Refused(ErrorCode.NOT_JSON, "Send Content-Type: application/json.")
@@ -68,7 +72,7 @@ class ApiCall:
         return parse_object(self._body())
 
     def _body(self) -> bytes:
-        """The body, whole. A chunked one has no length, and Django would take it for empty."""
+        """Reads the complete body. Django would take a chunked body as empty, because it has no length."""
         body: bytes
         length_sent = self.request.META.get("CONTENT_LENGTH", "")
         if not length_sent and self.request.headers.get("Transfer-Encoding", "").lower() == "chunked":
@@ -86,15 +90,15 @@ class ApiCall:
     def run(
         self, movement: Movement[Accepted], render: Callable[[Accepted | Refused], engine.Reply]
     ) -> Outcome[Accepted]:
-        """Makes the movement. Who looked the caller up has looked for the holder of the key, too."""
+        """Runs the movement. The engine need not look up the key: the query for the caller did, as `caller.also`."""
         return engine.run(movement, self.attempt, render=render, key_is_free=self.caller.also is None)
 
     def refuse(self, refusal: Refused, render: Callable[[Any], engine.Reply]) -> Outcome[Any]:
-        """Refuses a request that cannot be read."""
+        """Records the refusal of a request that could not be read."""
         return engine.refuse(refusal, self.attempt, render=render)
 
     def send(self, outcome: Outcome[Any], body: str | None = None) -> HttpResponse:
-        """The reply: the attempt's, or `body` where the door completed it."""
+        """Builds the HTTP reply with the attempt's body, or with `body` if the view has completed it."""
         attempt = outcome.attempt
         headers = errors.retry_header(outcome.error)
         if outcome.is_replay:

@@ -1,4 +1,4 @@
-"""Answers, in the one envelope, what goes wrong outside the service: the platform's errors and outages."""
+"""Builds JSON replies, and turns exceptions outside the movement engine into failures with the common envelope."""
 
 import logging
 from http import HTTPStatus
@@ -17,16 +17,19 @@ from reversals.refusals import ErrorCode, Ladder, Refused
 
 logger = logging.getLogger(__name__)
 
+UNEXPECTED = "An unexpected error occurred. Report the X-CAP-REQUEST-ID of this reply."
+TOO_MANY = "Too many calls, or too many with wrong credentials. Wait the seconds that Retry-After says."
+
 
 class Reply(HttpResponse):
-    """A JSON reply, with what the log and the counts say of it: the refusal, and the attempt that records the call."""
+    """A JSON reply, with the refusal and the attempt for the access log and the metrics."""
 
     error: Ladder | None = None
     attempt: Attempt | None = None
 
 
 def answer(status: int, body: str, *, headers: dict[str, str] | None = None) -> Reply:
-    """A JSON reply, whole."""
+    """Builds a JSON reply with its length and headers."""
     response = Reply(body, status=status, content_type="application/json")
     response["Content-Length"] = str(len(response.content))
     for name, value in (headers or {}).items():
@@ -42,26 +45,27 @@ def _answer_refusal(refusal: Refused, ladder: type[Ladder]) -> HttpResponse:
 
 
 def retry_header(error: Ladder | None) -> dict[str, str]:
+    """Returns the Retry-After header of a refusal; empty if a retry cannot help."""
     seconds = error.retry_after_seconds if error is not None else None
     return {} if seconds is None else {"Retry-After": str(seconds)}
 
 
 def answer_exception(error: Exception, context: dict[str, Any]) -> HttpResponse | None:
-    """DRF's exception handler: what is raised before the service is reached, authentication above all."""
+    """Handles exceptions for DRF: those of authentication, of reads, and unexpected ones."""
     match error:
         case AuthenticationFailed():
             return answer(
                 401,
-                failure_body(401, "Unauthorized", "Send the HTTP Basic credentials of a live API client."),
+                failure_body(401, "Unauthorized", "Send the HTTP Basic credentials of an active API client."),
                 headers={"WWW-Authenticate": ApiClientAuthentication.CHALLENGE},
             )
         case MethodNotAllowed():
             allowed = ", ".join(method.upper() for method in context["view"].http_method_names)
-            return answer(405, _platform_body(405, f"This address takes {allowed}."), headers={"Allow": allowed})
+            return answer(405, _platform_body(405, f"This address accepts {allowed}."), headers={"Allow": allowed})
         case Throttled():
             return answer(
                 429,
-                _platform_body(429, "Too many calls, or too many with wrong credentials; wait as Retry-After says."),
+                _platform_body(429, TOO_MANY),
                 headers={"Retry-After": str(error.wait)},  # type: ignore[attr-defined]
             )
         case APIException():
@@ -70,11 +74,8 @@ def answer_exception(error: Exception, context: dict[str, Any]) -> HttpResponse 
             return _answer_refusal(error, context["view"].ladder)
         case Error() if (outage := outages.refusal_for(error, during_movement=False)) is not None:
             return _answer_refusal(outage, context["view"].ladder)
-    logger.error("a request failed unforeseen", exc_info=error)
-    unforeseen = Refused(
-        ErrorCode.UNFORESEEN, "An unexpected error occurred. Report the X-CAP-REQUEST-ID of this reply."
-    )
-    return _answer_refusal(unforeseen, context["view"].ladder)
+    logger.error("unexpected error in a request", exc_info=error)
+    return _answer_refusal(Refused(ErrorCode.UNFORESEEN, UNEXPECTED), context["view"].ladder)
 
 
 def _platform_body(status: int, reason: str) -> str:
@@ -84,19 +85,19 @@ def _platform_body(status: int, reason: str) -> str:
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     if _is_for_staff(request):
         return defaults.bad_request(request, exception)
-    return answer(400, _platform_body(400, "The request cannot be read; check its host and headers."))
+    return answer(400, _platform_body(400, "The request cannot be read. Check its host and headers."))
 
 
 def not_found(request: HttpRequest, exception: Exception | None) -> HttpResponse:
     if _is_for_staff(request):
         return defaults.page_not_found(request, exception)
-    return answer(404, _platform_body(404, "There is nothing at this address; /docs/ lists what there is."))
+    return answer(404, _platform_body(404, "This address does not exist. See /docs/ for the addresses of the API."))
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     if _is_for_staff(request):
         return defaults.server_error(request)
-    return answer(500, _platform_body(500, "An unexpected error occurred. Report the X-CAP-REQUEST-ID of this reply."))
+    return answer(500, _platform_body(500, UNEXPECTED))
 
 
 def _is_for_staff(request: HttpRequest) -> bool:

@@ -1,4 +1,4 @@
-"""What every JSON body has in common: fields read by their rules, points as numbers, and the envelope of failures."""
+"""Reads fields of request bodies, query parameters and headers, and writes the envelope of failures."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -18,19 +18,19 @@ _KEY = re.compile(f'"([{KEY_CHARACTERS}]{{1,{LONGEST_KEY}}})"|([{KEY_CHARACTERS}
 
 
 class Parameters(Protocol):
-    """The parameters of a query, each of which may come several times."""
+    """Query parameters, each of which may occur several times."""
 
     def getlist(self, key: str) -> list[str]: ...
     def __iter__(self) -> Iterator[str]: ...
 
 
 def invalid(field: str, expected: str) -> Refused:
-    """The refusal of a field that breaks its rule."""
+    """Builds the refusal (887) of a field with an invalid value."""
     return Refused(ErrorCode.INVALID_REQUEST, f"{field}: expected {expected}.")
 
 
 def read_text(members: Mapping[str, Any], field: str, *, longest: int) -> str | None:
-    """A string or a number's text; None where the field is absent or null. Refuses 887."""
+    """Reads a string, or a number as its text. Returns None if the field is absent or null. Raises 887."""
     value = members.get(field)
     if value is None:
         return None
@@ -40,7 +40,7 @@ def read_text(members: Mapping[str, Any], field: str, *, longest: int) -> str | 
 
 
 def read_amount(members: Mapping[str, Any], field: str) -> Decimal | None:
-    """Points, judged on the literal; None where the field is absent or null. Refuses 887, 878."""
+    """Reads points from the literal as sent. Returns None if the field is absent or null. Raises 887, 878."""
     value = members.get(field)
     if value is None:
         return None
@@ -57,17 +57,17 @@ def read_amount(members: Mapping[str, Any], field: str) -> Decimal | None:
 
 
 def read_parameter(parameters: Parameters, name: str) -> str | None:
-    """A parameter of the query; None without one. Refuses 887 where it is given twice or empty."""
+    """Reads a query parameter. Returns None if it is absent. Raises 887 if it is repeated or empty."""
     values = parameters.getlist(name)
     if not values:
         return None
     if len(values) > 1 or not values[0]:
-        raise invalid(name, "one value that is not empty")
+        raise invalid(name, "one non-empty value")
     return values[0]
 
 
 def read_switch(parameters: Parameters, name: str) -> bool:
-    """A query parameter that is `true` or `false`, the default. Refuses 887."""
+    """Reads a query parameter that is `true` or `false`; absent means false. Raises 887."""
     value = read_parameter(parameters, name)
     if value not in {"true", "false", None}:
         raise invalid(name, "true or false")
@@ -75,14 +75,17 @@ def read_switch(parameters: Parameters, name: str) -> bool:
 
 
 def means_dry_run(name: str) -> bool:
-    """Whether a parameter means `dryRun`, however spelt: ignored as unknown, it would make a preview real."""
+    """Returns whether a parameter is a spelling of `dryRun`.
+
+    Unknown parameters are ignored, so a misspelt `dryRun` would turn a preview into a real movement.
+    """
     return re.sub("[^a-z]", "", name.lower()) == "dryrun"
 
 
 def read_idempotency_key(header: str | None) -> str:
-    """The key in an Idempotency-Key header; empty without one. Refuses 887.
+    """Reads the key in an Idempotency-Key header. Returns an empty string if there is no header. Raises 887.
 
-    Two such headers arrive joined by a comma, which no key may hold.
+    Two such headers arrive joined by a comma, and a comma is not allowed in a key.
     """
     if header is None:
         return ""
@@ -93,12 +96,12 @@ def read_idempotency_key(header: str | None) -> str:
 
 
 def by_member_and_expiry(member_id: int | None, expiry: str | None) -> tuple[int, bool, str]:
-    """The order of a breakup's rows: by member, earliest expiry first, never last."""
+    """Returns the sort key of a breakup's rows: by member, then by expiry; rows without an expiry come last."""
     return member_id or 0, expiry is None, expiry or ""
 
 
 def failure_body(code: int, message: str, reason: str) -> str:
-    """The envelope of every failure. It never holds `orgId`, by which clients recognise success."""
+    """Writes the envelope of a failure. It must not contain `orgId`, because clients recognise a success by it."""
     return written_json(
         {"errors": [{"status": False, "code": code, "message": message, "reason": reason}], "warnings": []}
     )

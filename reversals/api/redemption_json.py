@@ -1,4 +1,4 @@
-"""Turns a request body into a RedemptionRequest, and an outcome into a reply."""
+"""Reads a RedemptionRequest from a request body, and renders the outcome as JSON."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -24,7 +24,7 @@ ZERO = Decimal(0)
 
 
 def read_commit(members: Mapping[str, Any], parameters: Parameters) -> bool:
-    """The body's `commit`: false asks for a dry run. Refuses 887, also where the query asks for one."""
+    """Reads `commit`; false requests a dry run. Raises 887, also if the query string has a `dryRun`."""
     for name in parameters:
         if means_dry_run(name):
             raise invalid(name, '"commit": false in the body')
@@ -37,16 +37,16 @@ def read_commit(members: Mapping[str, Any], parameters: Parameters) -> bool:
 
 
 def read_request(members: Mapping[str, Any], *, customer_id: str) -> RedemptionRequest:
-    """The redemption that the body's members ask for. Refuses 887, 878."""
+    """Reads the redemption that the body requests. Raises 887, 878."""
     program_id = read_text(members, "programId", longest=64)
     transaction_number = read_text(members, "transactionNumber", longest=128)
     external_reference_number = read_text(members, "externalReferenceNumber", longest=128)
-    # Last, since too many decimals are a later row of the ladder than any other fault.
+    # Last, because 878 (too many decimals) comes after 887 in the order of refusals.
     points = read_amount(members, "points")
     if points is None:
         raise invalid("points", "a number of points to redeem")
     return RedemptionRequest(
-        # PostgreSQL keeps no NUL, and the attempt keeps the end of the id.
+        # The attempt stores the end of the id, and PostgreSQL cannot store a NUL character.
         customer_id=customer_id.replace("\0", "\N{REPLACEMENT CHARACTER}"),
         points_asked=points,
         program_id=program_id,
@@ -56,7 +56,7 @@ def read_request(members: Mapping[str, Any], *, customer_id: str) -> RedemptionR
 
 
 def reply(org_id: int, outcome: Redeemed | Refused) -> Reply:
-    """The reply to an outcome."""
+    """Renders the outcome as a reply."""
     if isinstance(outcome, Refused):
         error = outcome.error
         return Reply(error.status, failure_body(error.code, error.message, outcome.reason))
@@ -94,7 +94,7 @@ def _draw(draw: DrawRecord) -> dict[str, object]:
 
 
 def _breakup(draws: tuple[DrawRecord, ...]) -> list[dict[str, object]]:
-    """Whose points were redeemed, a row for each of their expiries, in the order of member and expiry."""
+    """Sums the points by member and expiry, in that order."""
     parts: dict[tuple[int | None, str | None], Decimal] = {}
     for draw in draws:
         part = draw.member_id, time_or_none(draw.lot_expires_at)

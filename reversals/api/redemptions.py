@@ -1,4 +1,4 @@
-"""The HTTP door of redemptions: who asks and in what shape, one call to the service, and its answer as JSON."""
+"""The view that redeems points."""
 
 from functools import partial
 

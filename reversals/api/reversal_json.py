@@ -1,4 +1,4 @@
-"""Turns a request body into a ReversalRequest and an outcome into a reply; camelCase stands in serializers only."""
+"""Reads a ReversalRequest from a request body, and renders the outcome as JSON in the org's error dialect."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -35,26 +35,26 @@ WARNING_CANNOT_SPEND = 1003
 
 EXPANDABLE = ("lines", "redemption")
 
-# A reply is kept without the customer's identifier: it is put here when the reply is sent, echoing what
-# that very request sent.
+# A reply is stored without the customer's identifier. When the reply is sent, the identifier of that request
+# is inserted here.
 _IDENTIFIER_SLOT = '"identifier":null'
 
 
 @dataclass(frozen=True, slots=True)
 class SentIdentifier:
-    """The identifier as the client wrote it, to be echoed."""
+    """The identifier as the client sent it, for the reply."""
 
     type: str
     value: str
 
     def into(self, body: str) -> str:
-        """The reply body with the identifier in its slot, where it has one."""
+        """Returns the reply body with the identifier inserted, if the body has a place for it."""
         value = self.value if isinstance(self.value, NumberLiteral) else written_json(self.value)
         return body.replace(_IDENTIFIER_SLOT, f'"identifier":{{"type":{written_json(self.type)},"value":{value}}}', 1)
 
 
 class ReversalReplies:
-    """What one HTTP request for a reversal says, and its reply, in the dialect that the org has set."""
+    """Reads one reversal request, and renders its reply in the org's error dialect."""
 
     def __init__(self, org: OrgFacts, settings: EmfSettings) -> None:
         self.org = org
@@ -63,18 +63,18 @@ class ReversalReplies:
         self.identifier: SentIdentifier | None = None
 
     def read_options(self, parameters: QueryDict) -> bool:
-        """Whether it is a dry run, of the query's `dryRun`; and takes what `expand` asks to be added. Refuses 887."""
+        """Reads the query parameters `expand` and `dryRun`; returns whether it is a dry run. Raises 887."""
         expand = read_parameter(parameters, "expand")
         self.expanded = frozenset() if expand is None else frozenset(expand.split(","))
         if not self.expanded <= set(EXPANDABLE):
-            raise invalid("expand", f"{' or '.join(EXPANDABLE)}, or both with a comma")
+            raise invalid("expand", f"{' or '.join(EXPANDABLE)}, or both separated by a comma")
         for name in parameters:
             if name != "dryRun" and means_dry_run(name):
                 raise invalid(name, "the spelling dryRun")
         return read_switch(parameters, "dryRun")
 
     def read(self, members: Mapping[str, Any]) -> ReversalRequest:
-        """The reversal that the body's members ask for. Refuses 887, 878."""
+        """Reads the reversal that the body requests. Raises 887, 878."""
         redemption_id = read_text(members, "redemptionId", longest=64)
         external_reference_number = read_text(members, "externalReferenceNumber", longest=128)
         if (redemption_id is None) == (external_reference_number is None):
@@ -97,7 +97,7 @@ class ReversalReplies:
         if not isinstance(kind, str) or isinstance(kind, NumberLiteral):
             raise invalid("identifier.type", "a string")
         if not isinstance(value, str) or not value:
-            raise invalid("identifier.value", "a string that is not empty, or a number")
+            raise invalid("identifier.value", "a non-empty string or a number")
         known_type = identifier_type(kind)
         if known_type is None:
             raise invalid("identifier.type", f"one of {TYPE_NAMES}")
@@ -105,13 +105,13 @@ class ReversalReplies:
         return identify(known_type, str(value), country=self.org.country)
 
     def reply(self, outcome: Accepted | Refused) -> Reply:
-        """The reply to keep, without the identifier."""
+        """Renders the outcome as the reply to store, without the identifier."""
         if isinstance(outcome, Accepted):
             return Reply(200, written_json(self._accepted(outcome)))
         return _refused_reply(outcome, engine=_speaks_engine(self.settings))
 
     def echoing(self, body: str) -> str:
-        """The reply to send: the kept one with the identifier as this request wrote it."""
+        """Returns the reply to send: the stored reply with the identifier as this request sent it."""
         return body if self.identifier is None else self.identifier.into(body)
 
     def _accepted(self, accepted: Accepted) -> dict[str, object]:
@@ -161,7 +161,7 @@ def _redemption_after(accepted: Accepted) -> dict[str, object]:
 
 
 def _breakup(accepted: Accepted) -> list[dict[str, object]]:
-    """What each member got back, a row for each of their expiries, in the order of member and expiry."""
+    """Sums the points reversed by member and expiry, in that order."""
     redemption = accepted.facts.redemption
     returned = {line.draw.id: line for line in accepted.plan.lines}
     parts: dict[tuple[int, str | None], list[DrawFacts]] = {}
@@ -207,19 +207,19 @@ def _warnings(accepted: Accepted) -> list[tuple[int, str]]:
     plan = accepted.plan
     warnings = []
     if plan.expired:
-        again = f" {written(plan.expired_again)} of them had been re-issued before; points are re-issued once."
+        again = f" {written(plan.expired_again)} of them had been re-issued before. Points are re-issued only once."
         warnings.append(
             (
                 WARNING_EXPIRED,
-                f"{written(plan.expired)} of the {written(plan.points)} points went back to lots that have expired"
-                f" and cannot be spent again.{again if plan.expired_again else ''}",
+                f"{written(plan.expired)} of the {written(plan.points)} points were reversed to lots that have expired."
+                f" They cannot be spent.{again if plan.expired_again else ''}",
             )
         )
     if plan.reissued and plan.reissue_expires_at is not None:
         warnings.append(
             (
                 WARNING_REISSUED,
-                f"{written(plan.reissued)} points that had expired, or came from no lot, were issued anew"
+                f"{written(plan.reissued)} points that had expired, or came from no lot, were re-issued"
                 f" and expire on {plan.reissue_expires_at:%Y-%m-%dT%H:%M:%SZ}.",
             )
         )

@@ -1,4 +1,4 @@
-"""The HTTP door of reversals: who asks and in what shape, one call to the service, and its answer as JSON."""
+"""The view that reverses points."""
 
 from django.http import HttpResponse
 from rest_framework.request import Request

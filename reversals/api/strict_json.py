@@ -1,4 +1,4 @@
-"""Reads JSON exactly and strictly: numbers keep their literal, and nothing doubtful is let through."""
+"""Parses JSON strictly: keeps number literals, and rejects ambiguous or unsafe input."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from reversals.refusals import ErrorCode, Refused
 
 DEEPEST = 16
 
-# A string, closed or not, or a bracket. It always matches to its end, so a hostile body costs one pass.
+# Matches a string, even an unclosed one, or a bracket. It never backtracks, so a hostile body costs one pass.
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.?)*+"?|[\[\]{}]', re.DOTALL)
 
 
@@ -20,17 +20,17 @@ class NumberLiteral(str):
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """The JSON object in `body`: numbers as NumberLiteral, everything else as Python's json gives it.
+    """Parses the JSON object in `body`: numbers as NumberLiteral, all other values as Python's json does.
 
-    Refuses 887: not UTF-8, no JSON, no object, a key twice, nested deeper than 16, a NUL character or half
-    a surrogate pair in a string, NaN or Infinity.
+    Raises 887 if the body is not UTF-8, not JSON or not an object, repeats a key, is nested deeper than 16 levels,
+    contains NaN or Infinity, or has a string with a NUL character or an unpaired surrogate.
     """
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise _invalid(f"the body is not UTF-8 (byte {error.start})") from error
     if _is_too_deep(text):
-        raise _invalid(f"the body nests deeper than {DEEPEST}")
+        raise _invalid(f"the body is nested deeper than {DEEPEST} levels")
     try:
         value = json.loads(
             text,
@@ -53,7 +53,7 @@ def _invalid(what: str) -> Refused:
 
 
 def _refuse_constant(constant: str) -> None:
-    raise _invalid(f"{constant} is no JSON number")
+    raise _invalid(f"{constant} is not a JSON number")
 
 
 def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _is_too_deep(text: str) -> bool:
-    # Before parsing: the parser recurses, and a hostile body must not choose how deep.
+    # Checked before parsing, because the parser recurses and a hostile body must not choose the depth.
     if text.count("{") + text.count("[") <= DEEPEST:
         return False
     depth = 0
@@ -80,7 +80,7 @@ def _is_too_deep(text: str) -> bool:
 
 
 def _check_strings(value: Any) -> None:
-    """Escapes can spell what UTF-8 cannot carry and what PostgreSQL cannot store."""
+    """Raises 887 for characters that escapes can produce but that UTF-8 or PostgreSQL cannot store."""
     if isinstance(value, dict):
         for key, member in value.items():
             _check_strings(key)
@@ -90,8 +90,8 @@ def _check_strings(value: Any) -> None:
             _check_strings(member)
     elif isinstance(value, str):
         if "\0" in value:
-            raise _invalid("a string holds a NUL character")
+            raise _invalid("a string contains a NUL character")
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            raise _invalid("a string holds half a surrogate pair") from error
+            raise _invalid("a string contains an unpaired surrogate") from error

@@ -1,1 +1,1 @@
-"""What webhooks are told: made with what they tell of, and delivered later by a worker of its own."""
+"""Events for webhooks. A movement writes them in its transaction, and a separate worker delivers them later."""

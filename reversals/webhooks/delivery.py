@@ -1,4 +1,4 @@
-"""Delivers events: claims what is due, sends it while no transaction is open, and records the outcome."""
+"""Delivers events: claims due deliveries, sends them outside a transaction, and records the outcome."""
 
 import logging
 import random
@@ -24,16 +24,16 @@ from reversals.webhooks.outbox import RETRIED_FOR, body_of
 logger = logging.getLogger(__name__)
 
 AT_ONCE = 8
-# A slow receiver leaves room for others; one that was not reached last time is tried with one delivery only.
+# Limits a slow receiver, so that others are served too. A receiver that was not reached last time gets one delivery.
 AT_ONCE_TO_ONE_WEBHOOK = 4
 SECONDS_FOR_A_SEND = 10
-# Nothing is sent after the deadline. The look-up of a name before it ends by the resolver's own limits, commonly
-# 30 s, and its failure is to be recorded too.
+# Longer than the deadline for a send, because a DNS look-up ends only by the resolver's own limit, usually 30 s, and
+# its failure must be recorded within the lease.
 LEASE = timedelta(seconds=60)
 POLL_SECONDS = 0.5
 SECONDS_TO_WAIT_FOR_THE_DATABASE = 5
 
-# Short, since the customer's later events wait for it: most failures of a receiver that answers pass at once.
+# Short, because the customer's later events wait for the retry, and most failures of a receiver pass quickly.
 FIRST_DELAY = timedelta(seconds=0.25)
 LONGEST_DELAY = timedelta(hours=1)
 FIRST_REST = timedelta(seconds=1)
@@ -44,7 +44,7 @@ Status = Delivery.Status
 
 
 class Worker:
-    """Delivers what is due, several at once. Its threads only send; the database is that of the caller's thread."""
+    """Delivers several events at once. Its threads only send; all database work is done by the caller's thread."""
 
     def __init__(self) -> None:
         self.outcomes: Counter[str] = Counter(dict.fromkeys(("delivered", "failed", "given_up"), 0))
@@ -52,13 +52,13 @@ class Worker:
         self._is_stopping = False
 
     def stop(self) -> None:
-        """Makes `run` return once what is being sent has been recorded. May be called by a signal handler."""
+        """Makes `run` return after the deliveries being sent are recorded. Safe to call from a signal handler."""
         self._is_stopping = True
 
     def run(self, *, once: bool) -> None:
-        """Delivers until `stop`, or with `once` until nothing is due and nothing is being sent.
+        """Delivers until `stop`, or with `once` until no delivery is due or being sent.
 
-        With `once` a failing database is raised; without it is waited for.
+        If the database fails, raises the error with `once`; otherwise waits and tries again.
         """
         with ThreadPoolExecutor(AT_ONCE) as pool:
             while not self._is_stopping or self._sending:
@@ -67,7 +67,7 @@ class Worker:
                 except (OperationalError, InterfaceError) as error:
                     if once:
                         raise
-                    logger.warning("the database failed, deliveries wait: %s", error)
+                    logger.warning("the database failed; deliveries wait: %s", error)
                     connection.close()
                     time.sleep(SECONDS_TO_WAIT_FOR_THE_DATABASE)
                     continue
@@ -77,7 +77,7 @@ class Worker:
                     time.sleep(POLL_SECONDS)
 
     def _turn(self, pool: ThreadPoolExecutor) -> bool:
-        """Starts what is due, records what has ended; True if there was neither."""
+        """Starts due deliveries and records finished ones. Returns True if there was nothing to do."""
         if not self._is_stopping:
             for delivery in self._claim():
                 self._sending[pool.submit(send, delivery, time.monotonic() + SECONDS_FOR_A_SEND)] = delivery
@@ -86,7 +86,7 @@ class Worker:
         ended, _ = wait(self._sending, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
         for future in ended:
             outcome, delivery = None, self._sending.pop(future)
-            with skipping_closed_orgs():  # its new cell sends it again
+            with skipping_closed_orgs():  # the new cell of a moved org sends it again
                 outcome = record(delivery, future.result())
             if outcome is not None:
                 self.outcomes["failed" if outcome == Status.PENDING else outcome.value.lower()] += 1
@@ -108,7 +108,7 @@ class Worker:
 
 
 def webhooks_with_something_due() -> QuerySet[Webhook]:
-    """The webhooks to deliver to now, in random order, so that none is always the last; none of a closed org."""
+    """Returns the webhooks with due deliveries, without those of closed orgs. Random order prevents starvation."""
     now = timezone.now()
     due = Delivery.objects.filter(
         org_id=OuterRef("org_id"), webhook_id=OuterRef("id"), status=Status.PENDING, due_at__lte=now
@@ -120,23 +120,23 @@ def webhooks_with_something_due() -> QuerySet[Webhook]:
 
 @transaction.atomic
 def claim(webhook: Webhook, *, at_most: int) -> list[Delivery]:
-    """Leases up to `at_most` deliveries that are due, each the first that its customer has pending there.
+    """Leases up to `at_most` due deliveries. Each is the first pending delivery of its customer to the webhook.
 
-    A delivery that another worker holds, or is about to, is not waited for.
+    Skips deliveries that another worker has locked or leased.
     """
     now = timezone.now()
     pending = Delivery.objects.filter(org_id=webhook.org_id, webhook_id=webhook.id, status=Status.PENDING)
     of_customer = pending.filter(customer_id=OuterRef("customer_id"))
-    # Single values and no EXISTS: PostgreSQL then looks at one delivery after the other until it has enough,
-    # instead of joining all that are pending.
+    # Scalar subqueries instead of EXISTS, because PostgreSQL then checks one delivery after the other until it has
+    # enough, instead of joining all pending ones.
     first = of_customer.order_by("event_id").values("event_id")[:1]
-    # A later one may be on its way already, where staff let an earlier one be delivered again.
-    on_its_way = of_customer.filter(leased_until__gt=now).values("event_id")[:1]
+    # A later delivery may be in progress if staff requested an earlier one again.
+    in_progress = of_customer.filter(leased_until__gt=now).values("event_id")[:1]
     unleased = Q(leased_until__isnull=True) | Q(leased_until__lte=now)
     due = (
         pending.filter(unleased, due_at__lte=now, event_id=Subquery(first))
-        .alias(on_its_way=Subquery(on_its_way))
-        .filter(on_its_way__isnull=True)
+        .alias(in_progress=Subquery(in_progress))
+        .filter(in_progress__isnull=True)
         .select_related("event")
     )
     claimed: list[Delivery] = list(due.select_for_update(skip_locked=True, of=("self",)).order_by("due_at")[:at_most])
@@ -148,7 +148,7 @@ def claim(webhook: Webhook, *, at_most: int) -> list[Delivery]:
 
 
 def send(delivery: Delivery, deadline: float) -> Answer:
-    """Posts the delivery's event and returns the answer; asks no database. `deadline` is of time.monotonic()."""
+    """Posts the delivery's event and returns the answer, without the database. `deadline` is a time.monotonic()."""
     webhook, event = delivery.webhook, delivery.event
     body = body_of(event)
     headers = {"content-type": "application/json", "user-agent": "loyalty-back-office"} | signing.signed_headers(
@@ -165,9 +165,9 @@ def send(delivery: Delivery, deadline: float) -> Answer:
 
 @transaction.atomic
 def record(delivery: Delivery, answer: Answer) -> Status | None:
-    """Writes what became of a claimed delivery and returns its new status.
+    """Records the outcome of a claimed delivery and returns its new status.
 
-    None, and nothing is written, if the lease has passed to another worker meanwhile.
+    Writes nothing and returns None if another worker has taken the lease in the meantime.
     """
     now = timezone.now()
     status = _status_after(delivery, answer, now)
@@ -186,7 +186,7 @@ def record(delivery: Delivery, answer: Answer) -> Status | None:
     if not held:
         return None
     if status == Status.GIVEN_UP:
-        logger.warning("%s was given up: %s %s", delivery, answer.status, answer.text)
+        logger.warning("gave up %s: %s %s", delivery, answer.status, answer.text)
     if status == Status.PENDING:
         _those_behind(delivery).filter(due_at__lt=due_at).update(due_at=due_at)
     else:
@@ -197,18 +197,18 @@ def record(delivery: Delivery, answer: Answer) -> Status | None:
 
 
 def delay(tries: int, answer: Answer, *, now: datetime) -> timedelta:
-    """How long to wait after so many tries: a quarter second, doubling up to an hour, and a random quarter more.
+    """Returns the wait after this many tries: 0.25 s, doubled with each try up to 1 hour, plus up to 25 % at random.
 
-    If the receiver asks for more with Retry-After, that, up to an hour.
+    If the receiver's Retry-After is longer, returns that, but at most 1 hour.
     """
     backoff = _doubling(FIRST_DELAY, tries, at_most=LONGEST_DELAY) * random.uniform(1, 1.25)
-    return max(backoff, min(_asked_for(answer.retry_after, now=now), LONGEST_DELAY))
+    return max(backoff, min(_requested_wait(answer.retry_after, now=now), LONGEST_DELAY))
 
 
 def deliver_again(deliveries: QuerySet[Delivery]) -> int:
-    """Makes the deliveries due now, whatever became of them, to be retried anew; returns how many.
+    """Makes the deliveries due now, whatever their status, with a full period of retries. Returns their number.
 
-    Those to a webhook that is not active wait until it is.
+    Deliveries to an inactive webhook wait until it is active.
     """
     now = timezone.now()
     return deliveries.update(
@@ -227,7 +227,7 @@ def _status_after(delivery: Delivery, answer: Answer, now: datetime) -> Status:
 
 
 def _those_behind(delivery: Delivery) -> QuerySet[Delivery]:
-    """The customer's later deliveries. They wait in any case, but what is not due, no claim has to look at."""
+    """Returns the customer's later pending deliveries. They wait in any case; a later due time keeps claims fast."""
     return Delivery.objects.filter(
         org_id=delivery.org_id,
         webhook_id=delivery.webhook_id,
@@ -240,21 +240,21 @@ def _those_behind(delivery: Delivery) -> QuerySet[Delivery]:
 def _note_on_webhook(webhook: Webhook, answer: Answer, now: datetime) -> None:
     this = Webhook.objects.filter(org_id=webhook.org_id, id=webhook.id)
     if answer.status == 410:
-        logger.warning("webhook %s of org %s was disabled by its receiver", webhook, webhook.org_id)
+        logger.warning("the receiver disabled webhook %s of org %s", webhook, webhook.org_id)
         this.update(is_active=False, disabled_at=now, disabled_reason="The receiver answered 410 Gone.")
     elif not answer.was_reached:
-        # What was sent at the same time and failed too does not count again.
+        # Deliveries that were sent at the same time and failed too are not counted again.
         rest = _doubling(FIRST_REST, webhook.unreachable_count + 1, at_most=LONGEST_REST)
         this.filter(unreachable_count=webhook.unreachable_count).update(
             unreachable_count=F("unreachable_count") + 1, rests_until=now + rest
         )
-        _give_up_what_is_past_its_time(webhook, now)
+        _give_up_overdue(webhook, now)
     elif webhook.unreachable_count:
         this.update(unreachable_count=0, rests_until=None)
 
 
-def _give_up_what_is_past_its_time(webhook: Webhook, now: datetime) -> None:
-    """Gives up with the one that was tried what else waited for a receiver that cannot be reached."""
+def _give_up_overdue(webhook: Webhook, now: datetime) -> None:
+    """Gives up all deliveries past their time to a receiver that cannot be reached, without trying each."""
     past = Delivery.objects.filter(
         org_id=webhook.org_id,
         webhook_id=webhook.id,
@@ -265,17 +265,17 @@ def _give_up_what_is_past_its_time(webhook: Webhook, now: datetime) -> None:
     given_up = Delivery.objects.filter(id__in=past.values("id")[:GIVEN_UP_AT_ONCE], status=Status.PENDING)
     count = given_up.update(status=Status.GIVEN_UP, last_answer="The receiver could not be reached.")
     if count:
-        logger.warning("%s deliveries to webhook %s of org %s were given up", count, webhook, webhook.org_id)
+        logger.warning("gave up deliveries to webhook %s of org %s: %s", webhook, webhook.org_id, count)
 
 
 def _doubling(first: timedelta, times: int, *, at_most: timedelta) -> timedelta:
-    """Twice as long with each further time."""
-    # The exponent is cut where the limit has long been reached: powers of two outgrow a timedelta.
+    """Doubles `first` for each time after the first, up to `at_most`."""
+    # The exponent is limited, because larger powers of two overflow a timedelta.
     return min(first * (1 << min(times - 1, 20)), at_most)
 
 
-def _asked_for(retry_after: str | None, *, now: datetime) -> timedelta:
-    """The wait that a Retry-After header asks for, in seconds or until a date; none if it says neither."""
+def _requested_wait(retry_after: str | None, *, now: datetime) -> timedelta:
+    """Returns the wait that a Retry-After header requests in seconds or as a date; zero if it is missing or invalid."""
     if retry_after is None:
         return timedelta(0)
     if retry_after.isascii() and retry_after.isdigit():

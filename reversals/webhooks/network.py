@@ -1,4 +1,4 @@
-"""Posts to receivers: to addresses that everybody can reach only, and never for longer than until the deadline."""
+"""Posts to receivers, only at public addresses and only until a deadline."""
 
 import socket
 import ssl
@@ -21,10 +21,10 @@ _NAT64 = ip_network("64:ff9b::/96")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a receiver answered, or why there is no answer: then `status` is None.
+    """A receiver's answer, or the reason why there is none; `status` is then None.
 
-    `was_reached` is False where no connection came about, or no answer in time. `text` is how an answer
-    other than 2xx begins. `retry_after` is the header as sent.
+    `was_reached` is False if the connection failed or the answer came too late. `text` is the beginning of an answer
+    other than 2xx, or the error. `retry_after` is the header as sent.
     """
 
     status: int | None
@@ -34,14 +34,14 @@ class Answer:
 
 
 class AddressRefused(httpcore.ConnectError):
-    """The name leads to an address that webhooks may not lead to."""
+    """The host resolves to an address that webhooks must not use."""
 
 
 def post(url: str, *, headers: Mapping[str, str], body: bytes, deadline: float, private_allowed: bool) -> Answer:
-    """Sends one POST on a connection of its own and returns the answer, whatever it is; raises nothing.
+    """Sends one POST on a new connection and returns the answer. Raises no exceptions.
 
-    `deadline` is a time of time.monotonic(): the end of looking up, connecting, sending and reading together.
-    `private_allowed` lets private addresses and plain http pass. Redirects and proxies are not followed.
+    `deadline` is a time.monotonic() for the whole call: connecting, sending and reading.
+    `private_allowed` permits private addresses and plain http. Does not follow redirects or use proxies.
     """
     try:
         if not private_allowed and not url.startswith("https:"):
@@ -49,12 +49,12 @@ def post(url: str, *, headers: Mapping[str, str], body: bytes, deadline: float, 
         return _post(url, headers=headers, body=body, backend=_GuardedBackend(deadline, private_allowed))
     except (httpcore.ConnectError, httpcore.TimeoutException) as error:
         return Answer(None, _in_words(error), was_reached=False)
-    except Exception as error:  # what a receiver does to a connection must not end the worker
+    except Exception as error:  # a receiver must not be able to crash the worker
         return Answer(None, _in_words(error))
 
 
 def is_public(address: str) -> bool:
-    """Whether the numeric address is one that the whole internet can reach; IPv4 within IPv6 counts as IPv4."""
+    """Returns whether the numeric address is public. IPv4 addresses embedded in IPv6 are checked as IPv4."""
     ip = ip_address(address)
     if isinstance(ip, IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour or _behind_translator(ip)
@@ -83,7 +83,7 @@ def _post(url: str, *, headers: Mapping[str, str], body: bytes, backend: httpcor
 
 
 def _beginning_of(response: httpcore.Response) -> str:
-    """How the answer's body begins, as far as it comes in time: the status counts without it."""
+    """Reads the beginning of the body. Ignores errors and timeouts, because the status is enough."""
     beginning = b""
     try:
         for part in response.iter_stream():
@@ -92,7 +92,7 @@ def _beginning_of(response: httpcore.Response) -> str:
                 break
     except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError):
         pass
-    # PostgreSQL stores no NUL.
+    # PostgreSQL cannot store a NUL character.
     return beginning[:_TEXT_KEPT].decode("utf-8", "replace").replace("\0", "")
 
 
@@ -102,12 +102,12 @@ def _in_words(error: Exception) -> str:
 
 @cache
 def _ssl_context() -> ssl.SSLContext:
-    """Made once: it reads all certificates of the authorities."""
+    """Creates the TLS context once, because it loads all CA certificates."""
     return httpcore.default_ssl_context()
 
 
 class _GuardedBackend(httpcore.NetworkBackend):
-    """Connects to the address that it has checked, so that no second look-up can lead elsewhere."""
+    """Connects to the addresses that it has checked, so that a second look-up cannot give another address."""
 
     def __init__(self, deadline: float, private_allowed: bool) -> None:
         self._deadline = deadline
@@ -132,21 +132,21 @@ class _GuardedBackend(httpcore.NetworkBackend):
         raise failure
 
     def _addresses(self, host: str, port: int) -> list[str]:
-        """The numeric addresses of the host, all of them fit to connect to."""
+        """Resolves the host to numeric addresses. Raises AddressRefused if one of them is not public."""
         try:
-            # The resolver knows no deadline; its own time limits end it, well within a lease.
+            # The resolver has no deadline. Its own time limits end well within a lease.
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             raise httpcore.ConnectError(f"{host} cannot be resolved: {error}") from error
         addresses = [str(address[0]) for *_, address in found]
         for address in addresses:
             if not self._private_allowed and not is_public(address):
-                raise AddressRefused(f"{host} leads to {address}, which is no public address")
+                raise AddressRefused(f"{host} resolves to {address}, which is not a public address")
         return list(dict.fromkeys(addresses))
 
 
 class _TimedStream(httpcore.NetworkStream):
-    """A connection whose every step ends by one deadline, and whose answer ends at a size."""
+    """A connection with one deadline for all steps, and a size limit for the answer."""
 
     def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
         self._stream = stream
@@ -178,7 +178,7 @@ class _TimedStream(httpcore.NetworkStream):
 
 
 def _left_until(deadline: float) -> float:
-    """Seconds until the deadline."""
+    """Returns the seconds until the deadline. Raises ReadTimeout if it has passed."""
     left = deadline - time.monotonic()
     if left <= 0:
         raise httpcore.ReadTimeout("the deadline has passed")

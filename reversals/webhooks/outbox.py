@@ -1,4 +1,4 @@
-"""What writes events and their deliveries, with what they tell of; they are sent later, by the worker."""
+"""Builds the statements that write events and their deliveries, and purges old events."""
 
 import json
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ PURGED_AT_ONCE = 1_000
 
 
 def body_of(event: Event) -> bytes:
-    """What is sent for the event, the same on every try."""
+    """Returns the body to send for the event. It is the same on every try."""
     return payloads.body(
         place=event.id,
         event_id=event.event_id,
@@ -36,9 +36,9 @@ def body_of(event: Event) -> bytes:
 
 
 def purge(*, before: datetime) -> int:
-    """Removes events older than `before` that no webhook waits for, a batch at a time, and returns how many.
+    """Deletes events older than `before` without pending deliveries, in batches. Returns their number.
 
-    Those of a closed org stay.
+    Events of closed orgs are kept.
     """
     waiting = Delivery.objects.filter(event_id=OuterRef("id"), status=Delivery.Status.PENDING)
     old = Event.objects.filter(~Exists(waiting), created_at__lt=before).exclude(org_id__in=closed_orgs()).order_by("id")
@@ -50,6 +50,7 @@ def purge(*, before: datetime) -> int:
 
 
 def webhooks_of(org_id: int, name: str) -> list[Webhook]:
+    """Returns the org's active webhooks that subscribe to the event `name`."""
     return [webhook for webhook in Webhook.objects.filter(org_id=org_id, is_active=True) if webhook.wants(name)]
 
 
@@ -62,13 +63,14 @@ def occasion_of(
     made_by: str,
     channel: str,
 ) -> Occasion:
+    """Builds the common part of an event's data. `programs` are the org's programs by row id, the oldest first."""
     program = programs[program_id]
     return Occasion(
         customer_id=customer_id,
         identifier=identifier,
         program_id=program.public_id,
         program_name=program.name,
-        # No program is marked as the default one: it is the one that the org began with.
+        # No program is marked as the default, so the org's first program is taken.
         program_is_default=program_id == next(iter(programs)),
         made_by=made_by,
         by_api_client=channel == Channel.API,
@@ -85,6 +87,7 @@ def event_statements(
     request_id: str,
     now: datetime,
 ) -> list[Statement]:
+    """Returns the statements that insert an event and a delivery to each of the webhooks."""
     [event_id] = ids_of_sequence(Event._meta.db_table, 1)
     event = {
         "id": event_id,

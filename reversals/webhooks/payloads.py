@@ -1,4 +1,4 @@
-"""The JSON that receivers get, as the published API writes it: plain values in, no Django and no database here."""
+"""Builds the JSON bodies of events as the published API defines them, from plain values, without Django."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import Any
 from loyalty.ledger.identifiers import Identifier, IdentifierType
 from reversals.json_values import number, written_json
 
-# The API's names of the identifiers that an event may repeat.
+# The published API's names of the identifiers that an event may contain.
 _INSTORE = {
     IdentifierType.MOBILE: "mobile",
     IdentifierType.EMAIL: "email",
@@ -20,7 +20,7 @@ _POINTS_TO_CURRENCY = 1
 
 @dataclass(frozen=True, slots=True)
 class Occasion:
-    """What every event tells: of whom, in which program, and at whose request. All ids are public ones."""
+    """The common part of all events: customer, program and caller. All ids are public ids."""
 
     customer_id: int
     identifier: Identifier | None
@@ -33,9 +33,9 @@ class Occasion:
 
 @dataclass(frozen=True, slots=True)
 class ProgramPoints:
-    """Points that moved in one program, and those that the customer can spend there afterwards.
+    """The points that moved in one program, and `points_after`, which the customer can spend there afterwards.
 
-    `points` are those drawn, or reversed and available; `expired` those that went to expired lots.
+    `points` were drawn, or reversed and available. `expired` were reversed to expired lots.
     """
 
     program_id: int
@@ -47,18 +47,18 @@ class ProgramPoints:
 def reversed_data(
     *, occasion: Occasion, redemption_id: str, reversal_id: str, programs: Sequence[ProgramPoints]
 ) -> dict[str, Any]:
-    """The data block of `redeemedPointsReversed`, with an entry for each program that points went back to."""
+    """Builds the data of `redeemedPointsReversed`, with an entry for each program that points were reversed to."""
     available = sum((program.points for program in programs), Decimal(0))
     expired = sum((program.expired for program in programs), Decimal(0))
     return {
         **_about(occasion, activity="PointsRedemptionReversal", identifiers={"redemptionId": redemption_id}),
         "reversalId": reversal_id,
-        **_returned(available, expired),
+        **_reversed_points(available, expired),
         "redemptionSummaryId": None,
         "redemptionReversalToEarningPrograms": [
             {
                 "programId": program.program_id,
-                **_returned(program.points, program.expired),
+                **_reversed_points(program.points, program.expired),
                 "programCurrentPoints": number(program.points_after),
             }
             for program in programs
@@ -74,13 +74,13 @@ def redeemed_data(
     is_group_redemption: bool,
     programs: Sequence[ProgramPoints],
 ) -> dict[str, Any]:
-    """The data block of `pointsRedeemed`, with an entry for each program that points were drawn in."""
+    """Builds the data of `pointsRedeemed`, with an entry for each program that points were drawn from."""
     points = sum((program.points for program in programs), Decimal(0))
     return {
         **_about(
             occasion,
             activity="PointsRedemption",
-            # No bill is known when points are redeemed; the original says so with -1.
+            # There is no bill when points are redeemed. The published API sends -1 in this case.
             identifiers={"billId": "-1", "redemptionId": redemption_id},
         ),
         "redemptionId": redemption_id,
@@ -111,10 +111,10 @@ def body(
     created_at: datetime,
     data: dict[str, Any],
 ) -> bytes:
-    """The event as it is sent: the data in the flat envelope, the same bytes on every try.
+    """Builds the body of the event: the data in the flat envelope. The bytes are the same on every try.
 
-    `place` is the event's in the order; it stands for the numeric ids that the original has for its rows,
-    and is known only once the event is written.
+    `place` is the event's row id, which gives the order of events and is known only after the event is written. It
+    fills the numeric row ids of the published format.
     """
     envelope = {
         "eventName": name,
@@ -163,7 +163,7 @@ def _entered_by(occasion: Occasion) -> dict[str, Any]:
     return {"id": occasion.made_by}
 
 
-def _returned(available: Decimal, expired: Decimal) -> dict[str, Any]:
+def _reversed_points(available: Decimal, expired: Decimal) -> dict[str, Any]:
     return {
         "redeemedPointsReversed": number(available + expired),
         "redeemedPointsReversedDetails": {"available": number(available), "expired": number(expired)},

@@ -1,4 +1,4 @@
-"""Signs what is sent by the scheme of Standard Webhooks: https://www.standardwebhooks.com, version 1.0."""
+"""Signs events according to Standard Webhooks 1.0: https://www.standardwebhooks.com."""
 
 import base64
 import hashlib
@@ -8,7 +8,7 @@ _PREFIX = "whsec_"
 
 
 def signed_headers(*, secret: str, event_id: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """The headers that prove who sent the body, and when. `timestamp` is in whole seconds since 1970."""
+    """Returns the headers that prove the sender and the time. `timestamp` is in whole seconds since 1970."""
     return {
         "webhook-id": event_id,
         "webhook-timestamp": str(timestamp),
@@ -17,6 +17,7 @@ def signed_headers(*, secret: str, event_id: str, timestamp: int, body: bytes) -
 
 
 def signature(*, secret: str, event_id: str, timestamp: int, body: bytes) -> str:
+    """Returns the HMAC-SHA256 signature in the scheme v1. `secret` is base64 and may begin with `whsec_`."""
     key = base64.b64decode(secret.removeprefix(_PREFIX))
     content = f"{event_id}.{timestamp}.".encode() + body
     return f"v1,{base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()}"

@@ -58,7 +58,7 @@ def test_points_given_back_to_an_expired_lot_count_as_expired_and_warn(world: Wo
         {
             "status": True,
             "code": 1001,
-            "message": "20 of the 350 points went back to lots that have expired and cannot be spent again.",
+            "message": "20 of the 350 points were reversed to lots that have expired. They cannot be spent.",
         }
     ]
 
@@ -73,7 +73,7 @@ def test_expired_points_come_back_as_a_new_lot_where_the_program_says_so(world: 
         {
             "status": True,
             "code": 1002,
-            "message": "25 points that had expired, or came from no lot, were issued anew"
+            "message": "25 points that had expired, or came from no lot, were re-issued"
             f" and expire on {reissued.expires_at:%Y-%m-%dT%H:%M:%SZ}.",
         }
     ]

@@ -355,7 +355,7 @@ def test_wrong_credentials_are_one_and_the_same_401(world: World) -> None:
     assert {answer.status_code for answer in answers} == {401}
     assert {answer.content for answer in answers} == {
         b'{"errors":[{"status":false,"code":401,"message":"Unauthorized",'
-        b'"reason":"Send the HTTP Basic credentials of a live API client."}],"warnings":[]}'
+        b'"reason":"Send the HTTP Basic credentials of an active API client."}],"warnings":[]}'
     }
     assert all(answer["WWW-Authenticate"].startswith("Basic ") for answer in answers)
     assert world.attempts() == []

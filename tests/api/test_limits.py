@@ -31,7 +31,7 @@ SECONDS_LEFT = 50
 POINTS = "/v2/customers/1/points"
 TOO_MANY = (
     b'{"errors":[{"status":false,"code":429,"message":"Too Many Requests",'
-    b'"reason":"Too many calls, or too many with wrong credentials; wait as Retry-After says."}],"warnings":[]}'
+    b'"reason":"Too many calls, or too many with wrong credentials. Wait the seconds that Retry-After says."}],"warnings":[]}'
 )
 
 

@@ -154,7 +154,7 @@ def test_a_server_whose_database_is_behind_is_not_ready(
     last = max(key for key in applied if key[0] == "reversals")
     rest = {key: row for key, row in applied.items() if key != last}
     monkeypatch.setattr(MigrationRecorder, "applied_migrations", lambda _: rest)
-    expected = not_ready("1 migrations are not applied; run manage.py migrate")
+    expected = not_ready("1 migration is not applied. Run manage.py migrate.")
     assert readiness(client) == readiness(client) == expected
     monkeypatch.undo()
     assert readiness(client) == READY

@@ -100,7 +100,7 @@ def test_a_name_that_resolves_to_a_private_address_is_refused_before_connecting(
 ) -> None:
     resolver = Resolver(monkeypatch, ["169.254.169.254"])
     answer = post("https://metadata.example/", private_allowed=False)
-    assert answer.text == "AddressRefused: metadata.example leads to 169.254.169.254, which is no public address"
+    assert answer.text == "AddressRefused: metadata.example resolves to 169.254.169.254, which is not a public address"
     assert resolver.asked == ["metadata.example"]
 
 

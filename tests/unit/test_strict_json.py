@@ -98,14 +98,14 @@ def test_an_invalid_body_is_refused_with_887(body: bytes) -> None:
     ("body", "what"),
     [
         (b'{"a":"\xff"}', "the body is not UTF-8 (byte 6)"),
-        (nested(17), "the body nests deeper than 16"),
+        (nested(17), "the body is nested deeper than 16 levels"),
         (b'{"a":1}x', "the body is not JSON: Extra data at line 1 column 8"),
         (b"[]", "the body is not a JSON object"),
-        (b'{"a":NaN}', "NaN is no JSON number"),
+        (b'{"a":NaN}', "NaN is not a JSON number"),
         (b'{"b":1,"a":1,"a":1}', "the key 'a' appears twice"),
         (b'{"' + b"a" * 70 + b'":1,"' + b"a" * 70 + b'":1}', f"the key '{'a' * 64}' appears twice"),
-        (b'{"a":"\\u0000"}', "a string holds a NUL character"),
-        (b'{"a":["\\ud800"]}', "a string holds half a surrogate pair"),
+        (b'{"a":"\\u0000"}', "a string contains a NUL character"),
+        (b'{"a":["\\ud800"]}', "a string contains an unpaired surrogate"),
     ],
     ids=range(9),
 )

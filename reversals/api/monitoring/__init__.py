@@ -1,1 +1,1 @@
-"""How the machines that watch this one, and people who look for a call, learn what it does."""
+"""Health checks, metrics and the access log."""

@@ -1,4 +1,4 @@
-"""Writes one line of the log for each call, and counts it."""
+"""Writes a line of the access log for each call, and counts it."""
 
 import logging
 import time
@@ -18,7 +18,7 @@ logger = logging.getLogger("access")
 
 
 class AccessMiddleware:
-    """Times the call, logs it without what stands after the "?", and counts it."""
+    """Measures, logs and counts each call. The log has no query string, because it may contain personal data."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
@@ -41,16 +41,16 @@ def _note(request: HttpRequest, response: HttpResponseBase, *, seconds: float) -
     if response.headers.get("Idempotent-Replayed"):
         counters.REPLAYS.labels(operation).inc()
     milliseconds = round(seconds * 1000, 1)
-    path = escape_uri_path(request.path)  # so that nobody can write a second line
+    path = escape_uri_path(request.path)  # so that a path cannot add a line to the log
     about = {"method": request.method, "path": path, "operation": operation, "status": response.status_code}
     about |= {"code": code, "duration_ms": milliseconds} | _caller_of(request, response)
-    # Probes come every few seconds, and their lines would hide the others.
+    # Probes come every few seconds, and their lines would hide the other lines.
     level = logging.DEBUG if request.path in VIEWS else logging.INFO
     logger.log(level, "%s %s %s %s ms", request.method, path, response.status_code, milliseconds, extra=about)
 
 
 def _operation_of(request: HttpRequest) -> str:
-    """The name of the API's view, or where else the call led: few names, whatever is called."""
+    """Returns the name of the API's view, or `admin`, `static` or `other`. The names are few, for the metrics."""
     if request.path in VIEWS:
         return VIEWS[request.path].__name__
     match = request.resolver_match
@@ -63,10 +63,10 @@ def _operation_of(request: HttpRequest) -> str:
 
 
 def _caller_of(request: HttpRequest, response: HttpResponseBase) -> dict[str, Any]:
-    """Who called the API, and the row id of the attempt that tells more."""
+    """Returns the org and API client of the caller, and the row id of the attempt, if there are any."""
     caller = getattr(request, "user", None)
     about: dict[str, Any] = {}
-    # Not isinstance: it would have Django look for the person of the session, in a database that may be away.
+    # Not isinstance, because it would make Django load the session's user, and the database may be unavailable.
     if type(caller) is Caller:
         about |= {"org_id": caller.org.id, "client": caller.username}
     if isinstance(response, Reply) and response.attempt is not None:

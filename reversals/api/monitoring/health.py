@@ -1,4 +1,4 @@
-"""Tells whether this server can do its work: whether the database answers, can be written, and is migrated."""
+"""Checks whether this server is ready: the database answers, can be written to, and has all migrations."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -10,16 +10,16 @@ from django.db.migrations.executor import MigrationExecutor
 
 SECONDS = 2
 
-# A thread and a connection of its own: a database that fell silent holds up this thread, and not who asks.
+# The check has a separate thread and connection, so that a database that hangs does not block the caller.
 prober = ThreadPoolExecutor(1, "health")
 
 
 class NotReady(Exception):
-    """The server cannot do its work; the message says why, without a secret."""
+    """The server is not ready. The message gives the reason and contains no secrets."""
 
 
 def check() -> None:
-    """Raises NotReady. It takes 2 s at most."""
+    """Raises NotReady if the server is not ready. Takes 2 s at most."""
     probe = prober.submit(_check)
     try:
         probe.result(timeout=SECONDS)
@@ -31,7 +31,7 @@ def check() -> None:
 def _check() -> None:
     try:
         if connection.connection is not None and not connection.is_usable():
-            connection.close()  # it was kept from before a restart of the database
+            connection.close()  # the database has restarted since it was opened
         if not _is_writable():
             raise NotReady("the database is read-only")
         check_migrations()
@@ -50,10 +50,11 @@ def _is_writable() -> bool:
     return name == ":memory:" or os.access(name, os.W_OK)
 
 
-@cache  # once they are applied they stay so; an exception is not cached
+@cache  # applied migrations stay applied, and exceptions are not cached
 def check_migrations() -> None:
-    """Raises NotReady where the database is behind the code."""
+    """Raises NotReady if the database lacks migrations."""
     executor = MigrationExecutor(connection)
     missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
     if missing:
-        raise NotReady(f"{len(missing)} migrations are not applied; run manage.py migrate")
+        count = f"{len(missing)} {'migration is' if len(missing) == 1 else 'migrations are'}"
+        raise NotReady(f"{count} not applied. Run manage.py migrate.")

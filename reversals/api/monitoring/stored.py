@@ -1,4 +1,4 @@
-"""What the database says of itself and of what waits in it, asked each time that Prometheus reads."""
+"""Gauges that are read from the database whenever Prometheus scrapes the metrics."""
 
 import platform
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ from prometheus_client.registry import Collector
 from reversals.api.monitoring import health
 from reversals.models import Approval, Delivery, Event, LedgerCheck, Seal
 
-_UP = "Whether the database answers, can be written and has all migrations."
+_UP = "1 if the database answers, can be written to and has all migrations; else 0."
 
 
 class Stored(Collector):
-    """Gauges that are the same whichever worker is asked. Without the database there are but two."""
+    """Collects the gauges, which are the same in every worker. Without the database there are only two."""
 
     def collect(self) -> Iterator[Metric]:
         yield _build()
@@ -34,46 +34,58 @@ class Stored(Collector):
 
 def _build() -> Metric:
     versions = {"version": str(settings.SPECTACULAR_SETTINGS["VERSION"]), "python": platform.python_version()}
-    return InfoMetricFamily("loyalty_build", "What is running.", value=versions)
+    return InfoMetricFamily("loyalty_build", "Versions of the back office and of Python.", value=versions)
 
 
 def _last_check() -> Iterator[Metric]:
-    """The last verify_ledger over all orgs; none before the first."""
+    """Yields the gauges of the last verify_ledger over all orgs, if there was one."""
     last = LedgerCheck.objects.filter(org__isnull=True).order_by("-finished_at").first()
     if last is None:
         return
-    yield _moment("loyalty_ledger_check_timestamp_seconds", "When all orgs were verified last.", last.finished_at)
-    yield _gauge("loyalty_ledger_check_broken_rows", "Rows that broke a law then.", last.broken_count)
+    yield _moment(
+        "loyalty_ledger_check_timestamp_seconds", "Time of the last verification of all orgs.", last.finished_at
+    )
+    yield _gauge(
+        "loyalty_ledger_check_broken_rows",
+        "Rows that violated a law at the last verification of all orgs.",
+        last.broken_count,
+    )
 
 
 def _last_seal() -> Iterator[Metric]:
-    """The last seal that left nothing unsealed; none before the first."""
+    """Yields the time of the last complete seal, if there was one."""
     last = Seal.objects.filter(is_complete=True).order_by("-id").first()
     if last is not None:
-        yield _moment("loyalty_seal_timestamp_seconds", "When the history was sealed last.", last.sealed_at)
+        yield _moment("loyalty_seal_timestamp_seconds", "Time of the last complete seal.", last.sealed_at)
 
 
 def _events() -> Iterator[Metric]:
     waiting = Delivery.objects.filter(status=Delivery.Status.PENDING)
     counted = waiting.aggregate(count=Count("id"), due_at=Min("due_at"), event_id=Min("event_id"))
-    yield _gauge("loyalty_deliveries_waiting", "Events on their way to a webhook.", counted["count"])
+    yield _gauge("loyalty_deliveries_waiting", "Deliveries to webhooks that are pending.", counted["count"])
     if counted["due_at"] is not None:
         name = "loyalty_deliveries_due_timestamp_seconds"
-        yield _moment(name, "When the first of them is, or was, to be sent next.", counted["due_at"])
+        yield _moment(name, "Earliest due time of a pending delivery.", counted["due_at"])
     for event in Event.objects.filter(id=counted["event_id"]):
-        yield _moment("loyalty_deliveries_oldest_timestamp_seconds", "When the oldest happened.", event.created_at)
+        yield _moment(
+            "loyalty_deliveries_oldest_timestamp_seconds",
+            "Creation time of the oldest event with a pending delivery.",
+            event.created_at,
+        )
 
 
 def _approvals() -> Iterator[Metric]:
     waiting = Approval.objects.filter(status=Approval.Status.WAITING, lapses_at__gt=timezone.now())
     counted = waiting.aggregate(count=Count("id"), lapses_at=Min("lapses_at"))
-    yield _gauge("loyalty_approvals_waiting", "Requests that wait for a second person.", counted["count"])
+    yield _gauge("loyalty_approvals_waiting", "Approval requests that wait for a second user.", counted["count"])
     if counted["lapses_at"] is not None:
-        yield _moment("loyalty_approvals_lapse_timestamp_seconds", "When the first lapses.", counted["lapses_at"])
+        yield _moment(
+            "loyalty_approvals_lapse_timestamp_seconds", "Time when the first of them lapses.", counted["lapses_at"]
+        )
 
 
 def _waits() -> Iterator[Metric]:
-    """Sessions that wait for another one's lock now, which PostgreSQL alone can say."""
+    """Yields the number of sessions that wait for a lock. Only PostgreSQL knows it."""
     if connection.vendor != "postgresql":
         return
     with connection.cursor() as cursor:
@@ -81,7 +93,7 @@ def _waits() -> Iterator[Metric]:
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         )
         (count,) = cursor.fetchone()
-    yield _gauge("loyalty_sessions_waiting_for_locks", "Sessions of the database that wait for a lock.", count)
+    yield _gauge("loyalty_sessions_waiting_for_locks", "Database sessions that wait for a lock.", count)
 
 
 def _moment(name: str, meaning: str, moment: datetime) -> Metric:

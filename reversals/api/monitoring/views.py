@@ -1,4 +1,4 @@
-"""The doors for the machines that watch this one: health and metrics. They ask for no API client and record nothing."""
+"""Views for monitoring: health and metrics. They need no API client and record no attempts."""
 
 import json
 from collections.abc import Callable
@@ -20,7 +20,7 @@ _LOOPBACK = {"127.0.0.1", "::1"}
 
 @require_safe
 def live(request: HttpRequest) -> HttpResponse:
-    """`GET /health/live`: the process answers. The database is not asked."""
+    """`GET /health/live`: 200 if the process answers. Does not use the database."""
     return answer(200, '{"status":"live"}')
 
 
@@ -40,7 +40,7 @@ def _readiness(**members: str) -> str:
 
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
-    """`GET /metrics`, in Prometheus' text format, for who brings METRICS_TOKEN; without one, for this machine only."""
+    """`GET /metrics`, in the text format of Prometheus. Requires METRICS_TOKEN; if it is not set, a local caller."""
     if not _may_read(request):
         return answer(403, failure_body(403, "Forbidden", "Send METRICS_TOKEN as a bearer token."))
     stored = CollectorRegistry()
@@ -53,7 +53,7 @@ def _may_read(request: HttpRequest) -> bool:
     if settings.METRICS_TOKEN:
         sent = request.headers.get("Authorization", "").encode()
         return compare_digest(sent, f"Bearer {settings.METRICS_TOKEN}".encode())
-    # What a proxy on this machine passes on comes from elsewhere.
+    # A request that a local proxy forwards comes from another machine.
     return request.META.get("REMOTE_ADDR") in _LOOPBACK and "X-Forwarded-For" not in request.headers
 
 
@@ -61,9 +61,9 @@ VIEWS = {"/health/live": live, "/health/ready": ready, "/metrics": metrics}
 
 
 class MonitoringMiddleware:
-    """Answers these addresses before a session is looked for and the host is checked.
+    """Serves the monitoring addresses before the session and host middleware.
 
-    Who watches asks by the machine's address, which is no name of ALLOWED_HOSTS.
+    Monitoring calls the machine by its IP address, which is not in ALLOWED_HOSTS.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:

@@ -1,1 +1,1 @@
-"""The OpenAPI document: what each address takes and answers, generated from the ladders, and the pages that show it."""
+"""The OpenAPI document, generated from the views and the lists of refusals, and the pages that show it."""

@@ -1,4 +1,4 @@
-"""Requests as real clients send them, and a reply of each kind."""
+"""The examples of requests and successful replies in the document."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def _reversal_of(redemption_id: str, *, identifier: tuple[str, str], **points: o
 
 REVERSAL_REQUESTS = {
     "published": _example(
-        "The published example",
+        "Some of the points",
         _reversal_of("gWpna6", pointsToBeReversed=2, identifier=("ID", "564847023")),
     ),
     "by_reference": _example(
@@ -32,19 +32,19 @@ REVERSAL_REQUESTS = {
         _reversal_of("54ZNkA", pointsToBeReversed=10, identifier=("mobile", "919740000000")),
     ),
     "airline": _example(
-        "An airline's workflow in JavaScript",
+        "Points with decimals, from an airline",
         _reversal_of("gWpna6", pointsToBeReversed=250.5, identifier=("externalId", "FF-0001")),
     ),
     "till": _example(
-        "A till in .NET",
+        "From a till, by mobile number with country code",
         _reversal_of("gWpna6", pointsToBeReversed=120, identifier=("mobile", "84912345678")),
     ),
     "order_service": _example(
-        "An order service in Kotlin, with points as a string",
+        "Points as a string, from an order service",
         _reversal_of("gWpna6", pointsToBeReversed="250.0", identifier=("externalId", "HH-00001")),
     ),
     "all_that_is_left": _example(
-        "All that is left, by e-mail",
+        "All remaining points, by email",
         _reversal_of("gWpna6", identifier=("EMAIL", "asha@example.com")),
     ),
 }
@@ -69,7 +69,7 @@ _PARTLY_EXPIRED = {
         {
             "status": True,
             "code": 1001,
-            "message": "20 of the 350 points went back to lots that have expired and cannot be spent again.",
+            "message": "20 of the 350 points were reversed to lots that have expired. They cannot be spent.",
         }
     ],
 }
@@ -114,23 +114,23 @@ _EXPANDED = {
 _DRY_RUN = {("dryRun" if name == "reversalId" else name): value for name, value in _PUBLISHED_REPLY.items()}
 
 REVERSAL_REPLIES = {
-    "published": _example("The published example", _PUBLISHED_REPLY),
-    "partly_expired": _example("A part went back to expired lots", _PUBLISHED_REPLY | _PARTLY_EXPIRED),
+    "published": _example("Points reversed", _PUBLISHED_REPLY),
+    "partly_expired": _example("Some points reversed to expired lots", _PUBLISHED_REPLY | _PARTLY_EXPIRED),
     "cross_member": _example(
         "Points of several members",
         _PUBLISHED_REPLY | _PARTLY_EXPIRED | {"crossMemberReversalBreakup": _BREAKUP},
     ),
     "expanded": _example("With expand=lines,redemption", _PUBLISHED_REPLY | _EXPANDED),
-    "dry_run": _example("With dryRun=true", _DRY_RUN | {"dryRun": True}),
+    "dry_run": _example("A dry run, with dryRun=true", _DRY_RUN | {"dryRun": True}),
 }
 
 REDEMPTION_REQUESTS = {
     "redemption": _example("A redemption", {"points": 350, "transactionNumber": "TXN-882291"}),
     "retried": _example(
-        "One that is safe to retry by its own number",
+        "Safe to retry by its external reference number",
         {"points": 350, "transactionNumber": "TXN-882291", "externalReferenceNumber": "TXN-882291"},
     ),
-    "dry_run": _example("What would happen", {"points": "350.0", "commit": False}),
+    "dry_run": _example("A dry run", {"points": "350.0", "commit": False}),
 }
 
 _DRAW = {
@@ -162,13 +162,13 @@ _OF_GROUP = [
 
 REDEMPTION_REPLIES = {
     "redeemed": _example("A redemption", _REDEEMED),
-    "cross_member": _example("Points of a group", _REDEEMED | {"crossMemberRedemptionBreakup": _OF_GROUP}),
-    "dry_run": _example("With commit false", _REDEEMED_DRY_RUN | {"dryRun": True}),
+    "cross_member": _example("With a breakup by member", _REDEEMED | {"crossMemberRedemptionBreakup": _OF_GROUP}),
+    "dry_run": _example("A dry run", _REDEEMED_DRY_RUN | {"dryRun": True}),
 }
 
-_GIVEN_BACK = {"pointsReversed": 2.0, "pointsReversedDetails": {"available": 2.0, "expired": 0.0}}
-_MAKING = {"reversedAt": "2026-03-02T09:30:00Z", "channel": "API", "madeBy": "till.1", "correction": None}
-_NOTHING_AMISS: dict[str, list[object]] = {"warnings": [], "errors": []}
+_REVERSED_POINTS = {"pointsReversed": 2.0, "pointsReversedDetails": {"available": 2.0, "expired": 0.0}}
+_ORIGIN = {"reversedAt": "2026-03-02T09:30:00Z", "channel": "API", "madeBy": "till.1", "correction": None}
+_NO_MESSAGES: dict[str, list[object]] = {"warnings": [], "errors": []}
 
 REDEMPTION = {
     "redemption": _example(
@@ -185,8 +185,8 @@ REDEMPTION = {
             "transactionNumber": "TXN-882291",
             "externalReferenceNumber": None,
             "draws": [_DRAW | {"pointsReversed": 2.0}],
-            "reversals": [{"reversalId": "zwU7b0"} | _GIVEN_BACK | _MAKING],
-            **_NOTHING_AMISS,
+            "reversals": [{"reversalId": "zwU7b0"} | _REVERSED_POINTS | _ORIGIN],
+            **_NO_MESSAGES,
         },
     )
 }
@@ -199,19 +199,19 @@ REVERSAL = {
             "redemptionId": "gWpna6",
             "reversalId": "zwU7b0",
             "pointsToBeReversed": 2.0,
-            **_GIVEN_BACK,
-            **_MAKING,
+            **_REVERSED_POINTS,
+            **_ORIGIN,
             "reason": None,
             "lines": [_DRAW | {"points": 2.0, "available": 2.0, "expired": 0.0, "reissuedLotRef": None}],
-            **_NOTHING_AMISS,
+            **_NO_MESSAGES,
         },
     )
 }
-_LISTED = {"reversalId": "zwU7b0", "redemptionId": "gWpna6", "customerId": 564847023} | _GIVEN_BACK | _MAKING
+_LISTED = {"reversalId": "zwU7b0", "redemptionId": "gWpna6", "customerId": 564847023} | _REVERSED_POINTS | _ORIGIN
 REVERSAL_LIST = {
     "list": _example(
         "Reversals of a redemption",
-        {"orgId": 100737, "reversals": [_LISTED], "nextCursor": None, **_NOTHING_AMISS},
+        {"orgId": 100737, "reversals": [_LISTED], "nextCursor": None, **_NO_MESSAGES},
     ),
     "of_customer": _example(
         "Reversals of a customer, with more to come",
@@ -219,7 +219,7 @@ REVERSAL_LIST = {
             "orgId": 100737,
             "reversals": [_LISTED | {"role": "TRANSACTING"}],
             "nextCursor": "zwU7b0",
-            **_NOTHING_AMISS,
+            **_NO_MESSAGES,
         },
     ),
 }
@@ -236,7 +236,7 @@ POINTS = {
                 {"expiresAt": None, "points": 490.0},
             ],
             "asOf": "2026-03-02T09:30:00Z",
-            **_NOTHING_AMISS,
+            **_NO_MESSAGES,
         },
     )
 }

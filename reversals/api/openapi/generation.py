@@ -1,4 +1,4 @@
-"""Makes the document of all addresses, and completes what drf-spectacular makes of the addresses alone."""
+"""Generates the OpenAPI document: drf-spectacular collects the operations, and this module adds the components."""
 
 import re
 from collections.abc import Callable
@@ -17,24 +17,25 @@ Endpoint = tuple[str, str, str, Callable[..., Any]]
 CREDENTIALS = {
     "type": "http",
     "scheme": "basic",
-    "description": "An API client's user name, and its secret or the secret's lower-case hex MD5.",
+    "description": "The username of an API client, with its secret as the password. Instead of the secret, its MD5 in"
+    " lower-case hex is accepted.",
 }
 
 
 def document() -> dict[str, Any]:
-    """The OpenAPI document."""
-    made: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)
-    return made
+    """Builds the OpenAPI document."""
+    generated: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)
+    return generated
 
 
 @cache
 def written_document() -> str:
-    """The document as JSON. It is the same until the program changes."""
+    """Returns the document as JSON. It is cached because only a change of the code changes it."""
     return written_json(document())
 
 
 def as_published(endpoints: list[Endpoint]) -> list[Endpoint]:
-    """Addresses in the form that clients are told: without the slash that may follow, and `{customerId}`."""
+    """Rewrites paths as clients know them: without an optional final slash, and with parameters in camelCase."""
     return [
         (_published(path, optional_slash=regex.endswith("/?$")), regex, method, view)
         for path, regex, method, view in endpoints
@@ -47,8 +48,8 @@ def _published(path: str, *, optional_slash: bool) -> str:
 
 
 def complete(result: dict[str, Any], **_: object) -> dict[str, Any]:
-    """Adds what the operations refer to, in the order in which it is read."""
-    result["tags"] = [{"name": tag} for tag in TAGS]
+    """Adds tags and components, and sorts the paths by tag and path."""
+    result["tags"] = [{"name": tag, "description": description} for tag, description in TAGS.items()]
     result["paths"] = dict(sorted(result["paths"].items(), key=_tag_and_path))
     result["components"] = {
         "schemas": REQUESTS | REPLIES,
@@ -60,4 +61,4 @@ def complete(result: dict[str, Any], **_: object) -> dict[str, Any]:
 
 def _tag_and_path(path: tuple[str, dict[str, Any]]) -> tuple[int, str]:
     address, methods = path
-    return min(TAGS.index(operation["tags"][0]) for operation in methods.values()), address
+    return min(list(TAGS).index(operation["tags"][0]) for operation in methods.values()), address

@@ -1,4 +1,4 @@
-"""One reason for each row of each ladder, as a client may read it; tests hold them against real answers."""
+"""An example of each refusal's reason for the document. Tests compare the examples with real replies."""
 
 from reversals.api.call import LARGEST_BODY
 from reversals.refusals import ErrorCode, Ladder, ReadError, RedemptionError
@@ -6,7 +6,7 @@ from reversals.refusals import ErrorCode, Ladder, ReadError, RedemptionError
 _SHARED = {
     "BODY_TOO_LARGE": f"Send at most {LARGEST_BODY} bytes.",
     "NOT_JSON": "Send Content-Type: application/json.",
-    "V2_NOT_ENABLED": "Ask the org's staff to enable the V2 API.",
+    "V2_NOT_ENABLED": "The V2 API is off for this org. Ask the org's staff to enable it.",
     "UNAVAILABLE": "The database cannot be reached or written to. Try again later.",
     "BUSY": "Another request for this customer is running. Try again in a moment.",
     "DATABASE_FAILED": "The database failed. Send the request again with the same Idempotency-Key, so that points move"
@@ -57,10 +57,11 @@ _OWN: dict[Ladder, str] = {
     RedemptionError.CUSTOMER_NOT_ELIGIBLE: "The customer's status is DEACTIVATED, which blocks redemptions.",
     RedemptionError.MORE_THAN_AVAILABLE: "10.001 points requested, 10 available.",
     ReadError.INVALID_REQUEST: "limit: expected a whole number from 1 to 200.",
-    ReadError.NOT_FOUND: "There is nothing with this id; check the id and whose credentials were sent.",
+    ReadError.NOT_FOUND: "The org has nothing with this id. Check the id, and that the credentials are those of the"
+    " right org.",
 }
 
 
 def reason_of(error: Ladder) -> str:
-    """The reason that the document shows for the row."""
+    """Returns the example reason of a refusal."""
     return _OWN[error] if error in _OWN else _SHARED[error.name]

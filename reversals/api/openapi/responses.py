@@ -1,4 +1,4 @@
-"""The replies of an address: its success, and one reply for each HTTP status that its ladder can answer with."""
+"""The replies of an operation: its success, and one reply for each HTTP status of its refusals."""
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,39 +13,39 @@ from reversals.refusals import ErrorCode, Ladder
 
 JSON = "application/json"
 
-# Only staff are asked for a second person.
+# Only manual reversals need approval.
 NOT_OVER_HTTP = {ErrorCode.NEEDS_APPROVAL, ErrorCode.NOT_APPROVABLE}
 
 HEADERS: dict[str, Schema] = {
     "X-CAP-REQUEST-ID": {
-        "description": "Names this call in the log and in the record of attempts.",
+        "description": "The id of this call. Quote it when you report a problem.",
         "required": True,
         "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
     },
-    "Cache-Control": {"description": "No cache keeps a reply.", "required": True, "schema": {"const": "no-store"}},
+    "Cache-Control": {"description": "Replies must not be cached.", "required": True, "schema": {"const": "no-store"}},
     "Idempotent-Replayed": {
-        "description": "The reply repeats the first one with this Idempotency-Key; absent otherwise.",
+        "description": "Present if this is the stored reply to an earlier request with the same Idempotency-Key.",
         "schema": {"const": "true"},
     },
     "WWW-Authenticate": {
-        "description": "How to send credentials.",
+        "description": "The authentication scheme: HTTP Basic.",
         "required": True,
         "schema": {"const": ApiClientAuthentication.CHALLENGE},
     },
 }
 
 _PLATFORM_REASONS = {
-    400: "The request cannot be read; check its host and headers.",
-    401: "Send the HTTP Basic credentials of a live API client.",
-    404: "There is nothing at this address; /docs/ lists what there is.",
-    429: "Too many calls, or too many with wrong credentials; wait as Retry-After says.",
+    400: "The request cannot be read. Check its host and headers.",
+    401: "Send the HTTP Basic credentials of an active API client.",
+    404: "This address does not exist. See /docs/ for the addresses of the API.",
+    429: "Too many calls, or too many with wrong credentials. Wait the seconds that Retry-After says.",
     500: "An unexpected error occurred. Report the X-CAP-REQUEST-ID of this reply.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One failure that an address can answer with."""
+    """One failure that an operation can return."""
 
     name: str
     code: int
@@ -62,7 +62,7 @@ class Failure:
 
 
 def refusals(ladder: type[Ladder], *, without: Collection[Ladder] = ()) -> Iterator[Failure]:
-    """The failures of the ladder, in its order, but for those that the address cannot give."""
+    """Yields the failures of a list of refusals, in its order, except those that never occur at the address."""
     for error in ladder:
         if error not in NOT_OVER_HTTP and error not in without:
             yield Failure(
@@ -77,15 +77,15 @@ def refusals(ladder: type[Ladder], *, without: Collection[Ladder] = ()) -> Itera
 
 
 def of_platform(*statuses: int, methods: str = "") -> Iterator[Failure]:
-    """The failures of the platform with these statuses; `methods` are those that the address takes."""
+    """Yields the platform's failures with these statuses. `methods` are the methods that the address accepts."""
     for status in statuses:
         phrase = HTTPStatus(status).phrase
-        reason = _PLATFORM_REASONS.get(status) or f"This address takes {methods}."
+        reason = _PLATFORM_REASONS.get(status) or f"This address accepts {methods}."
         yield Failure(phrase.upper().replace(" ", "_"), status, status, phrase, reason)
 
 
 def failures_by_status(failures: Collection[Failure], *, methods: str) -> dict[str, Schema]:
-    """One reply for each status: exactly its codes and messages, its headers, and an example of each failure."""
+    """Builds one reply for each status, with its codes, messages and headers, and an example of each failure."""
     in_order = sorted(failures, key=lambda failure: failure.status)
     return {
         str(status): _failed(list(group), methods=methods)
@@ -111,7 +111,7 @@ def _failure_headers(failures: list[Failure], *, methods: str) -> Schema:
     seconds = sorted({failure.retry_after_seconds for failure in failures if failure.retry_after_seconds is not None})
     if seconds:
         headers["Retry-After"] = {
-            "description": "How many seconds to wait before the same request is sent again.",
+            "description": "The seconds to wait before sending the same request again.",
             "required": all(failure.retry_after_seconds is not None for failure in failures),
             "schema": {"type": "integer", "enum": seconds},
         }
@@ -122,13 +122,13 @@ def _failure_headers(failures: list[Failure], *, methods: str) -> Schema:
             headers |= _headers("WWW-Authenticate")
         case 429:
             headers["Retry-After"] = {
-                "description": "How many seconds the current minute still lasts.",
+                "description": "The seconds to wait: the remainder of the current minute.",
                 "required": True,
                 "schema": {"type": "integer", "minimum": 1, "maximum": 60},
             }
         case 405:
             headers["Allow"] = {
-                "description": "The methods that the address takes.",
+                "description": "The methods that the address accepts.",
                 "required": True,
                 "schema": {"const": methods},
             }
@@ -136,7 +136,7 @@ def _failure_headers(failures: list[Failure], *, methods: str) -> Schema:
 
 
 def refusals_of_engine() -> list[Failure]:
-    """The failures of a reversal that the engine's dialect answers with HTTP 200."""
+    """Returns the failures of a reversal that have HTTP status 200 in the engine's dialect."""
     return [
         Failure(f"{error.name} (engine)", code, 200, message, reason_of(error))
         for error in ErrorCode
@@ -146,7 +146,7 @@ def refusals_of_engine() -> list[Failure]:
 
 
 def schema_of(failures: Iterable[Failure]) -> Schema:
-    """The envelope with the codes and messages of these failures."""
+    """Returns the failure envelope, limited to the codes and messages of these failures."""
     return schemas.failure([(failure.code, failure.message) for failure in failures])
 
 
@@ -155,7 +155,7 @@ def examples_of(failures: Iterable[Failure]) -> Schema:
 
 
 def succeeded(description: str, schema: Schema, examples: Schema, *, takes_key: bool = False) -> Schema:
-    """The reply of a call that did what was asked; one that takes a key can be replayed."""
+    """Builds the reply of a successful call. A call with an Idempotency-Key (`takes_key`) can be replayed."""
     replayed = ["Idempotent-Replayed"] if takes_key else []
     return {
         "description": description,
@@ -165,7 +165,7 @@ def succeeded(description: str, schema: Schema, examples: Schema, *, takes_key: 
 
 
 def shown(description: str, media_type: str, schema: Schema) -> Schema:
-    """A page for everyone."""
+    """Builds the reply of a public page."""
     return {
         "description": description,
         "headers": _headers("X-CAP-REQUEST-ID"),

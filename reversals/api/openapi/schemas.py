@@ -1,4 +1,4 @@
-"""The shapes of requests and replies, as JSON Schema; the ladders' failures stand in `responses.py`."""
+"""JSON Schemas of requests and successful replies, and of the envelope of failures."""
 
 from collections.abc import Collection
 from typing import Any
@@ -11,17 +11,17 @@ from reversals.models import Channel
 
 Schema = dict[str, Any]
 
-# A length is judged on the text, also of a JSON number, whose text no schema can measure.
+# JSON Schema applies lengths and patterns only to strings. The server also checks the length of a number's text.
 _NO_NUL = r"^[^\u0000]+$"
 
 
 def ref(name: str) -> Schema:
-    """The component schema of this name."""
+    """Returns a reference to the component schema of this name."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def exactly(properties: Schema, *, optional: Collection[str] = ()) -> Schema:
-    """An object with these members and no others; all are always there but for the optional ones."""
+    """Returns the schema of an object with exactly these members; those in `optional` may be absent."""
     required = [name for name in properties if name not in optional]
     return {"type": "object", "required": required, "additionalProperties": False, "properties": properties}
 
@@ -34,7 +34,11 @@ def or_null(schema: Schema) -> Schema:
     return schema | {"type": [schema["type"], "null"]}
 
 
-# What replies are made of
+def described(schema: Schema, description: str) -> Schema:
+    return schema | {"description": description}
+
+
+# Parts of replies
 
 _POINTS = {"type": "number", "minimum": 0, "examples": [2.0]}
 _COUNTING_NUMBER = {"type": "integer", "minimum": 1, "format": "int64"}
@@ -46,41 +50,71 @@ _TIME = {
     "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$",
     "examples": ["2026-04-10T00:00:00Z"],
 }
-_NOTHING = {"type": "array", "maxItems": 0}
+_EMPTY = {"type": "array", "maxItems": 0, "description": "Always empty in this reply."}
 
 _WARNING = exactly(
     {
         "status": {"const": True},
-        "code": {"enum": [WARNING_EXPIRED, WARNING_REISSUED, WARNING_CANNOT_SPEND]},
-        "message": _TEXT,
+        "code": {
+            "enum": [WARNING_EXPIRED, WARNING_REISSUED, WARNING_CANNOT_SPEND],
+            "description": f"`{WARNING_EXPIRED}`: points were reversed to lots that have expired."
+            f" `{WARNING_REISSUED}`: points were re-issued in a new lot."
+            f" `{WARNING_CANNOT_SPEND}`: points belong to a customer whose status does not allow spending.",
+        },
+        "message": described(_TEXT, "An explanation to show to staff."),
     }
 )
-_SUCCESS = {"warnings": array(_WARNING), "errors": _NOTHING}
-_READ = {"warnings": _NOTHING, "errors": _NOTHING}
+_SUCCESS = {
+    "warnings": described(array(_WARNING), "What the customer may have to be told. Usually empty."),
+    "errors": _EMPTY,
+}
+_READ = {"warnings": _EMPTY, "errors": _EMPTY}
 
-_DETAILS = exactly({"available": _POINTS, "expired": _POINTS}) | {
-    "description": "`available` can be spent again; `expired` went back to lots that have expired."
+_ORG_ID = described(_COUNTING_NUMBER, "The id of the org of the credentials.")
+_CUSTOMER_ID = described(_COUNTING_NUMBER, "The id of the customer who redeemed the points.")
+_REDEMPTION_ID = described(_TEXT, "The id of the redemption.")
+_REVERSAL_ID = described(PUBLIC_ID, "The id of the reversal.")
+_DRY_RUN = {"const": True, "description": "Present if this is a dry run: no points moved."}
+_TO_BE_REVERSED = described(_POINTS, "The points requested, or all remaining points if no amount was requested.")
+_AVAILABLE = described(_POINTS, "The points reversed that can be spent again.")
+_EXPIRED = described(_POINTS, "The points reversed to lots that have expired. They cannot be spent.")
+_POINTS_REVERSED = described(_POINTS, "The points reversed, available and expired together.")
+_OF_REDEMPTION = {
+    "points": described(_POINTS, "The points redeemed."),
+    "pointsReversed": described(_POINTS, "The points reversed so far, by all reversals."),
+    "pointsLeft": described(_POINTS, "The points remaining to reverse."),
 }
-_GIVEN_BACK = {"pointsReversed": _POINTS, "pointsReversedDetails": _DETAILS}
-_CORRECTION = exactly({"correctedAt": _TIME, "pointsCorrected": _POINTS}) | {
-    "description": "That the reversal was wrong and its points were drawn again; null: it stands."
-}
-_MAKING = {
-    "reversedAt": _TIME,
-    "channel": {"enum": Channel.values},
-    "madeBy": _TEXT,
+_REDEEMED_AT = described(_TIME, "The time of the redemption, in UTC.")
+_TRANSACTION_NUMBER = described(or_null(_TEXT), "The number of the purchase; null if the request had none.")
+_EXTERNAL_NUMBER = described(or_null(_TEXT), "The caller's own number of the redemption; null if the request had none.")
+_EXPIRES_AT = described(or_null(_TIME), "The time when the lot expires, in UTC; null if it never does.")
+
+_DETAILS = exactly({"available": _AVAILABLE, "expired": _EXPIRED})
+_REVERSED_POINTS = {"pointsReversed": _POINTS_REVERSED, "pointsReversedDetails": _DETAILS}
+_CORRECTION = exactly(
+    {
+        "correctedAt": described(_TIME, "The time of the correction, in UTC."),
+        "pointsCorrected": described(_POINTS, "The points drawn again."),
+    }
+) | {"description": "The correction of a mistaken reversal, which drew all of its points again; null if there is none."}
+_ORIGIN = {
+    "reversedAt": described(_TIME, "The time of the reversal, in UTC."),
+    "channel": {"enum": Channel.values, "description": "The entry point through which the reversal was made."},
+    "madeBy": described(_TEXT, "The username of the API client or user that made the reversal."),
     "correction": or_null(_CORRECTION),
 }
+_POSITION = {"type": "integer", "minimum": 1, "description": "The position of the draw in the redemption."}
+_LOT_REF = described(or_null(_TEXT), "The reference of the lot drawn from; null if the points came from no lot.")
 _DRAWN_FROM = {
-    "position": {"type": "integer", "minimum": 1},
-    "lotRef": or_null(_TEXT),
-    "programId": or_null(_COUNTING_NUMBER),
-    "memberId": or_null(_COUNTING_NUMBER),
-    "expiresAt": or_null(_TIME),
+    "position": _POSITION,
+    "lotRef": _LOT_REF,
+    "programId": described(or_null(_COUNTING_NUMBER), "The program of the lot."),
+    "memberId": described(or_null(_COUNTING_NUMBER), "The id of the customer who owns the lot."),
+    "expiresAt": _EXPIRES_AT,
     "points": _POINTS,
 }
 
-# What requests are made of
+# Parts of requests
 
 _POSITIVE_DIGITS = (
     rf"0*([1-9][0-9]{{0,{INTEGER_DIGITS - 1}}}(\.[0-9]{{1,{DECIMALS}}}0*)?"
@@ -93,7 +127,11 @@ _AMOUNT_NUMBER = {
     "multipleOf": 10**-DECIMALS,
 }
 _AMOUNT_TEXT = {"type": "string", "pattern": f"^{_POSITIVE_DIGITS}$"}
-_COMMIT = {"type": ["boolean", "null"], "default": True, "description": "False asks what would happen; nothing moves."}
+_COMMIT = {
+    "type": ["boolean", "null"],
+    "default": True,
+    "description": "If false, checks the request and returns what would happen. No points move.",
+}
 
 
 def _amount(description: str, *, is_optional: bool) -> Schema:
@@ -102,7 +140,7 @@ def _amount(description: str, *, is_optional: bool) -> Schema:
 
 
 def _name(description: str, *, longest: int, is_optional: bool = False) -> Schema:
-    """A string, or a number that is taken as its text."""
+    """Returns the schema of a string. The server also accepts a number, and reads its text."""
     kinds = ["string", "number", "null"] if is_optional else ["string", "number"]
     return {"type": kinds, "minLength": 1, "maxLength": longest, "pattern": _NO_NUL, "description": description}
 
@@ -119,28 +157,31 @@ _IDENTIFIER_TYPE = {
     "type": "string",
     "pattern": "^(" + "|".join(_spellings(kind) for kind in [*IdentifierType, "PHONE"]) + ")$",
     "examples": [*IdentifierType, "PHONE"],
-    "description": "In any case, with or without underscores. `PHONE` is `MOBILE`.",
+    "description": "The type of the identifier. Case and underscores are ignored. `PHONE` means `MOBILE`.",
 }
 _IDENTIFIER_VALUE = {
     "type": ["string", "number"],
     "minLength": 1,
     "pattern": _NO_NUL,
-    "description": "A mobile number may be national or carry its country code; of an e-mail the case is ignored.",
+    "description": "The identifier. A mobile number may have its country code or not. The case of an email is ignored.",
 }
 
-_REDEMPTION_ID = _name("The redemption to reverse.", longest=64)
+_REDEMPTION_TO_REVERSE = _name("The id of the redemption to reverse.", longest=64)
 _REFERENCE = _name("The external reference number of the redemption to reverse.", longest=128)
 _ABSENT = {"type": "null"}
-_PROGRAM_ID = _name("The program; another than the redemption's is refused.", longest=64, is_optional=True)
+_PROGRAM_ID = _name("The program of the redemption. Any other program is refused.", longest=64, is_optional=True)
 
 
 def _reversal_of(naming: Schema, *, named_by: str) -> Schema:
+    """Returns the schema of a request that names its redemption by the member `named_by`."""
     return {
         "type": "object",
         "required": [named_by, "identifier"],
         "properties": naming
         | {
-            "pointsToBeReversed": _amount("Left out or null: all that is left.", is_optional=True),
+            "pointsToBeReversed": _amount(
+                "The points to reverse. If absent or null, all remaining points are reversed.", is_optional=True
+            ),
             "identifier": ref("Identifier"),
             "programId": _PROGRAM_ID,
         },
@@ -150,17 +191,18 @@ def _reversal_of(naming: Schema, *, named_by: str) -> Schema:
 REQUESTS: dict[str, Schema] = {
     "Identifier": {
         "type": "object",
+        "description": "Identifies the customer who made the redemption.",
         "required": ["type", "value"],
         "properties": {"type": _IDENTIFIER_TYPE, "value": _IDENTIFIER_VALUE},
     },
     "ReversalByRedemptionId": _reversal_of(
-        {"redemptionId": _REDEMPTION_ID, "externalReferenceNumber": _ABSENT}, named_by="redemptionId"
+        {"redemptionId": _REDEMPTION_TO_REVERSE, "externalReferenceNumber": _ABSENT}, named_by="redemptionId"
     ),
     "ReversalByReference": _reversal_of(
         {"redemptionId": _ABSENT, "externalReferenceNumber": _REFERENCE}, named_by="externalReferenceNumber"
     ),
     "ReversalRequest": {
-        "description": "Unknown members are ignored.",
+        "description": "Send exactly one of `redemptionId` and `externalReferenceNumber`. Unknown members are ignored.",
         "oneOf": [ref("ReversalByRedemptionId"), ref("ReversalByReference")],
     },
     "RedemptionRequest": {
@@ -169,10 +211,13 @@ REQUESTS: dict[str, Schema] = {
         "required": ["points"],
         "properties": {
             "points": _amount("The points to redeem.", is_optional=False),
-            "programId": _name("Needed where the org has several programs.", longest=64, is_optional=True),
-            "transactionNumber": _name("The purchase's number.", longest=128, is_optional=True),
+            "programId": _name(
+                "The program to redeem from. Required if the org has several programs.", longest=64, is_optional=True
+            ),
+            "transactionNumber": _name("The number of the purchase.", longest=128, is_optional=True),
             "externalReferenceNumber": _name(
-                "The caller's own number. The same number with the same content is answered with the first redemption.",
+                "Your own unique number of the redemption. If a request repeats a number and its content, the reply is"
+                " the first redemption, and no points move.",
                 longest=128,
                 is_optional=True,
             ),
@@ -184,42 +229,53 @@ REQUESTS: dict[str, Schema] = {
 # Replies
 
 _REVERSED_IDENTIFIER = exactly({"type": _TEXT, "value": {"type": ["string", "number"]}})
+_MEMBER_ID = described(_COUNTING_NUMBER, "The id of the customer who owns the points.")
+_BATCH_EXPIRY = described(or_null(_TIME), "The time when these points expire, in UTC; null if they never do.")
 _BREAKUP = exactly(
     {
-        "memberId": _COUNTING_NUMBER,
-        "pointsRestored": _POINTS,
-        "pointsExpiredByReversal": _POINTS,
-        "expiryBatchDate": or_null(_TIME),
-        "status": {"enum": ["REVERSED", "PARTIALLY_REVERSED"]},
+        "memberId": _MEMBER_ID,
+        "pointsRestored": described(_POINTS, "The points reversed to this member's lots of this expiry."),
+        "pointsExpiredByReversal": described(_POINTS, "How many of these points have expired."),
+        "expiryBatchDate": _BATCH_EXPIRY,
+        "status": {
+            "enum": ["REVERSED", "PARTIALLY_REVERSED"],
+            "description": "`REVERSED` if none of these points remain to be reversed, else `PARTIALLY_REVERSED`.",
+        },
     }
 )
 _EXPANDED_LINE = exactly(
     {
-        "position": _DRAWN_FROM["position"],
-        "lotRef": or_null(_TEXT),
-        "memberId": _COUNTING_NUMBER,
-        "expiresAt": or_null(_TIME),
-        "points": _POINTS,
-        "available": _POINTS,
-        "expired": _POINTS,
-        "reissued": _POINTS,
+        "position": _POSITION,
+        "lotRef": _LOT_REF,
+        "memberId": _MEMBER_ID,
+        "expiresAt": _EXPIRES_AT,
+        "points": described(_POINTS, "The points reversed to this lot."),
+        "available": _AVAILABLE,
+        "expired": _EXPIRED,
+        "reissued": described(_POINTS, "How many of the available points were re-issued in a new lot."),
     }
 )
-_EXPANDED_REDEMPTION = exactly({"points": _POINTS, "pointsReversed": _POINTS, "pointsLeft": _POINTS})
+_EXPANDED_REDEMPTION = described(exactly(_OF_REDEMPTION), "The redemption after the reversal. Only with `expand`.")
 
 
 def _reversed(identity: Schema) -> Schema:
     return exactly(
         {
-            "orgId": _COUNTING_NUMBER,
-            "identifier": _REVERSED_IDENTIFIER,
-            "customerId": _COUNTING_NUMBER,
-            "redemptionId": _TEXT,
+            "orgId": _ORG_ID,
+            "identifier": described(_REVERSED_IDENTIFIER, "The identifier as the request sent it."),
+            "customerId": _CUSTOMER_ID,
+            "redemptionId": _REDEMPTION_ID,
             **identity,
-            "pointsToBeReversed": _POINTS,
-            **_GIVEN_BACK,
-            "crossMemberReversalBreakup": array(_BREAKUP),
-            "lines": array(_EXPANDED_LINE),
+            "pointsToBeReversed": _TO_BE_REVERSED,
+            **_REVERSED_POINTS,
+            "crossMemberReversalBreakup": described(
+                array(_BREAKUP),
+                "The points of each member and expiry. Present if the redemption drew on lots of other members.",
+            ),
+            "lines": described(
+                array(_EXPANDED_LINE),
+                "The points reversed to each lot, in the order of reversal. Only with `expand`.",
+            ),
             "redemption": _EXPANDED_REDEMPTION,
             **_SUCCESS,
         },
@@ -229,98 +285,123 @@ def _reversed(identity: Schema) -> Schema:
 
 def _redeemed(identity: Schema, *, optional: Collection[str] = ()) -> Schema:
     breakup = exactly(
-        {"memberId": _COUNTING_NUMBER, "pointsRedeemed": _POINTS, "expiryBatchDate": or_null(_TIME)},
+        {
+            "memberId": _MEMBER_ID,
+            "pointsRedeemed": described(_POINTS, "The points drawn from this member's lots of this expiry."),
+            "expiryBatchDate": _BATCH_EXPIRY,
+        },
     )
     return exactly(
         {
-            "orgId": _COUNTING_NUMBER,
-            "customerId": _COUNTING_NUMBER,
+            "orgId": _ORG_ID,
+            "customerId": _CUSTOMER_ID,
             **identity,
-            "programId": _COUNTING_NUMBER,
-            "pointsRedeemed": _POINTS,
-            "redeemedAt": _TIME,
-            "transactionNumber": or_null(_TEXT),
-            "externalReferenceNumber": or_null(_TEXT),
-            "draws": array(exactly(_DRAWN_FROM)),
-            "crossMemberRedemptionBreakup": array(breakup),
-            "balance": _POINTS,
-            "warnings": _NOTHING,
-            "errors": _NOTHING,
+            "programId": described(_COUNTING_NUMBER, "The program of the redemption."),
+            "pointsRedeemed": described(_POINTS, "The points redeemed."),
+            "redeemedAt": _REDEEMED_AT,
+            "transactionNumber": _TRANSACTION_NUMBER,
+            "externalReferenceNumber": _EXTERNAL_NUMBER,
+            "draws": described(array(exactly(_DRAWN_FROM)), "The points drawn from each lot, in the order of drawing."),
+            "crossMemberRedemptionBreakup": described(
+                array(breakup),
+                "The points of each member and expiry. Present if the redemption drew on lots of other members.",
+            ),
+            "balance": described(_POINTS, "The customer's own points that can still be spent."),
+            **_READ,
         },
         optional=("crossMemberRedemptionBreakup", *optional),
     )
 
 
+_LINE = exactly(
+    _DRAWN_FROM
+    | {
+        "points": described(_POINTS, "The points reversed to this lot."),
+        "available": _AVAILABLE,
+        "expired": _EXPIRED,
+        "reissuedLotRef": described(or_null(_TEXT), "The new lot of re-issued points; null if none were re-issued."),
+    }
+)
+
 REPLIES: dict[str, Schema] = {
-    "Reversed": _reversed({"reversalId": PUBLIC_ID}),
-    "ReversedDryRun": _reversed({"dryRun": {"const": True}}),
-    "Redeemed": _redeemed({"redemptionId": _TEXT}),
-    # A dry run has an id where its reference number names an earlier redemption.
-    "RedeemedDryRun": _redeemed({"redemptionId": _TEXT, "dryRun": {"const": True}}, optional=("redemptionId",)),
+    "Reversed": _reversed({"reversalId": _REVERSAL_ID}),
+    "ReversedDryRun": _reversed({"dryRun": _DRY_RUN}),
+    "Redeemed": _redeemed({"redemptionId": _REDEMPTION_ID}),
+    # A dry run returns an id only if its reference number is that of an earlier redemption.
+    "RedeemedDryRun": _redeemed({"redemptionId": _REDEMPTION_ID, "dryRun": _DRY_RUN}, optional=("redemptionId",)),
     "Redemption": exactly(
         {
-            "orgId": _COUNTING_NUMBER,
-            "customerId": _COUNTING_NUMBER,
-            "redemptionId": _TEXT,
-            "programId": _COUNTING_NUMBER,
-            "points": _POINTS,
-            "pointsReversed": _POINTS,
-            "pointsLeft": _POINTS,
-            "redeemedAt": _TIME,
-            "transactionNumber": or_null(_TEXT),
-            "externalReferenceNumber": or_null(_TEXT),
-            "draws": array(exactly(_DRAWN_FROM | {"pointsReversed": _POINTS})),
-            "reversals": array(exactly({"reversalId": PUBLIC_ID} | _GIVEN_BACK | _MAKING)),
+            "orgId": _ORG_ID,
+            "customerId": _CUSTOMER_ID,
+            "redemptionId": _REDEMPTION_ID,
+            "programId": described(_COUNTING_NUMBER, "The program of the redemption."),
+            **_OF_REDEMPTION,
+            "redeemedAt": _REDEEMED_AT,
+            "transactionNumber": _TRANSACTION_NUMBER,
+            "externalReferenceNumber": _EXTERNAL_NUMBER,
+            "draws": described(
+                array(exactly(_DRAWN_FROM | {"pointsReversed": described(_POINTS, "The points reversed so far.")})),
+                "The points drawn from each lot, in the order of drawing.",
+            ),
+            "reversals": described(
+                array(exactly({"reversalId": _REVERSAL_ID} | _REVERSED_POINTS | _ORIGIN)),
+                "The reversals of the redemption, oldest first.",
+            ),
             **_READ,
         }
     ),
     "Reversal": exactly(
         {
-            "orgId": _COUNTING_NUMBER,
-            "customerId": _COUNTING_NUMBER,
-            "redemptionId": _TEXT,
-            "reversalId": PUBLIC_ID,
-            "pointsToBeReversed": _POINTS,
-            **_GIVEN_BACK,
-            **_MAKING,
-            "reason": or_null(_TEXT),
-            "lines": array(
-                exactly(_DRAWN_FROM | {"available": _POINTS, "expired": _POINTS, "reissuedLotRef": or_null(_TEXT)})
-            ),
+            "orgId": _ORG_ID,
+            "customerId": _CUSTOMER_ID,
+            "redemptionId": _REDEMPTION_ID,
+            "reversalId": _REVERSAL_ID,
+            "pointsToBeReversed": _TO_BE_REVERSED,
+            **_REVERSED_POINTS,
+            **_ORIGIN,
+            "reason": described(or_null(_TEXT), "The reason that staff gave for a manual reversal; null if none."),
+            "lines": described(array(_LINE), "The points reversed to each lot, in the order of reversal."),
             **_READ,
         }
     ),
     "ReversalList": exactly(
         {
-            "orgId": _COUNTING_NUMBER,
+            "orgId": _ORG_ID,
             "reversals": array(
                 exactly(
                     {
-                        "reversalId": PUBLIC_ID,
-                        "redemptionId": _TEXT,
-                        "customerId": _COUNTING_NUMBER,
+                        "reversalId": _REVERSAL_ID,
+                        "redemptionId": _REDEMPTION_ID,
+                        "customerId": _CUSTOMER_ID,
                         "role": {
                             "enum": list(Role),
-                            "description": "What the customer asked for was to the reversal; only with `customerId`.",
+                            "description": "Only with the filter `customerId`. `TRANSACTING`: this customer redeemed"
+                            " the points. `SOURCE`: another customer redeemed points of this customer; the points"
+                            " shown are only those of this customer.",
                         },
-                        **_GIVEN_BACK,
-                        **_MAKING,
+                        **_REVERSED_POINTS,
+                        **_ORIGIN,
                     },
                     optional=("role",),
                 )
             ),
-            "nextCursor": or_null(_TEXT),
+            "nextCursor": described(
+                or_null(_TEXT), "Send this as `cursor` to get the next page; null on the last page."
+            ),
             **_READ,
         }
     ),
     "Points": exactly(
         {
-            "orgId": _COUNTING_NUMBER,
-            "customerId": _COUNTING_NUMBER,
-            "available": _POINTS,
-            "expired": _POINTS,
-            "byExpiry": array(exactly({"expiresAt": or_null(_TIME), "points": _POINTS})),
-            "asOf": _TIME,
+            "orgId": _ORG_ID,
+            "customerId": described(_COUNTING_NUMBER, "The id of the customer."),
+            "available": described(_POINTS, "The points in lots that have not expired."),
+            "expired": described(_POINTS, "The points remaining in lots that have expired."),
+            "byExpiry": described(
+                array(exactly({"expiresAt": _BATCH_EXPIRY, "points": _POINTS})),
+                "The available points by time of expiry, the soonest first.",
+            ),
+            "asOf": described(_TIME, "The time of this reading, in UTC."),
             **_READ,
         }
     ),
@@ -328,13 +409,17 @@ REPLIES: dict[str, Schema] = {
 
 
 def failure(answers: Collection[tuple[int, str]]) -> Schema:
-    """The envelope of a failure that has one of these codes and messages."""
+    """Returns the schema of the failure envelope, limited to these codes and messages."""
     error = exactly(
         {
             "status": {"const": False},
             "code": {"enum": list(dict.fromkeys(code for code, _ in answers))},
             "message": {"enum": list(dict.fromkeys(message for _, message in answers))},
-            "reason": {"type": "string", "minLength": 1, "description": "What exactly was wrong, and what to do."},
+            "reason": {
+                "type": "string",
+                "minLength": 1,
+                "description": "Why the call was refused, and what to do next. The text may change: do not parse it.",
+            },
         }
     )
-    return exactly({"errors": array(error) | {"minItems": 1, "maxItems": 1}, "warnings": _NOTHING})
+    return exactly({"errors": array(error) | {"minItems": 1, "maxItems": 1}, "warnings": _EMPTY})

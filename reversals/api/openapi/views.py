@@ -1,4 +1,4 @@
-"""The document's two addresses: as JSON, and as a page with calls to try; both for everyone."""
+"""Serves the OpenAPI document publicly: as JSON, and as a page where calls can be tried."""
 
 from csp.constants import SELF
 from csp.decorators import csp_replace
@@ -15,7 +15,7 @@ from reversals.refusals import ReadError
 
 METHODS = ("get", "head")
 
-# The page asks nobody but this server, whatever its scripts may learn to do.
+# Restricts the page to this server, even if a later version of its scripts calls other hosts.
 _POLICY = {
     "script-src": [SELF],
     "connect-src": [SELF],

@@ -1,4 +1,4 @@
-"""Turns the parameters of a list into a PageRequest, and records into replies."""
+"""Reads a PageRequest from query parameters, and renders records as JSON."""
 
 import re
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ _LIMIT = re.compile(r"[1-9][0-9]{0,2}", re.ASCII)
 
 
 def read_page_request(parameters: QueryDict) -> PageRequest:
-    """The page that the query's parameters ask for; unknown ones are ignored. Refuses 887."""
+    """Reads the requested page from the query parameters. Ignores unknown parameters. Raises 887."""
     customer_id = _read_one(parameters, "customerId")
     return PageRequest(
         redemption_id=_read_one(parameters, "redemptionId"),
@@ -39,7 +39,7 @@ def _read_one(parameters: QueryDict, name: str) -> str | None:
     if not values:
         return None
     if len(values) > 1 or not values[0]:
-        raise invalid(name, "one value that is not empty, or no such parameter")
+        raise invalid(name, "one non-empty value, or no such parameter")
     return values[0]
 
 
@@ -47,7 +47,7 @@ def _read_time(parameters: QueryDict, name: str) -> datetime | None:
     text = _read_one(parameters, name)
     if text is None:
         return None
-    # A plus sign that was not encoded arrives as a space.
+    # The second example encodes its plus sign, because a bare plus sign arrives as a space.
     expected = invalid(name, "a time such as 2026-04-10T00:00:00Z or 2026-04-10T05:30:00%2B05:30")
     if _TIME.fullmatch(text) is None:
         raise expected
@@ -67,7 +67,7 @@ def _read_limit(parameters: QueryDict) -> int:
 
 
 def redemption_body(org_id: int, redemption: RedemptionRecord, reversals: Iterable[ReversalRecord]) -> str:
-    """The redemption as it stands, with its draws and the reversals made of it."""
+    """Renders the redemption with its draws and reversals."""
     return _body(
         org_id,
         {
@@ -82,24 +82,25 @@ def redemption_body(org_id: int, redemption: RedemptionRecord, reversals: Iterab
             "externalReferenceNumber": redemption.external_reference_number,
             "draws": [_draw(draw) for draw in redemption.draws],
             "reversals": [
-                {"reversalId": reversal.public_id} | _given_back(reversal) | _making(reversal) for reversal in reversals
+                {"reversalId": reversal.public_id} | _reversed_points(reversal) | _origin(reversal)
+                for reversal in reversals
             ],
         },
     )
 
 
 def reversal_body(org_id: int, reversal: ReversalRecord, lines: Iterable[LineRecord]) -> str:
-    """The reversal with its lines. Where all that was left was asked for, that is the amount reversed."""
-    asked = reversal.points if reversal.points_asked is None else reversal.points_asked
+    """Renders the reversal with its lines. If no amount was requested, `pointsToBeReversed` is the amount reversed."""
+    requested = reversal.points if reversal.points_asked is None else reversal.points_asked
     return _body(
         org_id,
         {
             "customerId": reversal.customer_id,
             "redemptionId": reversal.redemption_id,
             "reversalId": reversal.public_id,
-            "pointsToBeReversed": number(asked),
-            **_given_back(reversal),
-            **_making(reversal),
+            "pointsToBeReversed": number(requested),
+            **_reversed_points(reversal),
+            **_origin(reversal),
             "reason": reversal.reason or None,
             "lines": [_line(line) for line in lines],
         },
@@ -107,7 +108,7 @@ def reversal_body(org_id: int, reversal: ReversalRecord, lines: Iterable[LineRec
 
 
 def page_body(org_id: int, page: PageRecord) -> str:
-    """The reversals of the page and the cursor of the next."""
+    """Renders the reversals of the page and the cursor of the next page."""
     return _body(
         org_id,
         {"reversals": [_listed(reversal) for reversal in page.reversals], "nextCursor": page.next_cursor},
@@ -115,7 +116,7 @@ def page_body(org_id: int, page: PageRecord) -> str:
 
 
 def points_body(*, org_id: int, customer_id: int, points: PointsRecord, at: datetime) -> str:
-    """The customer's own points at `at`."""
+    """Renders the customer's own points at the time `at`."""
     return _body(
         org_id,
         {
@@ -134,7 +135,7 @@ def _body(org_id: int, members: dict[str, object]) -> str:
     return written_json({"orgId": org_id, **members, "warnings": [], "errors": []})
 
 
-def _given_back(reversal: ReversalRecord) -> dict[str, object]:
+def _reversed_points(reversal: ReversalRecord) -> dict[str, object]:
     return {
         "pointsReversed": number(reversal.points),
         "pointsReversedDetails": {
@@ -144,7 +145,7 @@ def _given_back(reversal: ReversalRecord) -> dict[str, object]:
     }
 
 
-def _making(reversal: ReversalRecord) -> dict[str, object]:
+def _origin(reversal: ReversalRecord) -> dict[str, object]:
     return {
         "reversedAt": time_or_none(reversal.made_at),
         "channel": reversal.channel,
@@ -165,8 +166,8 @@ def _listed(reversal: ReversalRecord) -> dict[str, object]:
         "redemptionId": reversal.redemption_id,
         "customerId": reversal.customer_id,
         **({} if reversal.role is None else {"role": reversal.role}),
-        **_given_back(reversal),
-        **_making(reversal),
+        **_reversed_points(reversal),
+        **_origin(reversal),
     }
 
 

@@ -1,4 +1,4 @@
-"""Reads reversals for those who ask what was reversed; nothing here locks or decides."""
+"""Queries for the read views of reversals. They take no locks."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -15,7 +15,7 @@ from reversals.models import Correction, Reversal, ReversalLine
 from reversals.refusals import ReadError, Refused
 
 _NEWEST_FIRST = ("-created_at", "-id")
-_MAKING = (
+_COLUMNS = (
     "id",
     "public_id",
     "redemption__public_id",
@@ -31,15 +31,15 @@ _POINTS = ("points", "points_available", "points_expired")
 
 
 def find_reversal(*, org_id: int, public_id: str) -> ReversalRecord | None:
-    """The org's reversal with this public id; None if it does not exist."""
+    """Finds the org's reversal with this public id. Returns None if it does not exist."""
     if not queries.can_be_stored(public_id):
         return None
     named = _reversals(org_id).filter(public_id=public_id)
-    return next(iter(_records(named.values_list(*_MAKING, *_POINTS))), None)
+    return next(iter(_records(named.values_list(*_COLUMNS, *_POINTS))), None)
 
 
 def lines_of(*, org_id: int, reversal_id: int) -> tuple[LineRecord, ...]:
-    """The lines of the reversal with this row id, in the order of reversal."""
+    """Returns the lines of the reversal with this row id, in the order of reversal."""
     rows = (
         ReversalLine.objects.filter(org_id=org_id, reversal_id=reversal_id)
         .order_by("-draw__position")
@@ -57,20 +57,20 @@ def lines_of(*, org_id: int, reversal_id: int) -> tuple[LineRecord, ...]:
 
 
 def reversals_of(*, org_id: int, redemption_id: int) -> list[ReversalRecord]:
-    """The reversals of the redemption with this row id, oldest first."""
+    """Returns the reversals of the redemption with this row id, oldest first."""
     reversals = _reversals(org_id).filter(redemption_id=redemption_id).order_by("created_at", "id")
-    return _records(reversals.values_list(*_MAKING, *_POINTS))
+    return _records(reversals.values_list(*_COLUMNS, *_POINTS))
 
 
 def page_of_reversals(*, org_id: int, request: PageRequest) -> PageRecord:
-    """One page of the org's reversals that every filter lets through, newest first.
+    """Returns one page of the org's reversals that match all filters, newest first.
 
-    A filter that names nothing of the org lets nothing through. Refuses 887: the cursor is no reversal's id.
+    A filter with an unknown id matches no reversals. Raises 887 if the cursor is not the id of a reversal.
     """
     listed = _listed(org_id, request)
-    wanted = request.limit + 1  # the one more says whether there is a next page
+    wanted = request.limit + 1  # the extra one shows whether there is a next page
     if request.customer is None:
-        found = _records(listed.values_list(*_MAKING, *_POINTS)[:wanted])
+        found = _records(listed.values_list(*_COLUMNS, *_POINTS)[:wanted])
     else:
         found = _found_for(request.customer, listed, org_id=org_id, wanted=wanted)
     page = tuple(found[: request.limit])
@@ -78,7 +78,7 @@ def page_of_reversals(*, org_id: int, request: PageRequest) -> PageRecord:
 
 
 def _listed(org_id: int, request: PageRequest) -> QuerySet[Reversal]:
-    """The reversals after the cursor that the filters other than the customer's let through."""
+    """Returns the reversals after the cursor that match all filters except the customer's."""
     listed = _reversals(org_id).order_by(*_NEWEST_FIRST)
     if request.cursor is not None:
         listed = listed.filter(_after(org_id, request.cursor))
@@ -99,32 +99,33 @@ def _listed(org_id: int, request: PageRequest) -> QuerySet[Reversal]:
 def _after(org_id: int, cursor: str) -> Q:
     last = find_reversal(org_id=org_id, public_id=cursor)
     if last is None:
-        raise Refused(ReadError.INVALID_REQUEST, "cursor: expected what the page before gave for the next.")
-    # The first condition alone is a range of the index, which an "or" is not.
+        raise Refused(ReadError.INVALID_REQUEST, "cursor: expected the nextCursor of the previous page.")
+    # The first condition looks redundant, but it gives PostgreSQL a range of the index; an OR alone does not.
     return Q(created_at__lte=last.made_at) & (Q(created_at__lt=last.made_at) | Q(id__lt=last.row_id))
 
 
 def _found_for(customer: Identifier, listed: QuerySet[Reversal], *, org_id: int, wanted: int) -> list[ReversalRecord]:
-    """The first of two lists in one order: what the customer redeemed, and what others redeemed of theirs.
+    """Returns reversals of the customer's redemptions, and reversals to the customer's lots of others' redemptions.
 
-    Each list is a statement that walks an index of its own; one statement with an "or" would walk none.
+    Runs two statements, because each can use its index; one statement with an OR could use neither. Returns up to
+    `wanted` rows of each, newest first.
     """
     customer_id = find_customer_id(org_id=org_id, identifier=customer)
     if customer_id is None:
         return []
-    own = listed.filter(customer_id=customer_id).values_list(*_MAKING, *_POINTS)
-    # From lots to draws to lines by subqueries: of joins SQLite makes a walk through all reversals of the org.
+    own = listed.filter(customer_id=customer_id).values_list(*_COLUMNS, *_POINTS)
+    # Subqueries from lots to draws to lines, because for joins SQLite scans all reversals of the org.
     lots = Lot.objects.filter(org_id=org_id, customer_id=customer_id)
     draws = Draw.objects.filter(org_id=org_id, lot__in=lots)
     lines = ReversalLine.objects.filter(org_id=org_id, draw__in=draws)
     of_others = listed.exclude(customer_id=customer_id).filter(lines__in=lines)
-    given_back = of_others.values_list(*_MAKING, *(Sum(f"lines__{points}") for points in _POINTS))
-    found = _records(own[:wanted], Role.TRANSACTING) + _records(given_back[:wanted], Role.SOURCE)
+    to_own_lots = of_others.values_list(*_COLUMNS, *(Sum(f"lines__{points}") for points in _POINTS))
+    found = _records(own[:wanted], Role.TRANSACTING) + _records(to_own_lots[:wanted], Role.SOURCE)
     return sorted(found, key=lambda record: (record.made_at, record.row_id), reverse=True)
 
 
 def _reversals(org_id: int) -> QuerySet[Reversal]:
-    """The org's reversals, each with the time of its correction."""
+    """Returns the org's reversals, each with the time of its correction."""
     corrections = Correction.objects.filter(org_id=org_id, reversal_id=OuterRef("id"))
     return Reversal.objects.filter(org_id=org_id).annotate(corrected_at=Subquery(corrections.values("created_at")))
 

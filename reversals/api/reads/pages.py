@@ -1,4 +1,4 @@
-"""What a list of reversals is asked for, in plain values."""
+"""The request for a page of reversals."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,9 +8,9 @@ from loyalty.ledger.identifiers import Identifier
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """One page of reversals. A filter that is None leaves nothing out; ids are public ids.
+    """One page of reversals. A filter that is None matches all reversals. Ids are public ids.
 
-    `since` is inclusive and `until` exclusive; `cursor` is the id of the last reversal of the page before.
+    `since` is inclusive and `until` exclusive; `cursor` is the id of the last reversal of the previous page.
     """
 
     redemption_id: str | None

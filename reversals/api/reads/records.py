@@ -1,4 +1,4 @@
-"""Reversals as plain values, for replies that say what was; no Django here."""
+"""Records of reversals for the read views, independent of Django."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Role(StrEnum):
-    """What a customer was to a reversal: the one who had redeemed, or only the owner of points drawn."""
+    """A customer's role in a reversal: they redeemed the points, or only owned lots that were drawn from."""
 
     TRANSACTING = "TRANSACTING"
     SOURCE = "SOURCE"
@@ -15,10 +15,10 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReversalRecord:
-    """A reversal, and where it was found for a customer, their role in it; ids are public ids but for `row_id`.
+    """A reversal. `role` is set if it was found for a customer. All ids but `row_id` are public ids.
 
-    For a SOURCE the points, available and expired, are those of this customer's points. A reversal that
-    was corrected counts as nothing in the end: all of its points were drawn again.
+    For a SOURCE, the points are only those reversed to this customer's lots. If `corrected_at` is set, all points of
+    the reversal were drawn again.
     """
 
     role: Role | None
@@ -39,7 +39,7 @@ class ReversalRecord:
 
 @dataclass(frozen=True, slots=True)
 class LineRecord:
-    """A line of a reversal. What is said of the lot drawn is None where none was; ids are public ids."""
+    """A line of a reversal. Values of the lot are None if the points came from no lot. Ids are public ids."""
 
     position: int
     lot_ref: str | None
@@ -54,7 +54,7 @@ class LineRecord:
 
 @dataclass(frozen=True, slots=True)
 class PageRecord:
-    """One page of reversals, newest first, and the cursor of the next; None: there is none."""
+    """One page of reversals, newest first. `next_cursor` is None on the last page."""
 
     reversals: tuple[ReversalRecord, ...]
     next_cursor: str | None

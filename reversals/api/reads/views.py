@@ -1,4 +1,4 @@
-"""The HTTP doors that only read: who asks and for what, one look at the ledger, and it as JSON."""
+"""The read views: redemptions, reversals and points."""
 
 from typing import cast
 
@@ -61,8 +61,8 @@ class ListReversals(ApiView):
     @operations.list_reversals
     def get(self, request: Request) -> HttpResponse:
         org_id = _org_of(request)
-        asked = bodies.read_page_request(parameters_of(request))
-        page = lookups.page_of_reversals(org_id=org_id, request=asked)
+        page_request = bodies.read_page_request(parameters_of(request))
+        page = lookups.page_of_reversals(org_id=org_id, request=page_request)
         return answer(200, bodies.page_body(org_id, page))
 
 
@@ -84,12 +84,15 @@ class ReadPoints(ApiView):
 
 
 def _org_of(request: Request) -> int:
-    """The id of the caller's org. Refuses 403."""
+    """Returns the id of the caller's org. Raises 403 if its V2 API is off."""
     caller = cast(Caller, request.user)
     check_v2(caller)
     return caller.org.id
 
 
 def _not_found() -> Refused:
-    """The refusal of an id that is unknown, of another org, or none at all: one answer for all three."""
-    return Refused(ReadError.NOT_FOUND, "There is nothing with this id; check the id and whose credentials were sent.")
+    """Builds the refusal of an id. It is the same for unknown ids, ids of other orgs and invalid ids."""
+    return Refused(
+        ReadError.NOT_FOUND,
+        "The org has nothing with this id. Check the id, and that the credentials are those of the right org.",
+    )

@@ -1,4 +1,4 @@
-"""Where a request comes from: whom a header of proxies is believed from, and what stands for an IPv6 address."""
+"""The client's address: X-Forwarded-For only from trusted proxies, and the network of an IPv6 address."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from django.test import Client, RequestFactory
 from loyalty.clients.addresses import address_of
 
 CASES = [
-    # trusted, the connection's, X-Forwarded-For, expected
+    # trusted proxies, address of the connection, X-Forwarded-For, expected address
     ("", "192.0.2.1", "198.51.100.1", "192.0.2.1"),
     ("10.0.0.0/8", "192.0.2.1", "198.51.100.1", "192.0.2.1"),
     ("10.0.0.0/8", "10.0.0.1", "198.51.100.1", "198.51.100.1"),
@@ -33,7 +33,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("trusted", "connection", "forwarded", "expected"), CASES)
-def test_a_header_is_believed_as_far_as_trusted_proxies_wrote_it(
+def test_forwarded_address_is_used_only_from_trusted_proxies(
     settings: Any, trusted: str, connection: str, forwarded: str, expected: str | None
 ) -> None:
     settings.TRUSTED_PROXIES = [ip_network(trusted)] if trusted else []
@@ -42,7 +42,7 @@ def test_a_header_is_believed_as_far_as_trusted_proxies_wrote_it(
 
 
 @pytest.mark.django_db
-def test_behind_a_trusted_proxy_staff_are_locked_by_their_own_address(settings: Any) -> None:
+def test_sign_in_behind_trusted_proxy_is_locked_by_the_users_own_address(settings: Any) -> None:
     settings.TRUSTED_PROXIES = [ip_network("127.0.0.1")]
     User.objects.create_superuser("meera", password="a long password")
 
@@ -65,7 +65,7 @@ def test_behind_a_trusted_proxy_staff_are_locked_by_their_own_address(settings: 
         ("API_FAILED_LOGINS_PER_MINUTE", "many", "API_FAILED_LOGINS_PER_MINUTE is 'many'; expected a whole number"),
     ],
 )
-def test_a_wrong_value_refuses_to_start(name: str, value: str, said: str) -> None:
+def test_invalid_setting_prevents_the_start_and_is_named(name: str, value: str, said: str) -> None:
     started = subprocess.run(
         [sys.executable, "manage.py", "check"],
         cwd=project.BASE_DIR,

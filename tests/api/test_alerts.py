@@ -1,4 +1,4 @@
-"""The alerts that ship: they ask for metrics that exist, with labels that those have."""
+"""The shipped alerts and the runbook use metrics, labels and commands that exist."""
 
 import re
 from pathlib import Path
@@ -22,13 +22,13 @@ RULES: list[dict[str, Any]] = [
 ]
 RUNBOOK = (project.BASE_DIR / "docs" / "runbook.md").read_text()
 SECTIONS = {heading.lower().replace(" ", "-") for heading in re.findall(r"^## (.+)$", RUNBOOK, re.MULTILINE)}
-# A metric with the labels that are looked at: name{label="value"}.
-ASKED = re.compile(r"(loyalty_\w+)(?:\{(\w+)=~?\"[^\"]*\"\})?")
+# A metric with an optional label: name{label="value"}.
+USED = re.compile(r"(loyalty_\w+)(?:\{(\w+)=~?\"[^\"]*\"\})?")
 
 
 @pytest.fixture
-def told(world: World, client: Client, tmp_path: Path) -> Samples:
-    """Every metric that there is, once something of each kind has happened."""
+def samples(world: World, client: Client, tmp_path: Path) -> Samples:
+    """All metrics, after one event of each kind."""
     make_webhook(world.org)
     world.reverse(redeemed(world, 10))
     ask_for_approval(world, lapses_at=in_days(1))
@@ -38,17 +38,17 @@ def told(world: World, client: Client, tmp_path: Path) -> Samples:
     return metrics(client)
 
 
-def test_each_alert_asks_for_metrics_and_labels_that_exist(told: Samples) -> None:
-    labels_of = {name: {label for label, _ in labels} for name, labels in told}
+def test_each_alert_uses_metrics_and_labels_that_exist(samples: Samples) -> None:
+    labels_of = {name: {label for label, _ in labels} for name, labels in samples}
     for rule in RULES:
-        asked = ASKED.findall(rule["expr"])
-        assert asked, rule["alert"]
-        for name, label in asked:
+        used = USED.findall(rule["expr"])
+        assert used, rule["alert"]
+        for name, label in used:
             assert name in labels_of, rule["alert"]
             assert not label or label in labels_of[name], rule["alert"]
 
 
-def test_each_alert_has_a_name_of_its_own_and_says_what_to_do() -> None:
+def test_each_alert_has_a_unique_name_and_a_section_of_the_runbook() -> None:
     assert len({rule["alert"] for rule in RULES}) == len(RULES)
     for rule in RULES:
         assert rule["labels"]["severity"] in {"page", "ticket"}
@@ -58,10 +58,10 @@ def test_each_alert_has_a_name_of_its_own_and_says_what_to_do() -> None:
         assert section in SECTIONS
 
 
-def test_the_runbook_names_commands_and_metrics_that_exist(told: Samples) -> None:
+def test_the_runbook_names_commands_and_metrics_that_exist(samples: Samples) -> None:
     commands = set(get_commands())
     assert set(re.findall(r"manage\.py (\w+)", RUNBOOK)) <= commands
-    assert set(re.findall(r"loyalty_\w+", RUNBOOK)) <= {name for name, _ in told} | {
+    assert set(re.findall(r"loyalty_\w+", RUNBOOK)) <= {name for name, _ in samples} | {
         "loyalty_sessions_waiting_for_locks"
     }
     files = set(re.findall(r"`?(deploy/\w+)", RUNBOOK))

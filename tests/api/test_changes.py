@@ -1,4 +1,4 @@
-"""What staff change about a client, its org and its settings counts from the next call on."""
+"""Changes of a client, its org and its settings apply from the next call on."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ pytestmark = pytest.mark.usefixtures("committed")
 
 
 def outcome(response: HttpResponse) -> tuple[int, int | None]:
-    """The HTTP status, and the code of the refusal."""
+    """Returns the HTTP status and the code of the refusal, if any."""
     errors = response.json()["errors"]
     return response.status_code, errors[0]["code"] if errors else None
 
 
-def known(world: World) -> Any:
-    """A redemption of a world whose till has called before."""
+def partly_reversed(world: World) -> Any:
+    """Returns a redemption with one reversal, so that the client has called before."""
     redemption = redeemed(world, 100)
     assert world.reverse(redemption, 1).status_code == 200
     return redemption
@@ -46,7 +46,7 @@ CHANGES = {
     "reversals are paused": (lambda world: set_emf(world, "Reversal_paused", "yes"), (503, 898)),
     "a setting is broken": (lambda world: set_emf(world, "Reversal_limit_days", "many"), (500, 888)),
     "a setting is removed": (lambda world: EmfSetting.objects.filter(org=world.org).delete(), (400, 818)),
-    "the limit is spent": (lambda world: set_emf(world, "Reversal_limit_count", "1"), (400, 903)),
+    "the limit is reached": (lambda world: set_emf(world, "Reversal_limit_count", "1"), (400, 903)),
     "the dialect changes": (
         lambda world: (set_emf(world, "Reversal_error_dialect", "engine"), set_emf(world, ON, "no")),
         (200, 4101),
@@ -55,9 +55,9 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_change_counts_at_once(change: str) -> None:
+def test_change_applies_to_the_next_reversal(change: str) -> None:
     world = make_world()
-    redemption = known(world)
+    redemption = partly_reversed(world)
     make, expected = CHANGES[change]
     make(world)
     assert outcome(world.reverse(redemption, 2)) == expected
@@ -75,15 +75,15 @@ REDEMPTION_CHANGES = {
 
 
 @pytest.mark.parametrize("change", REDEMPTION_CHANGES)
-def test_a_change_counts_at_once_for_a_redemption(change: str) -> None:
+def test_change_applies_to_the_next_redemption(change: str) -> None:
     world = make_world()
-    assert world.redeem(world.asha, 1).status_code == 400  # it has no points
+    assert world.redeem(world.asha, 1).status_code == 400  # the customer has no points
     make, expected = REDEMPTION_CHANGES[change]
     make(world)
     assert outcome(world.redeem(world.asha, 2)) == expected
 
 
-def test_a_group_is_drawn_on_from_the_first_redemption_after_the_switch() -> None:
+def test_cross_member_setting_applies_to_the_next_redemption() -> None:
     world = make_world()
     ravi = make_customer(world.org)
     set_group(org=world.org, public_id=1, add=[world.asha.public_id, ravi.public_id])
@@ -95,9 +95,9 @@ def test_a_group_is_drawn_on_from_the_first_redemption_after_the_switch() -> Non
     assert outcome(world.redeem(world.asha, 2)) == (400, 818)
 
 
-def test_a_change_that_allows_counts_at_once() -> None:
+def test_switching_reversals_on_applies_to_the_next_reversal() -> None:
     world = make_world()
-    redemption = known(world)
+    redemption = partly_reversed(world)
     set_emf(world, ON, "no")
     assert outcome(world.reverse(redemption, 2)) == (400, 818)
     set_emf(world, ON, "yes")
@@ -106,18 +106,18 @@ def test_a_change_that_allows_counts_at_once() -> None:
 
 CALLS = {
     "a malformed body": {"body": b"{"},
-    "a body that lacks something": {"body": {}},
-    "no JSON": {"body": b"x", "content_type": "text/plain"},
-    "a redemption that is none": {"body": {"redemptionId": "none", "identifier": {"type": "ID", "value": "1"}}},
+    "an empty body": {"body": {}},
+    "not JSON": {"body": b"x", "content_type": "text/plain"},
+    "an unknown redemption": {"body": {"redemptionId": "none", "identifier": {"type": "ID", "value": "1"}}},
     "a dry run": {"address": f"{ADDRESS}?dryRun=true"},
     "another method": {"method": "put"},
 }
 
 
-@pytest.mark.parametrize("asked", CALLS)
-def test_whatever_a_revoked_client_asks_is_401_and_leaves_no_attempt(asked: str) -> None:
+@pytest.mark.parametrize("request_kind", CALLS)
+def test_every_call_of_a_revoked_client_is_401_without_an_attempt(request_kind: str) -> None:
     world = make_world()
-    options = {"body": request_for(known(world), 2)} | CALLS[asked]
+    options = {"body": request_for(partly_reversed(world), 2)} | CALLS[request_kind]
     ApiSecret.objects.filter(org=world.org).delete()
     before = len(world.attempts())
     if options.pop("method", None):
@@ -127,9 +127,9 @@ def test_whatever_a_revoked_client_asks_is_401_and_leaves_no_attempt(asked: str)
     assert len(world.attempts()) == before
 
 
-def test_a_repeated_key_tells_a_revoked_client_nothing() -> None:
+def test_revoked_client_gets_no_replay_of_a_used_key() -> None:
     world = make_world()
-    redemption = known(world)
+    redemption = partly_reversed(world)
     assert world.reverse(redemption, 2, key="key-1").status_code == 200
     ApiSecret.objects.filter(org=world.org).delete()
     response = world.reverse(redemption, 2, key="key-1")
@@ -141,27 +141,27 @@ REDEMPTIONS = {
     "points to redeem": {},
     "a dry run": {"commit": False},
     "no points": {"points": "none"},
-    "more points than there are": {"points": 1_000},
-    "a reference number that is known": {"externalReferenceNumber": "bill-1"},
-    "a reference number that is known, for other points": {"externalReferenceNumber": "bill-1", "points": 3},
+    "more points than available": {"points": 1_000},
+    "a repeated reference number": {"externalReferenceNumber": "bill-1"},
+    "a repeated reference number with other points": {"externalReferenceNumber": "bill-1", "points": 3},
 }
 
 
-@pytest.mark.parametrize("asked", REDEMPTIONS)
-def test_whatever_a_revoked_client_redeems_is_401_and_writes_nothing(asked: str) -> None:
+@pytest.mark.parametrize("request_kind", REDEMPTIONS)
+def test_every_redemption_of_a_revoked_client_is_401_and_writes_nothing(request_kind: str) -> None:
     world = make_world()
     lot = make_lot(world.asha, 100, program=world.program)
     assert world.redeem(world.asha, 2, externalReferenceNumber="bill-1").status_code == 200
     ApiSecret.objects.filter(org=world.org).delete()
-    response = world.redeem(world.asha, 2, **REDEMPTIONS[asked])
+    response = world.redeem(world.asha, 2, **REDEMPTIONS[request_kind])
     assert response.status_code == 401
     assert len(world.attempts()) == 1
     assert Lot.objects.get(id=lot.id).points_remaining == 98
 
 
-def test_two_orgs_are_not_taken_for_each_other() -> None:
+def test_redemption_of_another_org_is_not_found() -> None:
     here, there = make_world(), make_world()
-    known(here)
-    theirs = known(there)
+    partly_reversed(here)
+    theirs = partly_reversed(there)
     assert outcome(here.reverse(theirs, 2)) == (400, 804)
     assert there.reverse(theirs, 2).status_code == 200

@@ -1,4 +1,4 @@
-"""Every client of the real API that is known: what it sends, and all that it needs of the reply."""
+"""Every known client of the published API: the requests it sends, and the fields of the reply it needs."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ from tests.builders import (
 
 pytestmark = pytest.mark.django_db
 
-# Headers that clients send on any call, and that must not matter.
+# Headers that clients send with every call, and that must have no effect.
 ODD_HEADERS = {
     "X-CAP-CLIENT-SIGNATURE": "true",
     "x-winx-loyalty-client": "POS",
@@ -39,7 +39,7 @@ ODD_HEADERS = {
 
 @pytest.fixture(params=["documented", "engine"])
 def dialect(request: pytest.FixtureRequest, world: World) -> str:
-    """The world's org answers in this dialect."""
+    """Sets the error dialect of the world's org."""
     set_value(world.org, "Reversal_error_dialect", request.param)
     dialect: str = request.param
     return dialect
@@ -63,7 +63,7 @@ def remaining(customer: Customer) -> float:
 
 
 def first_error(response: HttpResponse) -> dict[str, Any]:
-    """The first error, as every client reads it: a number, a text and a boolean, and no orgId beside it."""
+    """Returns the first error, and checks its types and that the body has no orgId."""
     body = json.loads(response.content)
     assert set(body) == {"errors", "warnings"}
     error: dict[str, Any] = body["errors"][0]
@@ -86,7 +86,7 @@ def send_as_airline(world: World, redemption: Redemption, amount: float) -> Http
     return world.ask(body, password=md5(world.secret), headers=headers)
 
 
-def test_the_javascript_airline_copies_its_five_fields_from_a_success(world: World, dialect: str) -> None:
+def test_javascript_airline_reads_five_fields_of_a_success(world: World, dialect: str) -> None:
     asha = customer_with(world, EXTERNAL_ID="FF-0001")
     redemption = redemption_of(asha, world, 250.5)
     response = send_as_airline(world, redemption, 250.5)
@@ -103,11 +103,11 @@ def test_the_javascript_airline_copies_its_five_fields_from_a_success(world: Wor
         "redemptionId": redemption.public_id,
         "reversalId": Reversal.objects.get(org=world.org).public_id,
     }
-    # Where it looks for errors first, an empty list is no error.
+    # If it looks for errors first, an empty list counts as no error.
     assert not reply["errors"]
 
 
-def test_the_javascript_airline_ends_a_repeat_at_3802_and_nothing_is_credited_twice(world: World, dialect: str) -> None:
+def test_javascript_airline_gets_3802_for_a_repeat_and_points_are_reversed_once(world: World, dialect: str) -> None:
     asha = customer_with(world, EXTERNAL_ID="FF-0001")
     redemption = redemption_of(asha, world, 250.5)
     assert send_as_airline(world, redemption, 250.5).status_code == 200
@@ -119,7 +119,7 @@ def test_the_javascript_airline_ends_a_repeat_at_3802_and_nothing_is_credited_tw
     assert Reversal.objects.filter(org=world.org).count() == 1
 
 
-def test_the_javascript_airline_stores_any_other_error_for_later(world: World, dialect: str) -> None:
+def test_javascript_airline_gets_another_code_than_3802_for_other_errors(world: World, dialect: str) -> None:
     asha = customer_with(world, EXTERNAL_ID="FF-0001")
     response = send_as_airline(world, redemption_of(asha, world, 10), 10.5)
     assert first_error(response)["code"] == (3801 if dialect == "engine" else 817)
@@ -140,7 +140,7 @@ def send_as_till(world: World, redemption: Redemption, amount: int, **options: A
     return world.ask(body, headers=headers, content_type=content_type, **options)
 
 
-def test_the_dotnet_till_finds_a_positive_org_id_and_its_figures(world: World, dialect: str) -> None:
+def test_dotnet_till_reads_a_positive_org_id_and_its_decimals(world: World, dialect: str) -> None:
     _, secret = create_api_client(org=world.org, username="saigon.0042")
     redemption = redemption_of(customer_with(world, MOBILE="84912345678"), world, 120)
     response = send_as_till(world, redemption, 120, user="saigon.0042", password=md5(secret))
@@ -148,19 +148,17 @@ def test_the_dotnet_till_finds_a_positive_org_id_and_its_figures(world: World, d
     assert 0 < reply["orgId"] < 2**63
     assert 0 < reply["customerId"] < 2**63
     assert reply["reversalId"]
-    # Its decimals are read from the text: always with a point, never with an exponent.
+    # It reads decimals from the text, which must have a decimal point and no exponent.
     assert b'"pointsToBeReversed":120.0,"pointsReversed":120.0' in response.content
     assert all(name[0].islower() and "_" not in name for name in reply)
 
 
-def test_the_dotnet_till_reads_large_amounts_without_an_exponent(world: World) -> None:
+def test_dotnet_till_reads_large_amounts_without_an_exponent(world: World) -> None:
     redemption = redemption_of(customer_with(world, MOBILE="84912345678"), world, 99_999_999_999)
     assert b'"pointsReversed":99999999999.0,' in send_as_till(world, redemption, 99_999_999_999).content
 
 
-def test_the_dotnet_till_finds_the_first_error_in_every_failure_and_never_an_empty_body(
-    world: World, dialect: str
-) -> None:
+def test_dotnet_till_reads_the_first_error_of_every_failure(world: World, dialect: str) -> None:
     redemption = redemption_of(customer_with(world, MOBILE="84912345678"), world, 120)
     failures = [
         send_as_till(world, redemption, 121),
@@ -173,7 +171,7 @@ def test_the_dotnet_till_finds_the_first_error_in_every_failure_and_never_an_emp
     assert all(json.loads(failure.content).get("orgId", 0) == 0 for failure in failures)
 
 
-def test_the_dotnet_till_finds_unauthorized_in_a_401(world: World) -> None:
+def test_dotnet_till_reads_unauthorized_in_a_401(world: World) -> None:
     redemption = redeemed(world)
     response = send_as_till(world, redemption, 1, password=md5("another"))
     assert response.status_code == 401
@@ -184,9 +182,7 @@ def test_the_dotnet_till_finds_unauthorized_in_a_401(world: World) -> None:
 # The Kotlin order service
 
 
-def test_the_kotlin_order_service_sends_a_string_and_finds_every_field_that_it_needs(
-    world: World, dialect: str
-) -> None:
+def test_kotlin_order_service_sends_points_as_a_string_and_reads_every_field(world: World, dialect: str) -> None:
     redemption = redemption_of(customer_with(world, EXTERNAL_ID="K-1"), world, 250)
     body = (
         '{"identifier":{"type":"externalId","value":"K-1"},"pointsToBeReversed":"250.0",'
@@ -203,7 +199,7 @@ def test_the_kotlin_order_service_sends_a_string_and_finds_every_field_that_it_n
     assert reply["warnings"] == []
 
 
-def test_the_kotlin_order_services_amount_is_judged_as_a_number_is(world: World) -> None:
+def test_points_as_a_string_are_checked_like_a_number(world: World) -> None:
     redemption = redemption_of(customer_with(world, EXTERNAL_ID="K-1"), world, 250)
     body = request_for(redemption, "250.0001", identifier={"type": "externalId", "value": "K-1"})
     assert first_error(world.ask(body))["code"] == 878
@@ -216,7 +212,7 @@ def send_as_gateway(world: World, redemption: Redemption, points: str, **options
     return world.reverse(redemption, points, headers={"X-CAP-REQUEST-ID": "mine"}, **options)
 
 
-def test_the_kotlin_gateway_takes_200_for_a_success_with_doubles(world: World) -> None:
+def test_kotlin_gateway_reads_doubles_of_a_success(world: World) -> None:
     response = send_as_gateway(world, redeemed(world, 20), "20")
     reply = json.loads(response.content)
     assert response.status_code == 200
@@ -224,31 +220,31 @@ def test_the_kotlin_gateway_takes_200_for_a_success_with_doubles(world: World) -
     assert all(reply[name] is not None for name in ("orgId", "customerId", "redemptionId", "reversalId", "warnings"))
 
 
-def test_the_kotlin_gateway_is_never_told_of_a_refusal_with_200_in_the_documented_dialect(world: World) -> None:
-    """It takes every 200 for a success; an org with such a client keeps the documented dialect."""
+def test_documented_dialect_has_no_refusal_with_200_for_the_kotlin_gateway(world: World) -> None:
+    """The gateway takes every 200 as a success, so an org with such a client must use the documented dialect."""
     redemption = redeemed(world, 20)
     refusals = [send_as_gateway(world, redemption, points) for points in ("21", "0", "0.0001", "x", "")]
     assert [response.status_code for response in refusals] == 5 * [400]
     assert [first_error(response)["code"] for response in refusals] == [817, 887, 878, 887, 887]
 
 
-def test_the_kotlin_gateway_reads_401_and_503_as_failures_of_the_platform(world: World) -> None:
+def test_kotlin_gateway_gets_401_and_503_for_platform_failures(world: World) -> None:
     redemption = redeemed(world, 20)
     assert send_as_gateway(world, redemption, "1", password="another").status_code == 401
     set_value(world.org, "Reversal_paused", "yes")
     assert send_as_gateway(world, redemption, "1").status_code == 503
 
 
-# Every concrete body that is known
+# Every known request body
 
 BODIES = {
-    "the newest page": (10, {"redemptionId": "?", "pointsToBeReversed": 2, "identifier": {"type": "ID"}}, 2.0),
-    "the extended page": (
+    "the newest documentation": (10, {"redemptionId": "?", "pointsToBeReversed": 2, "identifier": {"type": "ID"}}, 2.0),
+    "the extended documentation": (
         10,
         {"externalReferenceNumber": "ORD-2024-98765", "pointsToBeReversed": 2, "identifier": {"type": "ID"}},
         2.0,
     ),
-    "the page of 2021": (
+    "the documentation of 2021": (
         10,
         {"redemptionId": "?", "pointsToBeReversed": 10, "identifier": {"type": "mobile", "value": "919740000000"}},
         10.0,
@@ -277,7 +273,7 @@ BODIES = {
 
 
 @pytest.mark.parametrize("sender", BODIES)
-def test_the_body_succeeds_as_it_is_sent_by(world: World, dialect: str, sender: str) -> None:
+def test_body_of_each_known_client_is_accepted(world: World, dialect: str, sender: str) -> None:
     redeemed_points, sent, reversed_points = BODIES[sender]
     kind = {"mobile": "MOBILE", "externalId": "EXTERNAL_ID", "EMAIL": "EMAIL"}.get(sent["identifier"]["type"])
     asha = customer_with(world, **({kind: sent["identifier"]["value"]} if kind else {}))
@@ -301,8 +297,8 @@ def test_the_body_succeeds_as_it_is_sent_by(world: World, dialect: str, sender: 
     }
 
 
-def test_the_vendors_credentials_are_those_of_its_own_example(world: World) -> None:
-    """Its documentation prints this header for the user store.server with the password server123."""
+def test_credentials_with_md5_equal_the_vendors_documented_example(world: World) -> None:
+    """The vendor documents this header for the user store.server with the password server123."""
     example = "Basic c3RvcmUuc2VydmVyOjhhMTZhNmI3MDUwNWViMWYxZmY3Y2RjMGNkNTU1OWE3"
     assert basic("store.server", md5("server123")) == example
 
@@ -311,12 +307,12 @@ def test_the_vendors_credentials_are_those_of_its_own_example(world: World) -> N
 
 
 @pytest.mark.parametrize("as_sent", [str, int])
-def test_the_right_program_may_be_named(world: World, dialect: str, as_sent: type) -> None:
+def test_program_id_of_the_redemption_is_accepted(world: World, dialect: str, as_sent: type) -> None:
     body = request_for(redeemed(world), 2, programId=as_sent(world.program.public_id))
     assert world.ask(body).json()["pointsReversed"] == 2.0
 
 
-def test_another_program_is_refused_with_885(world: World, dialect: str) -> None:
+def test_program_id_of_another_program_is_885(world: World, dialect: str) -> None:
     other = make_program(world.org)
     response = world.ask(request_for(redeemed(world), 2, programId=str(other.public_id)))
     assert (response.status_code, first_error(response)["code"]) == (200 if dialect == "engine" else 400, 885)
@@ -328,22 +324,20 @@ def by_reference(redemption: Redemption, reference: object, **changes: Any) -> d
     return request_for(redemption, 2, redemptionId=None, externalReferenceNumber=reference) | changes
 
 
-def test_a_reference_number_of_128_characters_finds_its_redemption_and_the_reply_names_the_id(
-    world: World, dialect: str
-) -> None:
+def test_reference_number_of_128_characters_finds_its_redemption(world: World, dialect: str) -> None:
     redemption = redeemed(world, external_reference_number="ORD-" + 124 * "9")
     reply = world.ask(by_reference(redemption, "ORD-" + 124 * "9")).json()
     assert (reply["redemptionId"], reply["pointsReversed"]) == (redemption.public_id, 2.0)
     assert "externalReferenceNumber" not in reply
 
 
-def test_a_reference_number_that_looks_like_a_number_may_be_sent_as_one(world: World) -> None:
+def test_reference_number_may_be_sent_as_a_json_number(world: World) -> None:
     redemption = redeemed(world, external_reference_number="20240001")
     assert world.ask(by_reference(redemption, 20240001)).json()["redemptionId"] == redemption.public_id
 
 
 @pytest.mark.parametrize("reference", ["ORD-2", "ord-1", "R1"])
-def test_a_reference_number_that_names_nothing_is_not_found(world: World, dialect: str, reference: str) -> None:
+def test_unknown_reference_number_is_not_found(world: World, dialect: str, reference: str) -> None:
     redemption = redeemed(world, external_reference_number="ORD-1")
     response = world.ask(by_reference(redemption, reference))
     assert first_error(response)["code"] == (3803 if dialect == "engine" else 804)
@@ -359,14 +353,14 @@ def test_a_reference_number_of_another_customer_or_org_is_not_found(world: World
 
 
 @pytest.mark.parametrize("ids", [{"redemptionId": "R1", "externalReferenceNumber": "ORD-1"}, {}])
-def test_both_or_neither_of_the_two_names_is_887_in_every_dialect(
+def test_both_or_neither_of_id_and_reference_number_is_887_in_every_dialect(
     world: World, dialect: str, ids: dict[str, str]
 ) -> None:
     response = world.ask({"identifier": {"type": "ID", "value": str(world.asha.public_id)}} | ids)
     assert (response.status_code, first_error(response)["code"]) == (400, 887)
 
 
-# The engine's dialect, as the vendor's own engine tests have it
+# The engine's dialect, with the messages of the vendor's own engine tests
 
 ENGINE_MESSAGES = {
     3801: "points to be reversed should not be greater than total points redeemed against the redemption summary id",
@@ -378,7 +372,7 @@ ENGINE_MESSAGES = {
 }
 
 
-def test_the_engines_codes_come_with_the_engines_words() -> None:
+def test_engine_dialect_has_the_engines_codes_and_messages() -> None:
     world = make_world(settings={"Reversal_error_dialect": "engine"})
     redemption = redeemed(world, 10)
     partly = world.reverse(redemption, 6).json()

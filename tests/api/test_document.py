@@ -1,4 +1,4 @@
-"""The OpenAPI document: valid, public, true to the ladders and to itself, and shown without any other host."""
+"""The OpenAPI document is valid, public and consistent with the refusals, and its viewer uses no other host."""
 
 import json
 import re
@@ -37,7 +37,7 @@ def validator(schema: dict[str, Any]) -> Draft202012Validator:
 
 
 def codes_of(operation: dict[str, Any]) -> dict[int, set[int]]:
-    """The codes that the document allows for each HTTP status that fails."""
+    """Returns the codes that the document allows for each HTTP status of a failure."""
     return {
         int(status): set(failure_properties(response["content"]["application/json"]["schema"])["code"]["enum"])
         for status, response in operation["responses"].items()
@@ -61,23 +61,23 @@ def codes_in(ladder: type[Ladder], *, without: set[Ladder], platform: set[int]) 
 
 
 @pytest.mark.filterwarnings("default")
-def test_it_is_valid_and_made_without_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+def test_document_is_valid_and_generated_without_warnings(capsys: pytest.CaptureFixture[str]) -> None:
     call_command("spectacular", "--validate", "--fail-on-warn")
     assert capsys.readouterr().out.startswith("openapi: 3.1.0")
 
 
-def test_everyone_may_read_it() -> None:
+def test_document_is_public() -> None:
     response = Client().get("/openapi.json")
     assert (response.status_code, response["Content-Type"]) == (200, "application/json")
     assert response.json() == json.loads(json.dumps(DOCUMENT))
     assert response["X-CAP-REQUEST-ID"]
 
 
-def test_its_version_is_the_projects() -> None:
+def test_document_has_the_projects_version() -> None:
     assert DOCUMENT["info"]["version"] == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 
-def test_it_has_every_address_and_no_other() -> None:
+def test_document_has_exactly_the_addresses_of_the_api() -> None:
     assert {(path, method) for path, methods in DOCUMENT["paths"].items() for method in methods} == {
         ("/v2/points/reverse", "post"),
         ("/v2/customers/{customerId}/redemptions", "post"),
@@ -87,7 +87,7 @@ def test_it_has_every_address_and_no_other() -> None:
     }
 
 
-def test_only_the_document_itself_is_open_to_everyone() -> None:
+def test_only_the_document_needs_no_credentials() -> None:
     open_to_all = {path for path, methods in DOCUMENT["paths"].items() for it in methods.values() if not it["security"]}
     assert open_to_all == {"/openapi.json", "/docs/"}
 
@@ -95,31 +95,31 @@ def test_only_the_document_itself_is_open_to_everyone() -> None:
 # Codes
 
 
-def test_a_reversal_is_refused_with_the_codes_of_its_ladder() -> None:
+def test_documented_codes_of_a_reversal_are_its_refusals() -> None:
     expected = codes_in(
         ErrorCode, without={ErrorCode.NEEDS_APPROVAL, ErrorCode.NOT_APPROVABLE}, platform={400, 401, 405, 429, 500}
     )
     assert codes_of(REVERSE) == expected
 
 
-def test_a_redemption_is_refused_with_the_codes_of_its_ladder() -> None:
+def test_documented_codes_of_a_redemption_are_its_refusals() -> None:
     assert codes_of(REDEEM) == codes_in(RedemptionError, without=set(), platform={400, 401, 404, 405, 429, 500})
 
 
 @pytest.mark.parametrize("path", OF_READS)
-def test_a_read_is_refused_with_the_codes_of_its_ladder(path: str) -> None:
+def test_documented_codes_of_a_read_are_its_refusals(path: str) -> None:
     expected = codes_in(ReadError, without=OF_READS[path], platform={400, 401, 405, 429, 500})
     assert codes_of(DOCUMENT["paths"][path]["get"]) == expected
 
 
-def test_the_engines_codes_stand_under_200() -> None:
+def test_engines_codes_are_documented_under_200() -> None:
     alternatives = REVERSE["responses"]["200"]["content"]["application/json"]["schema"]["oneOf"]
     (engine,) = [schema for schema in alternatives if "$ref" not in schema]
     codes = {4102, 888, 4101, 3803, 3804, 885, 901, 904, 3802, 902, 827, 3801, 899, 903}
     assert set(failure_properties(engine)["code"]["enum"]) == codes
 
 
-def test_a_status_promises_retry_after_where_all_its_failures_give_it() -> None:
+def test_statuses_with_retryable_failures_document_retry_after() -> None:
     promised = {
         (path, status): response["headers"]["Retry-After"]["schema"]["enum"]
         for path, methods in DOCUMENT["paths"].items()
@@ -148,12 +148,12 @@ def examples() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("schema", "value"), list(examples()))
-def test_every_example_is_of_its_schema(schema: dict[str, Any], value: Any) -> None:
+def test_every_example_matches_its_schema(schema: dict[str, Any], value: Any) -> None:
     validator(schema).validate(value)
 
 
 def without_ids(reason: str, *reversal_ids: str) -> str:
-    """The reason without what differs from ledger to ledger: numbers and ids."""
+    """Replaces numbers and ids in the reason, because they differ between ledgers."""
     return re.sub("|".join([*reversal_ids, r"\d+(\.\d+)?"]), "#", reason)
 
 
@@ -166,7 +166,7 @@ REFUSALS = [
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("operation", "error", "build"), REFUSALS)
-def test_the_example_of_a_refusal_is_what_is_answered(
+def test_example_of_a_refusal_equals_the_real_reply(
     world: World, operation: dict[str, Any], error: Ladder, build: test_ladder.Case
 ) -> None:
     (got,) = build(world)().json()["errors"]
@@ -177,7 +177,7 @@ def test_the_example_of_a_refusal_is_what_is_answered(
     assert without_ids(got["reason"], *made) == without_ids(expected["reason"], "zwU7b0")
 
 
-# What requests may hold
+# Requests
 
 
 @pytest.mark.django_db
@@ -188,7 +188,7 @@ def test_the_example_of_a_refusal_is_what_is_answered(
         *(0, -1, 10**12, "0", "0.0", "0.000", "-1", "+1", "1e2", " 1", "1.", ".5", "", "x", "1.0001", True, [], {}),
     ],
 )
-def test_the_document_and_the_server_agree_on_points(world: World, points: Any) -> None:
+def test_document_and_server_accept_the_same_points(world: World, points: Any) -> None:
     body = request_for(redeemed(world)) | {"pointsToBeReversed": points}
     is_allowed = validator(REVERSE["requestBody"]["content"]["application/json"]["schema"]).is_valid(body)
     errors = world.ask(body).json()["errors"]
@@ -220,7 +220,7 @@ def test_the_document_and_the_server_agree_on_points(world: World, points: Any) 
         {"programId": ""},
     ],
 )
-def test_the_document_and_the_server_agree_on_the_other_fields(world: World, changes: dict[str, Any]) -> None:
+def test_document_and_server_accept_the_same_other_fields(world: World, changes: dict[str, Any]) -> None:
     body = request_for(redeemed(world)) | changes
     is_allowed = validator(REVERSE["requestBody"]["content"]["application/json"]["schema"]).is_valid(body)
     assert is_allowed is not any(error["code"] == 887 for error in world.ask(body).json()["errors"])
@@ -229,7 +229,7 @@ def test_the_document_and_the_server_agree_on_the_other_fields(world: World, cha
 # The pages
 
 
-def test_the_viewer_and_all_that_it_loads_come_from_this_server() -> None:
+def test_viewer_and_its_assets_are_served_locally() -> None:
     page = Client().get("/docs/")
     html = page.content.decode()
     assert page.status_code == 200
@@ -245,7 +245,7 @@ def test_the_viewer_and_all_that_it_loads_come_from_this_server() -> None:
         assert b"".join(response.streaming_content if response.streaming else [response.content])
 
 
-def test_the_viewers_settings_name_no_other_host() -> None:
+def test_settings_of_the_viewer_contain_no_other_host() -> None:
     script = Client().get("/docs/?script=")
     text = script.content.decode()
     assert script["Content-Type"] == "application/javascript"
@@ -255,12 +255,12 @@ def test_the_viewers_settings_name_no_other_host() -> None:
     assert not script.cookies
 
 
-def test_the_slash_after_docs_may_be_left_out() -> None:
+def test_docs_without_slash_redirects_to_docs_with_slash() -> None:
     assert Client().get("/docs").headers["Location"] == "/docs/"
 
 
 @pytest.mark.parametrize("address", ["/docs/", "/openapi.json"])
-def test_the_documents_are_only_read(address: str) -> None:
+def test_documents_accept_only_get_and_head(address: str) -> None:
     response = Client().post(address)
     assert (response.status_code, response["Allow"]) == (405, "GET, HEAD")
     assert response.json()["errors"][0]["code"] == 405
@@ -269,11 +269,11 @@ def test_the_documents_are_only_read(address: str) -> None:
 # docs/api.md
 
 
-def test_the_table_of_addresses_is_current() -> None:
+def test_docs_api_md_is_up_to_date() -> None:
     call_command("document_api", "--check")
 
 
-def test_a_stale_table_is_told_and_not_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_fails_for_a_stale_page_and_does_not_write_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "api.md"
     page.write_text("old")
     monkeypatch.setattr(document_api, "PAGE", page)

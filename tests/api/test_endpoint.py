@@ -1,4 +1,4 @@
-"""The accepted reversal over HTTP: every key of its reply, and every shape that real clients send."""
+"""Accepted reversals over HTTP: the keys of the reply, and the forms of a request that clients send."""
 
 import hashlib
 import json
@@ -40,7 +40,7 @@ def test_the_reply_has_exactly_the_published_keys(world: World) -> None:
     )
 
 
-def test_omitted_or_null_points_reverse_all_that_is_left(world: World) -> None:
+def test_omitted_or_null_points_reverse_all_remaining_points(world: World) -> None:
     redemption = redeemed(world, "10.5")
     assert world.reverse(redemption, "0.25").json()["pointsReversed"] == 0.25
     reply = world.ask(request_for(redemption) | {"pointsToBeReversed": None}).json()
@@ -48,7 +48,7 @@ def test_omitted_or_null_points_reverse_all_that_is_left(world: World) -> None:
     assert Reversal.objects.get(org=world.org, points_asked=None).points == reply["pointsReversed"]
 
 
-def test_points_given_back_to_an_expired_lot_count_as_expired_and_warn(world: World) -> None:
+def test_points_reversed_to_expired_lot_count_as_expired_and_warn(world: World) -> None:
     make_lot(world.asha, 20, program=world.program, expires_at=days_ago(0.5))
     make_lot(world.asha, 330, program=world.program, expires_at=in_days(5))
     reply = world.reverse(redeem(world.asha, 350, program=world.program)).json()
@@ -63,7 +63,7 @@ def test_points_given_back_to_an_expired_lot_count_as_expired_and_warn(world: Wo
     ]
 
 
-def test_expired_points_come_back_as_a_new_lot_where_the_program_says_so(world: World) -> None:
+def test_expired_points_are_reissued_in_a_new_lot_if_the_program_allows_it(world: World) -> None:
     set_value(world.org, "Reversal_reissue_days", "30", program=world.program)
     expired = make_lot(world.asha, 20, program=world.program, expires_at=days_ago(0.5))
     reply = world.reverse(redeem(world.asha, 25, program=world.program)).json()
@@ -84,7 +84,7 @@ def test_expired_points_come_back_as_a_new_lot_where_the_program_says_so(world: 
     assert {line.reissued_lot_id for line in lines} == {reissued.id}
 
 
-def test_a_tenth_three_times_is_three_tenths(world: World) -> None:
+def test_three_reversals_of_a_tenth_reverse_exactly_three_tenths(world: World) -> None:
     redemption = redeemed(world, "0.3")
     for key in ("a", "b", "c"):
         assert world.reverse(redemption, 0.1, key=key).status_code == 200
@@ -92,12 +92,12 @@ def test_a_tenth_three_times_is_three_tenths(world: World) -> None:
 
 
 @pytest.mark.parametrize("points", ["250.0", 250, 250.0, "250", "0250.000"])
-def test_points_come_as_numbers_and_as_strings(world: World, points: Any) -> None:
+def test_points_may_be_numbers_or_strings(world: World, points: Any) -> None:
     assert world.reverse(redeemed(world, 250.5), points).json()["pointsReversed"] == 250.0
 
 
 @pytest.mark.parametrize("literal", ["2.5e2", "250.000000", "25E1", "2500e-1"])
-def test_numbers_are_judged_on_their_literal(world: World, literal: str) -> None:
+def test_number_literals_with_exponent_or_zeros_are_accepted(world: World, literal: str) -> None:
     redemption = redeemed(world, 250)
     body = json.dumps(request_for(redemption, "HERE")).replace('"HERE"', literal)
     assert world.ask(body.encode()).json()["pointsReversed"] == 250.0
@@ -106,7 +106,7 @@ def test_numbers_are_judged_on_their_literal(world: World, literal: str) -> None
 @pytest.mark.parametrize(
     "points", [10**12, 1e300, "1000000000000", "-1", "+1", "1e2", " 1", "1.", ".5", "", "x", True, [], {}, "٣"]
 )
-def test_other_points_are_887(world: World, points: Any) -> None:
+def test_invalid_points_are_887(world: World, points: Any) -> None:
     response = world.ask(request_for(redeemed(world)) | {"pointsToBeReversed": points})
     assert (response.status_code, response.json()["errors"][0]["code"]) == (400, 887)
 
@@ -133,7 +133,7 @@ def test_other_points_are_887(world: World, points: Any) -> None:
         {"programId": {}},
     ],
 )
-def test_a_field_that_breaks_its_rule_is_887_and_named(world: World, changes: dict[str, Any]) -> None:
+def test_invalid_field_is_887_and_named(world: World, changes: dict[str, Any]) -> None:
     response = world.ask(request_for(redeemed(world)) | changes)
     assert (response.status_code, response.json()["errors"][0]["code"]) == (400, 887)
     assert any(field in response.json()["errors"][0]["reason"] for field in ("redemptionId", *changes))
@@ -177,7 +177,7 @@ def test_every_identifier_in_every_spelling_is_found_and_echoed(kind: str, value
 
 
 @pytest.mark.parametrize("value", ["ASHA", "0", "-1", "9" * 30, "1e3", "٣", "564000001.0", "' OR 1=1 --"])
-def test_an_id_that_no_customer_can_have_is_804(world: World, value: str) -> None:
+def test_impossible_customer_id_is_804(world: World, value: str) -> None:
     response = world.ask(request_for(redeemed(world), identifier={"type": "ID", "value": value}))
     assert (response.status_code, response.json()["errors"][0]["code"]) == (400, 804)
 
@@ -231,14 +231,14 @@ def test_the_password_is_the_secret_or_its_md5_as_lower_case_hex(world: World) -
     assert world.reverse(redemption, 2, password=md5.upper()).status_code == 401
 
 
-def test_two_secrets_of_a_client_are_live_at_once(world: World) -> None:
+def test_two_secrets_of_a_client_are_valid_at_the_same_time(world: World) -> None:
     redemption = redeemed(world, 10)
     second = add_secret(ApiClient.objects.get(org=world.org))
     assert world.reverse(redemption, 1).status_code == 200
     assert world.reverse(redemption, 2, password=second).status_code == 200
 
 
-def test_another_pepper_voids_every_secret(world: World, settings: Any) -> None:
+def test_new_pepper_invalidates_every_secret(world: World, settings: Any) -> None:
     redemption = redeemed(world, 10)
     assert world.reverse(redemption, 1).status_code == 200
     settings.API_PEPPER = "p" * 32
@@ -252,7 +252,7 @@ def test_a_revoked_client_is_401(world: World) -> None:
     assert "Unauthorized" in response.content.decode()
 
 
-def test_an_accepted_call_is_recorded_with_its_maker_and_the_identifier_masked(world: World) -> None:
+def test_accepted_call_is_recorded_with_its_client_and_masked_identifier(world: World) -> None:
     response = world.reverse(redeemed(world, 10), 2)
     (attempt,) = world.attempts()
     reversal = Reversal.objects.get(org=world.org)
@@ -263,7 +263,7 @@ def test_an_accepted_call_is_recorded_with_its_maker_and_the_identifier_masked(w
     assert attempt.client_id == reversal.client_id
 
 
-def test_a_reversal_restores_only_its_own_customers_lots(world: World) -> None:
+def test_reversal_restores_only_lots_of_its_own_customer(world: World) -> None:
     ravi = make_customer(world.org)
     his = make_lot(ravi, 5, program=world.program)
     world.reverse(redeemed(world, 10))

@@ -1,4 +1,4 @@
-"""The headers of every kind of reply, and the project's own check of a deployment."""
+"""The security headers of every kind of reply, and Django's deployment check."""
 
 import os
 import secrets
@@ -60,13 +60,13 @@ def check(response: HttpResponse, policy: dict[str, str]) -> None:
         ("/openapi.json", 200),
     ],
 )
-def test_a_reply_of_the_api_is_never_kept_and_never_a_page(world: World, address: str, status: int) -> None:
+def test_api_reply_is_not_cached_and_runs_no_scripts(world: World, address: str, status: int) -> None:
     response = world.read(address)
     assert response.status_code == status
     check(response, NOTHING)
 
 
-def test_a_reversal_and_a_refusal_are_never_kept(world: World) -> None:
+def test_reversals_and_refusals_are_not_cached(world: World) -> None:
     redemption = redeemed(world, 10)
     for response, status in (
         (world.reverse(redemption, 2), 200),
@@ -80,7 +80,7 @@ def test_a_reversal_and_a_refusal_are_never_kept(world: World) -> None:
     check(refused, NOTHING)
 
 
-def test_a_page_of_the_back_office_runs_no_script_that_stands_in_it(world: World) -> None:
+def test_back_office_pages_forbid_inline_scripts(world: World) -> None:
     client = staff_of(world, "Auditor")
     for address, status in (
         (reverse("admin:index"), 200),
@@ -96,7 +96,7 @@ def test_a_page_of_the_back_office_runs_no_script_that_stands_in_it(world: World
     check(Client().get(reverse("admin:login")), OF_BACK_OFFICE)
 
 
-def test_the_page_of_the_document_has_no_script_and_no_style_in_it() -> None:
+def test_docs_page_has_no_inline_scripts_or_styles() -> None:
     response = Client().get("/docs/")
     check(response, OF_DOCS)
     text = response.content.decode()
@@ -104,14 +104,14 @@ def test_the_page_of_the_document_has_no_script_and_no_style_in_it() -> None:
     assert text.count("<script") == text.count("<script src=") == 3
 
 
-def test_over_https_the_browser_is_told_to_stay_there(settings: Any) -> None:
+def test_https_reply_has_strict_transport_security(settings: Any) -> None:
     settings.SECURE_HSTS_SECONDS = 60
     settings.SECURE_HSTS_INCLUDE_SUBDOMAINS = True
     assert Client().get("/openapi.json", secure=True)["Strict-Transport-Security"] == "max-age=60; includeSubDomains"
     assert "Strict-Transport-Security" not in Client().get("/openapi.json")
 
 
-def test_plain_http_is_sent_on_but_for_the_machines_beside_it(settings: Any) -> None:
+def test_plain_http_redirects_to_https_except_for_monitoring(settings: Any) -> None:
     settings.SECURE_SSL_REDIRECT = True
     response = Client().get("/admin/login/")
     assert (response.status_code, response["Location"]) == (301, "https://testserver/admin/login/")
@@ -131,14 +131,14 @@ def manage(*words: str, **environment: str) -> "subprocess.CompletedProcess[str]
     )
 
 
-def test_django_finds_nothing_to_mend_in_a_deployment() -> None:
+def test_django_deployment_check_has_no_issues() -> None:
     checked = manage("check", "--deploy", "--fail-level", "WARNING", HTTPS_ONLY="on")
     assert (checked.returncode, checked.stdout) == (0, "System check identified no issues (0 silenced).\n"), checked
     assert manage("check", "--deploy", "--fail-level", "WARNING", HTTPS_ONLY="off").returncode == 1
 
 
 @pytest.mark.parametrize(("proxies", "expected"), [("", "None"), ("10.0.0.0/8", "('HTTP_X_FORWARDED_PROTO', 'https')")])
-def test_a_proxy_is_believed_about_https_only_where_it_is_trusted(proxies: str, expected: str) -> None:
+def test_forwarded_protocol_is_used_only_with_trusted_proxies(proxies: str, expected: str) -> None:
     program = "from django.conf import settings; print(settings.SECURE_PROXY_SSL_HEADER)"
     said = manage("shell", "--verbosity", "0", "-c", program, TRUSTED_PROXIES=proxies).stdout
     assert said == f"{expected}\n"

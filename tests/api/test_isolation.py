@@ -1,4 +1,4 @@
-"""Every call of the API and every command, asked for a stranger's rows, answers as for rows that nobody has."""
+"""Every API call and command treats rows of another org like rows that do not exist."""
 
 import io
 from collections.abc import Callable
@@ -25,7 +25,7 @@ POINTS = 10
 
 @dataclass(frozen=True)
 class Names:
-    """What a call or a command can name: either a stranger's rows, or none at all."""
+    """The ids that a call or a command can name: of another org's rows, or of no rows."""
 
     redemption: str
     reversal: str
@@ -36,8 +36,8 @@ class Names:
     email: str = "asha@stranger.example"
     client: str = "till.of.nobody"
 
-    def taken_out_of(self, text: str) -> str:
-        """The text without the names, each of which is unlike any other text in an answer."""
+    def removed_from(self, text: str) -> str:
+        """Replaces the ids in the text. No id equals another text of a reply."""
         for name in (self.redemption, self.reversal, self.reference, self.customer, self.program, self.client):
             text = text.replace(name, "~")
         return text
@@ -56,7 +56,7 @@ def stranger() -> World:
 
 @pytest.fixture
 def strangers(stranger: World) -> Names:
-    """The rows of a stranger's org: a redemption with a reversal, a program, a customer and a client."""
+    """Returns ids of another org: a redemption with a reversal, a program, a customer and a client."""
     world = stranger
     identifiers = {"MOBILE": "+919876500001", "EMAIL": "asha@stranger.example"}
     customer = make_customer(world.org, identifiers=identifiers)
@@ -79,7 +79,7 @@ def strangers(stranger: World) -> Names:
 
 
 def reversing(**fields: str) -> Call:
-    """POSTs a reversal whose `identifier` (type and name) and other fields name what is asked for."""
+    """Returns a call that posts a reversal with these ids in `identifier` (type and name) and other fields."""
 
     def call(world: World, names: Names) -> HttpResponse:
         kind, _, name = fields["identifier"].partition(" ")
@@ -91,7 +91,7 @@ def reversing(**fields: str) -> Call:
 
 
 def reversing_own(field: str) -> Call:
-    """POSTs a reversal of the caller's own redemption, with one field that names what is asked for."""
+    """Returns a call that posts a reversal of the caller's own redemption with one foreign id in `field`."""
 
     def call(world: World, names: Names) -> HttpResponse:
         redemption = redeemed(world, POINTS)
@@ -102,11 +102,11 @@ def reversing_own(field: str) -> Call:
 
 
 def reading(address: str, **parameters: str) -> Call:
-    """GETs the address, in which and in whose parameters names stand in braces."""
+    """Returns a call that gets the address. Names in braces are replaced in the address and the parameters."""
 
     def call(world: World, names: Names) -> HttpResponse:
-        asked = {parameter: value.format(**vars(names)) for parameter, value in parameters.items()}
-        return world.read(address.format(**vars(names)), **asked)
+        sent = {parameter: value.format(**vars(names)) for parameter, value in parameters.items()}
+        return world.read(address.format(**vars(names)), **sent)
 
     return call
 
@@ -124,7 +124,7 @@ def redeeming_own(world: World, names: Names) -> HttpResponse:
     return world.redeem(world.asha, 1, programId=names.program)
 
 
-# Each operation of the document, with every way to name a row in it; those for everyone name none.
+# Each operation of the document, with every way to name a row in it. Public operations name no rows.
 CALLS: dict[str, dict[str, Call]] = {
     "reverse-redeemed-points": {
         "redemption of their customer": reversing(identifier="ID customer", redemptionId="redemption"),
@@ -147,12 +147,12 @@ CALLS: dict[str, dict[str, Call]] = {
     "read-document": {},
     "view-document": {},
 }
-# Answered alike by the org of the row too: the redemption is another customer's.
+# The owning org gets the same reply too, because the redemption is another customer's.
 ALIKE = "reverse-redeemed-points customer"
 EACH_CALL = [pytest.param(call, id=f"{name} {way}") for name, ways in CALLS.items() for way, call in ways.items()]
 
 
-def test_every_operation_of_the_api_is_asked_here() -> None:
+def test_every_operation_of_the_api_is_covered() -> None:
     operations = [
         operation
         for methods in document()["paths"].values()
@@ -165,34 +165,34 @@ def test_every_operation_of_the_api_is_asked_here() -> None:
     }
 
 
-def told_by(response: HttpResponse, names: Names) -> tuple[int, str, dict[str, str]]:
-    """Status, body without the names, and headers."""
+def reply_of(response: HttpResponse, names: Names) -> tuple[int, str, dict[str, str]]:
+    """Returns status, body without the ids, and headers."""
     headers = {name: value for name, value in response.items() if name not in {"X-CAP-REQUEST-ID", "Content-Length"}}
-    return response.status_code, names.taken_out_of(response.content.decode()), headers
+    return response.status_code, names.removed_from(response.content.decode()), headers
 
 
 @pytest.mark.parametrize("call", [each for each in EACH_CALL if each.id != ALIKE])
-def test_the_org_of_the_rows_is_told_of_them(call: Call, stranger: World, strangers: Names) -> None:
-    assert told_by(call(stranger, strangers), strangers) != told_by(call(stranger, UNKNOWN), UNKNOWN)
+def test_owning_org_gets_another_reply_than_for_unknown_rows(call: Call, stranger: World, strangers: Names) -> None:
+    assert reply_of(call(stranger, strangers), strangers) != reply_of(call(stranger, UNKNOWN), UNKNOWN)
 
 
 @pytest.mark.parametrize("call", EACH_CALL)
-def test_what_is_a_strangers_is_answered_as_what_is_nobodys(call: Call, strangers: Names) -> None:
-    told = []
+def test_rows_of_another_org_get_the_same_reply_as_unknown_rows(call: Call, strangers: Names) -> None:
+    replies = []
     for names in (UNKNOWN, strangers):
         world = make_world()
-        world.read("/v2/points/reversals")  # keeps when the secret was last used
+        world.read("/v2/points/reversals")  # records the last use of the secret
         with CaptureQueriesContext(connection) as captured:
             response = call(world, names)
         headers = {
             name: value for name, value in response.items() if name not in {"X-CAP-REQUEST-ID", "Content-Length"}
         }
-        body = names.taken_out_of(response.content.decode()).replace(str(world.org.id), "~")
-        told.append((response.status_code, body, headers, len(captured)))
-    assert told[0] == told[1]
+        body = names.removed_from(response.content.decode()).replace(str(world.org.id), "~")
+        replies.append((response.status_code, body, headers, len(captured)))
+    assert replies[0] == replies[1]
 
 
-def test_a_strangers_key_repeats_nothing_of_theirs(strangers: Names) -> None:
+def test_idempotency_key_of_another_org_is_not_replayed(strangers: Names) -> None:
     own, stranger = make_world(), make_world()
     theirs = stranger.reverse(redeemed(stranger, POINTS), 2, key="key-1").json()
     response = own.reverse(redeemed(own, POINTS), 3, key="key-1")
@@ -200,7 +200,7 @@ def test_a_strangers_key_repeats_nothing_of_theirs(strangers: Names) -> None:
     assert response.json()["reversalId"] != theirs["reversalId"]
 
 
-def test_a_strangers_cursor_leads_to_own_rows_alone() -> None:
+def test_cursor_of_another_org_lists_none_of_its_reversals() -> None:
     own, stranger = make_world(), make_world()
     for world in (stranger, own):
         for _ in range(3):
@@ -229,7 +229,7 @@ def setting(world: World, names: Names, folder: Path) -> list[str]:
     return [str(world.org.id), *key, "--ticket", "T-1", "--reason", "why"]
 
 
-# What each command is told so that it names a row; None where it names none, or only what it makes.
+# The arguments of each command that name a row; None if a command names no rows, or only rows that it creates.
 COMMANDS: dict[str, Words | None] = {
     "create_api_client": None,
     "create_org": None,
@@ -258,16 +258,16 @@ COMMANDS: dict[str, Words | None] = {
 NAMING = {name: words for name, words in COMMANDS.items() if words is not None}
 
 
-def test_every_command_is_run_here() -> None:
+def test_every_command_is_covered() -> None:
     assert {name for name, app in get_commands().items() if app in {"loyalty", "reversals"}} == set(COMMANDS)
 
 
 @pytest.mark.parametrize("name", NAMING)
-def test_a_command_for_one_org_finds_no_row_of_another(name: str, strangers: Names, tmp_path: Path) -> None:
-    said = []
+def test_command_reports_rows_of_another_org_as_unknown(name: str, strangers: Names, tmp_path: Path) -> None:
+    messages = []
     for names in (UNKNOWN, strangers):
         world = make_world()
         with pytest.raises(CommandError) as refused:
             call_command(name, *NAMING[name](world, names, tmp_path), stdout=io.StringIO(), stderr=io.StringIO())
-        said.append(names.taken_out_of(str(refused.value)).replace(str(world.org.id), "~"))
-    assert said[0] == said[1]
+        messages.append(names.removed_from(str(refused.value)).replace(str(world.org.id), "~"))
+    assert messages[0] == messages[1]

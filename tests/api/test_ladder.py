@@ -1,4 +1,4 @@
-"""The ladder over HTTP: every refusal by its real cause, in the order of precedence, and nothing written."""
+"""Every refusal of a reversal over HTTP: its cause, its precedence, and that it moves no points."""
 
 import json
 from base64 import b64encode
@@ -29,7 +29,7 @@ from tests.builders import (
 
 pytestmark = pytest.mark.django_db
 
-# Prepares the cause and returns the request that is refused for it.
+# Creates the cause of a refusal, and returns the request that is refused.
 Case = Callable[[World], Callable[[], HttpResponse]]
 CASES: dict[ErrorCode, Case] = {}
 
@@ -180,8 +180,8 @@ def limit_exceeded(world: World) -> Callable[[], HttpResponse]:
     return lambda: world.reverse(redemption, 5.001)
 
 
-# Refusals that need two connections or a failing database stand in test_races.py and test_outages.py.
-PROVEN_ELSEWHERE = {
+# Refusals that need two connections or a failing database are tested in test_races.py and test_outages.py.
+TESTED_ELSEWHERE = {
     ErrorCode.BUSY,
     ErrorCode.DATABASE_FAILED,
     ErrorCode.UNFORESEEN,
@@ -193,17 +193,17 @@ PROVEN_ELSEWHERE = {
 
 
 def test_every_refusal_has_a_case() -> None:
-    assert set(CASES) | PROVEN_ELSEWHERE == set(ErrorCode)
+    assert set(CASES) | TESTED_ELSEWHERE == set(ErrorCode)
 
 
-def test_the_ladder_has_its_nineteen_rows_in_order() -> None:
+def test_refusals_have_nineteen_rows_in_order() -> None:
     rows = [error.row for error in ErrorCode if error.row is not None]
     assert rows == sorted(rows)
     assert set(rows) == set(range(1, 20))
 
 
 @pytest.mark.parametrize("error", CASES, ids=lambda error: error.name)
-def test_a_refusal_is_answered_by_its_row_and_writes_nothing(world: World, error: ErrorCode) -> None:
+def test_each_refusal_has_its_code_and_writes_only_an_attempt(world: World, error: ErrorCode) -> None:
     ask = CASES[error](world)
     before = world.written()
     response = ask()
@@ -224,8 +224,8 @@ def test_a_refusal_is_answered_by_its_row_and_writes_nothing(world: World, error
     assert last.request_id == response["X-CAP-REQUEST-ID"]
 
 
-def test_the_first_row_that_applies_is_answered(world: World) -> None:
-    """Everything is wrong at once; each step down the ladder mends what the step above complained of."""
+def test_first_refusal_that_applies_is_returned(world: World) -> None:
+    """Starts with every cause at once. Each step removes the cause of the refusal before it."""
     org, asha, ravi = world.org, world.asha, make_customer(world.org)
     spent, lotless = (
         redeemed(world, 10, at=days_ago(40)),
@@ -240,7 +240,7 @@ def test_the_first_row_that_applies_is_answered(world: World) -> None:
     body = request_for(spent, 0, redemptionId=reversal_id, programId=999)
     body["identifier"] = {"type": "ID", "value": str(ravi.public_id)}
 
-    def mend_customer(**changes: object) -> None:
+    def update_customer(**changes: object) -> None:
         Customer.objects.filter(id=asha.id).update(**changes)
 
     steps: list[tuple[ErrorCode, Callable[[], object]]] = [
@@ -253,19 +253,19 @@ def test_the_first_row_that_applies_is_answered(world: World) -> None:
         (ErrorCode.IS_A_REVERSAL, lambda: body.update(redemptionId=spent.public_id)),
         (ErrorCode.WRONG_PROGRAM, lambda: body.update(programId=world.program.public_id)),
         (ErrorCode.OFF_FOR_PROGRAM, lambda: set_value(org, ON, "yes", program=world.program)),
-        (ErrorCode.CUSTOMER_NOT_ELIGIBLE, lambda: mend_customer(status="ACTIVE")),
-        (ErrorCode.CUSTOMER_LOCKED, lambda: mend_customer(reversals_locked=False)),
+        (ErrorCode.CUSTOMER_NOT_ELIGIBLE, lambda: update_customer(status="ACTIVE")),
+        (ErrorCode.CUSTOMER_LOCKED, lambda: update_customer(reversals_locked=False)),
         (ErrorCode.NOTHING_LEFT, lambda: body.update(redemptionId=lotless.public_id)),
         (ErrorCode.OUTSIDE_WINDOW, lambda: set_value(org, "Reversal_window_days", "90")),
         (ErrorCode.MORE_THAN_LEFT, lambda: body.update(pointsToBeReversed=10)),
         (ErrorCode.NO_LOT_TO_RETURN_TO, lambda: set_value(org, "Reversal_reissue_days", "30")),
         (ErrorCode.LIMIT_EXCEEDED, lambda: set_value(org, "Reversal_limit_points", "20")),
     ]
-    for error, mend in steps:
+    for error, remove_cause in steps:
         answer = world.ask(body)
         assert (answer.status_code, answer.json()["errors"][0]["message"]) == (error.status, error.message), error
         assert world.attempts()[-1].rule == error.name
-        mend()
+        remove_cause()
     assert world.ask(body).status_code == 200
 
 
@@ -281,7 +281,7 @@ ENGINE_CODES = {
 
 
 @pytest.mark.parametrize("error", CASES, ids=lambda error: error.name)
-def test_the_engine_dialect_answers_rows_4_to_16_with_200_and_the_engines_code(world: World, error: ErrorCode) -> None:
+def test_engine_dialect_returns_200_and_the_engines_code_for_rows_4_to_16(world: World, error: ErrorCode) -> None:
     set_value(world.org, "Reversal_error_dialect", "engine")
     response = CASES[error](world)()
     answer = response.json()["errors"][0]
@@ -292,7 +292,7 @@ def test_the_engine_dialect_answers_rows_4_to_16_with_200_and_the_engines_code(w
     assert "orgId" not in response.json()
 
 
-def test_a_lock_says_until_when_but_not_why(world: World) -> None:
+def test_reason_of_a_lock_has_its_end_but_not_its_cause(world: World) -> None:
     Customer.objects.filter(id=world.asha.id).update(
         reversals_locked=True, reversals_locked_until=in_days(2), reversals_lock_reason="Under inquiry."
     )
@@ -301,18 +301,18 @@ def test_a_lock_says_until_when_but_not_why(world: World) -> None:
     assert "inquiry" not in reason
 
 
-def test_a_lock_ends_by_itself(world: World) -> None:
+def test_customer_can_be_reversed_after_the_end_of_a_lock(world: World) -> None:
     Customer.objects.filter(id=world.asha.id).update(reversals_locked=True, reversals_locked_until=days_ago(0.01))
     assert world.reverse(redeemed(world), 1).status_code == 200
 
 
-def test_a_customer_who_was_merged_away_is_not_eligible_whatever_the_setting_says(world: World) -> None:
+def test_merged_customer_is_not_eligible_whatever_the_setting(world: World) -> None:
     set_value(world.org, "Reversal_blocked_statuses", "DEACTIVATED")
     Customer.objects.filter(id=world.asha.id).update(status="MERGED")
     assert world.reverse(redeemed(world), 1).json()["errors"][0]["code"] == 901
 
 
-def test_the_count_limit_names_rule_used_and_limit(world: World) -> None:
+def test_reason_of_the_count_limit_has_setting_limit_and_count(world: World) -> None:
     set_value(world.org, "Reversal_limit_count", "1")
     redemption = redeemed(world, 10)
     assert world.reverse(redemption, 1).status_code == 200
@@ -323,13 +323,13 @@ def test_the_count_limit_names_rule_used_and_limit(world: World) -> None:
     )
 
 
-def test_a_programs_setting_wins_over_its_orgs(world: World) -> None:
+def test_setting_of_a_program_overrides_the_orgs(world: World) -> None:
     set_value(world.org, ON, "no")
     set_value(world.org, ON, "yes", program=world.program)
     assert world.reverse(redeemed(world), 1).status_code == 200
 
 
-def test_another_orgs_redemption_looks_like_an_unknown_one(world: World) -> None:
+def test_redemption_of_another_org_gets_the_same_reply_as_an_unknown_one(world: World) -> None:
     stranger = make_world()
     theirs = redeemed(stranger)
     foreign = world.ask(request_for(theirs)).json()
@@ -338,7 +338,7 @@ def test_another_orgs_redemption_looks_like_an_unknown_one(world: World) -> None
     assert foreign["errors"][0]["code"] == 804
 
 
-def test_wrong_credentials_are_one_and_the_same_401(world: World) -> None:
+def test_all_wrong_credentials_get_the_same_401(world: World) -> None:
     body = request_for(redeemed(world))
     answers = [
         world.ask(body, password="wrong"),
@@ -361,7 +361,7 @@ def test_wrong_credentials_are_one_and_the_same_401(world: World) -> None:
     assert world.attempts() == []
 
 
-def test_other_methods_and_addresses_answer_in_the_envelope(world: World) -> None:
+def test_unknown_methods_and_addresses_get_the_failure_envelope(world: World) -> None:
     headers = {"Authorization": basic(world.username, world.secret)}
     wrong_method = Client().get(ADDRESS, headers=headers)
     nowhere = Client(enforce_csrf_checks=True).post("/v2/points/forward")
@@ -370,7 +370,7 @@ def test_other_methods_and_addresses_answer_in_the_envelope(world: World) -> Non
     assert all(answer["X-CAP-REQUEST-ID"] for answer in (wrong_method, nowhere))
 
 
-def test_the_unforeseen_is_answered_without_a_traceback(
+def test_unexpected_error_is_500_without_a_traceback_in_the_reply(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object, **__: object) -> str:

@@ -1,4 +1,4 @@
-"""The limits of the API: wrong credentials by client and address, and calls by client."""
+"""The limits of failed logins by client and address, and of calls by client."""
 
 import io
 import json
@@ -31,20 +31,21 @@ SECONDS_LEFT = 50
 POINTS = "/v2/customers/1/points"
 TOO_MANY = (
     b'{"errors":[{"status":false,"code":429,"message":"Too Many Requests",'
-    b'"reason":"Too many calls, or too many with wrong credentials. Wait the seconds that Retry-After says."}],"warnings":[]}'
+    b'"reason":"Too many calls, or too many with wrong credentials. Wait the seconds that Retry-After says."}],'
+    b'"warnings":[]}'
 )
 
 
 @pytest.fixture(autouse=True)
 def clock() -> Iterator[Any]:
-    """A clock that stands still within one minute."""
+    """Stops the clock within one minute."""
     with time_machine.travel(START, tick=False) as traveller:
         yield traveller
 
 
 @pytest.fixture
 def three_failures(settings: Any) -> None:
-    """Three wrong credentials for a client from an address, thirty from an address."""
+    """Limits failed logins to 3 for a client and address, and to 30 for an address."""
     settings.API_FAILED_LOGINS_PER_MINUTE = 3
 
 
@@ -74,57 +75,57 @@ def test_the_fourth_wrong_secret_in_a_minute_is_429(world: World, three_failures
     assert "WWW-Authenticate" not in response
 
 
-def test_workers_share_the_count(world: World, three_failures: None) -> None:
+def test_failed_logins_are_counted_over_all_workers(world: World, three_failures: None) -> None:
     for expected in (401, 401, 401, 429):
         in_a_new_worker()
         assert call("till.1", "wrong").status_code == expected
 
 
-def test_over_the_limit_no_guess_reaches_the_database(world: World, three_failures: None) -> None:
+def test_login_over_the_limit_does_not_query_the_database(world: World, three_failures: None) -> None:
     statuses("till.1", "wrong", times=4)
     with CaptureQueriesContext(connection) as captured:
         assert call("till.1", world.secret).status_code == 429
     assert len(captured) == 0
 
 
-def test_the_next_minute_starts_anew(world: World, three_failures: None, clock: Any) -> None:
+def test_failed_logins_are_allowed_again_in_the_next_minute(world: World, three_failures: None, clock: Any) -> None:
     statuses("till.1", "wrong", times=4)
     clock.shift(timedelta(seconds=SECONDS_LEFT))
     assert call("till.1", world.secret).status_code == 404
     assert call("till.1", "wrong").status_code == 401
 
 
-def test_a_till_elsewhere_is_not_locked_out(world: World, three_failures: None) -> None:
+def test_client_at_another_address_is_not_locked_out(world: World, three_failures: None) -> None:
     statuses("till.1", "wrong", times=4)
     assert call("till.1", world.secret, address="192.0.2.2").status_code == 404
 
 
-def test_a_till_at_the_guessers_address_is_not_locked_out(world: World, three_failures: None) -> None:
+def test_client_with_right_secret_at_the_guessers_address_is_not_locked_out(world: World, three_failures: None) -> None:
     assert call("till.1", world.secret).status_code == 404
     statuses("till.1", "wrong", times=4)
     assert call("till.1", "wrong").status_code == 429
     assert call("till.1", world.secret).status_code == 404
 
 
-def test_a_revoked_secret_is_no_longer_known(world: World, three_failures: None) -> None:
+def test_revoked_client_counts_as_wrong_credentials(world: World, three_failures: None) -> None:
     call("till.1", world.secret)
     ApiClient.objects.filter(org=world.org).update(is_active=False)
     assert statuses("till.1", world.secret, times=4) == [401, 401, 401, 429]
 
 
-def test_an_address_that_tries_many_names_is_refused_for_all(world: World, three_failures: None) -> None:
+def test_address_that_tries_many_usernames_is_429_for_every_username(world: World, three_failures: None) -> None:
     assert {call(f"name.{number}", "wrong").status_code for number in range(30)} == {401}
     assert call("another", "wrong").status_code == 429
     assert call("another", "wrong", address="192.0.2.2").status_code == 401
 
 
-def test_one_who_has_an_ipv6_network_has_one_address(three_failures: None) -> None:
+def test_ipv6_network_counts_as_one_address(three_failures: None) -> None:
     guesses = [call("till.1", "wrong", address=f"2001:db8::{number:x}").status_code for number in range(4)]
     assert guesses == [401, 401, 401, 429]
     assert call("till.1", "wrong", address="2001:db8:0:1::1").status_code == 401
 
 
-def test_right_credentials_ask_the_database_no_more_than_without_a_limit(world: World, settings: Any) -> None:
+def test_limit_of_failed_logins_adds_no_query_to_a_successful_login(world: World, settings: Any) -> None:
     call("till.1", world.secret)
     counts = []
     for limit in (0, 3):
@@ -136,20 +137,20 @@ def test_right_credentials_ask_the_database_no_more_than_without_a_limit(world: 
     assert not Tally.objects.exists()
 
 
-def test_zero_is_no_limit(settings: Any) -> None:
+def test_zero_means_no_limit_of_failed_logins(settings: Any) -> None:
     settings.API_FAILED_LOGINS_PER_MINUTE = 0
     assert set(statuses("till.1", "wrong", times=30)) == {401}
     assert not Tally.objects.exists()
 
 
-def test_what_is_kept_names_neither_client_nor_address(three_failures: None) -> None:
+def test_stored_counters_contain_neither_client_nor_address(three_failures: None) -> None:
     call("till.1", "wrong")
     kept = list(Tally.objects.values_list("key", "count"))
     assert [count for _, count in kept] == [1, 1]
     assert all(len(key) == 64 and set(key) <= set("0123456789abcdef") for key, _ in kept)
 
 
-def test_a_database_that_cannot_count_refuses_as_before(
+def test_failed_login_is_401_if_it_cannot_be_counted(
     world: World, three_failures: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(amounts: dict[str, int]) -> dict[str, int]:
@@ -160,7 +161,7 @@ def test_a_database_that_cannot_count_refuses_as_before(
     assert "a rate limit could not be updated: read only" in caplog.text
 
 
-def test_counts_older_than_a_day_are_cleared_away(three_failures: None, clock: Any) -> None:
+def test_counters_older_than_a_day_are_deleted(three_failures: None, clock: Any) -> None:
     call("till.1", "wrong")
     clock.shift(timedelta(days=1))
     call("till.1", "wrong")
@@ -174,8 +175,8 @@ def test_counts_older_than_a_day_are_cleared_away(three_failures: None, clock: A
 
 
 @pytest.mark.usefixtures("committed", "on_postgresql")
-def test_many_who_count_at_once_count_exactly() -> None:
-    keys = [counters.key_of("many at once", number, START) for number in range(4)]
+def test_concurrent_counts_are_exact() -> None:
+    keys = [counters.key_of("concurrent", number, START) for number in range(4)]
 
     def count(number: int) -> None:
         counters.add(dict.fromkeys(keys if number % 2 else reversed(keys), 1))
@@ -193,7 +194,7 @@ def allow(world: World, calls: int | None) -> None:
     ApiClient.objects.filter(org=world.org).update(calls_per_minute=calls)
 
 
-def test_a_client_gets_its_limit_and_not_one_call_more(world: World) -> None:
+def test_call_over_the_limit_is_429(world: World) -> None:
     allow(world, 5)
     assert statuses("till.1", world.secret, times=7) == [404, 404, 404, 404, 404, 429, 429]
     response = call("till.1", world.secret)
@@ -207,7 +208,7 @@ def test_calls_are_counted_over_all_workers(world: World) -> None:
         assert call("till.1", world.secret).status_code == expected
 
 
-def test_a_flood_reaches_the_database_no_more(world: World) -> None:
+def test_call_over_the_limit_does_not_query_the_database(world: World) -> None:
     allow(world, 1)
     statuses("till.1", world.secret, times=2)
     with CaptureQueriesContext(connection) as captured:
@@ -215,9 +216,9 @@ def test_a_flood_reaches_the_database_no_more(world: World) -> None:
     assert len(captured) == 0
 
 
-def test_the_shared_count_is_asked_once_in_twenty_times(world: World) -> None:
+def test_shared_counter_is_updated_once_per_block_of_calls(world: World) -> None:
     allow(world, 100)
-    call("till.1", world.secret)  # keeps when the secret was last used
+    call("till.1", world.secret)  # records the last use of the secret
     with CaptureQueriesContext(connection) as captured:
         assert set(statuses("till.1", world.secret, times=100)) == {404}
     assert (
@@ -241,14 +242,14 @@ def test_each_secret_of_the_client_is_refused(world: World) -> None:
     assert statuses("till.1", second, times=3) == [429, 429, 429]
 
 
-def test_another_client_is_not_held_up(world: World) -> None:
+def test_another_client_is_not_limited(world: World) -> None:
     allow(world, 1)
     stranger = make_world()
     statuses("till.1", world.secret, times=2)
     assert statuses("till.1", stranger.secret, times=3) == [404, 404, 404]
 
 
-def test_the_default_is_for_clients_without_a_limit_of_their_own(world: World, settings: Any) -> None:
+def test_default_limit_applies_to_clients_without_their_own(world: World, settings: Any) -> None:
     settings.API_CALLS_PER_MINUTE = 2
     assert statuses("till.1", world.secret, times=3) == [404, 404, 429]
     in_a_new_worker()
@@ -256,14 +257,14 @@ def test_the_default_is_for_clients_without_a_limit_of_their_own(world: World, s
     assert set(statuses("till.1", world.secret, times=5)) == {404}
 
 
-def test_the_next_minute_has_calls_again(world: World, clock: Any) -> None:
+def test_calls_are_allowed_again_in_the_next_minute(world: World, clock: Any) -> None:
     allow(world, 1)
     assert statuses("till.1", world.secret, times=2) == [404, 429]
     clock.shift(timedelta(seconds=SECONDS_LEFT))
     assert statuses("till.1", world.secret, times=2) == [404, 429]
 
 
-def test_429_moves_nothing_records_nothing_and_leaves_the_key_unused(world: World, clock: Any) -> None:
+def test_429_records_no_attempt_and_leaves_the_key_unused(world: World, clock: Any) -> None:
     allow(world, 1)
     redemption = redeemed(world, 10)
     call("till.1", world.secret)
@@ -274,7 +275,7 @@ def test_429_moves_nothing_records_nothing_and_leaves_the_key_unused(world: Worl
     assert (accepted.status_code, "Idempotent-Replayed" in accepted) == (200, False)
 
 
-def test_a_database_that_cannot_count_lets_pass(
+def test_call_proceeds_if_it_cannot_be_counted(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(amounts: dict[str, int]) -> dict[str, int]:
@@ -286,7 +287,7 @@ def test_a_database_that_cannot_count_lets_pass(
     assert "a rate limit could not be updated: read only" in caplog.text
 
 
-# Who sets the limit of one client
+# Setting the limit of a client
 
 
 def limit(world: World, *words: str) -> dict[str, Any]:
@@ -296,7 +297,7 @@ def limit(world: World, *words: str) -> dict[str, Any]:
     return result
 
 
-def test_a_command_limits_a_client_and_keeps_why(world: World) -> None:
+def test_command_limits_a_client_and_records_the_reason(world: World) -> None:
     assert limit(world, "till.1", "1", "--reason", "It looped.") == {
         "org_id": world.org.id,
         "username": "till.1",
@@ -322,13 +323,13 @@ def test_a_command_limits_a_client_and_keeps_why(world: World) -> None:
         (("till.1", "9999999999", "--reason", "why"), "calls_per_minute: Ensure this value is less than or equal to"),
     ],
 )
-def test_a_limit_that_cannot_be_set_says_why(world: World, words: tuple[str, ...], said: str) -> None:
+def test_command_refuses_an_invalid_limit_with_the_reason(world: World, words: tuple[str, ...], said: str) -> None:
     with pytest.raises(CommandError, match=said):
         limit(world, *words)
     assert ApiClient.objects.get(org=world.org).calls_per_minute is None
 
 
-def test_staff_see_the_limit_of_a_client(world: World) -> None:
+def test_page_of_a_client_shows_its_limit(world: World) -> None:
     staff = staff_of(world, "Back-end team")
     page = reverse("admin:loyalty_apiclient_change", args=[ApiClient.objects.get(org=world.org).pk])
     for calls, shown in ((None, "default"), (0, "no limit"), (7, "7")):

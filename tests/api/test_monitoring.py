@@ -1,4 +1,4 @@
-"""Health, metrics and the log: what the machines that watch the server, and people who look for a call, can read."""
+"""Health checks, metrics and the log."""
 
 import json
 import logging
@@ -41,7 +41,7 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 def samples_of(text: str) -> Samples:
-    """Every sample of the text by its name and labels."""
+    """Returns the samples in the text by name and labels."""
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
@@ -57,7 +57,7 @@ def metrics(client: Client, **headers: str) -> Samples:
 
 
 def grown(before: Samples, after: Samples, name: str) -> dict[tuple[str, ...], float]:
-    """How much each sample of this name grew, by the values of its labels."""
+    """Returns the increase of each sample of this name by the values of its labels."""
     return {
         tuple(value for _, value in labels): value - before.get((sample, labels), 0)
         for (sample, labels), value in after.items()
@@ -69,7 +69,7 @@ def grown(before: Samples, after: Samples, name: str) -> dict[tuple[str, ...], f
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_live_server_says_so_without_its_database(client: Client, method: str) -> None:
+def test_liveness_needs_no_database(client: Client, method: str) -> None:
     response = client.generic(method, "/health/live")
     assert (response.status_code, response["Cache-Control"]) == (200, "no-store")
     assert response.content == (b'{"status":"live"}' if method == "GET" else b"")
@@ -77,7 +77,7 @@ def test_a_live_server_says_so_without_its_database(client: Client, method: str)
 
 @pytest.fixture
 def prober(django_db_setup: None, django_db_blocker: Any) -> Iterator[Callable[..., Any]]:
-    """Runs a call in the thread that asks the database whether it is ready, and forgets what it learned."""
+    """Runs a call in the thread of the health check, and clears its connection and cache afterwards."""
     with django_db_blocker.unblock():
         yield lambda call: health.prober.submit(call).result(timeout=60)
         health.prober.submit(connections.close_all).result()
@@ -98,7 +98,7 @@ def not_ready(reason: str) -> tuple[int, Any]:
 READY = (200, {"status": "ready", "version": "0.2.0"})
 
 
-def test_a_server_with_its_database_is_ready(client: Client, prober: Callable[..., Any]) -> None:
+def test_server_with_its_database_is_ready(client: Client, prober: Callable[..., Any]) -> None:
     assert readiness(client) == READY
     asked: list[str] = []
 
@@ -114,7 +114,7 @@ def test_a_server_with_its_database_is_ready(client: Client, prober: Callable[..
     assert (head.status_code, head.content) == (200, b"")
 
 
-def test_a_server_without_its_database_is_not_ready(client: Client, prober: Callable[..., Any]) -> None:
+def test_server_without_its_database_is_not_ready(client: Client, prober: Callable[..., Any]) -> None:
     def fail(*_: Any) -> None:
         raise OperationalError("password=secret")
 
@@ -124,7 +124,9 @@ def test_a_server_without_its_database_is_not_ready(client: Client, prober: Call
     assert readiness(client) == READY
 
 
-def test_a_server_whose_database_is_silent_is_not_ready_in_time(client: Client, prober: Callable[..., Any]) -> None:
+def test_server_with_a_hanging_database_is_not_ready_after_two_seconds(
+    client: Client, prober: Callable[..., Any]
+) -> None:
     answers = threading.Event()
     silence = health.prober.submit(answers.wait, 60)
     started = time.monotonic()
@@ -136,7 +138,7 @@ def test_a_server_whose_database_is_silent_is_not_ready_in_time(client: Client, 
     assert readiness(client) == READY
 
 
-def test_a_server_that_cannot_write_is_not_ready(
+def test_server_with_a_read_only_database_is_not_ready(
     client: Client, prober: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if connection.vendor == "postgresql":
@@ -146,7 +148,7 @@ def test_a_server_that_cannot_write_is_not_ready(
     assert readiness(client) == not_ready("the database is read-only")
 
 
-def test_a_server_whose_database_is_behind_is_not_ready(
+def test_server_with_missing_migrations_is_not_ready(
     client: Client, prober: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     health.check_migrations.cache_clear()
@@ -161,7 +163,7 @@ def test_a_server_whose_database_is_behind_is_not_ready(
 
 
 @pytest.mark.parametrize("address", ["/health/live", "/health/ready", "/metrics"])
-def test_who_watches_may_ask_by_any_host_name(client: Client, prober: Callable[..., Any], address: str) -> None:
+def test_monitoring_accepts_any_host_name(client: Client, prober: Callable[..., Any], address: str) -> None:
     assert client.get(address, headers={"host": "10.1.2.3:8000"}).status_code == 200
     assert client.get("/openapi.json", headers={"host": "10.1.2.3:8000"}).status_code == 400
     assert client.post(address).status_code == 405
@@ -199,34 +201,34 @@ def test_calls_are_counted_by_operation_status_code_and_rule(world: World, clien
     assert grown(before, after, "loyalty_call_seconds_count")["ReversePoints",] == 4
 
 
-def test_what_waits_and_what_was_verified_is_told(world: World, client: Client) -> None:
+def test_metrics_have_pending_deliveries_and_the_last_ledger_check(world: World, client: Client) -> None:
     make_webhook(world.org)
     world.reverse(redeemed(world, 10))
     now = timezone.now()
     LedgerCheck.objects.create(started_at=now, finished_at=now - timedelta(days=1), broken_count=0)
     LedgerCheck.objects.create(started_at=now, finished_at=now, broken_count=3)
     LedgerCheck.objects.create(org=world.org, started_at=now, finished_at=now + timedelta(days=1), broken_count=9)
-    told = metrics(client)
-    assert told["loyalty_database_up", ()] == 1
-    assert told["loyalty_ledger_check_broken_rows", ()] == 3
-    assert told["loyalty_ledger_check_timestamp_seconds", ()] == pytest.approx(now.timestamp(), abs=0.001)
-    assert told["loyalty_deliveries_waiting", ()] == 1
+    samples = metrics(client)
+    assert samples["loyalty_database_up", ()] == 1
+    assert samples["loyalty_ledger_check_broken_rows", ()] == 3
+    assert samples["loyalty_ledger_check_timestamp_seconds", ()] == pytest.approx(now.timestamp(), abs=0.001)
+    assert samples["loyalty_deliveries_waiting", ()] == 1
     due_at = Delivery.objects.get().due_at
-    assert told["loyalty_deliveries_due_timestamp_seconds", ()] == pytest.approx(due_at.timestamp(), abs=0.001)
+    assert samples["loyalty_deliveries_due_timestamp_seconds", ()] == pytest.approx(due_at.timestamp(), abs=0.001)
     event = Event.objects.get()
-    oldest_at = told["loyalty_deliveries_oldest_timestamp_seconds", ()]
+    oldest_at = samples["loyalty_deliveries_oldest_timestamp_seconds", ()]
     assert oldest_at == pytest.approx(event.created_at.timestamp(), abs=0.001)
-    assert told["loyalty_approvals_waiting", ()] == 0
-    assert ("loyalty_approvals_lapse_timestamp_seconds", ()) not in told
+    assert samples["loyalty_approvals_waiting", ()] == 0
+    assert ("loyalty_approvals_lapse_timestamp_seconds", ()) not in samples
     if connection.vendor == "postgresql":
-        assert told["loyalty_sessions_waiting_for_locks", ()] == 0
+        assert samples["loyalty_sessions_waiting_for_locks", ()] == 0
 
 
-def test_approvals_are_told_until_they_lapse(world: World, client: Client) -> None:
+def test_metrics_count_approvals_until_they_lapse(world: World, client: Client) -> None:
     lapsing = [ask_for_approval(world, lapses_at=in_days(days)) for days in (3, 2, -1)]
-    told = metrics(client)
-    assert told["loyalty_approvals_waiting", ()] == 2
-    first = told["loyalty_approvals_lapse_timestamp_seconds", ()]
+    samples = metrics(client)
+    assert samples["loyalty_approvals_waiting", ()] == 2
+    first = samples["loyalty_approvals_lapse_timestamp_seconds", ()]
     assert first == pytest.approx(lapsing[1].lapses_at.timestamp(), abs=0.001)
 
 
@@ -244,7 +246,7 @@ def ask_for_approval(world: World, *, lapses_at: datetime) -> Approval:
     )
 
 
-def test_what_is_done_by_hand_is_counted_by_its_channel(world: World, client: Client) -> None:
+def test_reversal_by_a_command_is_counted_by_its_channel(world: World, client: Client) -> None:
     redemption = redeemed(world, 10)
     before = metrics(client)
     words = (str(world.org.id), redemption.public_id, "--reason", "a return", "--by", "asha")
@@ -252,7 +254,7 @@ def test_what_is_done_by_hand_is_counted_by_its_channel(world: World, client: Cl
     assert grown(before, metrics(client), "loyalty_movements_total") == {("COMMAND", "", "REVERSE", ""): 1}
 
 
-def test_a_transaction_tried_again_is_counted_by_what_ended_it(world: World, client: Client) -> None:
+def test_retried_transaction_is_counted_by_its_error(world: World, client: Client) -> None:
     redemption = redeemed(world, 10)
     before = metrics(client)
     with connection.execute_wrapper(FailingWrites(psycopg.errors.DeadlockDetected("deadlock detected"), times=2)):
@@ -261,26 +263,26 @@ def test_a_transaction_tried_again_is_counted_by_what_ended_it(world: World, cli
 
 
 @pytest.mark.usefixtures("world")
-def test_what_is_running_is_told(client: Client) -> None:
+def test_metrics_have_the_versions(client: Client) -> None:
     version = project.SPECTACULAR_SETTINGS["VERSION"]
     labels = (("python", platform.python_version()), ("version", version))
     assert metrics(client)["loyalty_build_info", labels] == 1
 
 
 @pytest.mark.django_db
-def test_metrics_without_the_database_say_that_it_is_away(client: Client) -> None:
+def test_metrics_without_the_database_report_it_as_down(client: Client) -> None:
     def fail(*_: Any) -> None:
         raise OperationalError("gone")
 
     with connection.execute_wrapper(fail):
-        told = metrics(client)
-    assert told["loyalty_database_up", ()] == 0
-    assert ("loyalty_deliveries_waiting", ()) not in told
-    assert any(name == "loyalty_calls_total" for name, _ in told)
+        samples = metrics(client)
+    assert samples["loyalty_database_up", ()] == 0
+    assert ("loyalty_deliveries_waiting", ()) not in samples
+    assert any(name == "loyalty_calls_total" for name, _ in samples)
 
 
 @pytest.mark.django_db
-def test_metrics_are_for_this_machine_or_for_who_has_the_token(client: Client) -> None:
+def test_metrics_need_a_local_caller_or_the_token(client: Client) -> None:
     assert client.get("/metrics", REMOTE_ADDR="203.0.113.7").status_code == 403
     assert client.get("/metrics", REMOTE_ADDR="::1").status_code == 200
     assert client.get("/metrics", headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 403
@@ -293,7 +295,7 @@ def test_metrics_are_for_this_machine_or_for_who_has_the_token(client: Client) -
 
 
 @pytest.mark.django_db
-def test_nobody_makes_metrics_grow(client: Client) -> None:
+def test_unknown_addresses_add_no_metrics(client: Client) -> None:
     client.get("/v2/nothing")
     before = len(metrics(client))
     for number in range(20):
@@ -302,7 +304,7 @@ def test_nobody_makes_metrics_grow(client: Client) -> None:
     assert len(metrics(client)) - before <= 20  # one operation with its buckets
 
 
-def test_the_counts_of_servers_that_ended_are_removed(tmp_path: Path) -> None:
+def test_counters_of_ended_servers_are_removed(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         ended.wait()
     left, kept = tmp_path / f"{serve.FOLDER}-{ended.pid}-a", tmp_path / f"{serve.FOLDER}-{os.getpid()}-b"
@@ -317,7 +319,7 @@ def test_the_counts_of_servers_that_ended_are_removed(tmp_path: Path) -> None:
 
 
 class Lines(logging.Handler):
-    """Keeps each line as the console writes it."""
+    """Collects the lines as the console writes them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -337,7 +339,7 @@ def log() -> Any:
     logging.getLogger().removeHandler(handler)
 
 
-def test_one_id_leads_from_the_answer_to_the_attempt_and_the_log(world: World, log: list[str]) -> None:
+def test_reply_attempt_and_log_share_the_request_id(world: World, log: list[str]) -> None:
     response = world.reverse(redeemed(world, 10), 99)
     attempt = Attempt.objects.get()
     [line] = [json.loads(each) for each in log]
@@ -360,7 +362,7 @@ def test_one_id_leads_from_the_answer_to_the_attempt_and_the_log(world: World, l
     assert attempt.request_id == response["X-CAP-REQUEST-ID"]
 
 
-def test_nobody_writes_a_line_of_his_own_and_no_question_is_kept(client: Client, log: list[str]) -> None:
+def test_log_escapes_the_path_and_omits_the_query_string(client: Client, log: list[str]) -> None:
     client.get("/v2/%0a%0d%E2%80%A8forged?mobile=919876543210")
     [line] = log
     assert len(line.splitlines()) == 1
@@ -368,26 +370,28 @@ def test_nobody_writes_a_line_of_his_own_and_no_question_is_kept(client: Client,
     assert json.loads(line)["message"].startswith("GET /v2/%0A%0D%E2%80%A8forged 404 ")
 
 
-def test_what_is_asked_every_second_leaves_no_line(client: Client, log: list[str]) -> None:
+def test_health_checks_are_not_logged(client: Client, log: list[str]) -> None:
     assert client.get("/health/live").status_code == 200
     assert log == []
 
 
 @pytest.mark.django_db
-def test_a_line_asks_no_database_for_the_person_of_a_session(client: Client, log: list[str]) -> None:
+def test_log_line_does_not_query_the_user_of_a_session(client: Client, log: list[str]) -> None:
     client.cookies["sessionid"] = "s" * 32
     with CaptureQueriesContext(connection) as queries:
         assert client.get("/v2/nothing").status_code == 404
     assert (len(log), len(queries)) == (1, 0)
 
 
-def test_a_page_that_is_refused_leaves_no_traceback(world: World, log: list[str]) -> None:
+def test_forbidden_page_logs_no_traceback(world: World, log: list[str]) -> None:
     page = reverse("admin:loyalty_redemption_reverse", args=[redeemed(world).pk])
     assert staff_of(world, "Support").get(page).status_code == 403
     assert [json.loads(line)["logger"] for line in log] == ["access"]
 
 
-def test_a_fault_is_told_without_the_question(client: Client, log: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unexpected_error_is_logged_without_the_query_string(
+    client: Client, log: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     client.raise_request_exception = False
     monkeypatch.setattr("secrets.token_hex", lambda _: UUID(int=7).hex)
     monkeypatch.setattr("django.http.HttpRequest.get_host", lambda _: 1 // 0)
@@ -406,14 +410,14 @@ def test_a_fault_is_told_without_the_question(client: Client, log: list[str], mo
 
 
 @pytest.mark.django_db
-def test_what_anybody_can_send_leaves_no_traceback(client: Client, log: list[str]) -> None:
+def test_malformed_requests_log_no_traceback(client: Client, log: list[str]) -> None:
     too_many = dict.fromkeys(map(str, range(2_000)), "")
     assert client.post("/admin/login/", too_many).status_code == 400
     assert client.get("/openapi.json", headers={"host": "elsewhere.example"}).status_code == 400
     assert [(json.loads(line)["logger"], "exc_info" in json.loads(line)) for line in log] == [("access", False)] * 2
 
 
-def test_a_line_for_people_is_one_line_whatever_is_logged() -> None:
+def test_plain_text_log_escapes_line_breaks() -> None:
     written = LineFormatter("%(levelname)s %(message)s")
     forged = logging.LogRecord("x", logging.INFO, "", 0, "given up: %s", ("ok\r\nERROR forged\x1b[2J\u2028x",), None)
     assert written.format(forged) == r"INFO given up: ok\u000d\u000aERROR forged\u001b[2J\u2028x"
@@ -427,12 +431,12 @@ def test_a_line_for_people_is_one_line_whatever_is_logged() -> None:
     assert all(line.startswith("    ") for line in traceback)
 
 
-def test_only_faults_are_unforeseen() -> None:
+def test_only_unexpected_errors_are_unforeseen() -> None:
     assert not is_unforeseen(record_of(PermissionDenied()))
     assert is_unforeseen(record_of(ValueError()))
     assert not is_unforeseen(record_of(None))
 
 
 def record_of(error: Exception | None) -> logging.LogRecord:
-    told = None if error is None else (type(error), error, None)
-    return logging.LogRecord("django.request", logging.ERROR, "", 0, "", None, told)
+    info = None if error is None else (type(error), error, None)
+    return logging.LogRecord("django.request", logging.ERROR, "", 0, "", None, info)

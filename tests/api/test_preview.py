@@ -1,4 +1,4 @@
-"""`?dryRun=true` and `?expand=`: what a reversal would do, and what each lot gets."""
+"""The query parameters `dryRun` and `expand` of a reversal."""
 
 import pytest
 import time_machine
@@ -14,7 +14,7 @@ DRY = f"{ADDRESS}?dryRun=true"
 EXPANDED = f"{ADDRESS}?expand=lines,redemption"
 
 
-def test_a_dry_run_answers_the_same_body_without_a_reversal_id_and_writes_only_the_attempt(world: World) -> None:
+def test_dry_run_has_the_same_body_without_reversal_id_and_writes_only_an_attempt(world: World) -> None:
     redemption = redeemed(world, 10)
     before = world.written()
     dry = world.reverse(redemption, 4, address=DRY)
@@ -26,24 +26,24 @@ def test_a_dry_run_answers_the_same_body_without_a_reversal_id_and_writes_only_t
     assert world.attempts()[0].reversal is None
 
 
-def test_dry_run_false_is_the_real_thing(world: World) -> None:
+def test_dry_run_false_reverses_the_points(world: World) -> None:
     assert "reversalId" in world.reverse(redeemed(world, 10), 4, address=f"{ADDRESS}?dryRun=false").json()
 
 
 @pytest.mark.parametrize(("asked", "code"), [(11, 817), (-1, 887), (1.0001, 878)])
-def test_a_dry_run_is_refused_as_the_real_one_would_be(world: World, asked: float, code: int) -> None:
+def test_dry_run_is_refused_like_a_real_reversal(world: World, asked: float, code: int) -> None:
     redemption = redeemed(world, 10)
     dry, real = (world.reverse(redemption, asked, address=address) for address in (DRY, ADDRESS))
     assert (dry.status_code, dry.json()) == (real.status_code, real.json())
     assert dry.json()["errors"][0]["code"] == code
 
 
-def test_a_dry_run_is_refused_while_the_switch_is_off(world: World) -> None:
+def test_dry_run_is_refused_while_reversals_are_off(world: World) -> None:
     set_value(world.org, ON, "no")
     assert world.reverse(redeemed(world, 10), address=DRY).json()["errors"][0]["code"] == 818
 
 
-def test_a_dry_run_leaves_its_key_free(world: World) -> None:
+def test_dry_run_leaves_its_key_unused(world: World) -> None:
     redemption = redeemed(world, 10)
     for amount in (4, 5, 99):
         assert "Idempotent-Replayed" not in world.reverse(redemption, amount, key="key-1", address=DRY)
@@ -53,14 +53,14 @@ def test_a_dry_run_leaves_its_key_free(world: World) -> None:
     assert (after["dryRun"], after["pointsReversed"]) == (True, 3.0)
 
 
-def test_a_dry_run_is_no_earlier_request_of_a_duplicate(world: World) -> None:
+def test_dry_run_does_not_make_the_next_reversal_a_duplicate(world: World) -> None:
     redemption = redeemed(world, 10)
     assert world.reverse(redemption, 4, address=DRY).status_code == 200
     assert world.reverse(redemption, 4).status_code == 200
     assert world.reverse(redemption, 4, address=DRY).json()["errors"][0]["code"] == 902
 
 
-def test_lines_say_what_each_lot_gets_and_redemption_what_is_left(world: World) -> None:
+def test_expand_adds_the_points_of_each_lot_and_the_remaining_points(world: World) -> None:
     first = make_lot(world.asha, 6, program=world.program, expires_at=in_days(1))
     last = make_lot(world.asha, 4, program=world.program, expires_at=in_days(2))
     redemption = redeem(world.asha, 10, program=world.program)
@@ -95,7 +95,7 @@ def test_lines_say_what_each_lot_gets_and_redemption_what_is_left(world: World) 
     ("query", "added"),
     [("", set()), ("?expand=lines", {"lines"}), ("?expand=redemption", {"redemption"}), ("?other=1", set())],
 )
-def test_the_reply_has_the_published_keys_and_what_was_asked_for(world: World, query: str, added: set[str]) -> None:
+def test_reply_has_the_published_keys_and_the_expanded_parts(world: World, query: str, added: set[str]) -> None:
     published = {
         "orgId",
         "identifier",
@@ -111,7 +111,7 @@ def test_the_reply_has_the_published_keys_and_what_was_asked_for(world: World, q
     assert set(world.reverse(redeemed(world, 10), 4, address=ADDRESS + query).json()) == published | added
 
 
-def test_a_line_without_a_lot_has_no_name_and_is_issued_anew(world: World) -> None:
+def test_line_without_a_lot_has_no_lot_ref_and_is_reissued(world: World) -> None:
     set_value(world.org, "Reversal_reissue_days", "30")
     redemption = redeem(world.asha, 5, program=world.program)
     body = world.reverse(redemption, address=f"{DRY}&expand=lines").json()
@@ -119,7 +119,7 @@ def test_a_line_without_a_lot_has_no_name_and_is_issued_anew(world: World) -> No
     assert not Lot.objects.filter(org=world.org).exists()
 
 
-def test_a_replay_is_the_kept_reply_whatever_it_asks_to_be_added(world: World) -> None:
+def test_replay_is_the_stored_reply_whatever_it_expands(world: World) -> None:
     redemption = redeemed(world, 10)
     first = world.reverse(redemption, 4, key="key-1", address=EXPANDED)
     again = world.reverse(redemption, 4, key="key-1")
@@ -142,7 +142,7 @@ def test_a_replay_is_the_kept_reply_whatever_it_asks_to_be_added(world: World) -
         ("expand=lines&expand=redemption", "expand"),
     ],
 )
-def test_an_option_that_cannot_be_read_is_refused_and_nothing_is_reversed(world: World, query: str, field: str) -> None:
+def test_invalid_option_is_887_and_nothing_is_reversed(world: World, query: str, field: str) -> None:
     before = world.written()
     redemption = redeemed(world, 10)
     response = world.reverse(redemption, 4, address=f"{ADDRESS}?{query}")
@@ -151,7 +151,7 @@ def test_an_option_that_cannot_be_read_is_refused_and_nothing_is_reversed(world:
     assert world.written() == before
 
 
-def test_a_dry_run_has_no_part_in_the_limits(world: World) -> None:
+def test_dry_runs_do_not_count_towards_the_limits(world: World) -> None:
     set_value(world.org, "Reversal_limit_count", "1")
     with time_machine.travel(timezone.now()):
         redemption = redeemed(world, 10)

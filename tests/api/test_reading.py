@@ -1,4 +1,4 @@
-"""What the API says of a redemption, a reversal and a customer's points, and to whom it says nothing."""
+"""The reads of a redemption, a reversal and a customer's points, and who may not read them."""
 
 from datetime import timedelta
 from typing import Any
@@ -30,7 +30,7 @@ def redemption_address(redemption: Redemption) -> str:
 
 
 def addresses_of(world: World) -> list[str]:
-    """Every address that reads, each with something to say of Asha's only redemption."""
+    """Returns the addresses of all reads, with the ids of Asha's only redemption and its last reversal."""
     reversal = Reversal.objects.filter(org=world.org).latest("id")
     return [
         redemption_address(reversal.redemption),
@@ -56,7 +56,7 @@ def refusal(response: HttpResponse) -> tuple[int, int]:
 # A redemption
 
 
-def test_a_redemption_is_told_with_its_draws_and_its_reversals(world: World) -> None:
+def test_redemption_has_its_draws_and_reversals(world: World) -> None:
     soon = make_lot(world.asha, 50, program=world.program, awarded_at=utc("2026-01-01"), expires_at=MAY)
     never = make_lot(world.asha, 400, program=world.program, awarded_at=utc("2026-01-01"))
     with at():
@@ -111,7 +111,7 @@ def test_a_redemption_is_told_with_its_draws_and_its_reversals(world: World) -> 
     }
 
 
-def test_points_are_written_with_a_point_and_of_no_lot_nothing_is_said(world: World) -> None:
+def test_redemption_without_lots_has_null_lot_fields(world: World) -> None:
     redemption = redeem(world.asha, 350, program=world.program, at=NOON)
     assert world.read(redemption_address(redemption)).content.decode() == (
         f'{{"orgId":{world.org.id},"customerId":{world.asha.public_id},"redemptionId":"{redemption.public_id}",'
@@ -122,7 +122,7 @@ def test_points_are_written_with_a_point_and_of_no_lot_nothing_is_said(world: Wo
     )
 
 
-def test_a_redemption_is_found_whatever_its_id_holds(world: World) -> None:
+def test_redemption_is_found_by_an_id_with_special_characters(world: World) -> None:
     for number, public_id in enumerate(("till/7/12", "ü 1%", "a?b#c", "x" * 64, "line\nbreak")):
         redeemed(world, 1 + number, public_id=public_id)
         address = "/v2/points/redemptions/" + "".join(f"%{byte:02X}" for byte in public_id.encode())
@@ -132,7 +132,7 @@ def test_a_redemption_is_found_whatever_its_id_holds(world: World) -> None:
 # A reversal
 
 
-def test_a_reversal_is_told_with_its_lines_in_the_order_of_giving_back(world: World) -> None:
+def test_reversal_has_its_lines_in_the_order_of_reversal(world: World) -> None:
     set_value(world.org, "Reversal_reissue_days", "30")
     soon = make_lot(world.asha, 6.5, program=world.program, awarded_at=utc("2026-01-01"), expires_at=MAY)
     late = make_lot(world.asha, 20, program=world.program, awarded_at=utc("2026-01-01"), expires_at=JUNE)
@@ -185,7 +185,7 @@ def test_a_reversal_is_told_with_its_lines_in_the_order_of_giving_back(world: Wo
     }
 
 
-def test_a_reversal_of_a_part_says_what_was_asked_and_what_expired(world: World) -> None:
+def test_partial_reversal_has_the_points_requested_and_expired(world: World) -> None:
     make_lot(world.asha, 5, program=world.program, awarded_at=utc("2026-01-01"), expires_at=MAY)
     redemption = redeem(world.asha, 5, program=world.program, at=NOON)
     with at(days=30):
@@ -199,7 +199,7 @@ def test_a_reversal_of_a_part_says_what_was_asked_and_what_expired(world: World)
 # A customer's points
 
 
-def test_points_are_told_by_expiry_soonest_first_and_never_last(world: World) -> None:
+def test_points_are_listed_by_expiry_with_unlimited_ones_last(world: World) -> None:
     for amount, expires_at in [(7, None), ("0.5", JUNE), (4, MAY), (2, JUNE), (3, NOON), (9, utc("2026-04-01"))]:
         make_lot(world.asha, amount, program=world.program, awarded_at=utc("2026-01-01"), expires_at=expires_at)
     with at():
@@ -220,7 +220,7 @@ def test_points_are_told_by_expiry_soonest_first_and_never_last(world: World) ->
     }
 
 
-def test_points_of_the_other_members_of_a_group_are_not_told(world: World) -> None:
+def test_points_of_other_members_of_a_group_are_not_included(world: World) -> None:
     ravi = make_customer(world.org)
     group = CustomerGroup.objects.create(org=world.org, public_id=1)
     for member in (world.asha, ravi):
@@ -231,7 +231,7 @@ def test_points_of_the_other_members_of_a_group_are_not_told(world: World) -> No
     assert (body["available"], body["expired"], body["byExpiry"]) == (0.0, 0.0, [])
 
 
-# Who is told nothing
+# Callers who may not read
 
 
 @pytest.fixture
@@ -247,7 +247,7 @@ IMPOSSIBLE = [
 
 
 @pytest.mark.parametrize("address", ["points/redemptions/{}", "points/reversals/{}", "customers/{}/points"])
-def test_unknown_foreign_and_impossible_look_the_same(reversed_world: World, address: str) -> None:
+def test_unknown_foreign_and_impossible_ids_get_the_same_404(reversed_world: World, address: str) -> None:
     stranger = make_world()
     foreign = next(each for each in addresses_of(reversed_world) if each.startswith("/v2/" + address.split("{")[0]))
     responses = [stranger.read(f"/v2/{address.format(text)}") for text in ("unknown", *IMPOSSIBLE)]
@@ -284,7 +284,7 @@ def test_another_org_may_have_the_same_ids(reversed_world: World) -> None:
     assert stranger.read(points).json()["available"] == 0.0
 
 
-def test_without_right_credentials_nothing_is_told(reversed_world: World) -> None:
+def test_reads_with_wrong_credentials_are_401(reversed_world: World) -> None:
     stranger = make_world()
     wrong = [Client(), Client(headers={"Authorization": basic("till.1", stranger.secret[::-1])})]
     for address in addresses_of(reversed_world):
@@ -294,7 +294,7 @@ def test_without_right_credentials_nothing_is_told(reversed_world: World) -> Non
             assert response["WWW-Authenticate"]
 
 
-def test_without_the_v2_api_nothing_is_told_of_anything(reversed_world: World) -> None:
+def test_reads_of_an_org_without_the_v2_api_are_403(reversed_world: World) -> None:
     Org.objects.filter(id=reversed_world.org.id).update(v2_enabled=False)
     for address in (*addresses_of(reversed_world), "/v2/points/redemptions/unknown", "/v2/points/reversals?limit=0"):
         response = reversed_world.read(address)
@@ -306,7 +306,7 @@ def test_without_the_v2_api_nothing_is_told_of_anything(reversed_world: World) -
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"])
-def test_other_methods_are_405_and_told_which_there_are(reversed_world: World, method: str) -> None:
+def test_other_methods_are_405_with_an_allow_header(reversed_world: World, method: str) -> None:
     for address in addresses_of(reversed_world):
         response = reversed_world.till().generic(method, address)
         assert refusal(response) == (405, 405)
@@ -320,7 +320,7 @@ def test_an_address_that_moves_points_allows_only_post(world: World, method: str
         assert (response.status_code, response["Allow"]) == (405, "POST")
 
 
-def test_a_head_is_answered_as_a_get_without_the_body(reversed_world: World) -> None:
+def test_head_is_a_get_without_the_body(reversed_world: World) -> None:
     for address in addresses_of(reversed_world):
         get, head = reversed_world.read(address), reversed_world.till().head(address)
         assert (head.status_code, head.content) == (200, b"")
@@ -337,10 +337,10 @@ def test_a_trailing_slash_and_odd_headers_make_no_difference(reversed_world: Wor
             assert response["X-CAP-REQUEST-ID"] != "mine"
 
 
-# What it costs and leaves behind
+# Queries and writes
 
 
-def test_nothing_is_written(reversed_world: World) -> None:
+def test_reads_write_nothing(reversed_world: World) -> None:
     before = reversed_world.written(), len(reversed_world.attempts())
     with CaptureQueriesContext(connection) as captured:
         for address in (*addresses_of(reversed_world), "/v2/points/redemptions/unknown", "/v2/points/reversals?to=x"):
@@ -355,7 +355,7 @@ def statements(world: World, address: str, **parameters: Any) -> int:
     return len(captured)
 
 
-def test_more_rows_take_no_more_statements(world: World) -> None:
+def test_number_of_queries_does_not_grow_with_rows(world: World) -> None:
     redemption = grow(world)
     customer = {"customerId": world.asha.public_id, "limit": 2}
     addresses = addresses_of(world)
@@ -368,7 +368,7 @@ def test_more_rows_take_no_more_statements(world: World) -> None:
 
 
 def grow(world: World) -> Redemption:
-    """One more redemption, of three lots, with a reversal of two lines."""
+    """Creates a redemption from three lots, with a reversal of two lines."""
     for _ in range(3):
         make_lot(world.asha, 10, program=world.program)
     redemption = redeem(world.asha, 30, program=world.program)

@@ -1,4 +1,4 @@
-"""`GET /v2/points/reversals`: its filters, its pages, and what a member of a group is told of the others."""
+"""`GET /v2/points/reversals`: its filters, its pages, and reversals of redemptions by other group members."""
 
 from datetime import datetime, timedelta
 from itertools import chain
@@ -35,14 +35,14 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 def reverse_at(time: datetime, world: World, redemption: Redemption, amount: object = 1) -> str:
-    """The id of a reversal made at `time`."""
+    """Makes a reversal at `time` and returns its id."""
     with time_machine.travel(time, tick=False):
         key = f"key-{Reversal.objects.filter(org=world.org).count()}"
         return str(world.reverse(redemption, amount, key=key).json()["reversalId"])
 
 
 def listed(world: World, **parameters: Any) -> list[str]:
-    """The ids on the one page that there is."""
+    """Returns the ids of the only page."""
     body = world.read(ADDRESS, **parameters).json()
     assert body["nextCursor"] is None
     return [item["reversalId"] for item in body["reversals"]]
@@ -53,7 +53,7 @@ def period(*, since: datetime | None = None, until: datetime | None = None) -> d
 
 
 def pages(world: World, **parameters: Any) -> list[list[str]]:
-    """The ids on each page, from the first to the last."""
+    """Returns the ids of each page, in order."""
     found, cursor = [], {}
     while True:
         body = world.read(ADDRESS, **parameters, **cursor).json()
@@ -117,7 +117,7 @@ def test_an_org_without_reversals_has_an_empty_list(world: World) -> None:
 # Filters
 
 
-def test_filters_hold_together(world: World) -> None:
+def test_filters_are_combined(world: World) -> None:
     order, other = redeemed(world, 10, external_reference_number="ORD-1"), redeemed(world, 10)
     early, late = reverse_at(NOON, world, order), reverse_at(NOON + timedelta(hours=1), world, order)
     apart = reverse_at(NOON, world, other)
@@ -133,12 +133,12 @@ def test_filters_hold_together(world: World) -> None:
 
 @pytest.mark.parametrize("name", ["redemptionId", "externalReferenceNumber", "customerId"])
 @pytest.mark.parametrize("value", ["unknown", "\0", "x" * 5000, "a/b", "9" * 30, "٣", " ", "' OR 1=1 --", "-1"])
-def test_a_filter_that_names_nothing_lets_nothing_through(world: World, name: str, value: str) -> None:
+def test_filter_with_an_unknown_id_lists_nothing(world: World, name: str, value: str) -> None:
     world.reverse(redeemed(world), 1)
     assert listed(world, **{name: value}) == []
 
 
-def test_a_filter_that_names_what_is_anothers_lets_nothing_through(world: World) -> None:
+def test_filter_with_an_id_of_another_org_lists_nothing(world: World) -> None:
     redemption = redeemed(world, external_reference_number="ORD-1")
     reversal_id = reverse_at(NOON, world, redemption)
     stranger = make_world()
@@ -150,7 +150,7 @@ def test_a_filter_that_names_what_is_anothers_lets_nothing_through(world: World)
     assert (foreign.status_code, foreign.content) == (unknown.status_code, unknown.content)
 
 
-def test_a_period_begins_with_its_first_microsecond_and_ends_before_its_last(world: World) -> None:
+def test_period_includes_its_start_and_excludes_its_end(world: World) -> None:
     redemption = redeemed(world)
     before, first, last, after = (
         reverse_at(time, world, redemption)
@@ -176,7 +176,7 @@ def test_a_period_begins_with_its_first_microsecond_and_ends_before_its_last(wor
         "2026-04-09T23:00:00-13:00",
     ],
 )
-def test_a_time_may_be_written_in_any_zone(world: World, time: str) -> None:
+def test_times_may_have_any_utc_offset(world: World, time: str) -> None:
     redemption = redeemed(world)
     reverse_at(NOON - MICROSECOND, world, redemption)
     assert listed(world, **{"from": time}) == []
@@ -184,7 +184,7 @@ def test_a_time_may_be_written_in_any_zone(world: World, time: str) -> None:
 
 
 @pytest.mark.parametrize("time", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"])
-def test_a_period_may_reach_as_far_as_times_do(world: World, time: str) -> None:
+def test_period_may_have_the_first_and_last_possible_time(world: World, time: str) -> None:
     reversal_id = reverse_at(NOON, world, redeemed(world))
     assert listed(world, **{"from" if time < "2026" else "to": time}) == [reversal_id]
 
@@ -213,19 +213,19 @@ def assert_invalid(response: HttpResponse, name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), BAD, ids=lambda text: ascii(text)[:40])
-def test_a_parameter_that_breaks_its_rule_is_887_and_named(world: World, name: str, value: str) -> None:
+def test_invalid_parameter_is_887_and_named(world: World, name: str, value: str) -> None:
     assert_invalid(world.read(ADDRESS, **{name: value}), name)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_parameter_that_is_empty_or_given_twice_is_887_and_named(world: World, name: str) -> None:
+def test_empty_or_repeated_parameter_is_887_and_named(world: World, name: str) -> None:
     assert_invalid(world.till().get(f"{ADDRESS}?{name}="), name)
     assert_invalid(world.till().get(f"{ADDRESS}?{name}"), name)
     value = quote("2026-04-10T12:00:00Z") if name in {"from", "to"} else "1"
     assert_invalid(world.till().get(f"{ADDRESS}?{name}={value}&{name}={value}"), name)
 
 
-def test_the_cursor_is_judged_even_where_the_filters_name_nothing(world: World) -> None:
+def test_invalid_cursor_is_887_even_if_a_filter_matches_nothing(world: World) -> None:
     assert_invalid(world.read(ADDRESS, cursor="unknown", redemptionId="unknown"), "cursor")
 
 
@@ -234,7 +234,7 @@ def test_unknown_parameters_are_ignored(world: World) -> None:
     assert listed(world, page="2", Limit="0", orgId="7", redemptionid="") == [reversal_id]
 
 
-def test_more_parameters_than_are_read_are_887(world: World) -> None:
+def test_too_many_parameters_are_887(world: World) -> None:
     query = "x=1&" * 1001
     for response in (
         world.till().get(f"{ADDRESS}?{query}"),
@@ -247,7 +247,7 @@ def test_more_parameters_than_are_read_are_887(world: World) -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 6, 7, 200])
-def test_pages_hold_each_reversal_once_though_times_are_equal(world: World, limit: int) -> None:
+def test_pages_have_each_reversal_once_even_with_equal_times(world: World, limit: int) -> None:
     redemption = redeemed(world)
     hours = (2, 1, 1, 3, 1, 1, 2)
     made = [
@@ -261,14 +261,14 @@ def test_pages_hold_each_reversal_once_though_times_are_equal(world: World, limi
         assert 1 <= len(found[-1]) <= limit
 
 
-def test_a_page_holds_fifty_where_no_limit_is_given(world: World) -> None:
+def test_page_has_fifty_reversals_by_default(world: World) -> None:
     redemption = redeemed(world, 60)
     for _ in range(51):
         reverse_at(NOON, world, redemption)
     assert [len(page) for page in pages(world)] == [50, 1]
 
 
-def test_what_is_added_between_two_pages_neither_repeats_nor_hides_a_reversal(world: World) -> None:
+def test_new_reversals_between_two_pages_do_not_change_the_next_page(world: World) -> None:
     redemption = redeemed(world)
     first, second, third = (reverse_at(NOON, world, redemption) for _ in range(3))
     body = world.read(ADDRESS, limit=1).json()
@@ -278,15 +278,15 @@ def test_what_is_added_between_two_pages_neither_repeats_nor_hides_a_reversal(wo
     assert listed(world) == [newer[1], newer[0], third, second, first]
 
 
-def test_a_cursor_need_not_pass_the_filters(world: World) -> None:
+def test_cursor_need_not_match_the_filters(world: World) -> None:
     redemption, other = redeemed(world), redeemed(world)
     older, cursor = reverse_at(NOON, world, redemption), reverse_at(NOON + MICROSECOND, world, other)
     reverse_at(NOON + 2 * MICROSECOND, world, redemption)
     assert listed(world, cursor=cursor, redemptionId=redemption.public_id) == [older]
 
 
-def test_pages_walk_an_index(on_sqlite: None, world: World) -> None:
-    """On SQLite, which plans without knowing how many rows there are; PostgreSQL reads small tables whole."""
+def test_pages_use_indexes(on_sqlite: None, world: World) -> None:
+    """SQLite only, because PostgreSQL scans small tables instead of using an index."""
     redemption = redeemed(world)
     reversal_id = reverse_at(NOON, world, redemption)
     for filters, indexes in (
@@ -304,7 +304,7 @@ def test_pages_walk_an_index(on_sqlite: None, world: World) -> None:
 
 
 def plans_of_pages(world: World, **parameters: Any) -> str:
-    """How the database finds the reversals of a page."""
+    """Returns the query plans of a page."""
     with CaptureQueriesContext(connection) as captured:
         world.read(ADDRESS, **parameters)
     pages = [query["sql"] for query in captured.captured_queries if query["sql"].endswith("LIMIT 51")]
@@ -317,7 +317,7 @@ def plans_of_pages(world: World, **parameters: Any) -> str:
 
 @pytest.fixture
 def ravi(world: World) -> Customer:
-    """A member of one group with Asha, in which each redeems the points of both."""
+    """Returns a member of Asha's group. Each of them can redeem the points of both."""
     ravi = make_customer(world.org)
     group = CustomerGroup.objects.create(org=world.org, public_id=1)
     for member in (world.asha, ravi):
@@ -327,15 +327,15 @@ def ravi(world: World) -> Customer:
 
 
 def redeemed_of_both(world: World, ravi: Customer) -> Redemption:
-    """Asha's redemption of 10: 4 of her own, then 3 and 3 of Ravi's."""
+    """Makes a redemption by Asha of 10 points: 4 of her own, then 3 and 3 of Ravi's."""
     for owner, amount, days in ((world.asha, 4, 1), (ravi, 3, 2), (ravi, 3, 3)):
         make_lot(owner, amount, program=world.program, expires_at=in_days(days))
     made = world.redeem(world.asha, 10).json()
     return Redemption.objects.get(org=world.org, public_id=made["redemptionId"])
 
 
-def told(world: World, customer: Customer, **parameters: Any) -> list[tuple[str, str, float, float, float]]:
-    """Of each reversal listed for the customer: its id, their role, and points, available and expired."""
+def listed_for(world: World, customer: Customer, **parameters: Any) -> list[tuple[str, str, float, float, float]]:
+    """Returns id, role, points, available and expired points of each reversal listed for the customer."""
     body = world.read(ADDRESS, customerId=customer.public_id, **parameters).json()
     return [
         (item["reversalId"], item["role"], item["pointsReversed"], *item["pointsReversedDetails"].values())
@@ -343,41 +343,41 @@ def told(world: World, customer: Customer, **parameters: Any) -> list[tuple[str,
     ]
 
 
-def test_whose_points_were_drawn_is_told_of_their_own_points_only(world: World, ravi: Customer) -> None:
+def test_source_customer_sees_only_the_points_reversed_to_their_lots(world: World, ravi: Customer) -> None:
     redemption = redeemed_of_both(world, ravi)
     stranger = make_customer(world.org)
     with time_machine.travel(in_days(2.5)):
         expired_too = world.reverse(redemption, 8).json()["reversalId"]
     own_only = world.reverse(redemption, 2).json()["reversalId"]
-    assert told(world, world.asha) == [
+    assert listed_for(world, world.asha) == [
         (expired_too, "TRANSACTING", 8.0, 3.0, 5.0),
         (own_only, "TRANSACTING", 2.0, 2.0, 0.0),
     ]
-    assert told(world, ravi) == [(expired_too, "SOURCE", 6.0, 3.0, 3.0)]
-    assert told(world, ravi, redemptionId=redemption.public_id) == told(world, ravi)
-    assert told(world, stranger) == []
+    assert listed_for(world, ravi) == [(expired_too, "SOURCE", 6.0, 3.0, 3.0)]
+    assert listed_for(world, ravi, redemptionId=redemption.public_id) == listed_for(world, ravi)
+    assert listed_for(world, stranger) == []
     (item,) = world.read(ADDRESS, customerId=ravi.public_id).json()["reversals"]
     assert (item["redemptionId"], item["customerId"]) == (redemption.public_id, world.asha.public_id)
     assert all("role" not in item for item in world.read(ADDRESS).json()["reversals"])
 
 
-def test_both_roles_share_one_list_and_its_pages(world: World, ravi: Customer) -> None:
+def test_list_of_a_customer_has_both_roles_on_all_pages(world: World, ravi: Customer) -> None:
     of_both = redeemed_of_both(world, ravi)
     make_lot(ravi, 5, program=world.program)
     made = world.redeem(ravi, 5).json()
     his = Redemption.objects.get(org=world.org, public_id=made["redemptionId"])
     order = [of_both, his, his, of_both, of_both, his]
     ids = [reverse_at(NOON + timedelta(minutes=number // 2), world, each) for number, each in enumerate(order)]
-    assert [told_of[:2] for told_of in told(world, ravi)] == [
+    assert [each[:2] for each in listed_for(world, ravi)] == [
         (reversal_id, "TRANSACTING" if redemption == his else "SOURCE")
         for reversal_id, redemption in reversed(list(zip(ids, order, strict=True)))
     ]
     for limit in range(1, 7):
         assert [*chain(*pages(world, limit=limit, customerId=ravi.public_id))] == ids[::-1]
-    assert [each[0] for each in told(world, ravi, **period(since=NOON + timedelta(minutes=1)))] == ids[:1:-1]
+    assert [each[0] for each in listed_for(world, ravi, **period(since=NOON + timedelta(minutes=1)))] == ids[:1:-1]
 
 
-def test_the_redemption_and_the_reversal_say_whose_each_lot_is(world: World, ravi: Customer) -> None:
+def test_redemption_and_reversal_have_the_owner_of_each_lot(world: World, ravi: Customer) -> None:
     redemption = redeemed_of_both(world, ravi)
     reversal_id = world.reverse(redemption, 7).json()["reversalId"]
     draws = world.read(f"/v2/points/redemptions/{redemption.public_id}").json()["draws"]

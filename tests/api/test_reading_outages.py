@@ -1,4 +1,4 @@
-"""Reads while the database fails, waits, is read-only, or changes between two statements."""
+"""Reads while the database fails, waits for a lock, is read-only, or changes between two queries."""
 
 import threading
 from collections.abc import Callable
@@ -60,7 +60,7 @@ def test_a_database_that_cannot_be_reached_is_898(
 
 
 @pytest.mark.parametrize("number", [2, 3])
-def test_a_connection_lost_after_the_credentials_were_read_is_898(
+def test_connection_lost_after_authentication_is_898(
     on_postgresql: None, world: World, redemption: Redemption, number: int
 ) -> None:
     for address in addresses(world, redemption):
@@ -75,7 +75,7 @@ def _lose_the_connection() -> None:
         other.execute(f"SELECT pg_terminate_backend({connection.connection.info.backend_pid})")
 
 
-def test_a_lock_that_is_not_to_be_had_is_896(on_postgresql: None, world: World, redemption: Redemption) -> None:
+def test_lock_timeout_is_896(on_postgresql: None, world: World, redemption: Redemption) -> None:
     address = addresses(world, redemption)[0]
     with psycopg.connect(**connection.get_connection_params()) as other:
         other.execute("LOCK TABLE loyalty_redemption IN ACCESS EXCLUSIVE MODE")
@@ -85,7 +85,7 @@ def test_a_lock_that_is_not_to_be_had_is_896(on_postgresql: None, world: World, 
     assert world.read(address).status_code == 200
 
 
-def test_a_database_that_cannot_be_written_is_read(world: World, redemption: Redemption) -> None:
+def test_reads_work_with_a_read_only_database(world: World, redemption: Redemption) -> None:
     asked = addresses(world, redemption)
     on_postgresql = connection.vendor == "postgresql"
     with connection.cursor() as cursor:
@@ -95,7 +95,7 @@ def test_a_database_that_cannot_be_written_is_read(world: World, redemption: Red
     assert statuses == [200] * 4
 
 
-def test_a_redemption_and_its_reversals_are_read_at_one_moment(world: World, redemption: Redemption) -> None:
+def test_redemption_and_its_reversals_are_read_in_one_snapshot(world: World, redemption: Redemption) -> None:
     def reverse_meanwhile() -> None:
         def ask() -> None:
             statuses.append(world.reverse(redemption, 3).status_code)

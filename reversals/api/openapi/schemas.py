@@ -65,7 +65,9 @@ _WARNING = exactly(
     }
 )
 _SUCCESS = {
-    "warnings": described(array(_WARNING), "What the customer may have to be told. Usually empty."),
+    "warnings": described(
+        array(_WARNING), "Notes about the points that staff or the customer should know. Usually empty."
+    ),
     "errors": _EMPTY,
 }
 _READ = {"warnings": _EMPTY, "errors": _EMPTY}

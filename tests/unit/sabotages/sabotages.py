@@ -53,7 +53,7 @@ SABOTAGES = (
             "named = _reversals(Reversal.objects.values_list('org_id').get(public_id=public_id)[0])"
             ".filter(public_id=public_id)",
         ),
-        "tests/api/test_isolation.py::test_what_is_a_strangers_is_answered_as_what_is_nobodys",
+        "tests/api/test_isolation.py::test_rows_of_another_org_get_the_same_reply_as_unknown_rows",
     ),
     Sabotage(
         "the owner of a redemption is not checked",
@@ -132,7 +132,7 @@ SABOTAGES = (
             "WHERE %s > 0 AND idempotency_key = %s AND holds_key",
         )
         + _edit("held.org_id = client.org_id AND held", "held"),
-        "tests/api/test_isolation.py::test_a_strangers_key_repeats_nothing_of_theirs",
+        "tests/api/test_isolation.py::test_idempotency_key_of_another_org_is_not_replayed",
     ),
     Sabotage(
         "users may approve their own requests",
@@ -153,7 +153,7 @@ SABOTAGES = (
             'hmac.digest(settings.API_PEPPER.encode(), text.encode(), "sha256").hex()',
             "hashlib.sha256(text.encode()).hexdigest()",
         ),
-        "tests/api/test_endpoint.py::test_another_pepper_voids_every_secret",
+        "tests/api/test_endpoint.py::test_new_pepper_invalidates_every_secret",
     ),
     Sabotage(
         "earlier reversals do not count against the limit",
@@ -174,7 +174,7 @@ SABOTAGES = (
         "a preview reverses points",
         "reversals/movements/engine.py",
         _edit("if attempt.is_dry_run and not decision.is_replay:", "if False:"),
-        "tests/api/test_preview.py::test_a_dry_run_answers_the_same_body_without_a_reversal_id_and_writes_only_the_attempt",
+        "tests/api/test_preview.py::test_dry_run_has_the_same_body_without_reversal_id_and_writes_only_an_attempt",
     ),
     Sabotage(
         "an export contains formulas that a spreadsheet would run",

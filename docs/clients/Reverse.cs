@@ -1,6 +1,6 @@
-// Reverses redeemed points, and prints the reversal's id. Needs .NET 8 or later:
+// Reverses redeemed points, and prints the id of the reversal. Requires .NET 8 or later:
 //   dotnet run HOST USER SECRET REDEMPTION_ID CUSTOMER_ID [POINTS]
-// HOST is such as http://127.0.0.1:8000; without POINTS all that is left is reversed.
+// HOST is a URL such as http://127.0.0.1:8000. Without POINTS, all remaining points are reversed.
 
 using System;
 using System.Collections.Generic;
@@ -24,7 +24,7 @@ public static class Reverse
             Console.Error.WriteLine("usage: Reverse HOST USER SECRET REDEMPTION_ID CUSTOMER_ID [POINTS]");
             return 2;
         }
-        // One key for one return. A till that can be switched off meanwhile keeps the key with the return.
+        // Use one key for each return. A till that may be switched off before the reply must store the key with the return.
         var key = Environment.GetEnvironmentVariable("IDEMPOTENCY_KEY") ?? Guid.NewGuid().ToString();
         var body = Body(arguments[3], arguments[4], arguments.Length == 6 ? arguments[5] : null);
         try
@@ -53,7 +53,7 @@ public static class Reverse
         return JsonSerializer.Serialize(members);
     }
 
-    // The reply, whatever its status; a busy server and a broken connection are tried again, with the same key.
+    // Returns the reply. If the server is busy or the connection fails, sends the request again with the same key.
     private static async Task<string> Send(string host, string user, string secret, string body, string key)
     {
         for (var attempt = 1; ; attempt++)
@@ -81,14 +81,14 @@ public static class Reverse
             {
                 if (attempt == Tries)
                 {
-                    throw new InvalidOperationException("no answer: " + error.Message + "; try again with the same key");
+                    throw new InvalidOperationException("no reply: " + error.Message + "; try again with the same key");
                 }
             }
             await Task.Delay(wait);
         }
     }
 
-    // A success has an orgId. A failure may come with HTTP 200 where the org speaks the engine's dialect.
+    // A success has an orgId. Note: in the engine's error dialect, a failure may have HTTP status 200.
     private static string ReversalId(string reply)
     {
         using var json = JsonDocument.Parse(reply);

@@ -1,7 +1,7 @@
-// Reverses redeemed points, and prints the reversal's id. Needs Java 11 or later, and no library:
+// Reverses redeemed points, and prints the id of the reversal. Requires Java 11 or later, and no libraries:
 //   kotlinc Reverse.kt -include-runtime -d reverse.jar
 //   java -jar reverse.jar HOST USER SECRET REDEMPTION_ID CUSTOMER_ID [POINTS]
-// HOST is such as http://127.0.0.1:8000; without POINTS all that is left is reversed.
+// HOST is a URL such as http://127.0.0.1:8000. Without POINTS, all remaining points are reversed.
 
 import java.io.IOException
 import java.net.URI
@@ -22,7 +22,7 @@ fun main(arguments: Array<String>) {
         System.err.println("usage: Reverse HOST USER SECRET REDEMPTION_ID CUSTOMER_ID [POINTS]")
         exitProcess(2)
     }
-    // One key for one return. A till that can be switched off meanwhile keeps the key with the return.
+    // Use one key for each return. A till that may be switched off before the reply must store the key with the return.
     val key = System.getenv("IDEMPOTENCY_KEY") ?: UUID.randomUUID().toString()
     val request = request(arguments[0], arguments[1], arguments[2], body(arguments[3], arguments[4], arguments.getOrNull(5)), key)
     try {
@@ -35,8 +35,8 @@ fun main(arguments: Array<String>) {
 
 fun body(redemptionId: String, customerId: String, points: String?): String {
     val identifier = member("type", "ID") + "," + member("value", customerId)
-    val asked = if (points == null) "" else "," + member("pointsToBeReversed", points)
-    return "{" + member("redemptionId", redemptionId) + "," + quoted("identifier") + ":{" + identifier + "}" + asked + "}"
+    val amount = if (points == null) "" else "," + member("pointsToBeReversed", points)
+    return "{" + member("redemptionId", redemptionId) + "," + quoted("identifier") + ":{" + identifier + "}" + amount + "}"
 }
 
 fun member(name: String, value: String): String = quoted(name) + ":" + quoted(value)
@@ -54,7 +54,7 @@ fun request(host: String, user: String, secret: String, body: String, key: Strin
         .build()
 }
 
-/** The reply, whatever its status; a busy server and a broken connection are tried again, with the same key. */
+/** Returns the reply. If the server is busy or the connection fails, sends the request again with the same key. */
 fun send(request: HttpRequest): String {
     val http = HttpClient.newBuilder().connectTimeout(Duration.ofSeconds(10)).build()
     for (attempt in 1..TRIES) {
@@ -67,26 +67,26 @@ fun send(request: HttpRequest): String {
             seconds = response.headers().firstValueAsLong("Retry-After").orElse(seconds)
         } catch (error: IOException) {
             if (attempt == TRIES) {
-                throw NotReversed("no answer: " + error.message + "; try again with the same key")
+                throw NotReversed("no reply: " + error.message + "; try again with the same key")
             }
         }
         Thread.sleep(seconds * 1000)
     }
-    throw NotReversed("no answer")
+    throw NotReversed("no reply")
 }
 
-/** A success has an orgId. A failure may come with HTTP 200 where the org speaks the engine's dialect. */
+/** Returns the id of a success, which has an orgId. Note: in the engine's error dialect, a failure may have HTTP status 200. */
 fun reversalId(reply: String): String {
     if (reply.contains(quoted("orgId") + ":")) {
         return text(reply, "reversalId")
     }
-    // The first that follows "errors" is errors[0]; there is never a second.
+    // A failure has exactly one error, so the first code after "errors" is its code.
     val error = reply.substringAfter(quoted("errors"))
     val code = Regex(quoted("code") + ":([0-9]+)").find(error)?.groupValues?.get(1)
     throw NotReversed(code + " " + text(error, "message") + ": " + text(error, "reason"))
 }
 
-/** The string that follows the first member of this name. A JSON library of yours does better. */
+/** Returns the string of the first member of this name. Use a JSON library instead if you have one. */
 fun text(json: String, name: String): String {
     val member = Regex(quoted(name) + ":\"((?:[^\"\\\\]|\\\\.)*)\"")
     return member.find(json)?.groupValues?.get(1) ?: ""

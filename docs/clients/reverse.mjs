@@ -1,12 +1,12 @@
-// Reverses redeemed points, and prints the reversal's id. Needs Node 18 or later:
+// Reverses redeemed points, and prints the id of the reversal. Requires Node 18 or later:
 //   node reverse.mjs HOST USER SECRET REDEMPTION_ID CUSTOMER_ID [POINTS]
-// HOST is such as http://127.0.0.1:8000; without POINTS all that is left is reversed.
+// HOST is a URL such as http://127.0.0.1:8000. Without POINTS, all remaining points are reversed.
 
 import { randomUUID } from "node:crypto";
 
 const TRIES = 5;
 
-/** The id of the reversal. The same key on every try makes the points come back once. */
+/** Returns the id of the reversal. The same key on every try makes sure that the points are reversed once. */
 async function reverse({ host, user, secret, redemptionId, customerId, points, key }) {
   const request = {
     method: "POST",
@@ -22,13 +22,13 @@ async function reverse({ host, user, secret, redemptionId, customerId, points, k
     }),
   };
   const reply = await send(`${host}/v2/points/reverse`, request);
-  // A success has an orgId. A failure may come with HTTP 200 where the org speaks the engine's dialect.
+  // A success has an orgId. Note: in the engine's error dialect, a failure may have HTTP status 200.
   if (reply.orgId) return reply.reversalId;
   const { code, message, reason } = reply.errors[0];
   throw new Error(`${code} ${message}: ${reason}`);
 }
 
-/** The reply, whatever its status; a busy server and a broken connection are tried again. */
+/** Returns the reply. If the server is busy or the connection fails, sends the request again. */
 async function send(address, request) {
   for (let attempt = 1; ; attempt++) {
     let seconds = attempt;
@@ -38,7 +38,7 @@ async function send(address, request) {
       if (![409, 503].includes(response.status) || attempt === TRIES) return reply;
       seconds = Number(response.headers.get("Retry-After") ?? attempt);
     } catch (error) {
-      if (attempt === TRIES) throw new Error(`no answer: ${error.message}; try again with the same key`);
+      if (attempt === TRIES) throw new Error(`no reply: ${error.message}; try again with the same key`);
     }
     await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
   }
@@ -49,7 +49,7 @@ if (!customerId) {
   console.error("usage: reverse.mjs HOST USER SECRET REDEMPTION_ID CUSTOMER_ID [POINTS]");
   process.exit(2);
 }
-// One key for one return. A till that can be switched off meanwhile keeps the key with the return.
+// Use one key for each return. A till that may be switched off before the reply must store the key with the return.
 const key = process.env.IDEMPOTENCY_KEY || randomUUID();
 try {
   console.log(await reverse({ host, user, secret, redemptionId, customerId, points, key }));

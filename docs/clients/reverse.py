@@ -1,8 +1,8 @@
-"""Reverses redeemed points, and prints the reversal's id. Needs nothing but Python.
+"""Reverses redeemed points, and prints the id of the reversal. Requires only Python.
 
     python reverse.py HOST USER SECRET REDEMPTION_ID CUSTOMER_ID [POINTS]
 
-HOST is such as http://127.0.0.1:8000; without POINTS all that is left is reversed.
+HOST is a URL such as http://127.0.0.1:8000. Without POINTS, all remaining points are reversed.
 """
 
 import json
@@ -19,11 +19,11 @@ TRIES = 5
 
 
 class NotReversed(Exception):
-    """The points were not reversed; the message says why."""
+    """The points were not reversed. The message gives the reason."""
 
 
 def reverse(host, user, secret, redemption_id, customer_id, points=None, *, key):
-    """The id of the reversal. With the same key on every try, the points are reversed once."""
+    """Returns the id of the reversal. The same key on every try makes sure that the points are reversed once."""
     body = {"redemptionId": redemption_id, "identifier": {"type": "ID", "value": customer_id}}
     if points is not None:
         body["pointsToBeReversed"] = points
@@ -37,7 +37,7 @@ def reverse(host, user, secret, redemption_id, customer_id, points=None, *, key)
         },
     )
     reply = send(request)
-    # A success has an orgId. A failure may come with HTTP 200 where the org speaks the engine's dialect.
+    # A success has an orgId. Note: in the engine's error dialect, a failure may have HTTP status 200.
     if reply.get("orgId"):
         return reply["reversalId"]
     error = reply["errors"][0]
@@ -45,7 +45,7 @@ def reverse(host, user, secret, redemption_id, customer_id, points=None, *, key)
 
 
 def send(request):
-    """The reply, whatever its status; a busy server and a broken connection are tried again."""
+    """Returns the reply. If the server is busy or the connection fails, sends the request again."""
     attempt = 0
     while True:
         attempt += 1
@@ -57,12 +57,12 @@ def send(request):
             seconds = int(headers.get("Retry-After", attempt))
         except (OSError, HTTPException, ValueError) as error:
             if attempt == TRIES:
-                raise NotReversed(f"no answer: {error}; try again with the same key") from error
+                raise NotReversed(f"no reply: {error}; try again with the same key") from error
         time.sleep(seconds)
 
 
 def answer(request):
-    """Status, headers and reply, where any came."""
+    """Returns status, headers and reply. Raises OSError if the connection fails."""
     try:
         response = urllib.request.urlopen(request, timeout=10)
     except urllib.error.HTTPError as error:
@@ -74,7 +74,7 @@ def answer(request):
 if __name__ == "__main__":
     if len(sys.argv) not in (6, 7):
         sys.exit("usage: reverse.py HOST USER SECRET REDEMPTION_ID CUSTOMER_ID [POINTS]")
-    # One key for one return. A till that can be switched off meanwhile keeps the key with the return.
+    # Use one key for each return. A till that may be switched off before the reply must store the key with the return.
     try:
         print(reverse(*sys.argv[1:], key=os.environ.get("IDEMPOTENCY_KEY") or uuid.uuid4().hex))
     except NotReversed as error:

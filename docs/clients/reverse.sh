@@ -1,7 +1,7 @@
 #!/bin/sh
-# Reverses redeemed points, and prints the reversal's id:
+# Reverses redeemed points, and prints the id of the reversal. Requires curl:
 #   reverse.sh HOST USER SECRET REDEMPTION_ID CUSTOMER_ID [POINTS]
-# HOST is such as http://127.0.0.1:8000; without POINTS all that is left is reversed. Needs curl.
+# HOST is a URL such as http://127.0.0.1:8000. Without POINTS, all remaining points are reversed.
 set -eu
 
 if [ $# -lt 5 ]; then
@@ -10,8 +10,8 @@ if [ $# -lt 5 ]; then
 fi
 host=$1 user=$2 secret=$3 redemption_id=$4 customer_id=$5 points=${6:-}
 
-# One key for one return, kept over every retry: the points come back once, however often the call is sent.
-# A till that can be switched off meanwhile keeps the key with the return.
+# Use one key for each return, and the same key for every retry: the points are then reversed only once.
+# A till that may be switched off before the reply must store the key with the return.
 key=${IDEMPOTENCY_KEY:-$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')}
 body="{\"redemptionId\":\"$redemption_id\",\"identifier\":{\"type\":\"ID\",\"value\":\"$customer_id\"}"
 [ -z "$points" ] || body="$body,\"pointsToBeReversed\":\"$points\""
@@ -21,7 +21,7 @@ reply=$(mktemp)
 trap 'rm -f "$reply" "$reply.headers"' EXIT
 
 for attempt in 1 2 3 4 5; do
-    # The credentials go through a file descriptor, where no list of processes shows them.
+    # Passes the credentials through standard input, so that they do not appear in the list of processes.
     status=$(printf 'user = "%s:%s"\n' "$user" "$secret" | curl --silent --max-time 10 --config - \
         --header 'Content-Type: application/json' --header "Idempotency-Key: $key" --data "$body" \
         --dump-header "$reply.headers" --output "$reply" --write-out '%{http_code}' \
@@ -34,7 +34,8 @@ for attempt in 1 2 3 4 5; do
     [ "$attempt" = 5 ] || sleep "${wait:-1}"
 done
 
-# A success has an orgId. Anything else has one error, also with HTTP 200 where the org speaks the engine's dialect.
+# A success has an orgId, and a failure has one error. Note: in the engine's error dialect, a failure may have HTTP
+# status 200.
 if [ "$status" != 000 ] && grep -q '"orgId":' "$reply"; then
     sed -n 's/.*"reversalId":"\([^"]*\)".*/\1/p' "$reply"
 else

@@ -1,7 +1,7 @@
-"""Runs tests on SQLite and on a real PostgreSQL, side by side.
+"""Runs tests on SQLite and on a real PostgreSQL at the same time.
 
-`python -m tests.both [--system | --deep] [pytest's options]` runs all folders but `tests/system`, or that one alone, or
-the tests everywhere that take minutes.
+`python -m tests.both [--system | --deep] [pytest options]` runs all folders except `tests/system`. With `--system` it
+runs only that folder, and with `--deep` the tests of all folders that take minutes.
 """
 
 import os

@@ -15,13 +15,13 @@ CODE = ("config", "loyalty", "reversals")
 
 
 def copy_migrated_sqlite(path: Path) -> None:
-    """Makes a migrated database there."""
+    """Copies a migrated database to `path`."""
     shutil.copy(_migrated_sqlite(), path)
 
 
 @cache
 def _migrated_sqlite() -> Path:
-    """The file of this state of the code. It is made when it is missing, and older ones are removed."""
+    """The file for the current code. Creates it if it is missing, and removes older ones."""
     made = FOLDER / f"{_digest()}.sqlite3"
     if made.exists():
         return made
@@ -39,7 +39,7 @@ def _migrated_sqlite() -> Path:
 
 
 def _digest() -> str:
-    """Changes with any line of the code and with any version in the lock: migrations import both."""
+    """A digest of the code and of the locked versions, because migrations import both."""
     files = sorted(file for folder in CODE for file in (ROOT / folder).rglob("*.py"))
     digest = sha256()
     for file in (ROOT / "requirements.lock", *files):

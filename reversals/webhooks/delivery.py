@@ -108,7 +108,10 @@ class Worker:
 
 
 def webhooks_with_something_due() -> QuerySet[Webhook]:
-    """Returns the webhooks with due deliveries, without those of closed orgs. Random order prevents starvation."""
+    """Returns the active webhooks with due deliveries, in random order, so that each gets its turn.
+
+    Leaves out webhooks that rest because their receiver could not be reached, and webhooks of closed orgs.
+    """
     now = timezone.now()
     due = Delivery.objects.filter(
         org_id=OuterRef("org_id"), webhook_id=OuterRef("id"), status=Status.PENDING, due_at__lte=now

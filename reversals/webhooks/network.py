@@ -14,8 +14,8 @@ LARGEST_ANSWER = 16 * 1024
 _READ_AT_ONCE = 4 * 1024
 _TEXT_KEPT = 500
 
-_IPV6_OF_EVERYBODY = ip_network("2000::/3")
-# IPv4 addresses behind a translator (RFC 6052); its other prefix, 64:ff9b:1::/48, is for private use.
+_GLOBAL_UNICAST = ip_network("2000::/3")
+# IPv4 addresses behind a NAT64 translator (RFC 6052). Its other prefix, 64:ff9b:1::/48, is for private use.
 _NAT64 = ip_network("64:ff9b::/96")
 
 
@@ -40,7 +40,7 @@ class AddressRefused(httpcore.ConnectError):
 def post(url: str, *, headers: Mapping[str, str], body: bytes, deadline: float, private_allowed: bool) -> Answer:
     """Sends one POST on a new connection and returns the answer. Raises no exceptions.
 
-    `deadline` is a time.monotonic() for the whole call: connecting, sending and reading.
+    `deadline` is a time.monotonic() for connecting, sending and reading together. Note: a DNS look-up may exceed it.
     `private_allowed` permits private addresses and plain http. Does not follow redirects or use proxies.
     """
     try:
@@ -48,9 +48,9 @@ def post(url: str, *, headers: Mapping[str, str], body: bytes, deadline: float, 
             raise AddressRefused("plain http is refused")
         return _post(url, headers=headers, body=body, backend=_GuardedBackend(deadline, private_allowed))
     except (httpcore.ConnectError, httpcore.TimeoutException) as error:
-        return Answer(None, _in_words(error), was_reached=False)
+        return Answer(None, _text_of(error), was_reached=False)
     except Exception as error:  # a receiver must not be able to crash the worker
-        return Answer(None, _in_words(error))
+        return Answer(None, _text_of(error))
 
 
 def is_public(address: str) -> bool:
@@ -59,7 +59,7 @@ def is_public(address: str) -> bool:
     if isinstance(ip, IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour or _behind_translator(ip)
         if inner is None:
-            return ip.is_global and ip in _IPV6_OF_EVERYBODY
+            return ip.is_global and ip in _GLOBAL_UNICAST
         ip = inner
     return ip.is_global and not ip.is_multicast
 
@@ -96,7 +96,7 @@ def _beginning_of(response: httpcore.Response) -> str:
     return beginning[:_TEXT_KEPT].decode("utf-8", "replace").replace("\0", "")
 
 
-def _in_words(error: Exception) -> str:
+def _text_of(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:_TEXT_KEPT].replace("\0", "")
 
 

@@ -100,16 +100,16 @@ READY = (200, {"status": "ready", "version": "0.2.0"})
 
 def test_server_with_its_database_is_ready(client: Client, prober: Callable[..., Any]) -> None:
     assert readiness(client) == READY
-    asked: list[str] = []
+    queries: list[str] = []
 
     def listen(execute: Any, sql: str, *more: Any) -> Any:
-        asked.append(sql)
+        queries.append(sql)
         return execute(sql, *more)
 
     prober(lambda: connection.execute_wrappers.append(listen))
     assert readiness(client) == READY
     prober(lambda: connection.execute_wrappers.clear())
-    assert len(asked) == 1
+    assert len(queries) == 1
     head = client.head("/health/ready")
     assert (head.status_code, head.content) == (200, b"")
 

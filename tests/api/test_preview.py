@@ -30,10 +30,10 @@ def test_dry_run_false_reverses_the_points(world: World) -> None:
     assert "reversalId" in world.reverse(redeemed(world, 10), 4, address=f"{ADDRESS}?dryRun=false").json()
 
 
-@pytest.mark.parametrize(("asked", "code"), [(11, 817), (-1, 887), (1.0001, 878)])
-def test_dry_run_is_refused_like_a_real_reversal(world: World, asked: float, code: int) -> None:
+@pytest.mark.parametrize(("points", "code"), [(11, 817), (-1, 887), (1.0001, 878)])
+def test_dry_run_is_refused_like_a_real_reversal(world: World, points: float, code: int) -> None:
     redemption = redeemed(world, 10)
-    dry, real = (world.reverse(redemption, asked, address=address) for address in (DRY, ADDRESS))
+    dry, real = (world.reverse(redemption, points, address=address) for address in (DRY, ADDRESS))
     assert (dry.status_code, dry.json()) == (real.status_code, real.json())
     assert dry.json()["errors"][0]["code"] == code
 

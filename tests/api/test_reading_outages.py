@@ -45,7 +45,7 @@ def redemption(world: World) -> Redemption:
 def test_a_database_that_cannot_be_reached_is_898(
     world: World, redemption: Redemption, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = addresses(world, redemption)
+    paths = addresses(world, redemption)
     connection.close()
     with monkeypatch.context() as away:
         if connection.vendor == "postgresql":
@@ -53,10 +53,10 @@ def test_a_database_that_cannot_be_reached_is_898(
             away.setitem(connection.settings_dict, "PORT", "1")
         else:
             away.setitem(connection.settings_dict, "NAME", "/nowhere/test.sqlite3")
-        outcomes = {outcome(world.read(address)) for address in asked}
+        outcomes = {outcome(world.read(address)) for address in paths}
         connection.close()
     assert outcomes == {(503, 898, "Service currently unavailable", "30")}
-    assert [world.read(address).status_code for address in asked] == [200] * 4
+    assert [world.read(address).status_code for address in paths] == [200] * 4
 
 
 @pytest.mark.parametrize("number", [2, 3])
@@ -86,11 +86,11 @@ def test_lock_timeout_is_896(on_postgresql: None, world: World, redemption: Rede
 
 
 def test_reads_work_with_a_read_only_database(world: World, redemption: Redemption) -> None:
-    asked = addresses(world, redemption)
+    paths = addresses(world, redemption)
     on_postgresql = connection.vendor == "postgresql"
     with connection.cursor() as cursor:
         cursor.execute("SET default_transaction_read_only = on" if on_postgresql else "PRAGMA query_only = ON")
-    statuses = [world.read(address).status_code for address in asked]
+    statuses = [world.read(address).status_code for address in paths]
     connection.close()
     assert statuses == [200] * 4
 

@@ -22,6 +22,25 @@ CREDENTIALS = {
 }
 
 
+GUIDE = """
+
+**Authentication.** Send the username and the secret of an API client with HTTP Basic authentication. They determine
+the org of a call.
+
+**Success and failure.** A reply with `orgId` is a success. Any other reply has exactly one error, with `code`,
+`message` and `reason`. Base decisions on `code`. Show `reason` to people: it explains the
+failure, and its text may change.
+
+**Retries.** If a call gets no reply, or HTTP 409, 429 or 503, send the same request again with the same
+`Idempotency-Key`. If the reply has the header `Retry-After`, wait that number of seconds first. Points then move only
+once, however often you send the request.
+
+**Points and times.** Points have at most 3 decimals. Times in replies are in UTC and have whole seconds.
+
+**Support.** Each reply has the header `X-CAP-REQUEST-ID`. Quote it when you report a problem.
+"""
+
+
 def document() -> dict[str, Any]:
     """Builds the OpenAPI document."""
     generated: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)
@@ -48,7 +67,8 @@ def _published(path: str, *, optional_slash: bool) -> str:
 
 
 def complete(result: dict[str, Any], **_: object) -> dict[str, Any]:
-    """Adds tags and components, and sorts the paths by tag and path."""
+    """Adds the guide, tags and components, and sorts the paths by tag and path."""
+    result["info"]["description"] += GUIDE
     result["tags"] = [{"name": tag, "description": description} for tag, description in TAGS.items()]
     result["paths"] = dict(sorted(result["paths"].items(), key=_tag_and_path))
     result["components"] = {

@@ -101,8 +101,12 @@ _CORRECTION = exactly(
 ) | {"description": "The correction of a mistaken reversal, which drew all of its points again; null if there is none."}
 _ORIGIN = {
     "reversedAt": described(_TIME, "The time of the reversal, in UTC."),
-    "channel": {"enum": Channel.values, "description": "The entry point through which the reversal was made."},
-    "madeBy": described(_TEXT, "The username of the API client or user that made the reversal."),
+    "channel": {
+        "enum": Channel.values,
+        "description": "How the reversal was made. `API`: by an API client. `ADMIN`: manually in the back office."
+        " `BULK`: by a bulk run. `COMMAND`: by a command on the server.",
+    },
+    "madeBy": described(_TEXT, "The username of the API client or user who made the reversal."),
     "correction": or_null(_CORRECTION),
 }
 _POSITION = {"type": "integer", "minimum": 1, "description": "The position of the draw in the redemption."}
@@ -113,7 +117,7 @@ _DRAWN_FROM = {
     "programId": described(or_null(_COUNTING_NUMBER), "The program of the lot."),
     "memberId": described(or_null(_COUNTING_NUMBER), "The id of the customer who owns the lot."),
     "expiresAt": _EXPIRES_AT,
-    "points": _POINTS,
+    "points": described(_POINTS, "The points drawn from the lot."),
 }
 
 # Parts of requests
@@ -400,7 +404,7 @@ REPLIES: dict[str, Schema] = {
             "available": described(_POINTS, "The points in lots that have not expired."),
             "expired": described(_POINTS, "The points remaining in lots that have expired."),
             "byExpiry": described(
-                array(exactly({"expiresAt": _BATCH_EXPIRY, "points": _POINTS})),
+                array(exactly({"expiresAt": _BATCH_EXPIRY, "points": described(_POINTS, "The points.")})),
                 "The available points by time of expiry, the soonest first.",
             ),
             "asOf": described(_TIME, "The time of this reading, in UTC."),

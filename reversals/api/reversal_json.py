@@ -207,19 +207,19 @@ def _warnings(accepted: Accepted) -> list[tuple[int, str]]:
     plan = accepted.plan
     warnings = []
     if plan.expired:
-        again = f" {written(plan.expired_again)} of them had been re-issued before. Points are re-issued only once."
+        again = f" {written(plan.expired_again)} of them had been re-issued before; points are re-issued once."
         warnings.append(
             (
                 WARNING_EXPIRED,
-                f"{written(plan.expired)} of the {written(plan.points)} points were reversed to lots that have expired."
-                f" They cannot be spent.{again if plan.expired_again else ''}",
+                f"{written(plan.expired)} of the {written(plan.points)} points went back to lots that have expired"
+                f" and cannot be spent again.{again if plan.expired_again else ''}",
             )
         )
     if plan.reissued and plan.reissue_expires_at is not None:
         warnings.append(
             (
                 WARNING_REISSUED,
-                f"{written(plan.reissued)} points that had expired, or came from no lot, were re-issued"
+                f"{written(plan.reissued)} points that had expired, or came from no lot, were issued anew"
                 f" and expire on {plan.reissue_expires_at:%Y-%m-%dT%H:%M:%SZ}.",
             )
         )

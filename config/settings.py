@@ -11,6 +11,8 @@ from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied, SuspiciousOperation
 from django.templatetags.static import static
 from django.utils.crypto import salted_hmac
+from psycopg import IsolationLevel, ProgrammingError
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pythonjsonlogger.core import RESERVED_ATTRS
 
 from config import __version__
@@ -60,17 +62,20 @@ def database(name: str, default: str = environ.Env.NOTSET) -> dict[str, Any]:
     expected = f"{name} must look like sqlite:///var/loyalty.sqlite3 or postgres://user:password@host:5432/name"
     try:
         connection = environ.Env.db_url_config(url)
+        connection |= several_hosts(url)
     except ValueError as error:
         raise ImproperlyConfigured(f"{expected}: {error}") from error
     engine = connection.get("ENGINE")
+    options = connection.pop("OPTIONS", {})
     if engine == "django.db.backends.sqlite3":
-        return connection | sqlite_options(connection["NAME"])
-    if engine == "django.db.backends.postgresql":
-        return connection | postgresql_options(connection.get("OPTIONS", {}))
-    raise ImproperlyConfigured(expected)
+        return connection | sqlite_options(connection["NAME"], options)
+    if engine != "django.db.backends.postgresql":
+        raise ImproperlyConfigured(expected)
+    check_postgresql_options(name, options)
+    return postgresql_options(options) | connection
 
 
-def sqlite_options(name: str) -> dict[str, Any]:
+def sqlite_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
     if name != ":memory:":
         name = str(BASE_DIR / name)
         Path(name).parent.mkdir(parents=True, exist_ok=True)
@@ -82,37 +87,71 @@ def sqlite_options(name: str) -> dict[str, Any]:
         # IMMEDIATE takes the write lock at the start of a transaction. Otherwise a transaction that reads first and
         # writes later can fail, whatever the timeout. legacy_alter_table lets a migration rebuild a table that
         # triggers refer to.
-        "OPTIONS": {
+        "OPTIONS": {"timeout": 5}
+        | options
+        | {
             "transaction_mode": "IMMEDIATE",
-            "timeout": 5,
             "init_command": ("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA legacy_alter_table=ON;"),
         },
         "TEST": {"NAME": str(BASE_DIR / "var" / "test.sqlite3")},
     }
 
 
+def check_postgresql_options(name: str, options: dict[str, Any]) -> None:
+    """Raises ImproperlyConfigured for a parameter of the URL in the variable `name` that libpq does not know."""
+    try:
+        make_conninfo(**options)
+    except ProgrammingError as error:  # its message has the parameter's name and not its value
+        raise ImproperlyConfigured(
+            f"{name}: {str(error).strip()}; expected parameters of PostgreSQL such as sslmode or options"
+        ) from error
+
+
+def several_hosts(url: str) -> dict[str, Any]:
+    """Returns HOST and PORT of a URL that names several hosts, as libpq reads them, or nothing for any other URL.
+
+    Raises ValueError if libpq cannot read them. Note: environ gives all hosts one port where some have none, and keeps
+    the brackets of IPv6 addresses.
+    """
+    hosts = url.partition("://")[2].partition("/")[0].rpartition("@")[2]
+    if "," not in hosts:
+        return {}
+    try:
+        parsed = conninfo_to_dict(f"postgresql://{hosts}")
+    except ProgrammingError:  # its message has a part of the URL, which can be a password
+        raise ValueError("the hosts cannot be read") from None
+    return {"HOST": parsed["host"], "PORT": parsed.get("port", "")}
+
+
 def postgresql_options(options: dict[str, Any]) -> dict[str, Any]:
-    timeouts = {
+    """Returns Django's settings of a PostgreSQL connection: the project's own beside `options`, the URL's parameters.
+
+    Timeouts and the isolation level are the project's, whatever the URL and the server say. A timeout for connecting
+    can be the URL's.
+    """
+    session = {
         "lock_timeout": "2s",
         "statement_timeout": "5s",
         "idle_in_transaction_session_timeout": "10s",
+        "default_transaction_isolation": r"read\ committed",
     }
-    of_session = {
-        "options": " ".join(f"-c {name}={value}" for name, value in timeouts.items()),
-        "prepare_threshold": 3,
+    own: dict[str, Any] = {
+        # Each BEGIN names the level, because a pooler does not take the session's settings.
+        "isolation_level": IsolationLevel.READ_COMMITTED,
+        # Django's default is client-side binding, with which no statement is prepared.
+        "server_side_binding": True,
     }
+    if not DATABASE_POOLER:
+        settings_of_session = " ".join(f"-c {name}={value}" for name, value in session.items())
+        # PostgreSQL takes the last one of equal names.
+        own["options"] = f"{options.get('options', '')} {settings_of_session}".strip()
+        own["prepare_threshold"] = 3
+    # The connection is closed after 10 s without an answer from the server. TCP alone would wait longer.
+    defaults = {"connect_timeout": 3, "tcp_user_timeout": 10_000}
     return {
         "CONN_MAX_AGE": None,
         "DISABLE_SERVER_SIDE_CURSORS": DATABASE_POOLER,
-        "OPTIONS": options
-        | {
-            "connect_timeout": 3,
-            # The connection is closed after 10 s without an answer from the server. TCP alone would wait longer.
-            "tcp_user_timeout": 10_000,
-            # Django's default is client-side binding, with which no statement is prepared.
-            "server_side_binding": True,
-        }
-        | ({} if DATABASE_POOLER else of_session),
+        "OPTIONS": defaults | options | own,
     }
 
 

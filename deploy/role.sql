@@ -6,4 +6,5 @@ CREATE ROLE loyalty LOGIN PASSWORD :'password';
 ALTER ROLE loyalty SET lock_timeout = '2s';
 ALTER ROLE loyalty SET statement_timeout = '5s';
 ALTER ROLE loyalty SET idle_in_transaction_session_timeout = '10s';
+ALTER ROLE loyalty SET default_transaction_isolation = 'read committed';
 CREATE DATABASE loyalty OWNER loyalty;

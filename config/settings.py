@@ -56,6 +56,23 @@ def networks(name: str) -> list[IPv4Network | IPv6Network]:
         raise ImproperlyConfigured(f"{name}: {error}; expected networks such as 10.0.0.0/8, with commas") from error
 
 
+def header(name: str) -> str:
+    """Returns the key in `request.META` of the header that the variable `name` names, or "" if it is missing or empty.
+
+    WSGI turns both "-" and "_" of a header's name into "_", so a client could send X_Forwarded_For beside the proxy's
+    X-Forwarded-For. A name without them cannot be sent in a second way.
+    """
+    text = env.str(name, "").strip()
+    if not text:
+        return ""
+    if not (text.isascii() and text.isalnum()):
+        raise ImproperlyConfigured(
+            f"{name} is {text!r}; expected a name of letters and digits only, such as ForwardedFor, because the server"
+            " cannot tell a header with - from a header with _, which a client can add. Let the proxy set that header"
+        )
+    return f"HTTP_{text.upper()}"
+
+
 def database(name: str, default: str = environ.Env.NOTSET) -> dict[str, Any]:
     """Returns Django's settings of the database at the URL in the variable `name`: SQLite or PostgreSQL."""
     url = env.str(name, default)
@@ -179,8 +196,23 @@ WEBHOOKS_TO_PRIVATE_ADDRESSES = switch("WEBHOOKS_TO_PRIVATE_ADDRESSES")
 STAFF_SECOND_FACTOR = switch("STAFF_SECOND_FACTOR", default=True)
 # Whether everything is served over https only. Off by default, because the demo is served over plain http.
 HTTPS_ONLY = switch("HTTPS_ONLY")
-# The proxies whose X-Forwarded-For and X-Forwarded-Proto headers are trusted.
+# The proxies whose headers are believed: the one with the client's address, and the one with its scheme.
 TRUSTED_PROXIES = networks("TRUSTED_PROXIES")
+FORWARDED_FOR_HEADER = header("FORWARDED_FOR_HEADER")
+FORWARDED_PROTO_HEADER = header("FORWARDED_PROTO_HEADER")
+if TRUSTED_PROXIES and not FORWARDED_FOR_HEADER:
+    raise ImproperlyConfigured(
+        "TRUSTED_PROXIES is set, but FORWARDED_FOR_HEADER is not; set it to the header in which the proxy sends the"
+        " client's address, such as ForwardedFor. X-Forwarded-For is not read, because the server cannot tell it from"
+        " X_Forwarded_For, which a client can add (docs/deployment.md)"
+    )
+if HTTPS_ONLY and not (TRUSTED_PROXIES and FORWARDED_PROTO_HEADER):
+    raise ImproperlyConfigured(
+        "HTTPS_ONLY is on, so every request would count as http and be redirected for ever; set TRUSTED_PROXIES to the"
+        " proxies that end TLS, such as 10.0.0.0/8, FORWARDED_PROTO_HEADER to the header in which they send http or"
+        " https, such as ForwardedProto, and FORWARDED_FOR_HEADER to that of the client's address,"
+        " such as ForwardedFor; or set HTTPS_ONLY to off"
+    )
 # Failed logins per minute of one username from one address, after which further ones are refused. 0 is no limit.
 API_FAILED_LOGINS_PER_MINUTE = whole_number("API_FAILED_LOGINS_PER_MINUTE", 60)
 # Calls per minute of an API client without its own limit. 0 is no limit.
@@ -241,6 +273,7 @@ MIDDLEWARE = [
     "config.headers.HeadersMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "reversals.api.monitoring.views.MonitoringMiddleware",
+    "config.api.HttpsMiddleware",
     "config.api.ApiMiddleware",
     # The rest is for pages only.
     "config.headers.BackOfficePolicyMiddleware",
@@ -309,13 +342,14 @@ SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS_ONLY
 
-# Plain http is redirected to https, except for health checks and metrics, which machines of the same network request.
+# Pages are redirected from http to https. HttpsMiddleware refuses everything else over http but health checks and
+# metrics, which machines of the same network request.
 SECURE_SSL_REDIRECT = HTTPS_ONLY
-SECURE_REDIRECT_EXEMPT = [r"^health/", r"^metrics$"]
+SECURE_REDIRECT_EXEMPT = [r"^(?!admin|docs|static/)"]
 SECURE_HSTS_SECONDS = int(timedelta(days=365).total_seconds()) if HTTPS_ONLY else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS_ONLY
-# Any client can send this header, so it is trusted only if TRUSTED_PROXIES is set, because the proxy then sets it.
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
+# HttpsMiddleware removes this header from requests that do not come from TRUSTED_PROXIES.
+SECURE_PROXY_SSL_HEADER = (FORWARDED_PROTO_HEADER, "https") if TRUSTED_PROXIES and FORWARDED_PROTO_HEADER else None
 SECURE_REFERRER_POLICY = SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 PERMISSIONS_POLICY = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"

@@ -11,7 +11,7 @@ os.environ["ALLOWED_HOSTS"] = "testserver,localhost,127.0.0.1"
 os.environ.setdefault("DATABASE_URL", "sqlite:///var/loyalty.sqlite3")
 # All tests share an address and some send many wrong credentials, so limits are off unless a test sets them.
 os.environ["API_FAILED_LOGINS_PER_MINUTE"] = "0"
-os.environ["TRUSTED_PROXIES"] = ""
+os.environ["TRUSTED_PROXIES"] = os.environ["FORWARDED_FOR_HEADER"] = os.environ["FORWARDED_PROTO_HEADER"] = ""
 os.environ["DATABASE_REPLICA_URL"] = ""
 os.environ["METRICS_TOKEN"] = ""
 os.environ["DATABASE_POOLER"] = "off"

@@ -88,6 +88,10 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     return answer(400, _platform_body(400, "The request cannot be read. Check its host and headers."))
 
 
+def over_http(request: HttpRequest) -> HttpResponse:
+    return answer(403, _platform_body(403, "Send the call over https; over http it is refused, and nothing was done."))
+
+
 def not_found(request: HttpRequest, exception: Exception | None) -> HttpResponse:
     if _is_for_staff(request):
         return defaults.page_not_found(request, exception)

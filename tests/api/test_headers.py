@@ -4,6 +4,7 @@ import os
 import secrets
 import subprocess
 import sys
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -111,13 +112,41 @@ def test_https_reply_has_strict_transport_security(settings: Any) -> None:
     assert "Strict-Transport-Security" not in Client().get("/openapi.json")
 
 
-def test_plain_http_redirects_to_https_except_for_monitoring(settings: Any) -> None:
+def test_page_over_http_is_redirected_and_api_call_is_403(world: World, settings: Any) -> None:
     settings.SECURE_SSL_REDIRECT = True
-    response = Client().get("/admin/login/")
-    assert (response.status_code, response["Location"]) == (301, "https://testserver/admin/login/")
+    for address in ("/admin/login/", "/admin", "/docs/", "/static/backoffice/style.css"):
+        response = Client().get(address)
+        assert (response.status_code, response["Location"]) == (301, f"https://testserver{address}")
     for address in ("/health/live", "/health/ready", "/metrics"):
-        assert Client().get(address).status_code != 301
-    assert Client().get("/metrics-of-others").status_code == 301
+        assert Client().get(address).status_code == 200
+    redemption = redeemed(world, 10)
+    response = world.reverse(redemption, 2)
+    assert (response.status_code, response.json()["errors"][0]["code"]) == (403, 403)
+    assert response.json()["errors"][0]["reason"].startswith("Send the call over https")
+    assert response["X-CAP-REQUEST-ID"]
+    check(response, NOTHING)
+    for address in (
+        "/v2/points/reversals",
+        "/openapi.json",
+        "/nowhere",
+        "/",
+        "/metrics-of-others",
+        "//v2/points/reverse",
+    ):
+        for method in ("get", "post"):
+            response = getattr(Client(), method)(address)
+            assert (response.status_code, response.json()["errors"][0]["code"]) == (403, 403), address
+    assert world.reverse(redemption, 2, secure=True).status_code == 200
+
+
+@pytest.mark.parametrize(("connection", "status"), [("10.0.0.1", 404), ("192.0.2.1", 403), ("", 403)])
+def test_forwarded_protocol_from_untrusted_address_is_ignored(settings: Any, connection: str, status: int) -> None:
+    settings.SECURE_SSL_REDIRECT = True
+    settings.TRUSTED_PROXIES = [ip_network("10.0.0.0/8")]
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_FORWARDEDPROTO", "https")
+    for name, expected in (("HTTP_FORWARDEDPROTO", status), ("HTTP_X_FORWARDED_PROTO", 403)):
+        said = Client().get("/nowhere", REMOTE_ADDR=connection, **{name: "https"})
+        assert said.status_code == expected
 
 
 def manage(*words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -131,14 +160,31 @@ def manage(*words: str, **environment: str) -> "subprocess.CompletedProcess[str]
     )
 
 
+BEHIND_PROXY = {
+    "HTTPS_ONLY": "on",
+    "TRUSTED_PROXIES": "10.0.0.0/8",
+    "FORWARDED_FOR_HEADER": "ForwardedFor",
+    "FORWARDED_PROTO_HEADER": "ForwardedProto",
+}
+
+
 def test_django_deployment_check_has_no_issues() -> None:
-    checked = manage("check", "--deploy", "--fail-level", "WARNING", HTTPS_ONLY="on")
+    checked = manage("check", "--deploy", "--fail-level", "WARNING", **BEHIND_PROXY)
     assert (checked.returncode, checked.stdout) == (0, "System check identified no issues (0 silenced).\n"), checked
     assert manage("check", "--deploy", "--fail-level", "WARNING", HTTPS_ONLY="off").returncode == 1
 
 
-@pytest.mark.parametrize(("proxies", "expected"), [("", "None"), ("10.0.0.0/8", "('HTTP_X_FORWARDED_PROTO', 'https')")])
+@pytest.mark.parametrize("missing", ["TRUSTED_PROXIES", "FORWARDED_FOR_HEADER", "FORWARDED_PROTO_HEADER"])
+def test_https_only_refuses_to_start_without_a_proxy_and_its_headers(missing: str) -> None:
+    refused = manage("check", **BEHIND_PROXY | {missing: ""})
+    assert refused.returncode != 0
+    assert refused.stderr.startswith("error: ")
+    assert missing in refused.stderr
+
+
+@pytest.mark.parametrize(("proxies", "expected"), [("", "None"), ("10.0.0.0/8", "('HTTP_FORWARDEDPROTO', 'https')")])
 def test_forwarded_protocol_is_used_only_with_trusted_proxies(proxies: str, expected: str) -> None:
     program = "from django.conf import settings; print(settings.SECURE_PROXY_SSL_HEADER)"
-    said = manage("shell", "--verbosity", "0", "-c", program, TRUSTED_PROXIES=proxies).stdout
+    environment = BEHIND_PROXY | {"HTTPS_ONLY": "off", "TRUSTED_PROXIES": proxies}
+    said = manage("shell", "--verbosity", "0", "-c", program, **environment).stdout
     assert said == f"{expected}\n"

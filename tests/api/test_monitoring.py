@@ -285,7 +285,9 @@ def test_metrics_without_the_database_report_it_as_down(client: Client) -> None:
 def test_metrics_need_a_local_caller_or_the_token(client: Client) -> None:
     assert client.get("/metrics", REMOTE_ADDR="203.0.113.7").status_code == 403
     assert client.get("/metrics", REMOTE_ADDR="::1").status_code == 200
-    assert client.get("/metrics", headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 403
+    with override_settings(FORWARDED_FOR_HEADER="HTTP_FORWARDEDFOR"):
+        for name in ("X-Forwarded-For", "Forwarded", "ForwardedFor"):
+            assert client.get("/metrics", headers={name: "127.0.0.1"}).status_code == 403
     with override_settings(METRICS_TOKEN="a-token"):
         assert client.get("/metrics").status_code == 403
         assert client.get("/metrics", headers={"Authorization": "Bearer another"}).status_code == 403

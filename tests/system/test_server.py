@@ -98,3 +98,45 @@ def test_two_workers_share_the_limits(environment: dict[str, str]) -> None:
     assert calls <= sent - answered.count(429) <= calls * minutes
     assert set(tried) == {401, 429}
     assert guesses <= tried.count(401) <= guesses * minutes
+
+
+BEHIND_PROXY = {
+    "TRUSTED_PROXIES": "127.0.0.1",
+    "FORWARDED_FOR_HEADER": "ForwardedFor",
+    "FORWARDED_PROTO_HEADER": "ForwardedProto",
+}
+
+
+def status_behind_proxy(port: int, headers: dict[str, str], body: bytes = b"{}") -> int:
+    """Sends the call as a proxy passes it on: with the caller's headers unchanged, also those with underscores."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("POST", REVERSE, body, HEADERS | headers)
+    response = connection.getresponse()
+    assert response.headers["Location"] is None
+    response.read()
+    connection.close()
+    return response.status
+
+
+def test_no_header_of_a_caller_escapes_the_limit_of_its_address(environment: dict[str, str]) -> None:
+    """The server hands on X-Forwarded-For and X_Forwarded_For under one name, so neither is believed."""
+    wrong = "Basic " + b64encode(b"nobody:wrong").decode()
+    names = ["X_Forwarded_For", "X-Forwarded-For", "Forwarded-For", "Forwarded_For", "Forwarded", "X_Real_IP"]
+    with serving(environment | BEHIND_PROXY | {"API_FAILED_LOGINS_PER_MINUTE": "5"}) as port:
+        statuses = []
+        for number in range(16):
+            claimed = dict.fromkeys(names, f"203.0.113.{number}")
+            own = {"ForwardedFor": "198.51.100.1:51234", "Authorization": wrong}
+            statuses.append(status_behind_proxy(port, claimed | own))
+        assert statuses[0] == 401
+        assert 429 in statuses
+        claimed = dict.fromkeys(names, "198.51.100.1")
+        assert status_behind_proxy(port, claimed | {"ForwardedFor": "198.51.100.2:51234"}) == 400
+
+
+def test_api_over_http_is_403_unless_the_proxy_says_https(environment: dict[str, str]) -> None:
+    with serving(environment | BEHIND_PROXY | {"HTTPS_ONLY": "on"}) as port:
+        for name in ("ForwardedProto", "X-Forwarded-Proto", "X_Forwarded_Proto", "Forwarded_Proto"):
+            status = status_behind_proxy(port, {"ForwardedFor": "198.51.100.1", name: "https"})
+            assert (name, status) == (name, 400 if name == "ForwardedProto" else 403)
+        assert status_behind_proxy(port, {"ForwardedProto": "http"}) == 403

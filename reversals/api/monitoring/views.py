@@ -54,7 +54,8 @@ def _may_read(request: HttpRequest) -> bool:
         sent = request.headers.get("Authorization", "").encode()
         return compare_digest(sent, f"Bearer {settings.METRICS_TOKEN}".encode())
     # A request that a local proxy forwards comes from another machine.
-    return request.META.get("REMOTE_ADDR") in _LOOPBACK and "X-Forwarded-For" not in request.headers
+    forwarded = request.META.keys() & {settings.FORWARDED_FOR_HEADER, "HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED"}
+    return request.META.get("REMOTE_ADDR") in _LOOPBACK and not forwarded
 
 
 VIEWS = {"/health/live": live, "/health/ready": ready, "/metrics": metrics}

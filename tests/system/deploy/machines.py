@@ -22,6 +22,8 @@ PASSWORD = "a-password-for-this-test"
 # 127.0.0.1 is not an allowed host, and a few wrong passwords exceed the limit.
 BEHIND_PROXY = {
     "TRUSTED_PROXIES": "127.0.0.1",
+    "FORWARDED_FOR_HEADER": "ForwardedFor",
+    "FORWARDED_PROTO_HEADER": "ForwardedProto",
     "HTTPS_ONLY": "on",
     "ALLOWED_HOSTS": "localhost",
     "API_FAILED_LOGINS_PER_MINUTE": "5",

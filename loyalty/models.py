@@ -295,6 +295,7 @@ class EventName(models.TextChoices):
 
     POINTS_REDEEMED = "pointsRedeemed", "points redeemed"
     POINTS_REVERSED = "redeemedPointsReversed", "redeemed points reversed"
+    CUSTOMERS_MERGED = "customersMerged", "customers merged"
 
 
 class Webhook(models.Model):
@@ -354,22 +355,74 @@ class Customer(models.Model):
     erased_at = models.DateTimeField(
         null=True, blank=True, help_text="When the customer's identifiers were erased. Empty: they were not erased."
     )
+    merged_into = parent_of_org(
+        "self",
+        null=True,
+        blank=True,
+        related_name="merged_customers",
+        help_text="The customer who has this customer's points and redemptions now. Empty: not merged, or unknown.",
+    )
 
     class Meta:
+        indexes = [
+            models.Index(
+                fields=["org", "merged_into"], condition=Q(merged_into__isnull=False), name="customers_merged_into"
+            )
+        ]
         constraints = [
             models.UniqueConstraint(fields=["org", "public_id"], name="customer_public_id_unique"),
             models.UniqueConstraint(fields=["org", "id"], name="customer_in_org"),
             models.CheckConstraint(
                 condition=Q(status__in=["ACTIVE", "FRAUD", "DEACTIVATED", "MERGED"]), name="customer_status_known"
             ),
+            models.CheckConstraint(
+                condition=Q(merged_into__isnull=True) | Q(status="MERGED") & ~Q(merged_into=F("id")),
+                name="customer_merged_into_another",
+            ),
+            SameOrg(field="merged_into", name="customer_merged_into_of_org"),
         ]
         permissions = [
             ("lock_reversals", "Can lock and unlock reversals of a customer"),
             ("see_identifiers", "Can see identifiers of customers unmasked"),
+            ("merge_customers", "Can merge customers"),
         ]
 
     def __str__(self) -> str:
         return str(self.public_id)
+
+
+class CustomerMerge(models.Model):
+    """One merge of two customers: all that `source` had belongs to `target` from then on. Append-only."""
+
+    id = RowIdField()
+    org = owning_org()
+    source = parent_of_org("loyalty.Customer", related_name="+", help_text="The customer who was merged.")
+    target = parent_of_org("loyalty.Customer", related_name="+", help_text="The customer who got everything.")
+    ticket = models.CharField(max_length=100)
+    reason = models.CharField(max_length=500)
+    made_by = models.CharField(max_length=150)
+    made_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(fields=["org", "target"], name="merges_by_target")]
+        constraints = [
+            models.UniqueConstraint(fields=["org", "source"], name="customer_merged_once"),
+            models.CheckConstraint(condition=~Q(ticket="") & ~Q(reason=""), name="customer_merge_says_why"),
+            SameOrg(field="source", name="customer_merge_source_of_org"),
+            SameOrg(field="target", name="customer_merge_target_of_org"),
+            AppendOnly(name="customer_merge_append_only", erasable=("reason",)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.source_id} into {self.target_id}"
+
+
+def first_customer(related_name: str) -> Any:
+    """The customer to whom a lot or redemption belonged before merges; empty if no merge moved it.
+
+    The row is sealed with its first customer, so that a merge breaks no seal.
+    """
+    return parent_of_org("loyalty.Customer", null=True, blank=True, editable=False, related_name=related_name)
 
 
 class CustomerIdentifier(models.Model):
@@ -490,6 +543,7 @@ class Lot(models.Model):
     org = owning_org_of_movement()
     program = parent_of_org("loyalty.Program")
     customer = parent_of_org("loyalty.Customer", related_name="lots")
+    first_customer = first_customer("lots_before_merges")
     lot_ref = models.CharField(max_length=64, help_text="The lot's reference in the system that it came from.")
     points_awarded = PointsField()
     points_remaining = PointsField(help_text="Points that were not drawn. If the lot has expired, they have expired.")
@@ -524,6 +578,7 @@ class Lot(models.Model):
             ),
             SameOrg(field="program", name="lot_program_of_org"),
             SameOrg(field="customer", name="lot_customer_of_org"),
+            SameOrg(field="first_customer", name="lot_first_customer_of_org"),
             SameOrg(field="ledger_import", name="lot_ledger_import_of_org"),
         ]
 
@@ -538,6 +593,7 @@ class Redemption(models.Model):
     org = owning_org_of_movement()
     program = parent_of_org("loyalty.Program")
     customer = parent_of_org("loyalty.Customer", related_name="redemptions")
+    first_customer = first_customer("redemptions_before_merges")
     public_id = models.CharField("redemption id", max_length=64, help_text="The redemptionId in the API.")
     points = PointsField()
     points_reversed = PointsField(default=0, help_text="Points reversed so far.")
@@ -564,6 +620,7 @@ class Redemption(models.Model):
             ),
             SameOrg(field="program", name="redemption_program_of_org"),
             SameOrg(field="customer", name="redemption_customer_of_org"),
+            SameOrg(field="first_customer", name="redemption_first_customer_of_org"),
             SameOrg(field="ledger_import", name="redemption_ledger_import_of_org"),
         ]
 

@@ -398,6 +398,7 @@ class SealedRow(models.Model):
         SETTING_CHANGE = "SETTING_CHANGE", "setting change"
         CUSTOMER = "CUSTOMER", "customer"
         PROGRAM = "PROGRAM", "program"
+        MERGE = "MERGE", "merge"
 
     id = RowIdField()
     org = owning_org_of_movement()

@@ -46,6 +46,7 @@ ROLES: dict[str, tuple[str, ...]] = {
         "loyalty.see_identifiers",
         "loyalty.change_customer",
         "loyalty.lock_reversals",
+        "loyalty.merge_customers",
         "reversals.add_reversal",
         "reversals.add_bulkrun",
         "reversals.add_correction",

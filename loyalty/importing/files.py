@@ -55,6 +55,10 @@ def _number(text: str) -> int:
     raise ValueError("a whole number from 1")
 
 
+def _number_or_none(text: str) -> int | None:
+    return _number(text) if text else None
+
+
 def _text(longest: int, *, required: bool, unknown: str | None = None) -> Reader:
     def read(text: str) -> str | None:
         if "\0" in text:
@@ -106,7 +110,10 @@ CUSTOMERS: dict[str, Reader] = {
     "email": _text(255, required=False),
     "external_id": _text(255, required=False),
     "card_number": _text(255, required=False),
+    "merged_into": _number_or_none,
 }
+# Columns that a file may lack; their values are then unknown.
+OPTIONAL = frozenset({"merged_into"})
 POINTS: dict[str, Reader] = {
     "org_id": _number,
     "program_id": _number,
@@ -163,15 +170,17 @@ class LedgerFile:
                 raise LedgerFileError(f"{self.path.name} cannot be read: {error.strerror}") from error
 
     def _check_header(self, header: list[str]) -> None:
-        if sorted(header) != sorted(self.columns):
+        required = self.columns.keys() - OPTIONAL
+        if sorted(set(header) | OPTIONAL) != sorted(self.columns.keys() | OPTIONAL) or len(set(header)) < len(header):
+            expected = ", ".join(column for column in self.columns if column in required)
             raise LedgerFileError(
-                f"{self.path.name} line 1: expected the columns {', '.join(self.columns)}; found {', '.join(header)}"
+                f"{self.path.name} line 1: expected the columns {expected}; found {', '.join(header)}"
             )
 
     def _row(self, line: int, header: list[str], fields: list[str]) -> Row | BadRow:
         if len(fields) != len(header):
             return BadRow(self.path.name, line, header[-1], f"{len(header)} fields in the row, not {len(fields)}")
-        values = {}
+        values: dict[str, Any] = dict.fromkeys(self.columns.keys() & OPTIONAL)
         for column, text in zip(header, fields, strict=True):
             try:
                 values[column] = self.columns[column](text)

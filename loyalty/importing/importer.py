@@ -20,8 +20,11 @@ from loyalty.importing.replay import Uncovered, replay
 from loyalty.importing.stages import (
     BAD,
     CHECKS,
+    CIRCULAR_MERGES,
     EXISTING,
+    FOLLOW_MERGES,
     INSERTS,
+    MERGES,
     NEW,
     RECORD_IMPORTS,
     STAGE_INDEXES,
@@ -229,7 +232,28 @@ class _Import:
             self.cursor.execute(sql)
             if name in self.files:
                 self.summary.files[name].added += self.cursor.rowcount
+            if name == "customers":
+                self._merge_customers()
         analyze(self.cursor, "loyalty_customer", "loyalty_lot", "loyalty_redemption")
+
+    def _merge_customers(self) -> None:
+        """Merges the new customers whose row names the customer into whom they were merged."""
+        set_targets, record = MERGES
+        self.cursor.execute(set_targets)
+        if not self.cursor.rowcount:
+            return
+        self.cursor.execute(record, [self.made_by, connection.ops.adapt_datetimefield_value(timezone.now())])
+        # Each run doubles the steps that are followed, so that 64 are enough for any chain. A circle has no end.
+        for _ in range(64):
+            self.cursor.execute(FOLLOW_MERGES)
+            if not self.cursor.rowcount:
+                break
+        self.cursor.execute(CIRCULAR_MERGES)
+        circular = self.cursor.fetchone()
+        if circular is not None:
+            raise ImportRefused(
+                f"nothing was imported; customers.csv: merged_into leads in a circle from customer {circular[0]}"
+            )
 
     def _record_imports(self) -> None:
         """Inserts an import for each org that gets lots or redemptions, which all refer to it."""

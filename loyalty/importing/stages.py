@@ -8,7 +8,9 @@ from loyalty.importing.files import POINTS, REDEMPTIONS
 NEW, EXISTING, BAD = 0, 1, 2
 
 STAGES = {
-    "stage_customers": "line bigint, id bigint, org_id bigint, customer_id bigint, status varchar(16), verdict int",
+    "stage_customers": (
+        "line bigint, id bigint, org_id bigint, customer_id bigint, status varchar(16), merged_into bigint, verdict int"
+    ),
     "stage_identifiers": (
         "line bigint, id bigint, org_id bigint, customer_id bigint, field varchar(16), type varchar(16),"
         " value varchar(255)"
@@ -33,7 +35,7 @@ STAGES = {
 
 # The columns of each file that are staged unchanged, in the order of the temporary table.
 STAGED_COLUMNS = {
-    "customers": ("org_id", "customer_id", "status"),
+    "customers": ("org_id", "customer_id", "status", "merged_into"),
     "points": tuple(POINTS),
     "redemptions": tuple(REDEMPTIONS),
 }
@@ -119,20 +121,24 @@ _STORED_CUSTOMER = (
     "SELECT 1 FROM loyalty_customer customer"
     " WHERE customer.org_id = staged.org_id AND customer.public_id = staged.customer_id"
 )
+# A merge after the import changed the status and moved the identifiers.
+_OWNER = "COALESCE(customer.merged_into_id, customer.id)"
 _SAME_AS_CUSTOMER = (
-    "customer.status = staged.status AND NOT EXISTS (SELECT 1 FROM stage_identifiers own"
-    f" WHERE own.line = staged.line AND NOT EXISTS ({_NAMED} AND named.customer_id = customer.id))"
+    "(customer.status = staged.status OR customer.merged_into_id IS NOT NULL)"
+    " AND NOT EXISTS (SELECT 1 FROM stage_identifiers own"
+    f" WHERE own.line = staged.line AND NOT EXISTS ({_NAMED} AND named.customer_id = {_OWNER}))"
 )
 # An empty identifier is unknown here too, so it does not differ from any value.
 _SAME_AS_OTHER_CUSTOMER = (
-    "other.status = staged.status AND NOT EXISTS (SELECT 1 FROM stage_identifiers own WHERE own.line = staged.line"
+    f"other.status = staged.status AND {_same('other.merged_into', 'staged.merged_into')}"
+    " AND NOT EXISTS (SELECT 1 FROM stage_identifiers own WHERE own.line = staged.line"
     " AND NOT EXISTS (SELECT 1 FROM stage_identifiers theirs WHERE theirs.line = other.line"
     " AND theirs.type = own.type AND theirs.value = own.value))"
 )
 _STORED_LOT = (
     "SELECT 1 FROM (SELECT lot.org_id, lot.lot_ref, lot.program_id, customer.public_id AS customer_id,"
     " lot.points_awarded AS points, lot.awarded_at, lot.expires_at FROM loyalty_lot lot JOIN loyalty_customer customer"
-    " ON customer.org_id = lot.org_id AND customer.id = lot.customer_id) AS stored"
+    " ON customer.org_id = lot.org_id AND customer.id = COALESCE(lot.first_customer_id, lot.customer_id)) AS stored"
     " WHERE stored.org_id = staged.org_id AND stored.lot_ref = staged.lot_ref"
 )
 _SAME_LOT = (
@@ -143,7 +149,8 @@ _STORED_REDEMPTION = (
     "SELECT 1 FROM (SELECT redemption.org_id, redemption.public_id, redemption.program_id,"
     " customer.public_id AS customer_id, redemption.points, redemption.redeemed_at, redemption.transaction_number,"
     " redemption.external_reference_number FROM loyalty_redemption redemption JOIN loyalty_customer customer"
-    " ON customer.org_id = redemption.org_id AND customer.id = redemption.customer_id) AS stored"
+    " ON customer.org_id = redemption.org_id"
+    " AND customer.id = COALESCE(redemption.first_customer_id, redemption.customer_id)) AS stored"
     " WHERE stored.org_id = staged.org_id AND stored.public_id = staged.redemption_id"
 )
 _SAME_REDEMPTION = (
@@ -179,6 +186,20 @@ CHECKS = (
     _identifier_check("email"),
     _identifier_check("external_id"),
     _identifier_check("card_number"),
+    Check(
+        "customers",
+        BAD,
+        "staged.merged_into IS NOT NULL AND (staged.status <> 'MERGED' OR staged.merged_into = staged.customer_id)",
+        "merged_into",
+        "another customer, and the status MERGED",
+    ),
+    Check(
+        "customers",
+        BAD,
+        f"staged.merged_into IS NOT NULL AND {_CUSTOMER_UNKNOWN.replace('staged.customer_id', 'staged.merged_into')}",
+        "merged_into",
+        "a customer that exists",
+    ),
     Check("points", BAD, _CUSTOMER_UNKNOWN, "customer_id", "a customer that exists"),
     *_repeats(
         "points",
@@ -198,6 +219,8 @@ CHECKS = (
     Check("redemptions", BAD, _REFERENCE_TAKEN, "external_reference_number", "a number that no other redemption has"),
 )
 
+# The customer of a row of a merged customer is the survivor; the row keeps its first customer.
+_FIRST = "CASE WHEN customer.merged_into_id IS NOT NULL THEN customer.id END"
 _OWN_CUSTOMER = (
     "JOIN loyalty_customer customer ON customer.org_id = staged.org_id AND customer.public_id = staged.customer_id"
 )
@@ -226,32 +249,54 @@ INSERTS = (
     (
         "",
         "INSERT INTO loyalty_customeridentifier (id, org_id, customer_id, type, value)"
-        " SELECT own.id, own.org_id, staged.id, own.type, own.value FROM stage_identifiers own"
-        f" JOIN stage_customers AS staged ON staged.line = own.line WHERE staged.verdict = {NEW}",
+        f" SELECT own.id, own.org_id, {_OWNER}, own.type, own.value FROM stage_identifiers own"
+        " JOIN stage_customers AS staged ON staged.line = own.line"
+        f" JOIN loyalty_customer customer ON customer.id = staged.id WHERE staged.verdict = {NEW}",
     ),
     (
         "points",
         "INSERT INTO loyalty_lot (id, org_id, program_id, customer_id, lot_ref, points_awarded, points_remaining,"
-        " awarded_at, expires_at, ledger_import_id)"
-        " SELECT staged.id, staged.org_id, staged.program_id, customer.id, staged.lot_ref, staged.points,"
-        " staged.points, staged.awarded_at, staged.expires_at, imported.id"
+        " awarded_at, expires_at, ledger_import_id, first_customer_id)"
+        f" SELECT staged.id, staged.org_id, staged.program_id, {_OWNER}, staged.lot_ref, staged.points,"
+        f" staged.points, staged.awarded_at, staged.expires_at, imported.id, {_FIRST}"
         f" FROM stage_points AS staged {_OWN_CUSTOMER} {_OWN_IMPORT}"
         f" WHERE staged.verdict = {NEW} ORDER BY staged.line",
     ),
     (
         "redemptions",
         "INSERT INTO loyalty_redemption (id, org_id, program_id, customer_id, public_id, points, points_reversed,"
-        " redeemed_at, transaction_number, external_reference_number, ledger_import_id)"
-        " SELECT staged.id, staged.org_id, staged.program_id, customer.id, staged.redemption_id, staged.points, 0,"
-        " staged.redeemed_at, staged.transaction_number, staged.external_reference_number, imported.id"
+        " redeemed_at, transaction_number, external_reference_number, ledger_import_id, first_customer_id)"
+        f" SELECT staged.id, staged.org_id, staged.program_id, {_OWNER}, staged.redemption_id, staged.points, 0,"
+        f" staged.redeemed_at, staged.transaction_number, staged.external_reference_number, imported.id, {_FIRST}"
         f" FROM stage_redemptions AS staged {_OWN_CUSTOMER} {_OWN_IMPORT}"
         f" WHERE staged.verdict = {NEW} ORDER BY staged.line",
     ),
 )
 
+# Merges in customers.csv. A chain of merges is followed to its end, one step by each run of FOLLOW_MERGES.
+_MERGED_NOW = f"id IN (SELECT staged.id FROM stage_customers AS staged WHERE staged.verdict = {NEW})"
+MERGES = (
+    "UPDATE loyalty_customer SET merged_into_id = target.id FROM stage_customers AS staged"
+    " JOIN loyalty_customer target ON target.org_id = staged.org_id AND target.public_id = staged.merged_into"
+    f" WHERE staged.verdict = {NEW} AND loyalty_customer.id = staged.id",
+    "INSERT INTO loyalty_customermerge (id, org_id, source_id, target_id, ticket, reason, made_by, made_at)"
+    " SELECT id, org_id, id, merged_into_id, 'import', 'merged in customers.csv', %s, %s FROM loyalty_customer"
+    f" WHERE merged_into_id IS NOT NULL AND {_MERGED_NOW}",
+)
+FOLLOW_MERGES = (
+    "UPDATE loyalty_customer SET merged_into_id = target.merged_into_id FROM loyalty_customer target"
+    " WHERE target.id = loyalty_customer.merged_into_id AND target.merged_into_id IS NOT NULL"
+    f" AND target.merged_into_id <> loyalty_customer.id AND loyalty_customer.{_MERGED_NOW}"
+)
+CIRCULAR_MERGES = (
+    "SELECT customer.public_id FROM loyalty_customer customer"
+    " JOIN loyalty_customer target ON target.id = customer.merged_into_id"
+    f" WHERE target.merged_into_id IS NOT NULL AND customer.{_MERGED_NOW} ORDER BY customer.public_id LIMIT 1"
+)
+
 STAGE_REPLAY = (
     "INSERT INTO stage_replay (line, org_id, customer, redemption, points, redeemed_at)"
-    " SELECT staged.line, staged.org_id, customer.id, staged.id, staged.points, staged.redeemed_at"
+    f" SELECT staged.line, staged.org_id, {_OWNER}, staged.id, staged.points, staged.redeemed_at"
     f" FROM stage_redemptions AS staged {_OWN_CUSTOMER} WHERE staged.verdict = {NEW}"
 )
 TAKE_DRAWN = (

@@ -11,7 +11,7 @@ from django.db.models import Q, QuerySet, Sum
 
 from loyalty.ledger.identifiers import Identifier, IdentifierType
 from loyalty.ledger.snapshots import DrawRecord, ExpiryRecord, PointsRecord, RedemptionRecord
-from loyalty.models import Draw, GroupMember, Lot, Program, Redemption
+from loyalty.models import Customer, Draw, GroupMember, Lot, Program, Redemption
 
 ZERO = Decimal(0)
 
@@ -128,6 +128,26 @@ def find_customer_id(*, org_id: int, identifier: Identifier) -> int | None:
         )
         row = cursor.fetchone()
     return row[0] if row else None
+
+
+def survivor_of(*, org_id: int, identifier: Identifier) -> int | None:
+    """Returns the customer id (public) into which the customer with this identifier was merged; None if not merged."""
+    condition, values = customer_condition(org_id, identifier)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT survivor.public_id FROM loyalty_customer customer"
+            " JOIN loyalty_customer survivor ON survivor.id = customer.merged_into_id"
+            f" WHERE customer.org_id = %s AND {condition}",
+            [org_id, *values],
+        )
+        row = cursor.fetchone()
+    return row[0] if row else None
+
+
+def with_merged(*, org_id: int, customer_id: int) -> list[int]:
+    """Returns the row ids of the customer and of the customers who were merged into it."""
+    merged = Customer.objects.filter(org_id=org_id, merged_into_id=customer_id).order_by("id")
+    return [customer_id, *merged.values_list("id", flat=True)]
 
 
 def programs_of(org_id: int) -> dict[int, Program]:

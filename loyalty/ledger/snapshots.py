@@ -14,11 +14,19 @@ class OrgFacts:
 
 @dataclass(frozen=True, slots=True)
 class CustomerFacts:
+    """A customer. `merged_into` is the customer id (public) of the customer who has this one's points now."""
+
     id: int
     public_id: int
     status: str
     reversals_locked: bool
     reversals_locked_until: datetime | None
+    merged_into: int | None = None
+
+    def merged_reason(self, advice: str) -> str:
+        """Says into which customer a merged customer was merged, followed by the advice."""
+        survivor = "another customer" if self.merged_into is None else f"customer {self.merged_into}"
+        return f"The customer was merged into {survivor}. {advice}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, path
 from django.utils import timezone
+from django.utils.html import format_html_join
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from loyalty.admin.base import OneOrg, PageAdmin
@@ -22,11 +23,13 @@ from loyalty.ledger.customers import GIVEN_STATUSES, lock_reversals, set_status,
 from loyalty.ledger.identifiers import masked
 from loyalty.ledger.points import written
 from loyalty.models import Customer, CustomerIdentifier, GroupMember, Lot
-from reversals.admin.html import in_points, link, moment, page_of
+from reversals.admin.html import counted, in_points, link, moment, page_of
 from reversals.admin.timeline import NEWEST, timeline_of
+from reversals.manual.merging import merge_customers
 
 LOCK = "loyalty.lock_reversals"
 CHANGE = "loyalty.change_customer"
+MERGE = "loyalty.merge_customers"
 SEE_IDENTIFIERS = "loyalty.see_identifiers"
 EXPIRIES_SHOWN = 12
 ZERO = Decimal(0)
@@ -53,6 +56,19 @@ class StatusForm(ReasonForm):
     field_order = ["status", "reason"]
 
 
+class MergeForm(ReasonForm):
+    """The customer into whom this one is merged, and why."""
+
+    into = forms.IntegerField(
+        label="Merge into customer id",
+        min_value=1,
+        widget=UnfoldAdminTextInputWidget(),
+        help_text="This customer's points, redemptions, identifiers and group go to that customer.",
+    )
+    ticket = forms.CharField(max_length=100, widget=UnfoldAdminTextInputWidget())
+    field_order = ["into", "ticket", "reason"]
+
+
 @admin.register(Customer)
 class CustomerAdmin(PageAdmin):
     list_display = ["public_id", "status", "reversals"]
@@ -66,7 +82,12 @@ class CustomerAdmin(PageAdmin):
         return _lock_in_words(customer)
 
     def get_urls(self) -> list[URLPattern]:
-        views = {"lock": self.lock_view, "unlock": self.unlock_view, "status": self.status_view}
+        views = {
+            "lock": self.lock_view,
+            "unlock": self.unlock_view,
+            "status": self.status_view,
+            "merge": self.merge_view,
+        }
         return [
             *(
                 path(f"<path:object_id>/{step}/", self.admin_site.admin_view(view), name=f"loyalty_customer_{step}")
@@ -92,6 +113,7 @@ class CustomerAdmin(PageAdmin):
             "newest": NEWEST,
             "of_customer": f"org={row.org_id}&customer__id__exact={row.pk}",
             "may_lock": may_see(LOCK),
+            "may_merge": may_see(MERGE) and row.merged_into_id is None,
             "may_change": may_see(CHANGE) and row.status != Customer.Status.MERGED,
         }
 
@@ -103,6 +125,9 @@ class CustomerAdmin(PageAdmin):
 
     def status_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return self._change(request, object_id, CHANGE, StatusForm, _set_status, "Change status")
+
+    def merge_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._change(request, object_id, MERGE, MergeForm, _merge, "Merge")
 
     def _change(
         self,
@@ -144,6 +169,19 @@ def _set_status(customer: Customer, values: dict[str, Any], made_by: str) -> str
     return f"The status of customer {customer} is now {changed.get_status_display().lower()}."
 
 
+def _merge(customer: Customer, values: dict[str, Any], made_by: str) -> str:
+    merged = merge_customers(
+        org=customer.org,
+        source_id=customer.public_id,
+        target_id=values["into"],
+        ticket=values["ticket"],
+        reason=values["reason"],
+        made_by=made_by,
+    )
+    lots, redemptions = counted(merged.lots, "lot"), counted(merged.redemptions, "redemption")
+    return f"Customer {customer} is merged into customer {merged.target}: {lots} and {redemptions} moved."
+
+
 def _is_locked(customer: Customer) -> bool:
     until = customer.reversals_locked_until
     return customer.reversals_locked and (until is None or until > timezone.now())
@@ -165,6 +203,12 @@ def _facts(customer: Customer) -> list[tuple[str, Any]]:
         ("Reversals", _lock_in_words(customer)),
         ("Group", "none" if member is None else link(member.group)),
     ]
+    if customer.merged_into is not None:
+        facts.append(("Merged into", link(customer.merged_into)))
+    merged = Customer.objects.filter(org_id=customer.org_id, merged_into=customer).order_by("public_id")[:NEWEST]
+    if merged:
+        names = format_html_join(", ", "{}", ([link(each)] for each in merged))
+        facts.append(("Customers merged into this one", names))
     return [*facts, ("Lock reason", customer.reversals_lock_reason)] if _is_locked(customer) else facts
 
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from loyalty.ledger.points import written
-from loyalty.models import Customer, Lot, Redemption
+from loyalty.ledger.queries import with_merged
+from loyalty.models import Customer, CustomerMerge, Lot, Redemption
 from reversals.admin.html import in_points, link, moment
 from reversals.models import Approval, Attempt, Correction, Reversal
 
@@ -35,6 +36,7 @@ def timeline_of(customer: Customer, *, may_see: Callable[[str], bool]) -> list[M
     redemptions = Redemption.objects.filter(org_id=customer.org_id, customer=customer)
     newest = list(redemptions.order_by("-redeemed_at")[:NEWEST])
     kinds: dict[str, Callable[[], Iterable[Moment]]] = {
+        "loyalty.view_customer": lambda: _merges(customer),
         "loyalty.view_lot": lambda: _awards(customer),
         "loyalty.view_redemption": lambda: map(_redeemed, newest),
         "reversals.view_reversal": lambda: _reversals(customer),
@@ -59,7 +61,7 @@ def _redeemed(redemption: Redemption) -> Moment:
 
 
 def _reversals(customer: Customer) -> Iterable[Moment]:
-    reversals = Reversal.objects.filter(org_id=customer.org_id, customer=customer).select_related("redemption")
+    reversals = _reversals_of(customer).select_related("redemption")
     for reversal in reversals.order_by("-created_at", "-id")[:NEWEST]:
         details = f"of redemption {reversal.redemption}"
         if reversal.points_expired:
@@ -68,8 +70,23 @@ def _reversals(customer: Customer) -> Iterable[Moment]:
         yield Moment(reversal.created_at, "Reversed", link(reversal), points, details, reversal.made_by)
 
 
+def _reversals_of(customer: Customer) -> QuerySet[Reversal]:
+    """The reversals of the customer and of those who were merged into the customer."""
+    customer_ids = with_merged(org_id=customer.org_id, customer_id=customer.id)
+    return Reversal.objects.filter(org_id=customer.org_id, customer_id__in=customer_ids)
+
+
+def _merges(customer: Customer) -> Iterable[Moment]:
+    merges = CustomerMerge.objects.filter(Q(source=customer) | Q(target=customer), org_id=customer.org_id)
+    for merge in merges.select_related("source", "target").order_by("-made_at")[:NEWEST]:
+        is_target = merge.target_id == customer.id
+        what, other = ("Customer merged into this one", merge.source) if is_target else ("Merged", merge.target)
+        details = f"{merge.reason} (ticket {merge.ticket})"
+        yield Moment(merge.made_at, what, link(other), "", details, merge.made_by)
+
+
 def _corrections(customer: Customer) -> Iterable[Moment]:
-    reversals = Reversal.objects.filter(org_id=customer.org_id, customer=customer)
+    reversals = _reversals_of(customer)
     corrections = Correction.objects.filter(org_id=customer.org_id, reversal__in=reversals.values("id"))
     for correction in corrections.select_related("reversal").order_by("-created_at")[:NEWEST]:
         details = f"approved by {correction.approved_by}: {correction.reason}"

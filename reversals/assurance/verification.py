@@ -156,6 +156,44 @@ _SETTINGS = (
     ),
 )
 
+
+def _moved_by_merge(kind: str, table: str, key: str) -> tuple[Law, Law]:
+    """Requires that a row is where the merges of its customers moved it."""
+    return (
+        Law(
+            f"a {kind} that a merge moved belongs to the customer into whom its first customer was merged",
+            f"SELECT moved.org_id, moved.{key}, moved.customer_id, first.merged_into_id FROM {table} moved"
+            " JOIN loyalty_customer first ON first.id = moved.first_customer_id"
+            " WHERE first.merged_into_id IS NULL OR first.merged_into_id <> moved.customer_id",
+        ),
+        Law(
+            f"no {kind} belongs to a customer who was merged into another customer",
+            f"SELECT moved.org_id, moved.{key}, moved.customer_id, merged.merged_into_id FROM {table} moved"
+            " JOIN loyalty_customer merged ON merged.id = moved.customer_id WHERE merged.merged_into_id IS NOT NULL",
+        ),
+    )
+
+
+_MERGES = (
+    *_moved_by_merge("lot", "loyalty_lot", "lot_ref"),
+    *_moved_by_merge("redemption", "loyalty_redemption", "public_id"),
+    Law(
+        "customer.merged_into = target of the customer's merge, or the customer into whom that target was merged",
+        "SELECT source.org_id, source.public_id, source.merged_into_id, COALESCE(target.merged_into_id, target.id)"
+        " FROM loyalty_customermerge merge JOIN loyalty_customer source ON source.id = merge.source_id"
+        " JOIN loyalty_customer target ON target.id = merge.target_id WHERE source.merged_into_id IS NULL"
+        " OR source.merged_into_id <> COALESCE(target.merged_into_id, target.id)"
+        " UNION ALL SELECT customer.org_id, customer.public_id, customer.merged_into_id, NULL"
+        " FROM loyalty_customer customer WHERE customer.merged_into_id IS NOT NULL AND NOT EXISTS (SELECT 1"
+        " FROM loyalty_customermerge merge WHERE merge.org_id = customer.org_id AND merge.source_id = customer.id)",
+    ),
+    _parent_of_org("loyalty_customer", "public_id", "merged_into_id", "loyalty_customer"),
+    _parent_of_org("loyalty_customermerge", "id", "source_id", "loyalty_customer"),
+    _parent_of_org("loyalty_customermerge", "id", "target_id", "loyalty_customer"),
+    _parent_of_org("loyalty_lot", "lot_ref", "first_customer_id", "loyalty_customer"),
+    _parent_of_org("loyalty_redemption", "public_id", "first_customer_id", "loyalty_customer"),
+)
+
 LAWS = (
     _within(
         "0 <= lot.remaining <= lot.awarded, and lot.awarded > 0",
@@ -261,14 +299,15 @@ LAWS = (
         " HAVING lot.points_awarded <> SUM(line.points_available)",
     ),
     Law(
-        "a re-issued lot belongs to the customer of the lot that was drawn, or of the reversal if no lot was drawn",
-        "SELECT lot.org_id, lot.lot_ref, lot.customer_id, COALESCE(own.customer_id, reversal.customer_id)"
+        "a re-issued lot belongs to the customer of the lot that was drawn, or of the redemption if no lot was drawn",
+        "SELECT lot.org_id, lot.lot_ref, lot.customer_id, COALESCE(own.customer_id, redemption.customer_id)"
         " FROM reversals_reversalline line"
         " JOIN loyalty_lot lot ON lot.org_id = line.org_id AND lot.id = line.reissued_lot_id"
-        " JOIN reversals_reversal reversal ON reversal.org_id = line.org_id AND reversal.id = line.reversal_id"
         " JOIN loyalty_draw draw ON draw.org_id = line.org_id AND draw.id = line.draw_id"
+        " JOIN loyalty_redemption redemption"
+        " ON redemption.org_id = draw.org_id AND redemption.id = draw.redemption_id"
         " LEFT JOIN loyalty_lot own ON own.org_id = draw.org_id AND own.id = draw.lot_id"
-        " WHERE lot.customer_id <> COALESCE(own.customer_id, reversal.customer_id)",
+        " WHERE lot.customer_id <> COALESCE(own.customer_id, redemption.customer_id)",
     ),
     Law(
         "a later draw of a redemption is reversed in full before an earlier one, unless a reversal of it was corrected",
@@ -297,10 +336,11 @@ LAWS = (
         " WHERE draw.redemption_id <> reversal.redemption_id",
     ),
     Law(
-        "a reversal belongs to the customer of its redemption",
+        "a reversal belongs to the customer of its redemption, or to one who was merged into that customer",
         "SELECT reversal.org_id, reversal.public_id, reversal.customer_id, redemption.customer_id"
         " FROM reversals_reversal reversal JOIN loyalty_redemption redemption ON redemption.id = reversal.redemption_id"
-        " WHERE reversal.customer_id <> redemption.customer_id",
+        " JOIN loyalty_customer customer ON customer.id = reversal.customer_id"
+        " WHERE COALESCE(customer.merged_into_id, customer.id) <> redemption.customer_id",
     ),
     Law(
         "no reversal has the same public id as a redemption of its org",
@@ -365,6 +405,7 @@ LAWS = (
     _parent_of_org("reversals_delivery", "id", "webhook_id", "loyalty_webhook"),
     *_PROVENANCE,
     *_SETTINGS,
+    *_MERGES,
 )
 
 

@@ -3,7 +3,7 @@
 from django.db.models import Exists, OuterRef, QuerySet
 
 from loyalty.ledger.identifiers import Identifier
-from loyalty.ledger.queries import find_customer_id
+from loyalty.ledger.queries import find_customer_id, with_merged
 from loyalty.ledger.sql import Statement
 from reversals.models import Correction, Reversal
 
@@ -26,7 +26,9 @@ def is_reversal(*, org_id: int, public_id: str, identifier: Identifier | None) -
     if identifier is None:
         return named.exists()
     customer_id = find_customer_id(org_id=org_id, identifier=identifier)
-    return customer_id is not None and named.filter(customer_id=customer_id).exists()
+    if customer_id is None:
+        return False
+    return named.filter(customer_id__in=with_merged(org_id=org_id, customer_id=customer_id)).exists()
 
 
 def names_a_reversal(*, org_id: int, public_id: str) -> Statement:

@@ -37,8 +37,13 @@ def column_of_org(model: Model) -> str:
 
 
 def rows_of(model: Model, org_id: int) -> models.QuerySet[models.Model]:
-    """Returns the org's rows in order of id, from the primary database because a replica may lag."""
-    return model._base_manager.using(DEFAULT_DB_ALIAS).filter(**{column_of_org(model): org_id}).order_by("pk")
+    """Returns the org's rows in order of id, from the primary database because a replica may lag.
+
+    A row that refers to a row of its own table comes after those that do not.
+    """
+    own = [field.name for field in model._meta.concrete_fields if field.related_model is model]
+    rows = model._base_manager.using(DEFAULT_DB_ALIAS).filter(**{column_of_org(model): org_id})
+    return rows.order_by(*(models.F(name).asc(nulls_first=True) for name in own), "pk")
 
 
 def _parents(model: Model) -> set[Model]:

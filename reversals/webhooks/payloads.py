@@ -101,6 +101,16 @@ def redeemed_data(
     }
 
 
+def merged_data(*, merged_customer_id: int, customer_id: int, lots: int, redemptions: int) -> dict[str, Any]:
+    """The data block of `customersMerged`: the merged customer, the customer who has everything now, and how much."""
+    return {
+        "mergedCustomerId": merged_customer_id,
+        "customerId": customer_id,
+        "lotsMoved": lots,
+        "redemptionsMoved": redemptions,
+    }
+
+
 def body(
     *,
     place: int,

@@ -250,6 +250,10 @@ COMMANDS: dict[str, Words | None] = {
     "reverse_points": lambda world, names, folder: [
         *(str(world.org.id), names.redemption, "--reason", "why", "--by", "meera")
     ],
+    "merge_customers": lambda world, names, folder: [
+        *(str(world.org.id), names.customer, str(world.asha.public_id)),
+        *("--ticket", "T-1", "--reason", "why", "--by", "meera"),
+    ],
     "seal_ledger": None,
     "set_emf": setting,
     "set_group": lambda world, names, folder: [str(world.org.id), "2", "--add", names.customer],

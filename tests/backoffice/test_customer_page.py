@@ -276,3 +276,29 @@ def test_a_change_requires_the_csrf_token(world: World, operator: Client) -> Non
     strict.force_login(User.objects.get(username="meera"))
     assert send(strict, world.asha, "lock", reason="x").status_code == 403
     assert changes_of(world.asha) == []
+
+
+def test_operator_merges_a_customer_into_another(world: World, operator: Client) -> None:
+    ravi = make_customer(world.org)
+    make_lot(ravi, 5, program=world.program)
+    shown = send(operator, ravi, "merge", into=world.asha.public_id, ticket="T-1", reason="the same customer twice")
+    assert f"Customer {ravi} is merged into customer {world.asha}: 1 lot and 0 redemptions moved." in (
+        shown.content.decode()
+    )
+    assert "Merged into" in text_of(operator, ravi)
+    text = text_of(operator, world.asha)
+    assert "Customers merged into this one" in text
+    assert "the same customer twice (ticket T-1)" in text
+    assert "Merge into another customer" not in text_of(operator, ravi)
+
+
+def test_merge_into_an_unknown_customer_says_what_is_wrong(world: World, operator: Client) -> None:
+    shown = send(operator, world.asha, "merge", into=1, ticket="T-1", reason="the same customer twice")
+    assert f"Org {world.org.id} has no customer 1." in shown.content.decode()
+    assert asha_of(world).status == "ACTIVE"
+
+
+def test_support_cannot_merge_customers(world: World) -> None:
+    support = staff_of(world, "Support")
+    assert send(support, world.asha, "merge", into=1, ticket="T-1", reason="why").status_code == 403
+    assert "Merge into another customer" not in text_of(support, world.asha)

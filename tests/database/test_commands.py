@@ -19,7 +19,8 @@ from django.core.management import CommandError, call_command
 from django.db import connection, models, transaction
 
 from loyalty.clients.credentials import md5_form
-from loyalty.models import ApiClient, ApiSecret, EmfChange, EmfSetting, Lot, Org, Program, Redemption
+from loyalty.ledger.merging import merge_customers
+from loyalty.models import ApiClient, ApiSecret, CustomerMerge, EmfChange, EmfSetting, Lot, Org, Program, Redemption
 from reversals.assurance.verification import LAWS
 from reversals.models import Attempt, Delivery, LedgerCheck, Reversal
 from tests.builders import (
@@ -28,6 +29,7 @@ from tests.builders import (
     correct,
     days_ago,
     in_days,
+    make_customer,
     make_lot,
     make_org,
     make_program,
@@ -586,7 +588,10 @@ def ledger(db: None) -> Ledger:
     reversal, reissue = redemption.reversals.get(), uncovered.reversals.get()
     reissued = Lot.objects.get(org=world.org, lot_ref=f"REISSUE-{reissue.public_id}")
     delivery = Delivery.objects.filter(webhook=webhook).first()
+    merge = merged(world)
     ids = {
+        "merge": merge.id,
+        "merged": merge.source_id,
         "lot": lot.id,
         "reissued_lot": reissued.id,
         "redemption": redemption.id,
@@ -607,6 +612,7 @@ def ledger(db: None) -> Ledger:
         "change": EmfChange.objects.get(org=world.org, key="Reversal_reissue_days").id,
     }
     public_ids = {
+        "merged": str(merge.source.public_id),
         "program": str(world.program.public_id),
         "lot": lot.lot_ref,
         "setting": "Reversal_reissue_days",
@@ -616,6 +622,18 @@ def ledger(db: None) -> Ledger:
         "corrected_reversal": correction.reversal.public_id,
     }
     return Ledger(world, ids | foreign_ids(), public_ids)
+
+
+def merged(world: World) -> CustomerMerge:
+    """Merges a customer without points into Asha."""
+    return merge_customers(
+        org=world.org,
+        source_id=make_customer(world.org).public_id,
+        target_id=world.asha.public_id,
+        ticket="T-1",
+        reason="the same customer twice",
+        made_by="meera",
+    ).merge
 
 
 def corrected(world: World, redemption: Redemption) -> Reversal:
@@ -722,6 +740,14 @@ IMPORTED = [
     ("loyalty_redemption", "ledger_import_id", "redemption", "foreign_import"),
 ]
 
+MERGES = [
+    ("loyalty_customer", "merged_into_id", "merged", "foreign_customer"),
+    ("loyalty_customermerge", "source_id", "merge", "foreign_customer"),
+    ("loyalty_customermerge", "target_id", "merge", "foreign_customer"),
+    ("loyalty_lot", "first_customer_id", "lot", "foreign_customer"),
+    ("loyalty_redemption", "first_customer_id", "redemption", "foreign_customer"),
+]
+
 
 def parent_corruptions(parents: list[tuple[str, str, str, str]]) -> list[tuple[str, str, str]]:
     return [
@@ -823,7 +849,7 @@ CORRUPTIONS = [
         "reissued_lot",
     ),
     (
-        "a re-issued lot belongs to the customer of the lot that was drawn, or of the reversal if no lot was drawn",
+        "a re-issued lot belongs to the customer of the lot that was drawn, or of the redemption if no lot was drawn",
         "UPDATE loyalty_lot SET customer_id = {foreign_customer} WHERE id = {reissued_lot}",
         "reissued_lot",
     ),
@@ -843,7 +869,7 @@ CORRUPTIONS = [
         "line",
     ),
     (
-        "a reversal belongs to the customer of its redemption",
+        "a reversal belongs to the customer of its redemption, or to one who was merged into that customer",
         "UPDATE reversals_reversal SET customer_id = {foreign_customer} WHERE id = {reversal}",
         "reversal",
     ),
@@ -913,6 +939,28 @@ CORRUPTIONS = [
         "UPDATE loyalty_emfchange SET old_value = '31' WHERE id = {change}",
         "change",
     ),
+    *(
+        corruption
+        for kind in ("lot", "redemption")
+        for corruption in (
+            (
+                f"a {kind} that a merge moved belongs to the customer into whom its first customer was merged",
+                f"UPDATE loyalty_{kind} SET first_customer_id = {{foreign_customer}} WHERE id = {{{kind}}}",
+                kind,
+            ),
+            (
+                f"no {kind} belongs to a customer who was merged into another customer",
+                f"UPDATE loyalty_{kind} SET customer_id = {{merged}} WHERE id = {{{kind}}}",
+                kind,
+            ),
+        )
+    ),
+    (
+        "customer.merged_into = target of the customer's merge, or the customer into whom that target was merged",
+        "UPDATE loyalty_customer SET merged_into_id = NULL WHERE id = {merged}",
+        "merged",
+    ),
+    *parent_corruptions(MERGES),
 ]
 
 

@@ -21,12 +21,14 @@ from django.db import IntegrityError, connection, models, transaction
 
 from loyalty.emf.stored import set_emf
 from loyalty.fields import new_row_id, new_row_ids
+from loyalty.ledger.merging import merge_customers
 from loyalty.models import (
     ApiClient,
     ApiSecret,
     Customer,
     CustomerGroup,
     CustomerIdentifier,
+    CustomerMerge,
     Draw,
     EmfChange,
     EmfSetting,
@@ -59,7 +61,7 @@ from reversals.models import (
     Seal,
     SealedRow,
 )
-from tests.builders import ON, World, days_ago, make_lot, make_webhook, make_world, redeem, utc
+from tests.builders import ON, World, days_ago, make_customer, make_lot, make_webhook, make_world, redeem, utc
 from tests.templates import copy_migrated_sqlite
 
 Model = type[models.Model]
@@ -114,6 +116,7 @@ UNIQUE: list[tuple[str, Model, Changes]] = [
     ("api_secret_once_per_client", ApiSecret, {}),
     ("tally_once_a_minute", Tally, {}),
     ("customer_public_id_unique", Customer, {}),
+    ("customer_merged_once", CustomerMerge, {}),
     ("identifier_names_one_customer", CustomerIdentifier, {}),
     ("group_public_id_unique", CustomerGroup, {}),
     ("member_of_one_group", GroupMember, {}),
@@ -142,7 +145,10 @@ CHECKED: list[tuple[str, Model, Changes]] = [
     ("org_id_positive", Org, {"id": 0}),
     ("emf_change_says_why", EmfChange, {"ticket": ""}),
     ("emf_change_says_why", EmfChange, {"reason": ""}),
-    ("customer_status_known", Customer, {"status": "GONE"}),
+    ("customer_status_known", Customer, {"status": "GONE", "merged_into_id": None}),
+    ("customer_merged_into_another", Customer, {"status": "ACTIVE"}),
+    ("customer_merge_says_why", CustomerMerge, {"ticket": ""}),
+    ("customer_merge_says_why", CustomerMerge, {"reason": ""}),
     ("member_left_after_joining", GroupMember, {"left_at": utc("2025-12-31")}),
     ("ledger_import_points_of_lots", LedgerImport, {"lots_added": 0}),
     ("ledger_import_points_of_lots", LedgerImport, {"points_awarded": 0}),
@@ -196,15 +202,20 @@ SAME_ORG: list[tuple[str, Model, str, Model]] = [
     ("emf_setting_program_of_org", EmfSetting, "program_id", Program),
     ("emf_change_program_of_org", EmfChange, "program_id", Program),
     ("api_secret_client_of_org", ApiSecret, "client_id", ApiClient),
+    ("customer_merged_into_of_org", Customer, "merged_into_id", Customer),
+    ("customer_merge_source_of_org", CustomerMerge, "source_id", Customer),
+    ("customer_merge_target_of_org", CustomerMerge, "target_id", Customer),
     ("identifier_customer_of_org", CustomerIdentifier, "customer_id", Customer),
     ("member_group_of_org", GroupMember, "group_id", CustomerGroup),
     ("member_customer_of_org", GroupMember, "customer_id", Customer),
     ("lot_program_of_org", Lot, "program_id", Program),
     ("lot_customer_of_org", Lot, "customer_id", Customer),
+    ("lot_first_customer_of_org", Lot, "first_customer_id", Customer),
     ("lot_ledger_import_of_org", Lot, "ledger_import_id", LedgerImport),
     ("redemption_ledger_import_of_org", Redemption, "ledger_import_id", LedgerImport),
     ("redemption_program_of_org", Redemption, "program_id", Program),
     ("redemption_customer_of_org", Redemption, "customer_id", Customer),
+    ("redemption_first_customer_of_org", Redemption, "first_customer_id", Customer),
     ("draw_redemption_of_org", Draw, "redemption_id", Redemption),
     ("draw_lot_of_org", Draw, "lot_id", Lot),
     ("reversal_redemption_of_org", Reversal, "redemption_id", Redemption),
@@ -231,6 +242,7 @@ SAME_ORG: list[tuple[str, Model, str, Model]] = [
 # the client would wait for each other. verify_ledger checks them instead.
 CLIENT_OF_MOVEMENT = {(Reversal, "client_id"), (Attempt, "client_id")}
 APPEND_ONLY: dict[Model, str] = {
+    CustomerMerge: "customer_merge_append_only",
     EmfChange: "emf_change_append_only",
     LedgerImport: "ledger_import_append_only",
     OrgMove: "org_move_append_only",
@@ -310,6 +322,7 @@ def make_family() -> Family:
     rows.append(Tally.objects.create(minute=world.org.id, key="key", count=1))
     assert world.reverse(redemption, 1, key="key-3").status_code == 200
     fresh: dict[Model, Changes] = {
+        CustomerMerge: {"source_id": world.asha.id},
         OrgAccess: {"user_id": make_user().id},
         ReversalLine: {"draw_id": spare_draw.id},
         Correction: {"reversal_id": redemption.reversals.exclude(id=reversal.id).get().id},
@@ -391,6 +404,15 @@ def setup_of(world: World) -> list[models.Model]:
     )
     client = ApiClient.objects.get(org=world.org)
     group = CustomerGroup.objects.create(org=world.org, public_id=77)
+    merge_customers(
+        org=world.org,
+        source_id=make_customer(world.org).public_id,
+        target_id=world.asha.public_id,
+        ticket="T-1",
+        reason="the same customer twice",
+        made_by="ravi",
+    )
+    merge = CustomerMerge.objects.get(org=world.org)
     return [
         world.org,
         world.program,
@@ -398,7 +420,8 @@ def setup_of(world: World) -> list[models.Model]:
         change,
         client,
         client.secrets.get(),
-        world.asha,
+        merge,
+        merge.source,
         CustomerIdentifier.objects.create(org=world.org, customer=world.asha, type="CARD_NUMBER", value="C-1"),
         group,
         GroupMember.objects.create(org=world.org, group=group, customer=world.asha, joined_at=utc("2026-01-01")),
@@ -688,7 +711,7 @@ def test_raw_insert_with_a_parent_of_another_org_is_refused(
     row = dict(raw.execute(f"SELECT * FROM {table} WHERE id = ?", [ledger_file.own[table]]).fetchone())
     row |= {"id": 1, column: ledger_file.foreign[parent._meta.db_table]}
     # The copy would share unique values with its original, and another trigger might refuse that first.
-    row |= {key: None for key in ("public_id", "draw_id", "reversal_id") if key in row and key != column}
+    row |= {key: None for key in ("public_id", "draw_id", "reversal_id", "source_id") if key in row and key != column}
     with pytest.raises(sqlite3.IntegrityError, match=name):
         raw.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", [*row.values()])
 

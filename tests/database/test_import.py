@@ -13,7 +13,9 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from loyalty.importing.files import CUSTOMERS, POINTS, REDEMPTIONS
+from loyalty.ledger.merging import merge_customers
 from loyalty.models import Customer, CustomerIdentifier, Draw, Lot, Redemption
+from reversals.assurance.verification import broken_laws
 from tests.builders import (
     World,
     make_customer,
@@ -933,3 +935,64 @@ def test_text_that_is_too_long_after_normalisation_is_bad(world: World, tmp_path
 def test_mobile_without_digits_is_stored_unchanged(world: World, tmp_path: Path) -> None:
     import_ledger(write(tmp_path, customers=[customer_row(world, 7, mobile="-")]))
     assert CustomerIdentifier.objects.get(org=world.org, type="MOBILE").value == "-"
+
+
+def test_merged_customers_of_a_file_have_their_survivor(world: World, tmp_path: Path) -> None:
+    """A chain of merges leads to the last survivor, and the rows of a merged customer are the survivor's."""
+    merged = [
+        customer_row(world, 71, status="MERGED", merged_into=72, email="old@example.com"),
+        customer_row(world, 72, status="MERGED", merged_into=world.asha.public_id),
+    ]
+    rows = {
+        "customers": merged,
+        "points": [lot_row(world, "L-71", 5, customer_id=71)],
+        "redemptions": [redemption_row(world, "R-71", 2, customer_id=71)],
+    }
+    write(tmp_path, **rows)
+    import_ledger(tmp_path)
+    lot, redemption = Lot.objects.get(org=world.org), Redemption.objects.get(org=world.org)
+    assert (lot.customer, lot.first_customer.public_id, lot.points_remaining) == (world.asha, 71, 3)
+    assert (redemption.customer, redemption.first_customer.public_id) == (world.asha, 71)
+    assert CustomerIdentifier.objects.get(org=world.org).customer == world.asha
+    assert broken_laws(world.org.id) == []
+    again = import_ledger(tmp_path)["files"]
+    assert [file["already_there"] for file in again.values()] == [2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"status": "ACTIVE", "merged_into": 564}, "another customer, and the status MERGED"),
+        ({"status": "MERGED", "merged_into": 71}, "another customer, and the status MERGED"),
+        ({"status": "MERGED", "merged_into": 999_999}, "a customer that exists"),
+        ({"status": "MERGED", "merged_into": "x"}, "a whole number"),
+    ],
+)
+def test_wrong_survivor_is_a_bad_row(world: World, tmp_path: Path, changes: dict[str, Any], expected: str) -> None:
+    write(tmp_path, customers=[customer_row(world, 71, **changes)])
+    message = refusal_of_import(tmp_path)
+    assert "customers.csv line 2, column merged_into: expected" in message
+    assert expected in message
+
+
+def test_merges_in_a_circle_are_refused(world: World, tmp_path: Path) -> None:
+    circle = {71: 72, 72: 73, 73: 71}
+    rows = [customer_row(world, source, status="MERGED", merged_into=target) for source, target in circle.items()]
+    write(tmp_path, customers=rows)
+    assert "merged_into leads in a circle from customer 71" in refusal_of_import(tmp_path)
+    assert not Customer.objects.filter(org=world.org, public_id__in=circle).exists()
+
+
+def test_rows_imported_before_a_merge_are_already_there_after_it(world: World, tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        customers=[customer_row(world, 71, email="old@example.com")],
+        points=[lot_row(world, "L-71", 5, customer_id=71)],
+        redemptions=[redemption_row(world, "R-71", 2, customer_id=71)],
+    )
+    import_ledger(tmp_path)
+    merge_customers(
+        org=world.org, source_id=71, target_id=world.asha.public_id, ticket="T-1", reason="twice", made_by="meera"
+    )
+    again = import_ledger(tmp_path)["files"]
+    assert [file["already_there"] for file in again.values()] == [1, 1, 1]

@@ -20,6 +20,7 @@ from django.utils import timezone
 from loyalty.emf.stored import set_emf
 from loyalty.ledger.customers import lock_reversals, unlock_reversals
 from loyalty.ledger.groups import set_group
+from loyalty.ledger.merging import merge_customers
 from loyalty.models import Customer, Org, OrgMove, ReasonCode, Webhook
 from loyalty.moves import closed_orgs, is_of_closed_org, skipping_closed_orgs
 from reversals.assurance.sealing.checking import check_seals
@@ -114,6 +115,16 @@ def full_world() -> World:
     corrected = redeemed(world)
     assert world.reverse(corrected).status_code == 200
     assert correct(Reversal.objects.get(org=world.org, redemption=corrected)).error is None
+    older = make_customer(world.org)
+    make_lot(older, 3, program=world.program)
+    merge_customers(
+        org=world.org,
+        source_id=older.public_id,
+        target_id=make_customer(world.org).public_id,
+        ticket="T-1",
+        reason="the same customer twice",
+        made_by="meera",
+    )
     waiting = redeemed(world)
     assert world.reverse(waiting).status_code == 200
     approval = ask_to_correct(Reversal.objects.get(org=world.org, redemption=waiting))

@@ -84,7 +84,7 @@ def test_the_reason_states_why_a_customer_is_not_eligible() -> None:
     customer = case.redemption.customer
     assert refusal(of_customer(case, replace(customer, status="MERGED"))) == (
         ErrorCode.CUSTOMER_NOT_ELIGIBLE,
-        "The customer was merged into another customer, so points cannot be reversed to this one.",
+        "The customer was merged into another customer. Send the identifier of that customer.",
     )
     assert refusal(of_customer(case, replace(customer, status="FRAUD"))) == (
         ErrorCode.CUSTOMER_NOT_ELIGIBLE,

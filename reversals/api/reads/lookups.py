@@ -7,7 +7,7 @@ from django.db.models import OuterRef, Q, QuerySet, Subquery, Sum
 
 from loyalty.ledger import queries
 from loyalty.ledger.identifiers import Identifier
-from loyalty.ledger.queries import find_customer_id
+from loyalty.ledger.queries import find_customer_id, with_merged
 from loyalty.models import Draw, Lot
 from reversals.api.reads.pages import PageRequest
 from reversals.api.reads.records import LineRecord, PageRecord, ReversalRecord, Role
@@ -113,12 +113,13 @@ def _found_for(customer: Identifier, listed: QuerySet[Reversal], *, org_id: int,
     customer_id = find_customer_id(org_id=org_id, identifier=customer)
     if customer_id is None:
         return []
-    own = listed.filter(customer_id=customer_id).values_list(*_COLUMNS, *_POINTS)
+    customer_ids = with_merged(org_id=org_id, customer_id=customer_id)
+    own = listed.filter(customer_id__in=customer_ids).values_list(*_COLUMNS, *_POINTS)
     # Subqueries from lots to draws to lines, because for joins SQLite scans all reversals of the org.
     lots = Lot.objects.filter(org_id=org_id, customer_id=customer_id)
     draws = Draw.objects.filter(org_id=org_id, lot__in=lots)
     lines = ReversalLine.objects.filter(org_id=org_id, draw__in=draws)
-    of_others = listed.exclude(customer_id=customer_id).filter(lines__in=lines)
+    of_others = listed.exclude(customer_id__in=customer_ids).filter(lines__in=lines)
     to_own_lots = of_others.values_list(*_COLUMNS, *(Sum(f"lines__{points}") for points in _POINTS))
     found = _records(own[:wanted], Role.TRANSACTING) + _records(to_own_lots[:wanted], Role.SOURCE)
     return sorted(found, key=lambda record: (record.made_at, record.row_id), reverse=True)

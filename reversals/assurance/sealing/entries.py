@@ -17,10 +17,13 @@ the kinds in the order in which a seal lists them, with the columns of each line
     SETTING_CHANGE  setting|org_id|id|program_id|key|old_value|new_value|ticket|reason|changed_by|changed_at|request_id
     CUSTOMER        customer|org_id|id|public_id
     PROGRAM         program|org_id|id|public_id
+    MERGE           merge|org_id|id|source_id|target_id|ticket|reason|made_by|made_at
 
 The values of a line are written as follows. All hashes are SHA-256 of UTF-8 in lower-case hex.
 
 - Ids are row ids, except `public_id`.
+- `customer_id` of a lot or redemption is the customer before any merge: `first_customer_id`, or if that is NULL the
+  column `customer_id`.
 - Points are whole thousandths, and flags (`has_key`, `is_reissue`) are 0 or 1.
 - Times are whole microseconds since 1970-01-01 in UTC.
 - NULL is the empty text.
@@ -107,8 +110,9 @@ class Rows:
 
     def cells(self) -> list[str]:
         """Returns the SQL for each cell of a line; the values are joined by "|"."""
+        word = self.word
         cells = [
-            " || '|' || ".join(_sql(form).format(f"{self.word}.{name}") for name, form in cell) for cell in self._cells
+            " || '|' || ".join(_sql(form).format(f"{word}.{name}", word) for name, form in cell) for cell in self._cells
         ]
         return [f"'{self.word}|' || {cells[0]}", *cells[1:]]
 
@@ -218,6 +222,7 @@ _FORMS = {
     "": "{0}",
     "or_null": "COALESCE(CAST({0} AS text), '')",
     "flag": "CAST({0} AS integer)",
+    "first": "COALESCE({1}.first_customer_id, {0})",
     "text": "COALESCE(LENGTH({0}) || ':' || {0}, '')",
 }
 _TIME = {
@@ -254,7 +259,7 @@ KINDS = (
         Rows(
             "lot",
             "loyalty_lot",
-            "org_id id program_id customer_id lot_ref:text points_awarded awarded_at:time expires_at:time"
+            "org_id id program_id customer_id:first lot_ref:text points_awarded awarded_at:time expires_at:time"
             " is_reissue:flag ledger_import_id:or_null",
         ),
         name="lot_ref",
@@ -266,7 +271,7 @@ KINDS = (
         Rows(
             "redemption",
             "loyalty_redemption",
-            "org_id id program_id customer_id public_id:text points redeemed_at:time transaction_number:text"
+            "org_id id program_id customer_id:first public_id:text points redeemed_at:time transaction_number:text"
             " external_reference_number:text ledger_import_id:or_null",
         ),
         name="public_id",
@@ -315,4 +320,13 @@ KINDS = (
     ),
     EntryKind(SealedRow.Kind.CUSTOMER, Rows("customer", "loyalty_customer", "org_id id public_id"), name="public_id"),
     EntryKind(SealedRow.Kind.PROGRAM, Rows("program", "loyalty_program", "org_id id public_id"), name="public_id"),
+    EntryKind(
+        SealedRow.Kind.MERGE,
+        Rows(
+            "merge",
+            "loyalty_customermerge",
+            "org_id id source_id target_id ticket:text reason:erasable made_by:person made_at:time",
+        ),
+        time="made_at",
+    ),
 )

@@ -18,7 +18,7 @@ def find_reversal_facts(*, org_id: int, public_id: str) -> ReversalFacts | None:
         public_id=reversal.public_id,
         redemption_id=reversal.redemption_id,
         redemption_public_id=reversal.redemption.public_id,
-        customer_id=reversal.customer_id,
+        customer_id=reversal.redemption.customer_id,
         points=reversal.points,
         lines=tuple(LineFacts(*line) for line in lines.values_list(*columns)),
     )

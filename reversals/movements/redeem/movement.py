@@ -1,7 +1,7 @@
 """One redemption as a movement: locks the lots that it may draw on, and decides what to write."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import ClassVar
 
@@ -54,7 +54,10 @@ class Redeem:
         attempt = moment.attempt
         with counters.LOCK_SECONDS.labels(self.operation).time():
             customer, owner_ids = self._lock_customers(attempt.org_id, for_group=for_group)
-        earlier = self._earlier(attempt.org_id)
+        if customer.status == "MERGED":
+            survivor = queries.survivor_of(org_id=attempt.org_id, identifier=self.request.identifier)
+            customer = replace(customer, merged_into=survivor)
+        earlier = self._earlier(attempt.org_id, customer.merged_into)
         if earlier is not None:
             own = queries.points_of(org_id=attempt.org_id, customer_id=customer.id, at=database_now())
             redeemed = Redeemed(earlier, own.available, attempt.is_dry_run)
@@ -104,7 +107,7 @@ class Redeem:
             raise outages.PublicIdTaken
         return wallet
 
-    def _earlier(self, org_id: int) -> RedemptionRecord | None:
+    def _earlier(self, org_id: int, merged_into: int | None) -> RedemptionRecord | None:
         """Finds the redemption that this one repeats, by its reference number. Refuses 887 (HTTP 422)."""
         reference = self.request.external_reference_number
         if reference is None:
@@ -115,7 +118,7 @@ class Redeem:
         reversal_id = None
         if earlier.points_reversed:
             reversal_id = past_reversals.last_reversal_of(org_id=org_id, redemption_id=earlier.row_id)
-        rules.check_repeat(self.request, earlier, reversal_id)
+        rules.check_repeat(self.request, earlier, reversal_id, merged_into=merged_into)
         return earlier
 
 

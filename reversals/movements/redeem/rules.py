@@ -48,14 +48,17 @@ def redeems_for_group(settings: EmfSettings) -> bool:
         raise Refused(RedemptionError.INVALID_SETTING, f"An EMF setting must be corrected: {error}.") from error
 
 
-def check_repeat(request: RedemptionRequest, earlier: RedemptionRecord, reversal_id: str | None) -> None:
+def check_repeat(
+    request: RedemptionRequest, earlier: RedemptionRecord, reversal_id: str | None, *, merged_into: int | None = None
+) -> None:
     """Refuses 887 (HTTP 422) unless the request repeats `earlier`, which has its external reference number.
 
+    `merged_into` is the customer id into which the requested customer was merged: the redemption moved there.
     It is no repeat if its content differs, or if points of `earlier` were reversed: last by `reversal_id`, a public id.
     """
     programs = {None, str(earlier.program_id)}
     if (
-        request.customer_id != str(earlier.customer_id)
+        str(earlier.customer_id) not in {request.customer_id, str(merged_into)}
         or request.points_asked != earlier.points
         or request.program_id not in programs
         or request.transaction_number != earlier.transaction_number
@@ -106,7 +109,7 @@ def _check_customer(customer: CustomerFacts) -> None:
         case "MERGED":
             raise Refused(
                 RedemptionError.CUSTOMER_MERGED,
-                "The customer was merged into another customer. Redeem the points of that customer.",
+                customer.merged_reason("Redeem the points of that customer."),
             )
         case "FRAUD":
             raise Refused(

@@ -3,14 +3,17 @@
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from django.db import connection
-from django.db.models import Count, Exists, F, OuterRef, QuerySet, Sum
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Sum
+from django.db.models.functions import Coalesce
 
 from loyalty.emf import registry as emf
 from loyalty.emf.registry import EmfSettings
 from loyalty.ledger.points import to_thousandths
 from loyalty.ledger.snapshots import RedemptionFacts
+from loyalty.models import Customer
 from reversals.models import Attempt, Channel, Correction, Reversal, ReversalLine
 from reversals.movements.past_reversals import last_reversal_of, standing
 from reversals.movements.reverse.requests import ReversalRequest
@@ -58,9 +61,9 @@ def _limit_use(org_id: int, customer_ids: Collection[int], *, since: datetime) -
     """
     own = (
         standing(org_id)
-        .filter(customer_id__in=customer_ids, created_at__gt=since)
+        .filter(customer_id__in=_with_merged(org_id, customer_ids), created_at__gt=since)
         .order_by()
-        .values_list("customer_id")
+        .values_list(Coalesce("customer__merged_into_id", "customer_id"))
         .annotate(Count("id"), Sum("points"))
     )
     # Each table is filtered by org, so that its index is used.
@@ -74,7 +77,7 @@ def _limit_use(org_id: int, customer_ids: Collection[int], *, since: datetime) -
             draw__lot__customer_id__in=customer_ids,
             reversal__created_at__gt=since,
         )
-        .exclude(reversal__customer_id=F("draw__lot__customer_id"))
+        .exclude(reversal__redemption__customer_id=F("draw__lot__customer_id"))
         .order_by()
         .values_list("draw__lot__customer_id")
         .annotate(Count("reversal_id", distinct=True), Sum("points"))
@@ -84,6 +87,12 @@ def _limit_use(org_id: int, customer_ids: Collection[int], *, since: datetime) -
         use = uses.get(customer_id, LimitUse())
         uses[customer_id] = LimitUse(use.count + count, use.points + points)
     return uses
+
+
+def _with_merged(org_id: int, customer_ids: Collection[int]) -> QuerySet[Customer, Any]:
+    """Selects the row ids of the customers and of those who were merged into them."""
+    customers = Customer.objects.filter(Q(id__in=customer_ids) | Q(merged_into_id__in=customer_ids), org_id=org_id)
+    return customers.values("id")
 
 
 def _points_without_approval(reversals: QuerySet[Reversal]) -> Decimal:

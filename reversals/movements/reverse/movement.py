@@ -6,6 +6,8 @@ from typing import ClassVar
 from loyalty.emf.registry import EmfSettings
 from loyalty.fields import new_row_id
 from loyalty.ledger import locks
+from loyalty.ledger.identifiers import Identifier, IdentifierType
+from loyalty.ledger.queries import survivor_of
 from loyalty.ledger.snapshots import RedemptionFacts
 from reversals.models import Channel
 from reversals.movements import counters, outages
@@ -75,22 +77,43 @@ class Reverse:
 
     def _lock(self, moment: Moment, candidate: str) -> RedemptionFacts:
         """Locks the redemption. Only then are the owners of its lots known: other members are locked in a new try."""
-        org_id, request = moment.attempt.org_id, self.request
+        org_id = moment.attempt.org_id
         members = locks.lock_customers(org_id=org_id, ids=moment.customer_ids)
-        redemption = locks.lock_redemption(
-            org_id=org_id,
-            identifier=request.identifier,
-            public_id=request.redemption_id,
-            external_reference_number=request.external_reference_number,
-            candidate_public_id=candidate,
-        )
+        redemption = self._locked(org_id, self.request.identifier, candidate) or self._of_survivor(org_id, candidate)
         if redemption is None:
             raise self._not_found(org_id)
         if redemption.candidate_is_taken:
             raise outages.PublicIdTaken
-        if redemption.is_cross_member and not moment.customer_ids:
+        # A merge can give the lots to another customer between two tries.
+        if redemption.is_cross_member and not redemption.customer_ids <= moment.customer_ids:
             raise LockFirst(redemption.customer_ids)
         return replace(redemption, members=tuple(members))
+
+    def _locked(self, org_id: int, identifier: Identifier | None, candidate: str) -> RedemptionFacts | None:
+        return locks.lock_redemption(
+            org_id=org_id,
+            identifier=identifier,
+            public_id=self.request.redemption_id,
+            external_reference_number=self.request.external_reference_number,
+            candidate_public_id=candidate,
+        )
+
+    def _of_survivor(self, org_id: int, candidate: str) -> RedemptionFacts | None:
+        """Locks the redemption of the customer into whom the requested customer was merged.
+
+        A request without an identifier finds no redemption if a merge committed while it waited for the lock, because
+        the lock drops a row whose customer changed. It is found in a second try.
+        """
+        identifier = self.request.identifier
+        if identifier is None:
+            return self._locked(org_id, None, candidate)
+        survivor = survivor_of(org_id=org_id, identifier=identifier)
+        if survivor is None:
+            return None
+        redemption = self._locked(org_id, Identifier(IdentifierType.ID, str(survivor)), candidate)
+        if redemption is None:
+            return None
+        return replace(redemption, customer=replace(redemption.customer, status="MERGED", merged_into=survivor))
 
     def _not_found(self, org_id: int) -> Refused:
         public_id = self.request.redemption_id

@@ -162,7 +162,7 @@ def _check_customer(facts: Facts) -> None:
     if customer.status == "MERGED":
         raise Refused(
             ErrorCode.CUSTOMER_NOT_ELIGIBLE,
-            "The customer was merged into another customer, so points cannot be reversed to this one.",
+            customer.merged_reason("Send the identifier of that customer."),
         )
     if customer.status in facts.settings.get(emf.BLOCKED_STATUSES, facts.redemption.program.id):
         raise Refused(

@@ -1,4 +1,4 @@
-# The targets run these commands; the README names them for machines without make.
+# Each target is a few plain commands; run them directly on a machine without make.
 PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin

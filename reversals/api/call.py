@@ -68,6 +68,12 @@ class ApiCall:
         check_v2(self.caller)
         if self.request.content_type.partition(";")[0].strip().lower() != "application/json":
             raise Refused(ErrorCode.NOT_JSON, "Send Content-Type: application/json.")
+        coding = self.request.META.get("HTTP_CONTENT_ENCODING", "").strip().lower()
+        if coding not in {"", "identity"}:
+            raise Refused(
+                ErrorCode.NOT_JSON,
+                f"Content-Encoding is {coding[:64]!r}; send the body uncompressed, without this header.",
+            )
         self.attempt.idempotency_key = fields.read_idempotency_key(self.request.META.get("HTTP_IDEMPOTENCY_KEY"))
         return parse_object(self._body())
 

@@ -8,6 +8,8 @@ from typing import Any
 from reversals.refusals import ErrorCode, Refused
 
 DEEPEST = 16
+# Some Windows programs begin each text with it.
+_BYTE_ORDER_MARK = "\ufeff"
 
 # Matches a string, even an unclosed one, or a bracket. It never backtracks, so a hostile body costs one pass.
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.?)*+"?|[\[\]{}]', re.DOTALL)
@@ -26,9 +28,11 @@ def parse_object(body: bytes) -> dict[str, Any]:
     contains NaN or Infinity, or has a string with a NUL character or an unpaired surrogate.
     """
     try:
-        text = body.decode("utf-8")
+        text = body.decode("utf-8").lstrip(_BYTE_ORDER_MARK)
     except UnicodeDecodeError as error:
         raise _invalid(f"the body is not UTF-8 (byte {error.start})") from error
+    if "\0" in text:
+        raise _invalid("the body contains a NUL character, as text in UTF-16 does")
     if _is_too_deep(text):
         raise _invalid(f"the body is nested deeper than {DEEPEST} levels")
     try:
@@ -40,12 +44,24 @@ def parse_object(body: bytes) -> dict[str, Any]:
             object_pairs_hook=_object_without_duplicates,
         )
     except json.JSONDecodeError as error:
-        raise _invalid(f"the body is not JSON: {error.msg} at line {error.lineno} column {error.colno}") from error
+        raise _invalid(_why_not_json(error)) from error
     if not isinstance(value, dict):
         raise _invalid("the body is not a JSON object")
     if "\\u" in text:
         _check_strings(value)
     return value
+
+
+def _why_not_json(error: json.JSONDecodeError) -> str:
+    """Says where the text is not JSON. The error's own words are Python's, and differ between its versions."""
+    place = f"at line {error.lineno} column {error.colno}"
+    if not error.doc.strip():
+        return "the body is empty"
+    if error.msg.startswith("Unterminated"):
+        return f"the body is not JSON: the string {place} is not closed"
+    if error.pos >= len(error.doc):
+        return "the body is not JSON: it ends too early"
+    return f"the body is not JSON: unexpected {error.doc[error.pos]!r} {place}"
 
 
 def _invalid(what: str) -> Refused:

@@ -1,5 +1,6 @@
 """Accepted reversals over HTTP: the keys of the reply, and the forms of a request that clients send."""
 
+import gzip
 import hashlib
 import json
 from typing import Any
@@ -10,6 +11,7 @@ from loyalty.clients.api_clients import add_secret
 from loyalty.models import ApiClient, Customer, Lot
 from reversals.models import Reversal
 from tests.builders import (
+    ADDRESS,
     World,
     days_ago,
     in_days,
@@ -222,6 +224,29 @@ def test_a_trailing_slash_unknown_fields_and_odd_headers_make_no_difference(worl
     )
     assert response.status_code == 200
     assert response["X-CAP-REQUEST-ID"] != "mine"
+
+
+def test_a_body_with_a_byte_order_mark_is_the_same_request(world: World) -> None:
+    body = json.dumps(request_for(redeemed(world, 10), 2)).encode()
+    response = world.ask(b"\xef\xbb\xbf" + body, key="bom")
+    assert response.status_code == 200
+    assert world.ask(body, key="bom").content == response.content
+
+
+@pytest.mark.parametrize("coding", ["gzip", "GZIP", "deflate", "br", "identity, gzip", "utf-8", "x" * 5_000])
+def test_a_compressed_body_is_415_and_the_header_is_named(world: World, coding: str) -> None:
+    body = gzip.compress(json.dumps(request_for(redeemed(world, 10), 2)).encode())
+    for address in (ADDRESS, f"/v2/customers/{world.asha.public_id}/redemptions"):
+        response = world.ask(body, headers={"Content-Encoding": coding}, address=address)
+        [error] = response.json()["errors"]
+        assert (response.status_code, error["code"]) == (415, 415)
+        assert error["reason"].startswith(f"Content-Encoding is '{coding.lower()[:64]}'; send the body uncompressed")
+
+
+@pytest.mark.parametrize("coding", ["", "identity", " Identity "])
+def test_a_body_with_coding_identity_is_read(world: World, coding: str) -> None:
+    request = request_for(redeemed(world, 10), 2)
+    assert world.ask(request, headers={"Content-Encoding": coding}).status_code == 200
 
 
 def test_the_password_is_the_secret_or_its_md5_as_lower_case_hex(world: World) -> None:

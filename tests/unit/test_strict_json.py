@@ -24,6 +24,11 @@ def test_a_valid_object_is_parsed_to_the_same_value(value: dict[str, object]) ->
             assert parse_object(text.encode()) == value
 
 
+@pytest.mark.parametrize("marks", [1, 2])
+def test_a_byte_order_mark_before_the_object_is_skipped(marks: int) -> None:
+    assert parse_object(b"\xef\xbb\xbf" * marks + b'{"a":"b"}') == {"a": "b"}
+
+
 def test_numbers_keep_their_literal_text() -> None:
     value = parse_object(b'{"a":1e-400,"b":-0,"c":2.0000000000000000001,"d":"1"}')
     assert value == {"a": "1e-400", "b": "-0", "c": "2.0000000000000000001", "d": "1"}
@@ -79,7 +84,7 @@ def test_brackets_in_strings_do_not_count_as_nesting() -> None:
         b'{"a":["\\ud800"]}',
         b'{"a":"\x00"}',
         b'{"a":"\xff"}',
-        b"\xef\xbb\xbf{}",
+        b"{}\xef\xbb\xbf",
         '{"a":1}'.encode("utf-16"),
         b"[" * 60_000,
         b'{"a":' * 10_000,
@@ -99,7 +104,15 @@ def test_an_invalid_body_is_refused_with_887(body: bytes) -> None:
     [
         (b'{"a":"\xff"}', "the body is not UTF-8 (byte 6)"),
         (nested(17), "the body is nested deeper than 16 levels"),
-        (b'{"a":1}x', "the body is not JSON: Extra data at line 1 column 8"),
+        (b'{"a":1}x', "the body is not JSON: unexpected 'x' at line 1 column 8"),
+        (b'{"a":1', "the body is not JSON: it ends too early"),
+        (b'{"a":"b', "the body is not JSON: the string at line 1 column 6 is not closed"),
+        (b'{"a":"\n"}', "the body is not JSON: unexpected '\\n' at line 1 column 7"),
+        (b"\xef\xbb\xbf{'a':1}", 'the body is not JSON: unexpected "\'" at line 1 column 2'),
+        (b"", "the body is empty"),
+        (b"\xef\xbb\xbf \r\n", "the body is empty"),
+        ("{}".encode("utf-16"), "the body is not UTF-8 (byte 0)"),
+        ("{}".encode("utf-16-le"), "the body contains a NUL character, as text in UTF-16 does"),
         (b"[]", "the body is not a JSON object"),
         (b'{"a":NaN}', "NaN is not a JSON number"),
         (b'{"b":1,"a":1,"a":1}', "the key 'a' appears twice"),
@@ -107,7 +120,7 @@ def test_an_invalid_body_is_refused_with_887(body: bytes) -> None:
         (b'{"a":"\\u0000"}', "a string contains a NUL character"),
         (b'{"a":["\\ud800"]}', "a string contains an unpaired surrogate"),
     ],
-    ids=range(9),
+    ids=range(17),
 )
 def test_the_reason_names_the_problem_of_an_invalid_body(body: bytes, what: str) -> None:
     with pytest.raises(Refused) as raised:

@@ -1,6 +1,9 @@
 """Creates and changes webhooks, for commands and the admin."""
 
+import re
+import socket
 from collections.abc import Collection
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -8,6 +11,12 @@ from django.db import transaction
 
 from loyalty.errors import InvalidOperation
 from loyalty.models import EventName, Org, Webhook
+
+# A name or a numeric address. The part after % is the zone of an IPv6 address.
+_HOST = re.compile(r"[a-z0-9._-]{1,253}|[0-9a-f:.]+(%[a-z0-9._-]+)?")
+_GLOBAL_UNICAST = ip_network("2000::/3")
+# IPv4 addresses behind a NAT64 translator (RFC 6052). Its other prefix, 64:ff9b:1::/48, is for private use.
+_NAT64 = ip_network("64:ff9b::/96")
 
 
 @transaction.atomic
@@ -47,23 +56,58 @@ def end_rest(webhook: Webhook) -> None:
 
 
 def checked_url(url: str) -> str:
-    """Returns the URL without surrounding spaces. Raises InvalidOperation if events cannot be sent to it.
+    """Returns the URL without surrounding spaces. Raises InvalidOperation if events can never be sent to it.
 
-    The host's address is not checked here but at each connection, because DNS names can change.
+    Deliveries check their URL here too, so that no URL is accepted here and refused there. A name's address is not
+    checked here but at each connection, because DNS names can change.
     """
     url = url.strip()
-    schemes = ("https", "http") if settings.WEBHOOKS_TO_PRIVATE_ADDRESSES else ("https",)
+    private_allowed = settings.WEBHOOKS_TO_PRIVATE_ADDRESSES
+    schemes = ("https", "http") if private_allowed else ("https",)
     try:
         parts = urlsplit(url)
-        # `urlsplit` raises ValueError for an invalid port only when the port is read.
-        sendable = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+        # `urlsplit` raises ValueError for an invalid port only when the port is read, and idna for a label that is
+        # empty or too long.
+        host = (parts.hostname or "").encode("idna").decode()
+        sendable = parts.scheme in schemes and parts.port != 0 and bool(_HOST.fullmatch(host))
     except ValueError:
         sendable = False
     if not sendable or "@" in parts.netloc or "#" in url or not url.isascii() or not url.isprintable() or " " in url:
         raise InvalidOperation(
             f"the URL is {url!r}; expected {' or '.join(schemes)}://host/path in ASCII, without a username"
         )
+    if not private_allowed and _is_private(host):
+        raise InvalidOperation(
+            f"the URL is {url!r}; expected {schemes[0]}://host/path with a host that the whole internet can reach"
+        )
     return url
+
+
+def is_public(address: str) -> bool:
+    """Returns whether the numeric address is public. IPv4 addresses embedded in IPv6 are checked as IPv4."""
+    ip = ip_address(address)
+    if isinstance(ip, IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour or _behind_translator(ip)
+        if inner is None:
+            return ip.is_global and ip in _GLOBAL_UNICAST
+        ip = inner
+    return ip.is_global and not ip.is_multicast
+
+
+def _behind_translator(ip: IPv6Address) -> IPv4Address | None:
+    return IPv4Address(int(ip) & 0xFFFF_FFFF) if ip in _NAT64 else None
+
+
+def _is_private(host: str) -> bool:
+    """Returns whether the host is this machine's own name, or a numeric address that is not public."""
+    name = host.removesuffix(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        # Also 2130706433 and 0x7f.1, which the resolver reads as 127.0.0.1.
+        return not is_public(host if ":" in host else socket.inet_ntoa(socket.inet_aton(host)))
+    except OSError:
+        return False
 
 
 def _checked_event_names(names: Collection[str]) -> str:

@@ -14,8 +14,10 @@ from django.utils import timezone
 from django.utils.http import parse_http_date_safe
 
 from loyalty.clients.credentials import webhook_secret
+from loyalty.errors import InvalidOperation
 from loyalty.models import Webhook
 from loyalty.moves import closed_orgs, skipping_closed_orgs
+from loyalty.webhooks import checked_url
 from reversals.models import Delivery
 from reversals.webhooks import network, signing
 from reversals.webhooks.network import Answer
@@ -153,12 +155,16 @@ def claim(webhook: Webhook, *, at_most: int) -> list[Delivery]:
 def send(delivery: Delivery, deadline: float) -> Answer:
     """Posts the delivery's event and returns the answer, without the database. `deadline` is a time.monotonic()."""
     webhook, event = delivery.webhook, delivery.event
+    try:
+        url = checked_url(webhook.url)
+    except InvalidOperation as error:  # the URL is older than a rule, or a setting has changed
+        return Answer(None, str(error), was_reached=False)
     body = body_of(event)
     headers = {"content-type": "application/json", "user-agent": "loyalty-back-office"} | signing.signed_headers(
         secret=webhook_secret(webhook.id), event_id=event.event_id, timestamp=int(time.time()), body=body
     )
     return network.post(
-        webhook.url,
+        url,
         headers=headers,
         body=body,
         deadline=deadline,

@@ -6,17 +6,14 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import httpcore
+
+from loyalty.webhooks import is_public
 
 LARGEST_ANSWER = 16 * 1024
 _READ_AT_ONCE = 4 * 1024
 _TEXT_KEPT = 500
-
-_GLOBAL_UNICAST = ip_network("2000::/3")
-# IPv4 addresses behind a NAT64 translator (RFC 6052). Its other prefix, 64:ff9b:1::/48, is for private use.
-_NAT64 = ip_network("64:ff9b::/96")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,31 +38,14 @@ def post(url: str, *, headers: Mapping[str, str], body: bytes, deadline: float, 
     """Sends one POST on a new connection and returns the answer. Raises no exceptions.
 
     `deadline` is a time.monotonic() for connecting, sending and reading together. Note: a DNS look-up may exceed it.
-    `private_allowed` permits private addresses and plain http. Does not follow redirects or use proxies.
+    `private_allowed` permits private addresses. Does not follow redirects or use proxies.
     """
     try:
-        if not private_allowed and not url.startswith("https:"):
-            raise AddressRefused("plain http is refused")
         return _post(url, headers=headers, body=body, backend=_GuardedBackend(deadline, private_allowed))
     except (httpcore.ConnectError, httpcore.TimeoutException) as error:
         return Answer(None, _text_of(error), was_reached=False)
     except Exception as error:  # a receiver must not be able to crash the worker
         return Answer(None, _text_of(error))
-
-
-def is_public(address: str) -> bool:
-    """Returns whether the numeric address is public. IPv4 addresses embedded in IPv6 are checked as IPv4."""
-    ip = ip_address(address)
-    if isinstance(ip, IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or _behind_translator(ip)
-        if inner is None:
-            return ip.is_global and ip in _GLOBAL_UNICAST
-        ip = inner
-    return ip.is_global and not ip.is_multicast
-
-
-def _behind_translator(ip: IPv6Address) -> IPv4Address | None:
-    return IPv4Address(int(ip) & 0xFFFF_FFFF) if ip in _NAT64 else None
 
 
 def _post(url: str, *, headers: Mapping[str, str], body: bytes, backend: httpcore.NetworkBackend) -> Answer:

@@ -113,6 +113,25 @@ def test_create_webhook_refuses_a_name_that_the_org_already_uses(world: World) -
         "https://shop.example:99999/",
         "https://shop.example:port/",
         "https://[::1/",
+        "https:/shop.example/",
+        "https://a..example/",
+        "https://.example/",
+        "https://" + "a" * 64 + ".example/",
+        "https://" + "a." * 130 + "example/",
+        "https://*.example/",
+        "https://shop.example\\@evil.example/",
+        "https://shop%2eexample/",
+        "https://127.0.0.1/",
+        "https://2130706433/",
+        "https://0x7f.1/",
+        "https://10.0.0.1:8443/",
+        "https://169.254.169.254/latest",
+        "https://[::1]/",
+        "https://[::ffff:10.0.0.1]/",
+        "https://[fe80::1%25eth0]/",
+        "https://localhost/",
+        "https://LOCALHOST./",
+        "https://shop.localhost/",
     ],
 )
 def test_unusable_url_is_refused(url: str) -> None:
@@ -125,6 +144,24 @@ def test_plain_http_is_accepted_if_private_addresses_are_allowed(settings: Any) 
     assert checked_url(" http://10.0.0.1:8080/events ") == "http://10.0.0.1:8080/events"
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "HTTPS://shop.example/events",
+        "hTTpS://SHOP.example/events",
+        "https://shop.example",
+        "https://shop.example.",
+        "https://shop.example:443?key=1",
+        "https://a_b.example/",
+        "https://xn--mnchen-3ya.example/",
+        "https://8.8.8.8/",
+        "https://[2606:4700::1111]:8443/",
+    ],
+)
+def test_usable_url_is_accepted(url: str) -> None:
+    assert checked_url(f" {url} ") == url
+
+
 # Delivering events
 
 
@@ -133,6 +170,26 @@ def receiver(settings: Any) -> Iterator[Receiver]:
     settings.WEBHOOKS_TO_PRIVATE_ADDRESSES = True
     with receiving() as receiver:
         yield receiver
+
+
+def test_url_with_scheme_in_capitals_is_delivered_to(world: World, receiver: Receiver) -> None:
+    run("create_webhook", world.org.id, "shop", receiver.url.replace("http:", "HTTP:"))
+    event_of(world)
+    run("deliver_events", "--once")
+    assert len(receiver.received) == 1
+
+
+def test_delivery_to_an_unusable_url_names_what_creating_it_would(
+    world: World, receiver: Receiver, settings: Any
+) -> None:
+    make_webhook(world.org, receiver.url)
+    event = event_of(world)
+    settings.WEBHOOKS_TO_PRIVATE_ADDRESSES = False
+    run("deliver_events", "--once")
+    with pytest.raises(InvalidOperation) as refused:
+        checked_url(receiver.url)
+    assert receiver.received == []
+    assert Delivery.objects.get(event=event).last_answer == str(refused.value)
 
 
 def test_deliver_events_once_reports_the_results_of_due_deliveries(world: World, receiver: Receiver) -> None:

@@ -137,7 +137,7 @@ def run_commands(run: Run, world: World) -> None:
         command(run, "create_api_client", org, "till.8", "--secret", given, shows="secret")
     run.knows("a secret too short", short := secrets.token_hex(8))
     command(run, "create_api_client", org, "till.9", "--secret", short)
-    hook = command(run, "create_webhook", org, "shop", "https://127.0.0.1/events", shows="secret")
+    hook = command(run, "create_webhook", org, "shop", "https://shop.invalid/events", shows="secret")
     run.knows("the secret of a webhook", hook["secret"])
     redemption = redeemed(world, 10)
     command(run, "reverse_points", org, redemption.public_id, "--points", "1", "--reason", "why", "--by", "meera")

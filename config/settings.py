@@ -342,6 +342,9 @@ SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS_ONLY
 
+# Django's own page tells users to set DEBUG=True.
+CSRF_FAILURE_VIEW = "loyalty.staff.csrf.failure"
+
 # Pages are redirected from http to https. HttpsMiddleware refuses everything else over http but health checks and
 # metrics, which machines of the same network request.
 SECURE_SSL_REDIRECT = HTTPS_ONLY

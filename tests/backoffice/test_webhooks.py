@@ -53,7 +53,7 @@ def test_create_webhook_prints_a_secret_that_the_database_does_not_store(world: 
         "org_id": world.org.id,
         "name": "shop",
         "url": URL,
-        "events": "pointsRedeemed,redeemedPointsReversed",
+        "events": "pointsRedeemed,redeemedPointsReversed,customersMerged",
         "secret": webhook_secret(webhook.id),
     }
     assert re.fullmatch(r"whsec_[A-Za-z0-9+/]{43}=", created["secret"])
@@ -306,7 +306,7 @@ def test_staff_change_a_webhook(world: World, staff: Client) -> None:
     assert changed == ("https://new.example/", "pointsRedeemed", False)
     kept = StaffChange.objects.get(subject="loyalty.webhook", subject_id=str(webhook.id))
     assert (kept.before, kept.after, kept.reason) == (
-        {"url": URL, "event_names": "pointsRedeemed,redeemedPointsReversed", "is_active": True},
+        {"url": URL, "event_names": "pointsRedeemed,redeemedPointsReversed,customersMerged", "is_active": True},
         {"url": "https://new.example/", "event_names": "pointsRedeemed", "is_active": False},
         "Moved.",
     )

@@ -8,7 +8,7 @@ The ledger's tables, the personal data in them, and its erasure:
 | customer identifier | `value` | the rows are deleted |
 | customer group | `name` | erased if it contains an identifier |
 | staff change | `before`, `after`, `reason` | erased if they contain an identifier; the row stays |
-| EMF change | `reason` | replaced by its digest if it contains an identifier, so that its seal stays valid |
+| EMF change, customer merge | `reason` | replaced by its digest if found, so that its seal stays valid |
 | org, program, EMF setting, reason code, API client and secret, webhook, org access, tally | no | unchanged |
 | import, lot, redemption, draw, group member | no: reference numbers, points and times | unchanged |
 
@@ -27,7 +27,7 @@ from django.utils import timezone
 from loyalty.errors import InvalidOperation
 from loyalty.ledger.identifiers import IdentifierType
 from loyalty.ledger.locks import lock_customers
-from loyalty.models import Customer, CustomerGroup, CustomerIdentifier, EmfChange, Org, StaffChange
+from loyalty.models import Customer, CustomerGroup, CustomerIdentifier, CustomerMerge, EmfChange, Org, StaffChange
 from loyalty.privacy.erased import ERASED, erased
 from loyalty.staff.audit import record_change
 
@@ -71,6 +71,7 @@ _TEXTS = (
     Texts(StaffChange, ["reason"]),
     Texts(StaffChange, ["before", "after"], replacement={}),
     Texts(EmfChange, ["reason"], is_sealed=True),
+    Texts(CustomerMerge, ["reason"], is_sealed=True),
 )
 
 _NOT_CHECKED = {field.name for field in StaffChange._meta.fields} - {"reason", "made_by"}

@@ -28,6 +28,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from loyalty.ledger.identifiers import IdentifierType, masked
+from loyalty.ledger.queries import with_merged
 from loyalty.models import Customer, CustomerIdentifier, Redemption
 from loyalty.privacy import erasing
 from loyalty.privacy.erasing import Texts
@@ -77,7 +78,7 @@ def _erase_masked(customer: Customer, identifiers: Sequence[CustomerIdentifier])
     """
     redemptions = Redemption.objects.filter(org_id=customer.org_id, customer=customer)
     of_customer = (
-        Q(reversal__customer=customer)
+        Q(reversal__redemption__customer=customer)
         | Q(redemption__customer=customer)
         | Q(redemption_id_asked__in=redemptions.values("public_id"))
     )
@@ -89,10 +90,10 @@ def _erase_masked(customer: Customer, identifiers: Sequence[CustomerIdentifier])
 
 
 def _erase_in_events(customer: Customer) -> int:
-    count = 0
-    for event in Event.objects.filter(org_id=customer.org_id, customer=customer).order_by("id"):
+    count, ids = 0, with_merged(org_id=customer.org_id, customer_id=customer.id)
+    for event in Event.objects.filter(org_id=customer.org_id, customer_id__in=ids).order_by("id"):
         data = json.loads(event.data)
-        if not data["customerIdentifiers"]["instore"]:
+        if not data.get("customerIdentifiers", {}).get("instore"):
             continue
         data["customerIdentifiers"]["instore"] = {}
         event.data = written_json(data)

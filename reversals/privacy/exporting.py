@@ -10,7 +10,8 @@ from typing import Any
 from django.db.models import Q, QuerySet
 
 from loyalty.ledger.points import written
-from loyalty.models import Customer, CustomerIdentifier, Draw, GroupMember, Lot, Redemption, StaffChange
+from loyalty.ledger.queries import with_merged
+from loyalty.models import Customer, CustomerIdentifier, CustomerMerge, Draw, GroupMember, Lot, Redemption, StaffChange
 from reversals.models import Approval, Attempt, BulkRow, Correction, Event, Reversal, ReversalLine
 
 
@@ -30,6 +31,10 @@ def _identity(customer: Customer) -> dict[str, Any]:
         "identifiers": _rows(CustomerIdentifier.objects.filter(org=org_id, customer=customer), "type", "value"),
         "groups": _rows(
             GroupMember.objects.filter(org=org_id, customer=customer), "group__public_id", "joined_at", "left_at"
+        ),
+        "merges": _rows(
+            CustomerMerge.objects.filter(Q(source=customer) | Q(target=customer), org=org_id),
+            *("source__public_id", "target__public_id", "ticket", "reason", "made_by", "made_at"),
         ),
         "staff_changes": _rows(
             StaffChange.objects.filter(subject=customer._meta.label_lower, subject_id=str(customer.pk)),
@@ -58,17 +63,17 @@ def _points(customer: Customer) -> dict[str, Any]:
             *("redemption__public_id", "position", "lot__lot_ref", "points", "points_reversed"),
         ),
         "reversals": _rows(
-            Reversal.objects.filter(org=org_id, customer=customer),
+            Reversal.objects.filter(org=org_id, redemption__customer=customer),
             *("public_id", "redemption__public_id", "points_asked", "points", "points_available", "points_expired"),
             *("channel", "made_by", "reason", "created_at"),
         ),
         "lines": _rows(
-            ReversalLine.objects.filter(Q(reversal__customer=customer) | drawn_by_others, org=org_id),
+            ReversalLine.objects.filter(Q(reversal__redemption__customer=customer) | drawn_by_others, org=org_id),
             *("reversal__public_id", "draw__position", "points", "points_available", "points_expired"),
             "reissued_lot__lot_ref",
         ),
         "corrections": _rows(
-            Correction.objects.filter(org=org_id, reversal__customer=customer),
+            Correction.objects.filter(org=org_id, reversal__redemption__customer=customer),
             *("reversal__public_id", "points", "made_by", "approved_by", "reason", "created_at"),
         ),
     }
@@ -86,7 +91,7 @@ def _requests(customer: Customer) -> dict[str, Any]:
         ),
         "attempts": _rows(
             Attempt.objects.filter(
-                Q(reversal__customer=customer)
+                Q(reversal__redemption__customer=customer)
                 | Q(redemption__customer=customer)
                 | Q(redemption_id_asked__in=redemptions.values("public_id")),
                 org=org_id,
@@ -98,7 +103,10 @@ def _requests(customer: Customer) -> dict[str, Any]:
             BulkRow.objects.filter(org=org_id, redemption_id__in=redemptions.values("public_id")),
             *("run__name", "position", "redemption_id", "points_written", "reason", "status", "outcome"),
         ),
-        "events": _rows(Event.objects.filter(org=org_id, customer=customer), "name", "event_id", "created_at", "data"),
+        "events": _rows(
+            Event.objects.filter(org=org_id, customer_id__in=with_merged(org_id=org_id, customer_id=customer.id)),
+            *("name", "event_id", "created_at", "data"),
+        ),
     }
 
 

@@ -359,6 +359,7 @@ def test_export_holds_all_stored_data_of_the_customer_only(known: Known) -> None
         "bulk_rows": 0,
         "events": 2,
         "staff_changes": 3,
+        "merges": 0,
     }
     assert (document["org_id"], document["customer_id"]) == (world.org.id, world.asha.public_id)
     assert sorted(each["value"] for each in document["identifiers"]) == sorted(IDENTITY.values())

@@ -18,7 +18,9 @@ from reversals.assurance.sealing.checking import check_seals
 from reversals.assurance.sealing.seals import seal_ledger
 from reversals.assurance.verification import broken_laws
 from reversals.manual.merging import merge_customers
-from reversals.models import Delivery, Reversal, SealedRow
+from reversals.models import Delivery, Event, Reversal, SealedRow
+from reversals.privacy.erasing import erase_customer
+from reversals.privacy.exporting import export_customer
 from tests.builders import (
     World,
     correct,
@@ -261,3 +263,24 @@ def test_reversal_that_waits_for_a_merge_is_901() -> None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_sleep(0.5)")
     assert reason_of(answer.result(timeout=30))[0] == 901
+
+
+def test_survivors_data_is_exported_and_erased_with_that_of_the_merged_customer(world: World, ravi: Customer) -> None:
+    make_webhook(world.org)
+    redemption = redeemed_by(ravi, world)
+    asked = {"redemptionId": redemption.public_id, "identifier": {"type": "EMAIL", "value": "ravi@example.com"}}
+    assert world.ask(asked | {"pointsToBeReversed": 10}).status_code == 200
+    merge_customers(
+        org=world.org,
+        source_id=ravi.public_id,
+        target_id=world.asha.public_id,
+        ticket="T-1",
+        reason="ravi@example.com called",
+        made_by="meera",
+    )
+    exported = export_customer(world.asha)
+    assert [len(exported[kind]) for kind in ("reversals", "lines", "attempts", "merges", "events")] == [1, 1, 1, 1, 2]
+    erase_customer(world.asha, ticket="T-2", reason="asked for it", made_by="meera")
+    texts = [*Event.objects.values_list("data", flat=True), *CustomerMerge.objects.values_list("reason", flat=True)]
+    assert not [text for text in texts if "ravi@example.com" in text]
+    assert broken_laws(world.org.id) == []

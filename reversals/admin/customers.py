@@ -112,7 +112,7 @@ class CustomerAdmin(PageAdmin):
             },
             "newest": NEWEST,
             "of_customer": f"org={row.org_id}&customer__id__exact={row.pk}",
-            "may_lock": may_see(LOCK),
+            "may_lock": may_see(LOCK) and row.merged_into_id is None,
             "may_merge": may_see(MERGE) and row.merged_into_id is None,
             "may_change": may_see(CHANGE) and row.status != Customer.Status.MERGED,
         }
@@ -127,7 +127,9 @@ class CustomerAdmin(PageAdmin):
         return self._change(request, object_id, CHANGE, StatusForm, _set_status, "Change status")
 
     def merge_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self._change(request, object_id, MERGE, MergeForm, _merge, "Merge")
+        """Merges the customer into another one."""
+        text = "The other customer gets everything that this customer has. A merge cannot be undone."
+        return self._change(request, object_id, MERGE, MergeForm, _merge, "Merge", text=text)
 
     def _change(
         self,
@@ -137,6 +139,7 @@ class CustomerAdmin(PageAdmin):
         form_class: type[ReasonForm],
         change: Callable[..., str],
         button: str,
+        text: str = "",
     ) -> HttpResponse:
         """Shows the form on GET. On POST, makes the change and redirects to the customer's page."""
         customer = self.get_object(request, object_id)
@@ -147,8 +150,8 @@ class CustomerAdmin(PageAdmin):
         form = form_class(request.POST or None, initial={"status": customer.status})
         message = done(form, lambda values: change(customer, values, request.user.get_username()))
         if message is None:
-            title = f"{button} of customer {customer}"
-            return ask(request, self, form, title=title, text="", button=button, back=page_of(customer))
+            title = f"Customer {customer}: {button.lower()}"
+            return ask(request, self, form, title=title, text=text, button=button, back=page_of(customer))
         self.message_user(request, message)
         return redirect(page_of(customer))
 

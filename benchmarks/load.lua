@@ -31,7 +31,7 @@ function request()
   local customer = redemption % customers + 1
   if name == "redeem" then
     return wrk.format("POST", "/v2/customers/" .. customer .. "/redemptions", headers,
-      '{"points":0.001,"programId":"973"}')
+      '{"points":0.001,"programId":"973","transactionNumber":"' .. salt .. "-" .. call .. '"}')
   end
   if kind.has_key then
     headers["Idempotency-Key"] = salt .. "-" .. call

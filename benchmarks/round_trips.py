@@ -49,7 +49,11 @@ def _call(kind: str, redemption: int, customers: int) -> None:
         "reverse": (REVERSE, body | {"pointsToBeReversed": 0.5}, {}),
         "keyed": (REVERSE, body | {"pointsToBeReversed": 0.5}, {"Idempotency-Key": f"sent-{redemption}"}),
         "refused": (REVERSE, body | {"pointsToBeReversed": 999_999}, {}),
-        "redeem": (f"/v2/customers/{customer}/redemptions", {"points": 0.001, "programId": "973"}, {}),
+        "redeem": (
+            f"/v2/customers/{customer}/redemptions",
+            {"points": 0.001, "programId": "973", "transactionNumber": f"sent-{redemption}"},
+            {},
+        ),
     }[kind]
     headers = headers | {"Authorization": authorization("till.1")}
     reply = Client(headers=headers).post(path, json.dumps(content), content_type="application/json")

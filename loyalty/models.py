@@ -600,6 +600,9 @@ class Redemption(models.Model):
     redeemed_at = models.DateTimeField()
     transaction_number = models.CharField(max_length=128, blank=True)
     external_reference_number = models.CharField(max_length=128, null=True, blank=True)
+    has_key = models.BooleanField(
+        default=False, db_default=False, help_text="Whether the request carried an Idempotency-Key."
+    )
     ledger_import = originating_import("redemptions")
 
     class Meta:

@@ -113,6 +113,14 @@ DUPLICATE_WINDOW_SECONDS = EmfKey(
     60,
     "For this many seconds, the same request without an Idempotency-Key is refused as a duplicate. 0 turns this off.",
 )
+REDEMPTION_DUPLICATE_WINDOW_SECONDS = EmfKey(
+    "Redemption_duplicate_window_seconds",
+    Whole(0, 31_536_000),
+    60,
+    "For this many seconds, a redemption of the same points by the same customer in the same transaction is refused as "
+    "a duplicate. Applies to requests without an Idempotency-Key and an externalReferenceNumber. 0 turns this off.",
+    True,
+)
 BLOCKED_STATUSES = EmfKey(
     "Reversal_blocked_statuses",
     statuses,

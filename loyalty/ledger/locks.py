@@ -7,13 +7,17 @@ All movements take locks in one order: idempotency key, customers by id, redempt
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 from django.db import connection
+from django.utils import timezone
 
 from loyalty.ledger.clock import as_datetime, as_datetime_or_none, clock
 from loyalty.ledger.identifiers import Identifier
-from loyalty.ledger.points import from_thousandths
+from loyalty.ledger.points import from_thousandths, to_thousandths
 from loyalty.ledger.queries import customer_condition
 from loyalty.ledger.snapshots import (
     CustomerFacts,
@@ -29,6 +33,20 @@ from loyalty.ledger.sql import ROWS_AT_ONCE, Statement, places
 # Tables are locked in this order. The joined program and lots are not locked, because the columns read of them do not
 # change. Note: a lock on the program would make all calls of an org wait for one row.
 REDEMPTION_LOCK = "FOR NO KEY UPDATE OF customer, redemption, draw"
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierRedemption:
+    """A redemption to look for: made within this time by a request without key and reference number.
+
+    `customer_id` is a row id. Without `program_public_id`, it may be of any program.
+    """
+
+    customer_id: int
+    points: Decimal
+    transaction_number: str
+    program_public_id: str | None
+    within: timedelta
 
 
 def lock_redemption(
@@ -128,11 +146,12 @@ def lock_wallet(
     org_id: int,
     customer_ids: Collection[int],
     candidate_is_taken: Statement,
+    earlier: EarlierRedemption | None = None,
 ) -> Wallet:
     """Locks the customers' lots that can be drawn on now, in the order of their ids, and returns them with programs.
 
     The caller must hold the customers' locks, so that no lot can be added at the same time. `candidate_is_taken` is an
-    SQL condition; the wallet states whether it is true.
+    SQL condition; the wallet states whether it is true. The wallet also names the redemption that `earlier` describes.
 
     The lots are locked in the WITH clause, because PostgreSQL cannot lock rows of the nullable side of a LEFT JOIN.
     """
@@ -143,6 +162,7 @@ def lock_wallet(
     )
     now, now_params = clock()
     taken, taken_params = candidate_is_taken
+    repeats, repeats_params = _earlier_redemption(org_id, earlier)
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
@@ -150,15 +170,45 @@ def lock_wallet(
                  lot AS ({_locking_lots(condition)})
             SELECT moment.now, {taken},
                    EXISTS (SELECT 1 FROM loyalty_webhook webhook WHERE webhook.org_id = %s AND webhook.is_active),
+                   {repeats},
                    program.id, program.public_id, program.is_active, lot.*
               FROM moment
               LEFT JOIN loyalty_program program ON program.org_id = %s
               LEFT JOIN lot ON lot.program_id = program.id
              ORDER BY program.id, lot.id
             """,
-            [*now_params, org_id, *customer_ids, *taken_params, org_id, org_id],
+            [*now_params, org_id, *customer_ids, *taken_params, org_id, *repeats_params, org_id],
         )
         return _wallet(cursor.fetchall())
+
+
+def _earlier_redemption(org_id: int, earlier: EarlierRedemption | None) -> Statement:
+    """Returns the SQL expression for the public id of the first such redemption, or NULL.
+
+    The LIMIT of the inner query hides the org's id from PostgreSQL, as in `lock_redemption`. Otherwise it would read
+    all redemptions of an org that it has no statistics of, instead of those of the customer within the time.
+    """
+    if earlier is None:
+        return "NULL", []
+    # PostgreSQL uses its own clock, and an index only with a value that it computed beforehand.
+    since, since_params = "(SELECT now FROM moment) - %s", list[Any]([earlier.within])
+    if connection.vendor != "postgresql":
+        since, since_params = "%s", [connection.ops.adapt_datetimefield_value(timezone.now() - earlier.within)]
+    in_program, program_params = "", list[Any]()
+    if earlier.program_public_id is not None:
+        in_program = """ AND redemption.program_id IN (SELECT asked.id FROM loyalty_program asked
+                            WHERE asked.org_id = %s AND CAST(asked.public_id AS text) = %s)"""
+        program_params = [org_id, earlier.program_public_id]
+    first = f"""(SELECT redemption.public_id
+                FROM (SELECT CAST(%s AS bigint) AS org_id, CAST(%s AS bigint) AS id LIMIT 1) holder
+                JOIN loyalty_redemption redemption
+                  ON redemption.org_id = holder.org_id AND redemption.customer_id = holder.id
+               WHERE redemption.redeemed_at > {since} AND redemption.points = %s AND redemption.transaction_number = %s
+                 AND redemption.external_reference_number IS NULL AND NOT redemption.has_key
+                 AND redemption.ledger_import_id IS NULL{in_program}
+               ORDER BY redemption.redeemed_at LIMIT 1)"""
+    points = to_thousandths(earlier.points)
+    return first, [org_id, earlier.customer_id, *since_params, points, earlier.transaction_number, *program_params]
 
 
 def lock_lots_by_id(*, org_id: int, ids: Collection[int]) -> list[WalletLot]:
@@ -211,14 +261,15 @@ def _wallet_lot(row: Sequence[Any]) -> WalletLot:
 
 
 def _wallet(rows: Sequence[Sequence[Any]]) -> Wallet:
-    now, is_taken, has_webhooks, *_ = rows[0]
-    programs = {row[3]: ProgramFacts(row[3], row[4], bool(row[5])) for row in rows if row[3] is not None}
+    now, is_taken, has_webhooks, repeats, *_ = rows[0]
+    programs = {row[4]: ProgramFacts(row[4], row[5], bool(row[6])) for row in rows if row[4] is not None}
     return Wallet(
         now=as_datetime(now),
         programs=tuple(programs.values()),
-        lots=tuple(_wallet_lot(row[6:]) for row in rows if row[6] is not None),
+        lots=tuple(_wallet_lot(row[7:]) for row in rows if row[7] is not None),
         candidate_is_taken=bool(is_taken),
         has_webhooks=bool(has_webhooks),
+        repeats=repeats,
     )
 
 

@@ -76,6 +76,7 @@ class Wallet:
     `now`: the database's time, at which the lots can be drawn on.
     `candidate_is_taken`: whether another row has the public id that was proposed for a new row.
     `has_webhooks`: whether the org has an active webhook. Otherwise no events need to be written.
+    `repeats`: the public id of the earlier redemption that was looked for, if there is one.
     """
 
     now: datetime
@@ -83,6 +84,7 @@ class Wallet:
     lots: tuple[WalletLot, ...] = ()
     candidate_is_taken: bool = False
     has_webhooks: bool = False
+    repeats: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from loyalty.clients.callers import Caller, find_caller
 from loyalty.clients.credentials import keyed_digest
 from loyalty.clients.failed_logins import Login
 from loyalty.clients.last_used import note_use
-from reversals.api.fields import read_idempotency_key
+from reversals.api.fields import idempotency_key_of
 from reversals.movements.attempts import holder_of
 from reversals.refusals import Refused
 
@@ -52,7 +52,7 @@ class ApiClientAuthentication(BaseAuthentication):
 def _key_of(request: Request) -> str:
     """Returns the request's idempotency key; empty if it is missing or invalid. The view refuses an invalid key."""
     try:
-        return read_idempotency_key(request.META.get("HTTP_IDEMPOTENCY_KEY"))
+        return idempotency_key_of(request.META)
     except Refused:
         return ""
 

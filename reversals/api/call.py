@@ -74,7 +74,7 @@ class ApiCall:
                 ErrorCode.NOT_JSON,
                 f"Content-Encoding is {coding[:64]!r}; send the body uncompressed, without this header.",
             )
-        self.attempt.idempotency_key = fields.read_idempotency_key(self.request.META.get("HTTP_IDEMPOTENCY_KEY"))
+        self.attempt.idempotency_key = fields.idempotency_key_of(self.request.META)
         return parse_object(self._body())
 
     def _body(self) -> bytes:

@@ -82,8 +82,20 @@ def means_dry_run(name: str) -> bool:
     return re.sub("[^a-z]", "", name.lower()) == "dryrun"
 
 
-def read_idempotency_key(header: str | None) -> str:
-    """Reads the key in an Idempotency-Key header. Returns an empty string if there is no header. Raises 887.
+def idempotency_key_of(meta: Mapping[str, Any]) -> str:
+    """Reads the request's key. Returns an empty string if there is no key. Raises 887.
+
+    Some clients send X-Idempotency-Key instead of Idempotency-Key. Both are possible if they agree.
+    """
+    key = read_idempotency_key(meta.get("HTTP_IDEMPOTENCY_KEY"))
+    other = read_idempotency_key(meta.get("HTTP_X_IDEMPOTENCY_KEY"), name="X-Idempotency-Key")
+    if key and other and key != other:
+        raise invalid("X-Idempotency-Key", "the same key as in the Idempotency-Key header, or only one of the two")
+    return key or other
+
+
+def read_idempotency_key(header: str | None, *, name: str = "Idempotency-Key") -> str:
+    """Reads the key in the header `name`. Returns an empty string if there is no header. Raises 887.
 
     Two such headers arrive joined by a comma, and a comma is not allowed in a key.
     """
@@ -91,7 +103,7 @@ def read_idempotency_key(header: str | None) -> str:
         return ""
     key = _KEY.fullmatch(header)
     if key is None:
-        raise invalid("Idempotency-Key", "one header of 1 to 255 characters of A-Z a-z 0-9 . _ : + / = ~ -")
+        raise invalid(name, "one header of 1 to 255 characters of A-Z a-z 0-9 . _ : + / = ~ -")
     return key[1] or key[2]
 
 

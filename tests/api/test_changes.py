@@ -92,7 +92,7 @@ def test_cross_member_setting_applies_to_the_next_redemption() -> None:
     set_emf(world, "Enable_cross_member_redemption", "yes")
     assert outcome(world.redeem(world.asha, 2)) == (200, None)
     set_emf(world, "Enable_cross_member_redemption", "no")
-    assert outcome(world.redeem(world.asha, 2)) == (400, 818)
+    assert outcome(world.redeem(world.asha, 3)) == (400, 818)
 
 
 def test_switching_reversals_on_applies_to_the_next_reversal() -> None:

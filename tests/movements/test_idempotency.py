@@ -127,6 +127,46 @@ def test_malformed_key_is_887(world: World, key: str) -> None:
     assert response.json()["errors"][0]["reason"].startswith("Idempotency-Key: expected ")
 
 
+def test_x_idempotency_key_is_read_if_idempotency_key_is_missing(world: World) -> None:
+    redemption = redeemed(world, 10)
+    first = world.reverse(redemption, 2, headers={"X-Idempotency-Key": "key-1"})
+    again = world.reverse(redemption, 2, headers={"X-Idempotency-Key": '"key-1"'})
+    by_the_usual_name = world.reverse(redemption, 2, key="key-1")
+    both = world.reverse(redemption, 2, key="key-1", headers={"X-Idempotency-Key": "key-1"})
+    assert [again.content, by_the_usual_name.content, both.content] == [first.content] * 3
+    assert [reply.headers.get("Idempotent-Replayed") for reply in (first, again, both)] == [None, "true", "true"]
+    assert Reversal.objects.get(org=world.org).has_key
+    assert world.attempts()[-1].idempotency_key == "key-1"
+
+
+@pytest.mark.parametrize(
+    ("key", "other", "reason"),
+    [
+        (
+            "key-1",
+            "key-2",
+            "X-Idempotency-Key: expected the same key as in the Idempotency-Key header, or only one of the two.",
+        ),
+        (
+            None,
+            "key,1",
+            "X-Idempotency-Key: expected one header of 1 to 255 characters of A-Z a-z 0-9 . _ : + / = ~ -.",
+        ),
+        (
+            "key-1",
+            "",
+            "X-Idempotency-Key: expected one header of 1 to 255 characters of A-Z a-z 0-9 . _ : + / = ~ -.",
+        ),
+    ],
+)
+def test_two_different_or_malformed_key_headers_are_887(world: World, key: str | None, other: str, reason: str) -> None:
+    redemption = redeemed(world, 10)
+    response = world.reverse(redemption, 2, key=key, headers={"X-Idempotency-Key": other})
+    refusal = response.json()["errors"][0]
+    assert (response.status_code, refusal["code"], refusal["reason"]) == (400, 887, reason)
+    assert world.attempts()[-1].idempotency_key == ""
+
+
 def test_equal_requests_with_different_keys_are_two_reversals(world: World) -> None:
     redemption = redeemed(world, 10)
     answers = [world.reverse(redemption, 2, key=key) for key in ("key-1", "key-2")]

@@ -106,7 +106,7 @@ def redeemed_ids(answers: list[Any]) -> set[str]:
 def test_fifty_concurrent_redemptions_draw_no_more_than_available() -> None:
     world = make_world()
     lots = [make_lot(world.asha, 5, program=world.program) for _ in range(2)]
-    answers = at_once([lambda: world.redeem(world.asha, 0.3)] * CLIENTS)
+    answers = at_once([lambda n=n: world.redeem(world.asha, 0.3, key=f"key-{n}") for n in range(CLIENTS)])
     assert codes(answers) == {(200, 0): 33, (400, 818): CLIENTS - 33}
     assert sum(Lot.objects.get(id=lot.id).points_remaining for lot in lots) == Decimal("0.1")
     assert len(redeemed_ids(answers)) == 33
@@ -119,6 +119,14 @@ def test_fifty_redemptions_with_one_reference_number_make_one() -> None:
     answers = at_once([lambda: world.redeem(world.asha, 1, externalReferenceNumber="E-1")] * CLIENTS)
     assert codes(answers) == {(200, 0): CLIENTS}
     assert len(redeemed_ids(answers)) == 1
+    assert_ledger_holds(world)
+
+
+def test_ten_equal_redemptions_without_key_make_one() -> None:
+    world = make_world()
+    make_lot(world.asha, 50, program=world.program)
+    answers = at_once([lambda: world.redeem(world.asha, 1, transactionNumber="T-1")] * 10)
+    assert codes(answers) == {(200, 0): 1, (400, 902): 9}
     assert_ledger_holds(world)
 
 
@@ -189,7 +197,7 @@ def test_concurrent_redemptions_and_reversals_of_one_customer_break_no_law() -> 
     make_lot(world.asha, 20, program=world.program)
     redemption = redeem(world.asha, 15, program=world.program)
     calls = [lambda n=n: world.reverse(redemption, 1, key=f"back-{n}") for n in range(CLIENTS // 2)]
-    answers = at_once(calls + [lambda: world.redeem(world.asha, 1)] * (CLIENTS // 2))
+    answers = at_once(calls + [lambda n=n: world.redeem(world.asha, 1, key=f"spent-{n}") for n in range(CLIENTS // 2)])
     back, spent = answers[: CLIENTS // 2], answers[CLIENTS // 2 :]
     assert codes(back) == {(200, 0): 15, (400, 902): CLIENTS // 2 - 15}
     made = len(redeemed_ids(spent))
@@ -210,7 +218,7 @@ def test_members_who_redeem_and_reverse_each_others_points_do_not_deadlock() -> 
     calls: list[Callable[[], Any]] = []
     for member, redemption in zip(members, redemptions, strict=True):
         calls += [lambda r=redemption, n=n: world.reverse(r, 2, key=f"{r.id}-{n}") for n in range(5)]
-        calls += [lambda m=member: world.redeem(m, 2)] * 5
+        calls += [lambda m=member, n=n: world.redeem(m, 2, transactionNumber=f"T-{n}") for n in range(5)]
     answers = at_once(calls)
     assert codes(answers) == {(200, 0): CLIENTS}
     assert sum(Lot.objects.filter(org=world.org).values_list("points_remaining", flat=True)) == 50

@@ -13,6 +13,7 @@ from django.test import Client
 from django.utils import timezone
 
 from loyalty.ledger import locks, sql
+from loyalty.ledger.groups import set_group
 from loyalty.models import Customer, Draw, Lot, Org, Program, Redemption
 from reversals.assurance.verification import broken_laws
 from reversals.models import Reversal
@@ -249,6 +250,97 @@ def test_reference_number_of_a_reversed_redemption_is_refused_until_correction(w
     assert (again.status_code, again.json()["redemptionId"], remaining(lot)) == (200, first, [6])
 
 
+# Repeats without key and reference number
+
+
+def test_repeat_without_key_is_refused_and_names_the_first_redemption(world: World) -> None:
+    lot = make_lot(world.asha, 10, program=world.program)
+    first = world.redeem(world.asha, 4, transactionNumber="T-1").json()["redemptionId"]
+    refused = world.redeem(world.asha, "4.0", transactionNumber="T-1", programId=world.program.public_id)
+    assert (refused.status_code, refused.json()["errors"][0]) == (
+        400,
+        {
+            "status": False,
+            "code": 902,
+            "message": "Duplicate redemption request",
+            "reason": f"The same request was accepted a moment ago as redemption {first}. To make another redemption,"
+            " send an Idempotency-Key or an externalReferenceNumber.",
+        },
+    )
+    dry = world.redeem(world.asha, 4, transactionNumber="T-1", commit=False)
+    assert dry.json()["errors"][0]["code"] == 902
+    assert (redemptions(world), remaining(lot)) == (1, [6])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"amount": 3},
+        {"transactionNumber": "T-2"},
+        {"transactionNumber": None},
+        {"key": "key-1"},
+        {"headers": {"X-Idempotency-Key": "key-1"}},
+        {"externalReferenceNumber": "E-1"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("other_first", [False, True])
+def test_different_redemption_within_the_window_is_accepted(
+    world: World, other: dict[str, Any], other_first: bool
+) -> None:
+    make_lot(world.asha, 10, program=world.program)
+    usual = {"amount": 4, "transactionNumber": "T-1"}
+    calls = [usual | other, usual] if other_first else [usual, usual | other]
+    assert [world.redeem(world.asha, **call).status_code for call in calls] == [200, 200]
+
+
+def test_equal_redemption_of_another_customer_or_program_is_accepted(world: World) -> None:
+    ravi, other = make_customer(world.org), make_program(world.org)
+    for customer in (world.asha, ravi):
+        make_lot(customer, 10, program=world.program)
+    first = {"amount": 4, "programId": world.program.public_id}
+    answers = [world.redeem(customer, **first).status_code for customer in (world.asha, ravi)]
+    answers.append(world.redeem(world.asha, 4, programId=other.public_id).status_code)
+    assert answers == [200, 200, 200]
+
+
+def test_imported_redemption_and_dry_run_make_no_later_request_a_duplicate(world: World) -> None:
+    redeemed(world, 4, at=timezone.now() - timedelta(seconds=1))
+    make_lot(world.asha, 10, program=world.program)
+    dry, real = world.redeem(world.asha, 4, commit=False), world.redeem(world.asha, 4)
+    assert (dry.status_code, real.status_code) == (200, 200)
+
+
+@pytest.mark.parametrize(("seconds", "code"), [(59, 902), (61, None)])
+def test_duplicate_window_of_redemptions_lasts_60_seconds(world: World, seconds: int, code: int | None) -> None:
+    make_lot(world.asha, 10, program=world.program)
+    first = world.redeem(world.asha, 4).json()["redemptionId"]
+    Redemption.objects.filter(public_id=first).update(redeemed_at=timezone.now() - timedelta(seconds=seconds))
+    again = world.redeem(world.asha, 4).json()
+    assert (again["errors"][0]["code"] if again["errors"] else None) == code
+
+
+def test_duplicate_window_of_redemptions_can_be_changed_and_turned_off(world: World) -> None:
+    make_lot(world.asha, 10, program=world.program)
+    setting = "Redemption_duplicate_window_seconds"
+    assert [world.redeem(world.asha, 1).status_code for _ in range(2)] == [200, 400]
+    set_value(world.org, setting, "0")
+    assert [world.redeem(world.asha, 1).status_code for _ in range(2)] == [200, 200]
+    set_value(world.org, setting, "3600")
+    Redemption.objects.filter(org=world.org).update(redeemed_at=timezone.now() - timedelta(minutes=59))
+    assert world.redeem(world.asha, 1).status_code == 400
+    set_value(world.org, setting, "soon")
+    assert world.redeem(world.asha, 1).json()["errors"][0]["code"] == 888
+
+
+def test_duplicate_is_found_in_a_group_redemption_too(world: World) -> None:
+    set_value(world.org, "Enable_cross_member_redemption", "yes")
+    ravi = make_customer(world.org)
+    set_group(org=world.org, public_id=1, add=[world.asha.public_id, ravi.public_id])
+    make_lot(ravi, 10, program=world.program)
+    assert [world.redeem(each, 4).status_code for each in (world.asha, world.asha, ravi)] == [200, 400, 200]
+
+
 def test_two_orgs_can_use_the_same_reference_number(world: World) -> None:
     stranger = make_world()
     for each in (world, stranger):
@@ -382,6 +474,13 @@ def key_of_another_request(world: World) -> Callable[[], HttpResponse]:
     return lambda: world.redeem(world.asha, 2, key="key-1")
 
 
+@case(RedemptionError.DUPLICATE)
+def duplicate(world: World) -> Callable[[], HttpResponse]:
+    make_lot(world.asha, 10, program=world.program)
+    world.redeem(world.asha, 1)
+    return lambda: world.redeem(world.asha, 1)
+
+
 # Caused by locks and outages: see the tests below and test_races.py.
 BY_THE_DATABASE = {
     RedemptionError.UNAVAILABLE,
@@ -479,7 +578,14 @@ def test_refusals_are_checked_in_order_of_precedence(world: World) -> None:
     for status in ("FRAUD", "DEACTIVATED", "ACTIVE"):
         Customer.objects.filter(id=world.asha.id).update(status=status)
         answers.append(asked(program.public_id, "E-2"))
-    assert answers == [888, 816, 887, 885, 8069, 809, 881, 818]
+    body = {"points": 11, "programId": program.public_id}
+    extra = make_lot(world.asha, 1, program=program)
+    assert world.ask(body, address=address_of(world)).status_code == 200
+    for status in ("DEACTIVATED", "ACTIVE"):
+        Customer.objects.filter(id=world.asha.id).update(status=status)
+        answers.append(world.ask(body, address=address_of(world)).json()["errors"][0]["code"])
+    assert remaining(extra) == [0]
+    assert answers == [888, 816, 887, 885, 8069, 809, 881, 818, 881, 902]
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,8 @@ _IDEMPOTENCY_KEY = {
     "description": "A unique key that makes a request safe to retry. Create one key for each return or purchase, and"
     " send it with every retry. The same request with the same key receives the first reply again, byte for byte, and"
     " no points move. A different request with the same key is refused with HTTP 422. Temporary failures (HTTP 409, 429"
-    " and 5xx) do not use up the key. The key may be enclosed in double quotes.",
+    " and 5xx) do not use up the key. The key may be enclosed in double quotes. If this header is"
+    " missing, `X-Idempotency-Key` is read.",
     "schema": {"type": "string", "pattern": f'^({_KEY}|"{_KEY}")$', "examples": ["return-4711"]},
 }
 _CUSTOMER_ID = _in_path(

@@ -55,6 +55,8 @@ _OWN: dict[Ladder, str] = {
     " customer.",
     RedemptionError.CUSTOMER_IS_FRAUD: "The customer's status is FRAUD, which blocks redemptions.",
     RedemptionError.CUSTOMER_NOT_ELIGIBLE: "The customer's status is DEACTIVATED, which blocks redemptions.",
+    RedemptionError.DUPLICATE: "The same request was accepted a moment ago as redemption gWpna6. To make another"
+    " redemption, send an Idempotency-Key or an externalReferenceNumber.",
     RedemptionError.MORE_THAN_AVAILABLE: "10.001 points requested, 10 available.",
     ReadError.INVALID_REQUEST: "limit: expected a whole number from 1 to 200.",
     ReadError.NOT_FOUND: "The org has nothing with this id. Check the id, and that the credentials are those of the"

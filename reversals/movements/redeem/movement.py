@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import ClassVar
 
@@ -9,6 +10,7 @@ from loyalty.emf.registry import EmfSettings
 from loyalty.fields import new_row_id
 from loyalty.ledger import locks, queries
 from loyalty.ledger.clock import database_now
+from loyalty.ledger.locks import EarlierRedemption
 from loyalty.ledger.snapshots import CustomerFacts, DrawRecord, RedemptionRecord, Wallet, WalletLot
 from loyalty.ledger.sql import Statement
 from reversals.models import Attempt
@@ -51,6 +53,7 @@ class Redeem:
     def decide(self, moment: Moment) -> Decision[Redeemed]:
         """Refuses in the order of `RedemptionError`, from row 4 on."""
         for_group = rules.redeems_for_group(self.settings)
+        window = rules.duplicate_window(self.settings)
         attempt = moment.attempt
         with counters.LOCK_SECONDS.labels(self.operation).time():
             customer, owner_ids = self._lock_customers(attempt.org_id, for_group=for_group)
@@ -63,10 +66,9 @@ class Redeem:
             redeemed = Redeemed(earlier, own.available, attempt.is_dry_run)
             return Decision(redeemed, redemption_id=earlier.row_id, is_replay=True)
         public_id = new_public_id()
-        wallet = self._lock_wallet(attempt.org_id, owner_ids, public_id)
-        facts = Facts(
-            request=self.request, customer=customer, programs=wallet.programs, lots=wallet.lots, now=wallet.now
-        )
+        repeatable = self._repeatable(customer.id, window) if window and not attempt.idempotency_key else None
+        wallet = self._lock_wallet(attempt.org_id, owner_ids, public_id, repeatable)
+        facts = Facts(self.request, customer, wallet.programs, wallet.lots, wallet.now, wallet.repeats)
         plan = rules.plan_redemption(facts)
         new = _new_redemption(facts, plan, attempt, public_id)
         record = _record(new, facts, plan)
@@ -97,11 +99,23 @@ class Redeem:
         active = {row_id for row_id in still_in & set(locked) if locked[row_id].status == "ACTIVE"}
         return locked[customer_id], sorted(active | {customer_id})
 
-    def _lock_wallet(self, org_id: int, owner_ids: Sequence[int], candidate: str) -> Wallet:
+    def _repeatable(self, customer_id: int, window: timedelta) -> EarlierRedemption | None:
+        """Describes the redemption that this request would repeat; None if its reference number tells repeats apart."""
+        request = self.request
+        if request.external_reference_number is not None:
+            return None
+        return EarlierRedemption(
+            customer_id, request.points_asked, request.transaction_number, request.program_id, window
+        )
+
+    def _lock_wallet(
+        self, org_id: int, owner_ids: Sequence[int], candidate: str, earlier: EarlierRedemption | None
+    ) -> Wallet:
         wallet = locks.lock_wallet(
             org_id=org_id,
             customer_ids=owner_ids,
             candidate_is_taken=past_reversals.names_a_reversal(org_id=org_id, public_id=candidate),
+            earlier=earlier,
         )
         if wallet.candidate_is_taken:
             raise outages.PublicIdTaken
@@ -134,6 +148,7 @@ def _new_redemption(facts: Facts, plan: Plan, attempt: Attempt, public_id: str) 
         redeemed_at=facts.now,
         transaction_number=request.transaction_number,
         external_reference_number=request.external_reference_number,
+        has_key=bool(attempt.idempotency_key),
     )
 
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import TypeVar
 
 from loyalty.emf import registry as emf
-from loyalty.emf.registry import EmfSettings, InvalidSetting
+from loyalty.emf.registry import EmfKey, EmfSettings, InvalidSetting
 from loyalty.ledger.drawing import PlannedDraw, plan_draws
 from loyalty.ledger.points import written
 from loyalty.ledger.snapshots import CustomerFacts, ProgramFacts, RedemptionRecord, WalletLot
@@ -16,13 +17,15 @@ from reversals.refusals import RedemptionError, Refused
 
 ZERO = Decimal(0)
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """Everything that one redemption is decided on, read after the rows were locked.
 
     `lots` can be drawn on: those of the customer, and those of the other active members if the org lets a member
-    redeem the points of the group.
+    redeem the points of the group. `repeats` is the public id of the redemption that this one would repeat.
     """
 
     request: RedemptionRequest
@@ -30,6 +33,7 @@ class Facts:
     programs: Sequence[ProgramFacts]
     lots: Sequence[WalletLot]
     now: datetime
+    repeats: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +46,17 @@ class Plan:
 
 def redeems_for_group(settings: EmfSettings) -> bool:
     """Whether a member redeems the points of all active members of the group. Refuses 888."""
+    return _in_force(settings, emf.CROSS_MEMBER_REDEMPTION)
+
+
+def duplicate_window(settings: EmfSettings) -> timedelta:
+    """How long a request without key and reference number is refused if it repeats a redemption. Refuses 888."""
+    return timedelta(seconds=_in_force(settings, emf.REDEMPTION_DUPLICATE_WINDOW_SECONDS))
+
+
+def _in_force(settings: EmfSettings, key: EmfKey[T]) -> T:
     try:
-        return settings.get(emf.CROSS_MEMBER_REDEMPTION)
+        return settings.get(key)
     except InvalidSetting as error:
         raise Refused(RedemptionError.INVALID_SETTING, f"An EMF setting must be corrected: {error}.") from error
 
@@ -78,9 +91,10 @@ def check_repeat(
 
 
 def plan_redemption(facts: Facts) -> Plan:
-    """Plans the redemption. Refuses 885, 8069, 809, 881, 818 (rows 7 to 11), in this order."""
+    """Plans the redemption. Refuses 885, 8069, 809, 881, 902, 818 (rows 7 to 12), in this order."""
     program = _program(facts)
     _check_customer(facts.customer)
+    _check_duplicate(facts.repeats)
     _check_available(facts)
     draws = plan_draws((lot.facts for lot in facts.lots), facts.request.points_asked, at=facts.now)
     return Plan(program, tuple(draws))
@@ -119,6 +133,15 @@ def _check_customer(customer: CustomerFacts) -> None:
             raise Refused(
                 RedemptionError.CUSTOMER_NOT_ELIGIBLE, "The customer's status is DEACTIVATED, which blocks redemptions."
             )
+
+
+def _check_duplicate(repeats: str | None) -> None:
+    if repeats is not None:
+        raise Refused(
+            RedemptionError.DUPLICATE,
+            f"The same request was accepted a moment ago as redemption {repeats}. To make another redemption, send an"
+            " Idempotency-Key or an externalReferenceNumber.",
+        )
 
 
 def _check_available(facts: Facts) -> None:

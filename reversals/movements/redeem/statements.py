@@ -23,6 +23,7 @@ class NewRedemption:
     redeemed_at: datetime
     transaction_number: str
     external_reference_number: str | None
+    has_key: bool
 
 
 def redemption_statements(redemption: NewRedemption, draws: Sequence[PlannedDraw]) -> list[Statement]:
@@ -41,6 +42,7 @@ def redemption_statements(redemption: NewRedemption, draws: Sequence[PlannedDraw
                 "redeemed_at": redemption.redeemed_at,
                 "transaction_number": redemption.transaction_number,
                 "external_reference_number": redemption.external_reference_number,
+                "has_key": redemption.has_key,
             },
         ),
         *insert_all_into(

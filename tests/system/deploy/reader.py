@@ -1,6 +1,7 @@
 """A user who looks through the proxy for the latest redemption, and records where each page was read."""
 
 import json
+import secrets
 import threading
 import time
 import urllib.request
@@ -88,6 +89,7 @@ class Reader:
 
     def _redeem(self) -> str:
         """Redeems 0.001 points of the customer and returns the redemption's id."""
-        body = json.dumps({"points": 0.001, "programId": "973"}).encode()
+        number = secrets.token_hex(8)  # so that it is not refused as a duplicate
+        body = json.dumps({"points": 0.001, "programId": "973", "transactionNumber": number}).encode()
         request = urllib.request.Request(f"{self.address}/v2/customers/1/redemptions", body, HEADERS)
         return str(json.load(self.opener.open(request))["redemptionId"])

@@ -10,6 +10,7 @@ from django.db.models import F, Q
 from loyalty.constraints import AppendOnly, SameOrg
 from loyalty.emf.registry import REGISTRY
 from loyalty.fields import PointsField, RowIdField
+from loyalty.ledger.canonical import LARGEST_EXACT_NUMBER
 from loyalty.ledger.identifiers import IdentifierType
 
 
@@ -33,11 +34,18 @@ def owning_org_of_movement() -> Any:
     return owning_org(db_constraint=False)
 
 
+# A larger number would reach an API client as another number, because JavaScript reads it as a float.
+EXACT_NUMBER = MaxValueValidator(LARGEST_EXACT_NUMBER)
+
+
 class Org(models.Model):
     """A business that runs loyalty programs. Every other row belongs to one org and refers to rows of that org only."""
 
     id = models.PositiveBigIntegerField(
-        "org id", primary_key=True, help_text="The orgId in the API: a positive whole number."
+        "org id",
+        primary_key=True,
+        validators=[EXACT_NUMBER],
+        help_text="The orgId in the API: a positive whole number.",
     )
     name = models.CharField(max_length=200)
     country = models.CharField(
@@ -64,7 +72,7 @@ class Program(models.Model):
     id = RowIdField()
     org = owning_org()
     public_id = models.PositiveBigIntegerField(
-        "program id", validators=[MinValueValidator(1)], help_text="The programId in the API."
+        "program id", validators=[MinValueValidator(1), EXACT_NUMBER], help_text="The programId in the API."
     )
     name = models.CharField(max_length=200)
     is_active = models.BooleanField(
@@ -343,7 +351,9 @@ class Customer(models.Model):
 
     id = RowIdField()
     org = owning_org()
-    public_id = models.PositiveBigIntegerField("customer id", help_text="The customerId in the API.")
+    public_id = models.PositiveBigIntegerField(
+        "customer id", validators=[EXACT_NUMBER], help_text="The customerId in the API."
+    )
     status = models.CharField(max_length=16, choices=Status, default=Status.ACTIVE)
     reversals_locked = models.BooleanField(default=False, help_text="While on, reversals are refused with code 904.")
     reversals_locked_until = models.DateTimeField(
@@ -453,7 +463,9 @@ class CustomerGroup(models.Model):
     id = RowIdField()
     org = owning_org()
     public_id = models.PositiveBigIntegerField(
-        "group id", validators=[MinValueValidator(1)], help_text="The group's number in the org's systems."
+        "group id",
+        validators=[MinValueValidator(1), EXACT_NUMBER],
+        help_text="The group's number in the org's systems.",
     )
     name = models.CharField(max_length=200, blank=True)
     is_active = models.BooleanField(default=True, help_text="While off, members can redeem only their own points.")

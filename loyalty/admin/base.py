@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import product
 from typing import Any
 
 from django import forms
@@ -20,6 +21,7 @@ from unfold.admin import ModelAdmin, TabularInline
 from unfold.paginator import InfinitePaginator
 from unfold.widgets import UnfoldAdminTextareaWidget
 
+from loyalty.ledger.canonical import canonical, spellings
 from loyalty.ledger.points import written
 from loyalty.models import Org, StaffChange
 from loyalty.staff.access import orgs_of
@@ -190,11 +192,10 @@ class ExactSearch:
     def get_search_results(
         self, request: HttpRequest, queryset: models.QuerySet[Any], search_term: str
     ) -> tuple[models.QuerySet[Any], bool]:
-        term = search_term.strip()
-        if not term:
+        if not canonical(search_term):
             return queryset, False
         found: set[int] = set()
-        for field in self.search_fields:  # type: ignore[attr-defined]
+        for field, term in product(self.search_fields, spellings(search_term)):  # type: ignore[attr-defined]
             with suppress(ValidationError, ValueError):  # the term is not a number, but the field is
                 found.update(queryset.filter(**{field.lstrip("="): term}).values_list("pk", flat=True)[:FOUND_AT_MOST])
         return queryset.filter(pk__in=found), False

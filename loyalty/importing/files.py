@@ -6,16 +6,16 @@ import io
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from django.db import connection
 
+from loyalty.ledger.canonical import LARGEST_EXACT_NUMBER, SPREADSHEETS, canonical, is_of_spreadsheet
+from loyalty.ledger.clock import in_utc
 from loyalty.ledger.points import InvalidPoints, read_points, to_thousandths
-
-LARGEST_BIGINT = 2**63 - 1
 
 # Customer ids, amounts and expiry times repeat, and parsing a text takes longer than looking it up in a cache.
 TEXTS_REMEMBERED = 10_000
@@ -50,35 +50,45 @@ class BadRow:
 
 @lru_cache(TEXTS_REMEMBERED)
 def _number(text: str) -> int:
-    if text.isascii() and text.isdigit() and len(text) <= 19 and 1 <= int(text) <= LARGEST_BIGINT:
-        return int(text)
-    raise ValueError("a whole number from 1")
+    digits = canonical(text)
+    if digits.isascii() and digits.isdigit() and len(digits) <= 19 and 1 <= int(digits) <= LARGEST_EXACT_NUMBER:
+        return int(digits)
+    raise ValueError(f"a whole number from 1 to {LARGEST_EXACT_NUMBER}, the largest that every API client can read")
 
 
 def _number_or_none(text: str) -> int | None:
-    return _number(text) if text else None
+    return _number(text) if canonical(text) else None
 
 
 def _text(longest: int, *, required: bool, unknown: str | None = None) -> Reader:
-    def read(text: str) -> str | None:
+    def read(written: str) -> str | None:
+        text = canonical(written)
         if "\0" in text:
             raise ValueError("text without NUL characters")
-        # Email addresses are stored in lower case, and some letters are longer in lower case.
-        if max(len(text), len(text.lower())) > longest or (required and not text):
+        if len(text) > longest or (required and not text):
             raise ValueError(f"text of {1 if required else 0} to {longest} characters")
+        if is_of_spreadsheet(text):
+            raise ValueError(f"the value as text; {SPREADSHEETS}")
         return text or unknown
 
     return read
 
 
-def _status(text: str) -> str:
+def _identifier(text: str) -> str | None:
+    """Returns the text unchanged, because its type and the org's country are needed to read it."""
+    return text if canonical(text) else None
+
+
+def _status(written: str) -> str:
+    text = canonical(written)
     if text not in {"ACTIVE", "FRAUD", "DEACTIVATED", "MERGED"}:
         raise ValueError("ACTIVE, FRAUD, DEACTIVATED or MERGED")
     return text
 
 
 @lru_cache(TEXTS_REMEMBERED)
-def _points(text: str) -> int:
+def _points(written: str) -> int:
+    text = canonical(written)
     if not (text.isascii() and text.replace(".", "", 1).isdigit()):
         raise ValueError("points, such as 12.5")
     try:
@@ -90,26 +100,26 @@ def _points(text: str) -> int:
 @lru_cache(TEXTS_REMEMBERED)
 def _time(text: str) -> Any:
     try:
-        time = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(canonical(text))
         if time.tzinfo is None:
             raise ValueError
-        return connection.ops.adapt_datetimefield_value(time.astimezone(UTC))
-    except (ValueError, OverflowError):
+        return connection.ops.adapt_datetimefield_value(in_utc(time))
+    except ValueError:
         raise ValueError("a time in ISO 8601 with offset, such as 2026-03-21T00:00:00Z") from None
 
 
 def _time_or_never(text: str) -> Any:
-    return _time(text) if text else None
+    return _time(text) if canonical(text) else None
 
 
 CUSTOMERS: dict[str, Reader] = {
     "org_id": _number,
     "customer_id": _number,
     "status": _status,
-    "mobile": _text(255, required=False),
-    "email": _text(255, required=False),
-    "external_id": _text(255, required=False),
-    "card_number": _text(255, required=False),
+    "mobile": _identifier,
+    "email": _identifier,
+    "external_id": _identifier,
+    "card_number": _identifier,
     "merged_into": _number_or_none,
 }
 # Columns that a file may lack; their values are then unknown.

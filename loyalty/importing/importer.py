@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from loyalty.fields import new_row_id
 from loyalty.importing.bulk import ROWS_AT_ONCE, analyze, rows_into
+from loyalty.importing.earlier_names import EarlierNames
 from loyalty.importing.files import CUSTOMERS, POINTS, REDEMPTIONS, BadRow, LedgerFile, Row, find_file
 from loyalty.importing.replay import Uncovered, replay
 from loyalty.importing.stages import (
@@ -33,7 +34,7 @@ from loyalty.importing.stages import (
     SUMS_OF_NEW,
     Check,
 )
-from loyalty.ledger.identifiers import IdentifierType, identify
+from loyalty.ledger.identifiers import IdentifierType, storable
 from loyalty.models import Org, Program
 
 BAD_ROWS_NAMED = 20
@@ -104,6 +105,7 @@ class _Import:
         self.made_by = made_by
         self.progress = progress
         self.summary = ImportSummary(files={name: FileSummary() for name in files})
+        self.earlier_names = EarlierNames()
         self.countries = dict(Org.objects.values_list("id", "country"))
         self.programs = {
             (org_id, public_id): row_id
@@ -160,18 +162,33 @@ class _Import:
     def _stage_portion(self, name: str, file: LedgerFile, portion: Sequence[Row | BadRow]) -> None:
         counts = self.summary.files[name]
         good: list[Row] = []
+        for row in portion:
+            counts.read += 1
+            resolved = row if isinstance(row, BadRow) else self._resolved(name, file, row)
+            if isinstance(resolved, Row):
+                good.append(resolved)
+            else:
+                counts.bad += 1
+                self.summary.name_bad_row(resolved)
         with rows_into(self.cursor, f"stage_{name}") as add:
-            for row in portion:
-                counts.read += 1
-                bad = row if isinstance(row, BadRow) else self._bad_parent(file, row)
-                if bad is not None:
-                    counts.bad += 1
-                    self.summary.name_bad_row(bad)
-                elif isinstance(row, Row):
-                    add(self._staged(name, row))
-                    good.append(row)
+            for row in good:
+                add(self._staged(name, row))
         if name == "customers":
             self._stage_identifiers(good)
+
+    def _resolved(self, name: str, file: LedgerFile, row: Row) -> Row | BadRow:
+        """Returns the row with its identifiers and its names as they are stored, or a BadRow."""
+        bad = self._bad_parent(file, row)
+        if bad is not None:
+            return bad
+        values = dict(row.values)
+        for column, kind in _IDENTIFIERS.items():
+            if values.get(column) is not None:
+                try:
+                    values[column] = storable(kind, values[column], country=self.countries[values["org_id"]])
+                except ValueError as error:
+                    return BadRow(file.path.name, row.line, column, str(error))
+        return Row(row.line, values | self.earlier_names.as_stored(name, values))
 
     def _bad_parent(self, file: LedgerFile, row: Row) -> BadRow | None:
         org_id = row.values["org_id"]
@@ -195,8 +212,8 @@ class _Import:
                 org_id, customer_id = row.values["org_id"], row.values["customer_id"]
                 for column, kind in _IDENTIFIERS.items():
                     if row.values[column] is not None:
-                        named = identify(kind, row.values[column], country=self.countries[org_id])
-                        add((row.line, new_row_id(), org_id, customer_id, column, kind.value, named.value))
+                        value = row.values[column].value
+                        add((row.line, new_row_id(), org_id, customer_id, column, kind.value, value))
 
     # Checking which staged rows exist already, and which are bad
 

@@ -87,7 +87,8 @@ def _identifier_check(field: str) -> Check:
         " WHERE other.org_id = own.org_id AND other.type = own.type AND other.value = own.value"
         " AND other.line < own.line)))"
     )
-    return Check("customers", BAD, taken, field, "a value that no other customer has")
+    expected = "a value that no other customer has; if the other customer has it by mistake, run set_identifier"
+    return Check("customers", BAD, taken, field, expected)
 
 
 def _first_in_file(file: str, key: str) -> str:
@@ -102,7 +103,9 @@ def _first_in_file(file: str, key: str) -> str:
     )
 
 
-def _repeats(file: str, key: str, *, stored: str, same_as_stored: str, same_as_other: str) -> tuple[Check, ...]:
+def _repeats(
+    file: str, key: str, *, stored: str, same_as_stored: str, same_as_other: str, advice: str = ""
+) -> tuple[Check, ...]:
     """Returns checks of repeated ids: a row whose id exists already must have the same content, or it is bad.
 
     The id can exist in the database or earlier in the file. `stored` selects the database's row with this id.
@@ -111,7 +114,7 @@ def _repeats(file: str, key: str, *, stored: str, same_as_stored: str, same_as_o
     first = _first_in_file(file, key)
     return (
         Check(file, EXISTING, f"EXISTS ({stored} AND {same_as_stored})"),
-        Check(file, BAD, f"EXISTS ({stored})", key, "the same content as the stored row with this id"),
+        Check(file, BAD, f"EXISTS ({stored})", key, f"the same content as the stored row with this id{advice}"),
         Check(file, EXISTING, f"EXISTS ({first} AND {same_as_other})"),
         Check(file, BAD, f"EXISTS ({first})", key, "the same content as the earlier row with this id"),
     )
@@ -181,6 +184,7 @@ CHECKS = (
         stored=_STORED_CUSTOMER,
         same_as_stored=_SAME_AS_CUSTOMER,
         same_as_other=_SAME_AS_OTHER_CUSTOMER,
+        advice="; to change an identifier, run set_identifier ORG_ID CUSTOMER_ID TYPE VALUE",
     ),
     _identifier_check("mobile"),
     _identifier_check("email"),
@@ -208,6 +212,7 @@ CHECKS = (
         same_as_stored=_SAME_LOT.replace("other.", "stored."),
         same_as_other=_SAME_LOT,
     ),
+    Check("points", BAD, "staged.expires_at < staged.awarded_at", "expires_at", "a time after awarded_at, or nothing"),
     Check("redemptions", BAD, _CUSTOMER_UNKNOWN, "customer_id", "a customer that exists"),
     *_repeats(
         "redemptions",

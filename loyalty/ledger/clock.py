@@ -19,6 +19,19 @@ def as_datetime_or_none(value: Any) -> datetime | None:
     return None if value is None else as_datetime(value)
 
 
+def in_utc(time: datetime) -> datetime:
+    """Converts a time with an offset to UTC. A time after the year 9999 in UTC becomes the last possible time.
+
+    Raises ValueError for a time before the year 1 in UTC.
+    """
+    try:
+        return time.astimezone(UTC)
+    except OverflowError as error:
+        if time.year == 1:
+            raise ValueError("a time from the year 1 on") from error
+        return datetime.max.replace(tzinfo=UTC)
+
+
 def clock() -> Statement:
     """Returns the database's time as an SQL expression, which PostgreSQL evaluates when it reaches it.
 

@@ -1,10 +1,15 @@
 """Normalizes the identifiers of customers, so that they can be stored and compared."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
+import idna
 import phonenumbers
+from phonenumbers import PhoneNumberFormat, PhoneNumberType, ValidationResult
+
+from loyalty.ledger.canonical import SPREADSHEETS, canonical, is_of_spreadsheet
 
 
 class IdentifierType(StrEnum):
@@ -28,7 +33,12 @@ TYPE_NAMES = ", ".join(
 
 _CUSTOMER_NUMBER = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 _LARGEST_BIGINT = 2**63 - 1
-_PHONE_LIKE = re.compile(r"(?=.*[0-9])\+?[0-9 ().\-]{1,40}", re.ASCII)
+LONGEST_VALUE = 255
+
+_NUMBER_START = re.compile(r"[+\uff0b]|\d")
+# A number with decimals. Phone numbers have points too: 06.12.34.56.78, 06.12345678 and +1.4155552671.
+_DECIMAL = re.compile(r"[1-9]\d*\.\d+|\+?\d+\.\d{1,3}")
+_DECIMAL_COMMA = re.compile(r",\s*\d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,45 +60,101 @@ class Identifier:
 def identifier_type(as_sent: str) -> IdentifierType | None:
     """Returns the type with this name, in any case and with or without underscores, or None. `PHONE` is `MOBILE`."""
     # Only ASCII, because Unicode has other letters whose upper case is I or S.
-    return _TYPES_AS_SENT.get(as_sent.replace("_", "").upper()) if as_sent.isascii() else None
+    name = canonical(as_sent)
+    return _TYPES_AS_SENT.get(name.replace("_", "").upper()) if name.isascii() else None
 
 
 def identify(kind: IdentifierType, value: str, *, country: str) -> Identifier:
-    """Returns the identifier in the form in which it is stored and looked up.
+    """Returns the identifier in the form in which it is stored and looked up. Its value can be empty.
 
-    `country` is the org's country, two letters (ISO 3166). National mobile numbers are read as numbers of it.
+    `country` is the org's country, two letters (ISO 3166). National mobile numbers are read as numbers of it. A mobile
+    that is not a possible number keeps its text, which finds nobody.
     """
+    text = canonical(value)
     match kind:
         case IdentifierType.MOBILE:
-            return Identifier(kind, mobile_digits(value, country=country))
+            return Identifier(kind, mobile_digits(text, country=country) or text)
         case IdentifierType.EMAIL:
-            return Identifier(kind, value.lower())
+            return Identifier(kind, _email(text))
         case _:
-            return Identifier(kind, value)
+            return Identifier(kind, text)
 
 
-def mobile_digits(value: str, *, country: str) -> str:
-    """Returns the number's E.164 digits without `+`.
+def storable(kind: IdentifierType, value: str, *, country: str) -> Identifier:
+    """Returns the identifier as `identify` does. Raises ValueError, with what was expected, if it cannot be stored."""
+    if "\0" in value:
+        raise ValueError("text without NUL characters")
+    identifier = identify(kind, value, country=country)
+    if not 1 <= len(identifier.value) <= LONGEST_VALUE:
+        raise ValueError(f"text of 1 to {LONGEST_VALUE} characters")
+    if kind is IdentifierType.MOBILE and mobile_digits(value, country=country) is None:
+        raise ValueError(
+            f"a mobile number that is possible in {country} or starts with its country code, such as +91 98765 00001;"
+            f" {SPREADSHEETS}"
+        )
+    if is_of_spreadsheet(identifier.value):
+        raise ValueError(f"the value as text; {SPREADSHEETS}")
+    return identifier
+
+
+def mobile_digits(value: str, *, country: str) -> str | None:
+    """Returns the number's E.164 digits without `+`, or None if the value is not a possible phone number.
 
     Reads the number first as a national number of `country`, then as one with a country code but without `+`, as tills
-    send it. The first reading that is a valid number wins; otherwise the first possible one. A text that does not look
-    like a phone number is returned unchanged.
+    send it. A mobile number wins over another valid number, and that over a possible one: in Germany 491701234567 is
+    +49 170 1234567, although it could be a national number of Leer.
     """
-    if _PHONE_LIKE.fullmatch(value) is None:
-        return value
-    readings = [_parsed(value, country), _parsed("+" + value.lstrip("+"), None)]
-    for exists in (phonenumbers.is_valid_number, phonenumbers.is_possible_number):
-        for number in readings:
-            if number is not None and exists(number):
-                return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164).lstrip("+")
-    return re.sub(r"[^0-9]", "", value)
+    text = " ".join(canonical(value).split())
+    start = _NUMBER_START.search(text)
+    if start is None or is_of_spreadsheet(text):
+        return None
+    number = text[start.start() :]
+    # The library would read letters as the digits of their keys, and decimals as further digits or as an extension.
+    if (
+        any(map(str.isalpha, number.partition(";")[0]))
+        or _DECIMAL.fullmatch(number.replace(" ", ""))
+        or _DECIMAL_COMMA.search(number)
+    ):
+        return None
+    readings = [_parsed(text, country)]
+    if start[0].isdigit():
+        readings.append(_parsed("+" + number, None))
+    possible = [reading for reading in readings if reading is not None and _is_possible(reading)]
+    if not possible:
+        return None
+    likeliest = max(possible, key=_likelihood)
+    return phonenumbers.format_number(likeliest, PhoneNumberFormat.E164).lstrip("+")
 
 
-def _parsed(value: str, country: str | None) -> phonenumbers.PhoneNumber | None:
+def _parsed(text: str, country: str | None) -> phonenumbers.PhoneNumber | None:
     try:
-        return phonenumbers.parse(value, country)
+        return phonenumbers.parse(text, country)
     except phonenumbers.NumberParseException:
         return None
+
+
+def _is_possible(number: phonenumbers.PhoneNumber) -> bool:
+    """Returns whether the number has a possible length, and not only within its area."""
+    return phonenumbers.is_possible_number_with_reason(number) == ValidationResult.IS_POSSIBLE
+
+
+def _likelihood(number: phonenumbers.PhoneNumber) -> int:
+    kind = phonenumbers.number_type(number)
+    if kind in {PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE}:
+        return 2
+    return 0 if kind == PhoneNumberType.UNKNOWN else 1
+
+
+def _email(text: str) -> str:
+    """Returns the address in lower case, with its domain in ASCII. A domain that has no ASCII form stays as it is."""
+    lowered = text.lower()
+    if lowered.isascii():
+        return lowered
+    local, at, domain = canonical(lowered).rpartition("@")
+    if at and not domain.isascii():
+        with suppress(idna.IDNAError):
+            domain = idna.encode(domain, uts46=True).decode("ascii")
+    return f"{local}{at}{domain}"
 
 
 def masked(value: str) -> str:

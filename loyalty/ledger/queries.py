@@ -9,6 +9,7 @@ from typing import Any
 from django.db import connection
 from django.db.models import Q, QuerySet, Sum
 
+from loyalty.ledger.canonical import spellings
 from loyalty.ledger.identifiers import Identifier, IdentifierType
 from loyalty.ledger.snapshots import DrawRecord, ExpiryRecord, PointsRecord, RedemptionRecord
 from loyalty.models import Customer, Draw, GroupMember, Lot, Program, Redemption
@@ -44,7 +45,10 @@ def can_be_stored(text: str) -> bool:
 def find_redemption(
     *, org_id: int, public_id: str | None = None, external_reference_number: str | None = None
 ) -> RedemptionRecord | None:
-    """Returns the org's redemption with this public id and external reference number, as far as given, or None."""
+    """Returns the org's redemption with this public id and external reference number, as far as given, or None.
+
+    The names are as sent, or canonical.
+    """
     named = _named(org_id, public_id=public_id, external_reference_number=external_reference_number)
     redemption = named.select_related("customer", "program").first()
     if redemption is None:
@@ -93,7 +97,9 @@ def _named(org_id: int, **names: str | None) -> QuerySet[Redemption]:
     given = {column: name for column, name in names.items() if name is not None}
     if not all(can_be_stored(name) for name in given.values()):
         return Redemption.objects.none()
-    return Redemption.objects.filter(org_id=org_id, **given)
+    return Redemption.objects.filter(
+        org_id=org_id, **{f"{column}__in": spellings(name) for column, name in given.items()}
+    )
 
 
 def _draw_records(draws: QuerySet[Draw]) -> tuple[DrawRecord, ...]:

@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 
+from loyalty.ledger.canonical import canonical, spellings
 from loyalty.ledger.identifiers import Identifier, IdentifierType, identify, masked
 from loyalty.ledger.queries import can_be_stored
 from loyalty.models import Customer, CustomerIdentifier, Org, Redemption
@@ -59,14 +60,14 @@ def find(request: HttpRequest) -> HttpResponse:
     kinds = [kind for kind in KINDS if request.user.has_perm(kind.permission)]
     if not kinds:
         raise PermissionDenied
-    name = request.GET.get("q", "").strip()
+    as_sent = request.GET.get("q", "")
     orgs = {org.id: org for org in orgs_of(request.user)}
-    matches = _matches(name, orgs, kinds)
+    matches = _matches(as_sent, orgs, kinds)
     if len(matches) == 1:
         return redirect(page_of(matches[0].row))
     shown = {
         "title": "Find",
-        "name": name,
+        "name": canonical(as_sent),
         "names": ", ".join(kind.names for kind in kinds),
         "org_count": len(orgs),
         "found": {"headers": ["Kind", "Record", "Matched by", "Details", "Org"], "rows": _rows(matches, orgs)},
@@ -75,7 +76,7 @@ def find(request: HttpRequest) -> HttpResponse:
 
 
 def _matches(name: str, orgs: Mapping[int, Org], kinds: list[Kind]) -> list[Match]:
-    if not name or len(name) > LONGEST_NAME or not can_be_stored(name):
+    if not canonical(name) or len(name) > LONGEST_NAME or not can_be_stored(name):
         return []
     return [match for kind in kinds for match in _once_each(kind.find(name, orgs))]
 
@@ -94,21 +95,23 @@ def _rows(matches: list[Match], orgs: Mapping[int, Org]) -> list[list[Any]]:
 
 def _redemptions(name: str, orgs: Mapping[int, Org]) -> Iterable[Match]:
     for column, by in _NAMES_OF_REDEMPTION.items():
-        named = Redemption.objects.filter(org_id__in=list(orgs), **{column: name}).select_related("customer")
+        named = Redemption.objects.filter(org_id__in=list(orgs), **{f"{column}__in": spellings(name)}).select_related(
+            "customer"
+        )
         for redemption in named[:AT_MOST]:
             what = f"{in_points(redemption.points)} of customer {redemption.customer}"
             yield Match(redemption, "Redemption", by, f"{what} on {redemption.redeemed_at:%Y-%m-%d}")
 
 
 def _reversals(name: str, orgs: Mapping[int, Org]) -> Iterable[Match]:
-    named = Reversal.objects.filter(org_id__in=list(orgs), public_id=name).select_related("redemption")
+    named = Reversal.objects.filter(org_id__in=list(orgs), public_id=canonical(name)).select_related("redemption")
     for reversal in named[:AT_MOST]:
         what = f"{in_points(reversal.points)} of redemption {reversal.redemption}"
         yield Match(reversal, "Reversal", "reversal id", f"{what} on {reversal.created_at:%Y-%m-%d}")
 
 
 def _customers(name: str, orgs: Mapping[int, Org]) -> Iterable[Match]:
-    number = Identifier(IdentifierType.ID, name).customer_number
+    number = Identifier(IdentifierType.ID, canonical(name)).customer_number
     if number is not None:
         for customer in Customer.objects.filter(org_id__in=list(orgs), public_id=number)[:AT_MOST]:
             yield _customer(customer, "customer id")
@@ -125,7 +128,7 @@ def _customer(customer: Customer, by: str) -> Match:
 def _identified(name: str, orgs: Mapping[int, Org]) -> Q:
     """The condition for identifiers with this name. A mobile number is read with the country of each org."""
     email = identify(IdentifierType.EMAIL, name, country="").value
-    condition = Q(type__in=_AS_WRITTEN, value=name) | Q(type=IdentifierType.EMAIL, value=email)
+    condition = Q(type__in=_AS_WRITTEN, value=canonical(name)) | Q(type=IdentifierType.EMAIL, value=email)
     for digits, org_ids in _mobiles(name, orgs).items():
         condition |= Q(type=IdentifierType.MOBILE, value=digits, org_id__in=org_ids)
     return condition

@@ -9,6 +9,7 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 from loyalty.admin.base import FOUND_AT_MOST, OneOrg, PageAdmin, points_column
+from loyalty.ledger.canonical import spellings
 from loyalty.ledger.points import written
 from loyalty.models import Redemption
 from reversals.admin.correcting import may_correct
@@ -66,10 +67,10 @@ class AttemptAdmin(Exportable, PageAdmin):
         self, request: HttpRequest, queryset: QuerySet[Attempt], search_term: str
     ) -> tuple[QuerySet[Attempt], bool]:
         """Searches by redemption id and by keys that hold a reply. Other keys are not in an index."""
-        term = search_term.strip()
-        if not term:
+        terms = spellings(search_term)
+        if not terms[-1]:
             return queryset, False
-        ways = (Q(redemption_id_asked=term), Q(idempotency_key=term, holds_key=True))
+        ways = (Q(redemption_id_asked__in=terms), Q(idempotency_key__in=terms, holds_key=True))
         found = {pk for way in ways for pk in queryset.filter(way).values_list("pk", flat=True)[:FOUND_AT_MOST]}
         return queryset.filter(pk__in=found), False
 

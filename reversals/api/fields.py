@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Protocol
 
+from loyalty.ledger.canonical import canonical
 from loyalty.ledger.points import InvalidPoints, PointsNotPositive, PointsTooPrecise, read_points
 from reversals.api.strict_json import NumberLiteral
 from reversals.json_values import written_json
@@ -30,13 +31,14 @@ def invalid(field: str, expected: str) -> Refused:
 
 
 def read_text(members: Mapping[str, Any], field: str, *, longest: int) -> str | None:
-    """Reads a string, or a number as its text. Returns None if the field is absent or null. Raises 887."""
+    """Reads a string, or a number as its text, as canonical text. Returns None if it is absent or null. Raises 887."""
     value = members.get(field)
     if value is None:
         return None
-    if not isinstance(value, str) or not 1 <= len(value) <= longest:
+    text = canonical(value) if isinstance(value, str) else ""
+    if not 1 <= len(text) <= longest:
         raise invalid(field, f"a string of 1 to {longest} characters")
-    return str(value)
+    return text
 
 
 def read_amount(members: Mapping[str, Any], field: str) -> Decimal | None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from loyalty.ledger.canonical import canonical
 from loyalty.ledger.snapshots import DrawRecord
 from reversals.api.fields import (
     Parameters,
@@ -47,23 +48,24 @@ def read_request(members: Mapping[str, Any], *, customer_id: str) -> RedemptionR
         raise invalid("points", "a number of points to redeem")
     return RedemptionRequest(
         # The attempt stores the end of the id, and PostgreSQL cannot store a NUL character.
-        customer_id=customer_id.replace("\0", "\N{REPLACEMENT CHARACTER}"),
+        customer_id=canonical(customer_id).replace("\0", "\N{REPLACEMENT CHARACTER}"),
         points_asked=points,
         program_id=program_id,
         transaction_number=transaction_number or "",
         external_reference_number=external_reference_number,
+        reference_as_sent=None if external_reference_number is None else str(members["externalReferenceNumber"]),
     )
 
 
-def reply(org_id: int, outcome: Redeemed | Refused) -> Reply:
-    """Renders the outcome as a reply."""
+def reply(org_id: int, sent: Mapping[str, Any], outcome: Redeemed | Refused) -> Reply:
+    """Renders the outcome as a reply. References in it are spelled as in the sent body."""
     if isinstance(outcome, Refused):
         error = outcome.error
         return Reply(error.status, failure_body(error.code, error.message, outcome.reason))
-    return Reply(200, written_json(_redeemed(org_id, outcome)))
+    return Reply(200, written_json(_redeemed(org_id, sent, outcome)))
 
 
-def _redeemed(org_id: int, redeemed: Redeemed) -> dict[str, object]:
+def _redeemed(org_id: int, sent: Mapping[str, Any], redeemed: Redeemed) -> dict[str, object]:
     redemption = redeemed.redemption
     body: dict[str, object] = {
         "orgId": org_id,
@@ -73,8 +75,8 @@ def _redeemed(org_id: int, redeemed: Redeemed) -> dict[str, object]:
         "programId": redemption.program_id,
         "pointsRedeemed": number(redemption.points),
         "redeemedAt": time_or_none(redemption.redeemed_at),
-        "transactionNumber": redemption.transaction_number or None,
-        "externalReferenceNumber": redemption.external_reference_number,
+        "transactionNumber": sent.get("transactionNumber") or redemption.transaction_number or None,
+        "externalReferenceNumber": sent.get("externalReferenceNumber") or redemption.external_reference_number,
         "draws": [_draw(draw) for draw in redemption.draws],
     }
     if redemption.is_cross_member:

@@ -1,6 +1,7 @@
 """The view that redeems points."""
 
 from functools import partial
+from typing import Any
 
 from django.http import HttpResponse
 from rest_framework.request import Request
@@ -22,9 +23,10 @@ class RedeemPoints(ApiView):
     def post(self, request: Request, customer_id: str) -> HttpResponse:
         call = ApiCall(request, Redeem.operation)
         caller = call.caller
-        reply = partial(redemption_json.reply, caller.org.id)
+        members: dict[str, Any] = {}
+        reply = partial(redemption_json.reply, caller.org.id, members)
         try:
-            members = call.read()
+            members.update(call.read())
             call.attempt.is_dry_run = not redemption_json.read_commit(members, parameters_of(request))
             movement = Redeem(redemption_json.read_request(members, customer_id=customer_id), caller.settings)
         except Refused as refusal:

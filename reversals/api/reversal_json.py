@@ -8,6 +8,7 @@ from django.http import QueryDict
 
 from loyalty.emf import registry as emf
 from loyalty.emf.registry import EmfSettings, InvalidSetting
+from loyalty.ledger.canonical import canonical
 from loyalty.ledger.identifiers import TYPE_NAMES, Identifier, identifier_type, identify
 from loyalty.ledger.points import written
 from loyalty.ledger.snapshots import DrawFacts, OrgFacts, RedemptionFacts
@@ -81,12 +82,14 @@ class ReversalReplies:
             raise invalid("redemptionId, externalReferenceNumber", "exactly one of the two")
         identifier = self._read_identifier(members)
         program_id = read_text(members, "programId", longest=64)
+        named = members["redemptionId"] if redemption_id is not None else members["externalReferenceNumber"]
         return ReversalRequest(
             redemption_id=redemption_id,
             external_reference_number=external_reference_number,
             identifier=identifier,
             points_asked=read_amount(members, "pointsToBeReversed"),
             program_id=program_id,
+            named_as_sent=str(named),
         )
 
     def _read_identifier(self, members: Mapping[str, Any]) -> Identifier:
@@ -96,7 +99,7 @@ class ReversalReplies:
         kind, value = sent.get("type"), sent.get("value")
         if not isinstance(kind, str) or isinstance(kind, NumberLiteral):
             raise invalid("identifier.type", "a string")
-        if not isinstance(value, str) or not value:
+        if not isinstance(value, str) or not canonical(value):
             raise invalid("identifier.value", "a non-empty string or a number")
         known_type = identifier_type(kind)
         if known_type is None:

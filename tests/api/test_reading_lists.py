@@ -132,7 +132,7 @@ def test_filters_are_combined(world: World) -> None:
 
 
 @pytest.mark.parametrize("name", ["redemptionId", "externalReferenceNumber", "customerId"])
-@pytest.mark.parametrize("value", ["unknown", "\0", "x" * 5000, "a/b", "9" * 30, "٣", " ", "' OR 1=1 --", "-1"])
+@pytest.mark.parametrize("value", ["unknown", "\0", "x" * 5000, "a/b", "9" * 30, "٣", "' OR 1=1 --", "-1"])
 def test_filter_with_an_unknown_id_lists_nothing(world: World, name: str, value: str) -> None:
     world.reverse(redeemed(world), 1)
     assert listed(world, **{name: value}) == []
@@ -183,7 +183,7 @@ def test_times_may_have_any_utc_offset(world: World, time: str) -> None:
     assert listed(world, to=time) != []
 
 
-@pytest.mark.parametrize("time", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"])
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59-05:00"])
 def test_period_may_have_the_first_and_last_possible_time(world: World, time: str) -> None:
     reversal_id = reverse_at(NOON, world, redeemed(world))
     assert listed(world, **{"from" if time < "2026" else "to": time}) == [reversal_id]
@@ -193,7 +193,7 @@ BAD_TIMES = [
     *("2026-04-10", "2026-04-10T12:00:00", "2026-04-10T12:00:00 05:30", "2026-04-10 12:00:00Z", "20260410T120000Z"),
     *("2026-02-30T00:00:00Z", "2026-04-10T25:00:00Z", "2026-04-10T12:00:00+24:00", "2026-04-10T12:00:00z"),
     *("1775822400", "yesterday", "٢٠٢٦-04-10T12:00:00Z", "2026-04-10T12:00:00.1234567Z", "2026-04-10T12:00:00Z\0"),
-    *("0000-01-01T00:00:00Z", "0001-01-01T00:00:00+00:01", "9999-12-31T23:59:59-00:01", "Z", "2026-W15-5T12:00:00Z"),
+    *("0000-01-01T00:00:00Z", "0001-01-01T00:00:00+00:01", "Z", "2026-W15-5T12:00:00Z"),
 ]
 BAD = [
     *(("limit", value) for value in ("0", "-1", "201", "1.0", "1e1", "ten", " 1", "+1", "01", "٣", "9" * 5000, "\0")),
@@ -221,6 +221,7 @@ def test_invalid_parameter_is_887_and_named(world: World, name: str, value: str)
 def test_empty_or_repeated_parameter_is_887_and_named(world: World, name: str) -> None:
     assert_invalid(world.till().get(f"{ADDRESS}?{name}="), name)
     assert_invalid(world.till().get(f"{ADDRESS}?{name}"), name)
+    assert_invalid(world.read(ADDRESS, **{name: " \u200b\u3000"}), name)
     value = quote("2026-04-10T12:00:00Z") if name in {"from", "to"} else "1"
     assert_invalid(world.till().get(f"{ADDRESS}?{name}={value}&{name}={value}"), name)
 

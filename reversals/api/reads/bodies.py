@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 
 from django.http import QueryDict
 
+from loyalty.ledger.canonical import canonical
+from loyalty.ledger.clock import in_utc
 from loyalty.ledger.identifiers import Identifier, IdentifierType
 from loyalty.ledger.snapshots import DrawRecord, PointsRecord, RedemptionRecord
 from reversals.api.fields import invalid
@@ -26,7 +28,7 @@ def read_page_request(parameters: QueryDict) -> PageRequest:
     return PageRequest(
         redemption_id=_read_one(parameters, "redemptionId"),
         external_reference_number=_read_one(parameters, "externalReferenceNumber"),
-        customer=None if customer_id is None else Identifier(IdentifierType.ID, customer_id),
+        customer=None if customer_id is None else Identifier(IdentifierType.ID, canonical(customer_id)),
         since=_read_time(parameters, "from"),
         until=_read_time(parameters, "to"),
         limit=_read_limit(parameters),
@@ -38,7 +40,7 @@ def _read_one(parameters: QueryDict, name: str) -> str | None:
     values = parameters.getlist(name)
     if not values:
         return None
-    if len(values) > 1 or not values[0]:
+    if len(values) > 1 or not canonical(values[0]):
         raise invalid(name, "one non-empty value, or no such parameter")
     return values[0]
 
@@ -52,8 +54,8 @@ def _read_time(parameters: QueryDict, name: str) -> datetime | None:
     if _TIME.fullmatch(text) is None:
         raise expected
     try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
+        return in_utc(datetime.fromisoformat(text))
+    except ValueError as error:
         raise expected from error
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from django.db.models import OuterRef, Q, QuerySet, Subquery, Sum
 
 from loyalty.ledger import queries
+from loyalty.ledger.canonical import canonical
 from loyalty.ledger.identifiers import Identifier
 from loyalty.ledger.queries import find_customer_id, with_merged
 from loyalty.models import Draw, Lot
@@ -34,6 +35,7 @@ def find_reversal(*, org_id: int, public_id: str) -> ReversalRecord | None:
     """Finds the org's reversal with this public id. Returns None if it does not exist."""
     if not queries.can_be_stored(public_id):
         return None
+    public_id = canonical(public_id)
     named = _reversals(org_id).filter(public_id=public_id)
     return next(iter(_records(named.values_list(*_COLUMNS, *_POINTS))), None)
 

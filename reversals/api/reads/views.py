@@ -7,6 +7,7 @@ from rest_framework.request import Request
 
 from loyalty.clients.callers import Caller
 from loyalty.ledger import queries
+from loyalty.ledger.canonical import canonical
 from loyalty.ledger.clock import database_now
 from loyalty.ledger.identifiers import Identifier, IdentifierType
 from loyalty.ledger.queries import find_customer_id
@@ -75,12 +76,13 @@ class ReadPoints(ApiView):
     @operations.read_points
     def get(self, request: Request, customer_id: str) -> HttpResponse:
         org_id = _org_of(request)
-        row_id = find_customer_id(org_id=org_id, identifier=Identifier(IdentifierType.ID, customer_id))
+        public_id = canonical(customer_id)
+        row_id = find_customer_id(org_id=org_id, identifier=Identifier(IdentifierType.ID, public_id))
         if row_id is None:
             raise _not_found()
         now = database_now()
         points = queries.points_of(org_id=org_id, customer_id=row_id, at=now)
-        return answer(200, bodies.points_body(org_id=org_id, customer_id=int(customer_id), points=points, at=now))
+        return answer(200, bodies.points_body(org_id=org_id, customer_id=int(public_id), points=points, at=now))
 
 
 def _org_of(request: Request) -> int:

@@ -5,6 +5,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import CommandParser
 
 from loyalty.emf.stored import settings_of
+from loyalty.ledger.canonical import canonical
 from loyalty.ledger.points import InvalidPoints, read_points, written
 from loyalty.management.base import LoyaltyCommand
 from loyalty.orgs import find_org
@@ -31,16 +32,20 @@ class Command(LoyaltyCommand):
         org = find_org(options["org_id"])
         attempt = new_attempt(org.id, channel=Channel.COMMAND, made_by=options["by"], reason=options["reason"])
         attempt.clean_fields(exclude=["org"])
-        for name, argument in (("reason", "--reason"), ("by", "--by"), ("redemption_id", "REDEMPTION_ID")):
+        for name, argument in (("reason", "--reason"), ("by", "--by")):
             if not options[name].strip():
                 raise ValueError(f"{argument} is blank; expected text")
-        if len(options["redemption_id"]) > 64:
+        redemption_id = canonical(options["redemption_id"])
+        if not redemption_id:
+            raise ValueError("REDEMPTION_ID is blank; expected text")
+        if len(redemption_id) > 64:
             raise ValueError("REDEMPTION_ID is too long; expected at most 64 characters")
         request = ReversalRequest(
-            redemption_id=options["redemption_id"],
+            redemption_id=redemption_id,
             external_reference_number=None,
             identifier=None,
             points_asked=_points(options["points"]),
+            named_as_sent=options["redemption_id"],
         )
         outcome = engine.run(Reverse(request, settings_of(org.id)), attempt)
         if outcome.error is not None:

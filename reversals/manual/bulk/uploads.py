@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from loyalty.ledger.canonical import canonical
 from loyalty.ledger.points import InvalidPoints, read_written_points
 
 COLUMNS = ("redemption_id", "points", "reason")
@@ -130,7 +131,7 @@ def _row(line: int, header: list[str], fields: list[str]) -> FileRow:
     problem = (
         "" if len(fields) == len(header) else f"expected {len(header)} fields, as in the header; found {len(fields)}"
     )
-    return FileRow(line, values["redemption_id"], values["points"], values["reason"], problem)
+    return FileRow(line, canonical(values["redemption_id"]), canonical(values["points"]), values["reason"], problem)
 
 
 def _problem(row: FileRow, first_line: int) -> str:

@@ -126,7 +126,8 @@ class Redeem:
         reference = self.request.external_reference_number
         if reference is None:
             return None
-        earlier = queries.find_redemption(org_id=org_id, external_reference_number=reference)
+        as_sent = self.request.reference_as_sent or reference
+        earlier = queries.find_redemption(org_id=org_id, external_reference_number=as_sent)
         if earlier is None:
             return None
         reversal_id = None

@@ -9,13 +9,18 @@ from loyalty.ledger.points import written
 
 @dataclass(frozen=True, slots=True)
 class RedemptionRequest:
-    """`customer_id` and `program_id` are public ids as text. Without a program, the org must have only one."""
+    """`customer_id` and `program_id` are public ids as text. Without a program, the org must have only one.
+
+    `reference_as_sent` is the spelling in which the client sent the reference number: redemptions that are older than
+    the canonical form can be stored in it.
+    """
 
     customer_id: str
     points_asked: Decimal
     program_id: str | None
     transaction_number: str
     external_reference_number: str | None
+    reference_as_sent: str | None = None
 
     @property
     def redemption_id(self) -> None:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from loyalty.emf import registry as emf
 from loyalty.emf.registry import EmfKey, EmfSettings, InvalidSetting
+from loyalty.ledger.canonical import canonical
 from loyalty.ledger.drawing import PlannedDraw, plan_draws
 from loyalty.ledger.points import written
 from loyalty.ledger.snapshots import CustomerFacts, ProgramFacts, RedemptionRecord, WalletLot
@@ -74,7 +75,7 @@ def check_repeat(
         str(earlier.customer_id) not in {request.customer_id, str(merged_into)}
         or request.points_asked != earlier.points
         or request.program_id not in programs
-        or request.transaction_number != earlier.transaction_number
+        or request.transaction_number != canonical(earlier.transaction_number)
     ):
         raise Refused(
             RedemptionError.REFERENCE_TAKEN,

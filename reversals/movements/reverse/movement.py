@@ -90,13 +90,17 @@ class Reverse:
         return replace(redemption, members=tuple(members))
 
     def _locked(self, org_id: int, identifier: Identifier | None, candidate: str) -> RedemptionFacts | None:
-        return locks.lock_redemption(
-            org_id=org_id,
-            identifier=identifier,
-            public_id=self.request.redemption_id,
-            external_reference_number=self.request.external_reference_number,
-            candidate_public_id=candidate,
-        )
+        for public_id, external_reference_number in self.request.names:
+            redemption = locks.lock_redemption(
+                org_id=org_id,
+                identifier=identifier,
+                public_id=public_id,
+                external_reference_number=external_reference_number,
+                candidate_public_id=candidate,
+            )
+            if redemption is not None:
+                return redemption
+        return None
 
     def _of_survivor(self, org_id: int, candidate: str) -> RedemptionFacts | None:
         """Locks the redemption of the customer into whom the requested customer was merged.

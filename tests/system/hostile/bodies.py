@@ -17,7 +17,7 @@ def nested(depth: int, opening: str, closing: str) -> bytes:
 REFUSED = {
     "empty": b"",
     "white space only": b" \r\n\t",
-    "a byte order mark before the object": b"\xef\xbb\xbf" + VALID,
+    "a byte order mark after the object": VALID + b"\xef\xbb\xbf",
     "UTF-16": VALID.decode().encode("utf-16"),
     "UTF-16 without a byte order mark": VALID.decode().encode("utf-16-le"),
     "UTF-32": VALID.decode().encode("utf-32"),
@@ -75,6 +75,7 @@ ACCEPTED = {
     "white space around the object": b" \r\n\t" + VALID + b" \r\n\t",
     "arrays 16 deep": nested(16, "[", "]"),
     "10,000 brackets in a string": body(more=',"note":"' + "[{" * 10_000 + '"'),
+    "a byte order mark before the object": b"\xef\xbb\xbf" + VALID,
     "15,000 empty arrays side by side": body(more=',"note":[' + ",".join(["[]"] * 15_000) + "]"),
     "10,000 escapes in a string": body(more=',"note":"' + "\\u0041" * 10_000 + '"'),
     "20,000 escaped quotes in a string": body(more=',"note":"' + '\\"' * 20_000 + '"'),
@@ -97,7 +98,9 @@ BODIES = [
     *(reversal(f"body: {name}", sent, 200, None) for name, sent in ACCEPTED.items()),
     *(reversal(f"body: {name}", sent, 413, 413) for name, sent in TOO_LARGE.items()),
     *(
-        reversal(f"body: {coding}, declared in Content-Encoding", sent).with_header("Content-Encoding", coding)
+        reversal(f"body: {coding}, declared in Content-Encoding", sent, 415, 415).with_header(
+            "Content-Encoding", coding
+        )
         for coding, sent in COMPRESSED.items()
     ),
 ]

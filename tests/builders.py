@@ -11,11 +11,8 @@ from typing import Any
 from django.contrib.auth.models import Group, User
 from django.db import transaction
 from django.db.models import QuerySet
-from django.dispatch import receiver
 from django.http import HttpResponse
 from django.test import Client
-from django.test.client import ClientHandler
-from django.test.signals import setting_changed
 from django.utils import timezone
 
 from loyalty.clients.api_clients import create_api_client
@@ -50,23 +47,9 @@ ADDRESS = "/v2/points/reverse"
 BUILT = "BUILT"
 ZERO = Decimal(0)
 
-# Shared by all clients, because creating a handler reads every static file and costs more than most test calls.
-_handler = ClientHandler(enforce_csrf_checks=False)
 _org_ids = count(1_000)
 _customer_ids = count(564_000_001)
 _names = count(1)
-
-
-@receiver(setting_changed)
-def _reload_middleware(**_: Any) -> None:
-    _handler._middleware_chain = None
-
-
-def _client(**options: Any) -> Client:
-    """A new HTTP client that shares its handler with the others."""
-    client = Client(**options)
-    client.handler = _handler
-    return client
 
 
 def points(amount: object) -> Decimal:
@@ -102,7 +85,7 @@ class World:
         headers |= options.pop("headers", {})
         content_type = options.pop("content_type", "application/json")
         address = options.pop("address", ADDRESS)
-        return _client().post(address, content, content_type=content_type, headers=headers, **options)
+        return Client().post(address, content, content_type=content_type, headers=headers, **options)
 
     def reverse(self, redemption: Redemption, amount: object = None, **options: Any) -> HttpResponse:
         return self.ask(request_for(redemption, amount), **options)
@@ -115,7 +98,7 @@ class World:
 
     def till(self) -> Client:
         """An HTTP client that sends the till's credentials."""
-        return _client(headers={"Authorization": basic(self.username, self.secret)})
+        return Client(headers={"Authorization": basic(self.username, self.secret)})
 
     def read(self, address: str, **parameters: Any) -> HttpResponse:
         """GETs the address as the till."""

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 from django.core.cache import cache
 from django.db import connection, connections
+from django.dispatch import receiver
+from django.test.client import ClientHandler
+from django.test.signals import setting_changed
 from django.test.utils import CaptureQueriesContext, override_settings, setup_databases, teardown_databases
 from django.utils import timezone
 from time_machine import escape_hatch
@@ -63,6 +66,30 @@ def _copy_template(path: Path) -> None:
 def _quick_passwords() -> Iterator[None]:
     """Replaces the password hasher, which takes a tenth of a second on purpose, by a fast one."""
     with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
+        yield
+
+
+_middleware: dict[str, Any] = {}
+
+
+@receiver(setting_changed)
+def _load_middleware_again(**_: Any) -> None:
+    _middleware.clear()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _middleware_is_shared() -> Iterator[None]:
+    """Loading the middleware reads every static file, which takes longer than most requests of a test."""
+    load = ClientHandler.load_middleware
+
+    def load_once(handler: ClientHandler) -> None:
+        if not _middleware:
+            load(handler)
+            _middleware.update((name, value) for name, value in vars(handler).items() if "middleware" in name)
+        vars(handler).update(_middleware)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ClientHandler, "load_middleware", load_once)
         yield
 
 

@@ -11,23 +11,27 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
+import psycopg
+
 from tests.postgresql import private_postgresql
+from tests.templates import url_of
 
 SQLITE = "sqlite:///var/loyalty.sqlite3"
 # What no database can change is run beside SQLite alone.
 PURE = ["tests/unit"]
-QUICK = ["tests/api", "tests/movements", "tests/database", "tests/backoffice"]
+# PostgreSQL takes longer than SQLite, so two processes share its run. Each half takes about as long.
+HALVES = [["tests/movements", "tests/database"], ["tests/api", "tests/backoffice"]]
 
 
-def selections(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """What pytest is told on SQLite and on PostgreSQL."""
+def selections(arguments: list[str]) -> tuple[list[str], list[list[str]]]:
+    """Returns what pytest is told on SQLite, and what each of its processes is told on PostgreSQL."""
     options = [word for word in arguments if word not in {"--system", "--deep"}]
     if "--deep" in arguments:
-        return ["-m", "deep", *options], ["-m", "deep", *options]
+        return ["-m", "deep", *options], [["-m", "deep", *options]]
     options = ["-m", "not deep", *options]
     if "--system" in arguments:
-        return ["tests/system", *options], ["tests/system", *options]
-    return [*PURE, *QUICK, *options], [*QUICK, *options]
+        return ["tests/system", *options], [["tests/system", *options]]
+    return [*PURE, *sum(HALVES, []), *options], [[*half, *options] for half in HALVES]
 
 
 def start(url: str, words: list[str], output: IO[str]) -> subprocess.Popen[str]:
@@ -36,19 +40,29 @@ def start(url: str, words: list[str], output: IO[str]) -> subprocess.Popen[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Prints what each run said when both have ended, and returns the exit code of one that failed."""
+    """Prints what each run said when all have ended, and returns the exit code of one that failed."""
     on_sqlite, on_postgresql = selections(arguments)
     with tempfile.TemporaryDirectory() as folder, private_postgresql() as url:
+        planned = [("SQLite", SQLITE, on_sqlite), ("PostgreSQL", url, on_postgresql[0])]
+        if len(on_postgresql) > 1:
+            planned.append(("PostgreSQL, the other half", _another_database(url), on_postgresql[1]))
         runs = {}
-        for name, database, words in (("SQLite", SQLITE, on_sqlite), ("PostgreSQL", url, on_postgresql)):
+        for name, database, words in planned:
             said = Path(folder) / name
             with said.open("w") as output:
                 runs[name] = said, start(database, words, output)
-        print("Running on SQLite and PostgreSQL; what they say follows when both have ended.", flush=True)
+        print("Running on SQLite and PostgreSQL; what they say follows when all have ended.", flush=True)
         codes = [run.wait() for _, run in runs.values()]
         for name, (said, _) in runs.items():
             print(f"== {name}", said.read_text(), sep="\n", flush=True)
     return max(codes)
+
+
+def _another_database(url: str) -> str:
+    """Returns the URL of a new database: a process names its test database after the one in its URL."""
+    with psycopg.connect(url, autocommit=True) as session:
+        session.execute("CREATE DATABASE another")
+    return url_of(url, "another")
 
 
 if __name__ == "__main__":

@@ -8,12 +8,11 @@ from typing import Any
 from unittest.mock import patch
 
 import psycopg
-from django.core.management import call_command
 from django.db import connections
 from django.db.utils import load_backend
 
 from config.settings import database
-from tests.templates import copy_migrated_sqlite
+from tests.templates import copy_migrated_sqlite, create_migrated_postgresql
 
 
 @contextmanager
@@ -31,12 +30,8 @@ def postgresql_cell(name: str) -> Iterator[Any]:
     """Yields a cell in a new database on the tests' PostgreSQL, and drops the database afterwards."""
     main = connections.settings["default"]
     server = os.environ["DATABASE_URL"]
-    with psycopg.connect(server, autocommit=True) as session:
-        session.execute(f"DROP DATABASE IF EXISTS {name}")
-        session.execute(f"CREATE DATABASE {name}")
+    create_migrated_postgresql(server, name)
     cell = _cell(main | {"NAME": name})
-    with asked(cell):
-        call_command("migrate", verbosity=0)
     yield cell
     cell.close()
     with psycopg.connect(server, autocommit=True) as session:

@@ -22,7 +22,7 @@ from reversals.api.monitoring import health
 from tests.builders import World, make_world
 from tests.postgresql import run_script
 from tests.serving import serving, with_demo_ledger
-from tests.templates import copy_migrated_sqlite
+from tests.templates import copy_migrated_sqlite, migrated_postgresql
 
 # A migrated SQLite file to use instead of the template, because the code differs in each run (tests/mutation.py).
 MADE = os.environ.get("TEST_DATABASE_MADE")
@@ -38,6 +38,8 @@ def django_db_setup(
     """Creates the test database, even if only tests that commit run; pytest-django does not count those."""
     if connection.vendor == "sqlite":
         _copy_template(tmp_path_factory.mktemp("database") / "test.sqlite3")
+    else:
+        connection.settings_dict["TEST"]["TEMPLATE"] = migrated_postgresql(os.environ["DATABASE_URL"])
     with django_db_blocker.unblock():
         databases = setup_databases(verbosity=0, interactive=False, keepdb=connection.vendor == "sqlite")
     if SCRIPT:

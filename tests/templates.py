@@ -1,4 +1,4 @@
-"""A migrated SQLite file of which tests take copies: migrating takes many seconds, a copy none."""
+"""Migrated databases of which tests take copies: migrating takes many seconds, a copy none."""
 
 import os
 import shutil
@@ -8,6 +8,9 @@ import tempfile
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "var" / "templates"
@@ -30,12 +33,43 @@ def _migrated_sqlite() -> Path:
     # It gets its name when it is whole: another run may look for it or make it at the same time.
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         begun = Path(folder) / "migrated.sqlite3"
-        words = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
-        subprocess.run(words, cwd=ROOT, env=os.environ | {"DATABASE_URL": f"sqlite:///{begun}"}, check=True)
+        _migrate(f"sqlite:///{begun}")
         begun.rename(made)
     for file in older:
         file.unlink(missing_ok=True)
     return made
+
+
+def create_migrated_postgresql(server: str, name: str) -> str:
+    """Creates a migrated database of that name on the server and returns its URL."""
+    template = migrated_postgresql(server)
+    with psycopg.connect(server, autocommit=True) as session:
+        session.execute(f"DROP DATABASE IF EXISTS {name}")
+        session.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    return url_of(server, name)
+
+
+def migrated_postgresql(server: str) -> str:
+    """The name of the server's template for this state of the code, which is created when it is missing."""
+    name = f"migrated_{_digest()}"
+    with psycopg.connect(server, autocommit=True) as session:
+        # Another run on this server waits here and then finds the template.
+        session.execute("SELECT pg_advisory_lock(1)")
+        if not session.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
+            session.execute("DROP DATABASE IF EXISTS migrating")
+            session.execute("CREATE DATABASE migrating")
+            _migrate(url_of(server, "migrating"))
+            session.execute(f"ALTER DATABASE migrating RENAME TO {name}")
+    return name
+
+
+def url_of(server: str, name: str) -> str:
+    return urlsplit(server)._replace(path=f"/{name}").geturl()
+
+
+def _migrate(url: str) -> None:
+    words = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
+    subprocess.run(words, cwd=ROOT, env=os.environ | {"DATABASE_URL": url}, check=True)
 
 
 def _digest() -> str:

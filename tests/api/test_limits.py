@@ -43,6 +43,12 @@ def clock() -> Iterator[Any]:
         yield traveller
 
 
+@pytest.fixture(autouse=True)
+def _nothing_counted(db: None) -> None:
+    """Removes the counts that a test has committed."""
+    Tally.objects.all().delete()
+
+
 @pytest.fixture
 def three_failures(settings: Any) -> None:
     """Limits failed logins to 3 for a client and address, and to 30 for an address."""

@@ -13,6 +13,7 @@ from django.db import connection
 
 from tests.postgresql import private_postgresql, run_script
 from tests.serving import ROOT, with_demo_ledger
+from tests.templates import create_migrated_postgresql
 
 SCRIPT = ROOT / "deploy" / "partition_attempts.sql"
 # The tests of code that reads or writes attempts: keys, refusals, races for a key, outages, lists, purge, seals.
@@ -28,16 +29,11 @@ FILES = (
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
+def opened() -> Iterator[psycopg.Connection]:
+    """Creates a database, partitioned with attempts of this month and of two earlier months in it."""
     if connection.vendor != "postgresql":
         pytest.skip("PostgreSQL only; the run on PostgreSQL has it")
-    with private_postgresql() as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def opened(url: str) -> Iterator[psycopg.Connection]:
-    """Creates a database, partitioned with attempts of this month and of two earlier months in it."""
+    url = create_migrated_postgresql(os.environ["DATABASE_URL"], "partitioned")
     with_demo_ledger(url)
     with psycopg.connect(url, autocommit=True) as opened:
         opened.execute(INSERT, {"key": "", "holds": False, "at": "2025-02-03T00:00:00Z"})
@@ -98,9 +94,10 @@ def test_query_of_some_days_in_a_month_scans_one_partition(opened: psycopg.Conne
 
 
 @pytest.mark.deep
-def test_attempt_tests_pass_on_a_partitioned_table(url: str) -> None:
+def test_attempt_tests_pass_on_a_partitioned_table(on_postgresql: None) -> None:
     """Runs the test files about attempts on a test database that is partitioned first."""
     words = [sys.executable, "-m", "pytest", "-q", "-m", "not deep", *(str(Path("tests") / name) for name in FILES)]
-    environment: dict[str, Any] = os.environ | {"DATABASE_URL": url, "TEST_DATABASE_SCRIPT": str(SCRIPT)}
-    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    with private_postgresql() as url:
+        environment: dict[str, Any] = os.environ | {"DATABASE_URL": url, "TEST_DATABASE_SCRIPT": str(SCRIPT)}
+        done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]

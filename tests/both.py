@@ -31,7 +31,7 @@ def selections(arguments: list[str]) -> tuple[list[str], list[list[str]]]:
     options = ["-m", "not deep", *options]
     if "--system" in arguments:
         return ["tests/system", *options], [["tests/system", *options]]
-    return [*PURE, *sum(HALVES, []), *options], [[*half, *options] for half in HALVES]
+    return [*PURE, *HALVES[0], *HALVES[1], *options], [[*half, *options] for half in HALVES]
 
 
 def start(url: str, words: list[str], output: IO[str]) -> subprocess.Popen[str]:

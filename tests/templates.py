@@ -52,8 +52,8 @@ def create_migrated_postgresql(server: str, name: str) -> str:
 def migrated_postgresql(server: str) -> str:
     """The name of the server's template for this state of the code, which is created when it is missing."""
     name = f"migrated_{_digest()}"
-    with psycopg.connect(server, autocommit=True) as session:
-        # Another run on this server waits here and then finds the template.
+    with psycopg.connect(url_of(server, "postgres"), autocommit=True) as session:
+        # Another run on this server waits here and then finds the template. A lock is of one database.
         session.execute("SELECT pg_advisory_lock(1)")
         if not session.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
             session.execute("DROP DATABASE IF EXISTS migrating")

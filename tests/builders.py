@@ -164,13 +164,15 @@ def staff_of(world: World, *roles: str, username: str = "meera") -> Client:
 
 def set_value(org: Org, key: str, value: str, *, program: Program | None = None) -> None:
     """Stores the text of a setting, valid or not, and the record of its change."""
-    stored = EmfSetting.objects.filter(org=org, program=program, key=key).first()
-    EmfSetting.objects.update_or_create(org=org, program=program, key=key, defaults={"value": value})
+    setting = EmfSetting.objects.filter(org=org, program=program, key=key).first()
+    setting = setting or EmfSetting(org=org, program=program, key=key)
+    old_value, setting.value = setting.value, value
+    setting.save()
     EmfChange.objects.create(
         org=org,
         program=program,
         key=key,
-        old_value=stored.value if stored else "",
+        old_value=old_value,
         new_value=value,
         ticket=BUILT,
         reason="for a test",

@@ -214,7 +214,7 @@ def _warnings(accepted: Accepted) -> list[tuple[int, str]]:
         warnings.append(
             (
                 WARNING_EXPIRED,
-                f"{written(plan.expired)} of the {written(plan.points)} points went back to lots that have expired"
+                f"{written(plan.expired)} of the {written(plan.points)} points were reversed to lots that have expired"
                 f" and cannot be spent again.{again if plan.expired_again else ''}",
             )
         )
@@ -222,7 +222,7 @@ def _warnings(accepted: Accepted) -> list[tuple[int, str]]:
         warnings.append(
             (
                 WARNING_REISSUED,
-                f"{written(plan.reissued)} points that had expired, or came from no lot, were issued anew"
+                f"{written(plan.reissued)} points that had expired, or came from no lot, were re-issued"
                 f" and expire on {plan.reissue_expires_at:%Y-%m-%dT%H:%M:%SZ}.",
             )
         )

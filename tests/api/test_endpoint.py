@@ -60,7 +60,7 @@ def test_points_reversed_to_expired_lot_count_as_expired_and_warn(world: World) 
         {
             "status": True,
             "code": 1001,
-            "message": "20 of the 350 points went back to lots that have expired and cannot be spent again.",
+            "message": "20 of the 350 points were reversed to lots that have expired and cannot be spent again.",
         }
     ]
 
@@ -75,7 +75,7 @@ def test_expired_points_are_reissued_in_a_new_lot_if_the_program_allows_it(world
         {
             "status": True,
             "code": 1002,
-            "message": "25 points that had expired, or came from no lot, were issued anew"
+            "message": "25 points that had expired, or came from no lot, were re-issued"
             f" and expire on {reissued.expires_at:%Y-%m-%dT%H:%M:%SZ}.",
         }
     ]

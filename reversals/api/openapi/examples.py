@@ -69,7 +69,7 @@ _PARTLY_EXPIRED = {
         {
             "status": True,
             "code": 1001,
-            "message": "20 of the 350 points went back to lots that have expired and cannot be spent again.",
+            "message": "20 of the 350 points were reversed to lots that have expired and cannot be spent again.",
         }
     ],
 }

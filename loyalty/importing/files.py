@@ -1,8 +1,6 @@
 """Reads ledger files (CSV) row by row, and reports where each bad row is and what was expected."""
 
-import csv
 import gzip
-import io
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from typing import Any, BinaryIO
 
 from django.db import connection
 
+from loyalty.importing.csv_rows import CsvError, csv_rows
 from loyalty.ledger.canonical import LARGEST_EXACT_NUMBER, SPREADSHEETS, canonical, is_of_spreadsheet
 from loyalty.ledger.clock import in_utc
 from loyalty.ledger.points import InvalidPoints, read_points, to_thousandths
@@ -143,6 +142,8 @@ REDEMPTIONS: dict[str, Reader] = {
     "transaction_number": _text(128, required=False, unknown=""),
     "external_reference_number": _text(128, required=False),
 }
+# The columns of each file, by its name without .csv, in the order in which files are imported.
+COLUMNS: dict[str, Mapping[str, Reader]] = {"customers": CUSTOMERS, "points": POINTS, "redemptions": REDEMPTIONS}
 
 
 class LedgerFile:
@@ -162,30 +163,18 @@ class LedgerFile:
     def rows(self) -> Iterator[Row | BadRow]:
         """Yields each row. Raises LedgerFileError if no further row can be read."""
         with self.path.open("rb") as self._file:
-            raw: Any = gzip.GzipFile(fileobj=self._file) if self.path.suffix == ".gz" else self._file
-            reader = csv.reader(io.TextIOWrapper(raw, encoding="utf-8-sig", newline=""), strict=True)
+            raw: Any = gzip.GzipFile(fileobj=self._file) if self.path.suffix.lower() == ".gz" else self._file
             try:
-                header = next(reader, [])
-                self._check_header(header)
-                for fields in reader:
-                    if fields:
-                        yield self._row(reader.line_num, header, fields)
-            except UnicodeDecodeError as error:
-                raise LedgerFileError(f"{self.path.name} is not UTF-8 after line {reader.line_num}") from error
-            except csv.Error as error:
-                raise LedgerFileError(f"{self.path.name} line {reader.line_num} is not CSV: {error}") from error
+                rows = csv_rows(raw, tuple(self.columns), optional=OPTIONAL)
+                _, header = next(rows)
+                for line, fields in rows:
+                    yield self._row(line, header, fields)
+            except CsvError as error:
+                raise LedgerFileError(f"{self.path.name} {error}") from error
             except (EOFError, gzip.BadGzipFile, zlib.error) as error:
                 raise LedgerFileError(f"{self.path.name} is not a complete gzip file: {error}") from error
             except OSError as error:
                 raise LedgerFileError(f"{self.path.name} cannot be read: {error.strerror}") from error
-
-    def _check_header(self, header: list[str]) -> None:
-        required = self.columns.keys() - OPTIONAL
-        if sorted(set(header) | OPTIONAL) != sorted(self.columns.keys() | OPTIONAL) or len(set(header)) < len(header):
-            expected = ", ".join(column for column in self.columns if column in required)
-            raise LedgerFileError(
-                f"{self.path.name} line 1: expected the columns {expected}; found {', '.join(header)}"
-            )
 
     def _row(self, line: int, header: list[str], fields: list[str]) -> Row | BadRow:
         if len(fields) != len(header):
@@ -199,9 +188,31 @@ class LedgerFile:
         return Row(line, values)
 
 
-def find_file(folder: Path, name: str, columns: Mapping[str, Reader]) -> LedgerFile | None:
-    """Returns the ledger file `name` in the folder, plain or gzipped, or None if it is missing."""
-    paths = [path for path in (folder / f"{name}.csv", folder / f"{name}.csv.gz") if path.is_file()]
-    if len(paths) > 1:
-        raise LedgerFileError(f"{folder} contains both {paths[0].name} and {paths[1].name}; expected only one of them")
-    return LedgerFile(paths[0], columns) if paths else None
+def find_files(folder: Path) -> dict[str, LedgerFile]:
+    """Returns the ledger files in the folder by name, in the order in which they are imported.
+
+    Names may be in any case. Raises LedgerFileError if the folder has another file, which may be a misspelt one.
+    """
+    found: dict[str, LedgerFile] = {}
+    for path in sorted(folder.iterdir()):
+        name = path.name.lower().removesuffix(".gz").removesuffix(".csv")
+        if not path.is_file() or _is_no_ledger_file(path.name):
+            continue
+        if name not in COLUMNS or not path.name.lower().endswith((".csv", ".csv.gz")):
+            expected = ", ".join(f"{known}.csv" for known in COLUMNS)
+            raise LedgerFileError(
+                f"{folder} contains {path.name}, which is not a ledger file; expected {expected} (or .csv.gz). Rename"
+                " the file, or move it out of the folder"
+            )
+        if name in found:
+            raise LedgerFileError(
+                f"{folder} contains both {found[name].path.name} and {path.name}; expected only one of them"
+            )
+        found[name] = LedgerFile(path, COLUMNS[name])
+    return {name: found[name] for name in COLUMNS if name in found}
+
+
+def _is_no_ledger_file(name: str) -> bool:
+    """Returns whether the file may be in the folder: a hidden file, a text about the data, reversals to request."""
+    lower = name.lower()
+    return lower.startswith((".", "readme", "license", "licence", "reversal_requests.csv"))

@@ -16,7 +16,7 @@ from django.utils import timezone
 from loyalty.fields import new_row_id
 from loyalty.importing.bulk import ROWS_AT_ONCE, analyze, rows_into
 from loyalty.importing.earlier_names import EarlierNames
-from loyalty.importing.files import CUSTOMERS, POINTS, REDEMPTIONS, BadRow, LedgerFile, Row, find_file
+from loyalty.importing.files import BadRow, LedgerFile, Row, find_files
 from loyalty.importing.replay import Uncovered, replay
 from loyalty.importing.stages import (
     BAD,
@@ -86,11 +86,7 @@ def import_ledger(
     tables outside this app. Raises LedgerFileError if a file cannot be read, and ImportRefused for bad rows without
     `skip_bad`. In both cases, and after a dry run, nothing is imported.
     """
-    files = {
-        name: found
-        for name, columns in (("customers", CUSTOMERS), ("points", POINTS), ("redemptions", REDEMPTIONS))
-        if (found := find_file(folder, name, columns)) is not None
-    }
+    files = find_files(folder)
     if not files:
         raise ImportRefused(f"{folder} contains no customers.csv, points.csv or redemptions.csv (or .csv.gz)")
     with transaction.atomic():

@@ -824,33 +824,112 @@ def test_summary_without_json_marks_a_dry_run(world: World, tmp_path: Path) -> N
 
 
 HEADER = ",".join(COLUMNS["points"])
-EXPECTED_HEADER = "points.csv line 1: expected the columns " + ", ".join(COLUMNS["points"])
+EXPECTED_COLUMNS = ", ".join(COLUMNS["points"])
 
 
 @pytest.mark.parametrize(
-    ("header", "found"),
+    ("header", "problem"),
     [
-        ("", ""),
-        ("org_id,program_id", "org_id, program_id"),
-        (HEADER + ",note", ", ".join([*COLUMNS["points"], "note"])),
-        (HEADER.replace("expires_at", "points"), ", ".join([*COLUMNS["points"][:-1], "points"])),
-        (HEADER.upper(), ", ".join(COLUMNS["points"]).upper()),
+        ("", f": expected the columns {EXPECTED_COLUMNS}; the file is empty"),
+        ("\n;;\n", f": expected the columns {EXPECTED_COLUMNS}; the file is empty"),
+        ("org_id,program_id", f": the column customer_id is missing; expected {EXPECTED_COLUMNS}"),
+        (HEADER + ",note", f", column 8: 'note' is unknown; expected {EXPECTED_COLUMNS}"),
+        (HEADER.replace("expires_at", "Points"), f", column 7: 'Points' is a duplicate; expected {EXPECTED_COLUMNS}"),
     ],
-    ids=["empty", "too few", "too many", "one repeated", "capitals"],
+    ids=["empty", "only separators", "too few", "too many", "one repeated"],
 )
-def test_wrong_header_is_refused(world: World, tmp_path: Path, header: str, found: str) -> None:
+def test_wrong_header_is_refused(world: World, tmp_path: Path, header: str, problem: str) -> None:
     (tmp_path / "points.csv").write_text(header)
-    assert refusal_of_import(tmp_path) == f"{EXPECTED_HEADER}; found {found}"
+    assert refusal_of_import(tmp_path) == f"points.csv line 1{problem}"
 
 
-def test_a_file_that_is_not_utf_8_is_refused(world: World, tmp_path: Path) -> None:
-    (tmp_path / "points.csv").write_bytes(f"{HEADER}\n".encode() + b"\xff\n")
-    assert refusal_of_import(tmp_path).startswith("points.csv is not UTF-8 after line ")
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: "\ufeff" + text,
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text.replace("\n", "\r"),
+        lambda text: text.replace(",", ";"),
+        lambda text: text.replace(",", "\t"),
+        lambda text: "\ufeffsep=;\r\n" + text.replace(",", ";"),
+        lambda text: '"SEP=|"\n' + text.replace(",", "|"),
+        lambda text: text.replace(HEADER, HEADER.upper().replace(",", " , ")),
+        lambda text: text.replace("\n", "\n\n,,,,,,\n \n"),
+        lambda text: ",,,,,,\n" + text,
+        lambda text: "\n".join(",".join(reversed(line.split(","))) for line in text.split("\n")),
+    ],
+    ids=[
+        *("bom", "crlf", "cr", "semicolon", "tab", "sep", "sep quoted", "capitals", "only separators", "before header"),
+        "other order",
+    ],
+)
+def test_every_usual_form_of_csv_is_read(world: World, tmp_path: Path, change: Callable[[str], str]) -> None:
+    text = as_csv("points", [lot_row(world, "L1", 1), lot_row(world, "L\u00fc", 2)]).decode().replace("\r\n", "\n")
+    (tmp_path / "Points.CSV").write_bytes(change(text).encode())
+    assert import_ledger(tmp_path) == report({"points": counts(2, added=2)})
+    assert set(Lot.objects.filter(org=world.org).values_list("lot_ref", flat=True)) == {"L1", "L\u00fc"}
+
+
+@pytest.mark.parametrize("name", ["REDEMPTIONS.csv.GZ", "redemptions.Csv"])
+def test_file_names_may_be_in_any_case(world: World, tmp_path: Path, name: str) -> None:
+    content = as_csv("redemptions", [redemption_row(world, "R1", 1)])
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.lower().endswith(".gz") else content)
+    assert import_ledger(tmp_path)["files"] == {"redemptions": counts(1, added=1)}
+
+
+@pytest.mark.parametrize(
+    "name", ["lots.csv", "point.csv", "points.csv.bak", "points.xlsx", "points(1).csv", "notes.txt"]
+)
+def test_unknown_file_in_the_folder_is_refused(world: World, tmp_path: Path, name: str) -> None:
+    (write(tmp_path, points=[lot_row(world, "L1", 1)]) / name).write_text("")
+    assert refusal_of_import(tmp_path) == (
+        f"{tmp_path} contains {name}, which is not a ledger file; expected customers.csv, points.csv, redemptions.csv"
+        " (or .csv.gz). Rename the file, or move it out of the folder"
+    )
+
+
+def test_hidden_files_and_texts_about_the_data_may_be_in_the_folder(world: World, tmp_path: Path) -> None:
+    write(tmp_path, points=[lot_row(world, "L1", 1)])
+    for name in (".DS_Store", "README.md", "LICENSE", "reversal_requests.csv.gz"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "old").mkdir()
+    assert import_ledger(tmp_path) == report({"points": counts(1, added=1)})
+
+
+@pytest.mark.parametrize("before", [1, 5_000])
+@pytest.mark.parametrize(
+    ("byte", "found"), [(b"\xe9", "'é' in Windows-1252"), (b"\x80", "'€' in Windows-1252"), (b"\x81", "the byte 81")]
+)
+def test_text_that_is_not_utf_8_is_named_with_its_line(
+    world: World, tmp_path: Path, before: int, byte: bytes, found: str
+) -> None:
+    rows = [lot_row(world, f"L{number}", 1) for number in range(before)]
+    (tmp_path / "points.csv").write_bytes(as_csv("points", rows) + b"1,2," + byte + b"\n")
+    assert refusal_of_import(tmp_path) == (
+        f"points.csv line {before + 2}, character 5: expected UTF-8, found {found}; save the file as CSV UTF-8"
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16_is_named(world: World, tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "points.csv").write_bytes(as_csv("points", [lot_row(world, "L1", 1)]).decode().encode(encoding))
+    assert refusal_of_import(tmp_path) == (
+        "points.csv line 1: expected UTF-8, found UTF-16; save the file as CSV UTF-8"
+    )
+
+
+def test_line_that_is_too_long_is_refused(world: World, tmp_path: Path) -> None:
+    (tmp_path / "points.csv.gz").write_bytes(gzip.compress(HEADER.encode() + b"\n" + b"x" * 10_000_000))
+    assert refusal_of_import(tmp_path) == (
+        "points.csv.gz line 2, character 64001: expected a line of at most 64,000 characters"
+    )
 
 
 def test_a_file_that_is_not_csv_is_refused(world: World, tmp_path: Path) -> None:
     (tmp_path / "points.csv").write_text(f'{HEADER}\n"1\n')
-    assert refusal_of_import(tmp_path) == "points.csv line 2 is not CSV: unexpected end of data"
+    assert (
+        refusal_of_import(tmp_path) == "points.csv line 2: expected CSV with every quote closed; unexpected end of data"
+    )
 
 
 @pytest.mark.parametrize(
@@ -875,7 +954,6 @@ def test_plain_and_gzipped_files_of_the_same_name_are_refused(world: World, tmp_
 
 
 def test_a_folder_without_any_of_the_files_is_refused(world: World, tmp_path: Path) -> None:
-    (tmp_path / "lots.csv").write_text("")
     assert refusal_of_import(tmp_path) == (
         f"{tmp_path} contains no customers.csv, points.csv or redemptions.csv (or .csv.gz)"
     )

@@ -1,5 +1,7 @@
 """Files of bulk runs: valid rows, bad rows, and files that are refused as a whole."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -39,10 +41,12 @@ def test_rows_are_read_with_their_line_numbers() -> None:
         b"\xef\xbb\xbfRedemption_ID;Points;Reason\r\nR1;2;caf\xc3\xa9\r\n",
         b"reason\tredemption_id\tpoints\rcaf\xc3\xa9\tR1\t2",
         b'" POINTS ","REASON","redemption_id"\n"2","caf\xc3\xa9","R1"',
+        b"redemption_id;points;reason\r;;\rR1;2;caf\xc3\xa9",
     ],
 )
 def test_bom_delimiter_column_order_case_and_line_endings_may_vary(data: bytes) -> None:
-    assert read_rows(data) == [FileRow(2, "R1", "2", "café")]
+    [row] = read_rows(data)
+    assert replace(row, line=2) == FileRow(2, "R1", "2", "café")
 
 
 def test_rows_without_a_reason_use_the_reason_of_the_form() -> None:
@@ -89,10 +93,16 @@ def test_the_second_row_of_the_same_redemption_is_bad() -> None:
         (b"", "line 1: expected the columns redemption_id, points, reason; the file is empty"),
         (b"\xef\xbb\xbf \r\n", "line 1: expected the columns redemption_id, points, reason; the file is empty"),
         (HEADER + b"\n \n", "line 2: expected at least one row under the header; the file has no rows"),
-        (HEADER + b"R1,1,caf\xe9\n", "line 2, character 9: expected UTF-8; save the file as CSV UTF-8"),
-        (b"\xef\xbb\xbf" + HEADER + b"\xe9", "line 2, character 1: expected UTF-8; save the file as CSV UTF-8"),
-        ("redemption_id".encode("utf-16"), "line 1, character 1: expected UTF-8; save the file as CSV UTF-8"),
-        (HEADER + b"R1,1\0,x\n", "line 2, character 5: expected text; found a NUL character"),
+        (
+            HEADER + b"R1,1,caf\xe9\n",
+            "line 2, character 9: expected UTF-8, found 'é' in Windows-1252; save the file as CSV UTF-8",
+        ),
+        (
+            b"\xef\xbb\xbf" + HEADER + b"\xe9",
+            "line 2, character 1: expected UTF-8, found 'é' in Windows-1252; save the file as CSV UTF-8",
+        ),
+        ("redemption_id".encode("utf-16"), "line 1: expected UTF-8, found UTF-16; save the file as CSV UTF-8"),
+        (HEADER + b"R1,1\0,x\n", "line 2: expected text; found a NUL character"),
         (b"R1,1,why\n", "line 1, column 1: 'R1' is unknown; expected redemption_id, points, reason"),
         (
             b"redemption_id,points,why\nR1,1,x",
@@ -105,7 +115,7 @@ def test_the_second_row_of_the_same_redemption_is_bad() -> None:
         (b"redemption_id,points\nR1,1", "line 1: the column reason is missing; expected redemption_id, points, reason"),
         (
             HEADER + b"R1,1," + b"w" * 4_000,
-            "line 2, character 4001: expected a line of at most 4,000 characters; found 4,005",
+            "line 2, character 4001: expected a line of at most 4,000 characters",
         ),
         (HEADER + b'R1,1,why\nR2,1,"open', "line 3: expected CSV with every quote closed; unexpected end of data"),
         (HEADER + b"R,1,w\n" * 5_001, "line 5002: expected at most 5,000 rows; split the file"),

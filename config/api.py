@@ -26,7 +26,7 @@ class HttpsMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         if settings.SECURE_PROXY_SSL_HEADER and not comes_from_proxy(request):
             request.META.pop(settings.SECURE_PROXY_SSL_HEADER[0], None)
-        if settings.SECURE_SSL_REDIRECT and not request.is_secure():  # SecurityMiddleware has redirected pages
+        if settings.SECURE_SSL_REDIRECT and not request.is_secure():  # SecurityMiddleware has already redirected pages
             return over_http(request)
         return self.get_response(request)
 

@@ -196,7 +196,7 @@ WEBHOOKS_TO_PRIVATE_ADDRESSES = switch("WEBHOOKS_TO_PRIVATE_ADDRESSES")
 STAFF_SECOND_FACTOR = switch("STAFF_SECOND_FACTOR", default=True)
 # Whether everything is served over https only. Off by default, because the demo is served over plain http.
 HTTPS_ONLY = switch("HTTPS_ONLY")
-# The proxies whose headers are believed: the one with the client's address, and the one with its scheme.
+# The proxies whose headers are trusted, and the names of the headers with the client's address and scheme.
 TRUSTED_PROXIES = networks("TRUSTED_PROXIES")
 FORWARDED_FOR_HEADER = header("FORWARDED_FOR_HEADER")
 FORWARDED_PROTO_HEADER = header("FORWARDED_PROTO_HEADER")
@@ -208,9 +208,9 @@ if TRUSTED_PROXIES and not FORWARDED_FOR_HEADER:
     )
 if HTTPS_ONLY and not (TRUSTED_PROXIES and FORWARDED_PROTO_HEADER):
     raise ImproperlyConfigured(
-        "HTTPS_ONLY is on, so every request would count as http and be redirected for ever; set TRUSTED_PROXIES to the"
+        "HTTPS_ONLY is on, so every request would count as http and be redirected forever; set TRUSTED_PROXIES to the"
         " proxies that end TLS, such as 10.0.0.0/8, FORWARDED_PROTO_HEADER to the header in which they send http or"
-        " https, such as ForwardedProto, and FORWARDED_FOR_HEADER to that of the client's address,"
+        " https, such as ForwardedProto, and FORWARDED_FOR_HEADER to the header with the client's address,"
         " such as ForwardedFor; or set HTTPS_ONLY to off"
     )
 # Failed logins per minute of one username from one address, after which further ones are refused. 0 is no limit.

@@ -147,7 +147,7 @@ class EmfChange(models.Model):
 
 
 class OrgAccess(models.Model):
-    """A user's access to an org. A superuser needs none, because superusers can work on every org."""
+    """A user's access to an org. Superusers need no such row, because they can work on every org."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="org_accesses")
     org = models.ForeignKey(Org, on_delete=models.CASCADE, related_name="accesses")

@@ -1,4 +1,4 @@
-"""Lists the orgs that left or joined this cell, and recognises the database's refusal to write to a closed org."""
+"""Lists the orgs that left or joined this cell, and recognizes the database's refusal to write to a closed org."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -231,7 +231,7 @@ class ReasonedForm(forms.ModelForm):
     reason = forms.CharField(
         max_length=REASON_LENGTH,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}),
-        help_text="Why you make this change. The reason is kept with the change forever.",
+        help_text="Why you are making this change. The reason is kept with the change forever.",
     )
 
 

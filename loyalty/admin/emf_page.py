@@ -101,7 +101,7 @@ class ValueForm(forms.Form):
     reason = forms.CharField(
         max_length=500,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}),
-        help_text="Why you make this change. The reason is kept with the change forever.",
+        help_text="Why you are making this change. The reason is kept with the change forever.",
     )
     field_order = ["program", "value"]
 

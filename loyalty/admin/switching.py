@@ -28,7 +28,7 @@ class SwitchForm(forms.Form):
     reason = forms.CharField(
         max_length=500,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}),
-        help_text="Why you make this change. The reason is kept with each org's change forever.",
+        help_text="Why you are making this change. The reason is kept with each org's change forever.",
     )
 
 

@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 IPV6_PREFIX = 64
 # An IPv6 address with zone, brackets, quotes and port is shorter.
 LONGEST_HOP = 100
-# Packets from 100::/64 are discarded everywhere (RFC 6666), so no client has an address of it.
+# Packets from 100::/64 are discarded everywhere (RFC 6666), so no client has an address in it.
 DISCARD_ONLY = int(IPv6Address("100::"))
 
 
@@ -22,9 +22,9 @@ def address_of(request: HttpRequest) -> str | None:
     """Returns the request's IPv4 address, or the first address of its IPv6 /64, or None without an address.
 
     Behind proxies, the header in FORWARDED_FOR_HEADER is read from its end, where each proxy appends its client, and
-    only as far as proxies in TRUSTED_PROXIES wrote it, because a client can send any address in this header. A hop
-    that is no address is counted as an address of its own, and not as the proxy that wrote it, because all clients of
-    that proxy would share its limits.
+    only as far as proxies in TRUSTED_PROXIES wrote it, because a client can send any address in this header. An
+    entry that is not an address counts as a separate address and not as the proxy that wrote it, because otherwise all
+    clients of that proxy would share its limits.
     """
     address = _parsed(request.META.get("REMOTE_ADDR", ""))
     if address is None:
@@ -94,4 +94,4 @@ def _counted_as(address: IPv4Address | IPv6Address) -> str:
 @cache
 def _warn_of_missing_header() -> None:
     """Warns once, because the proxy is then set up for another header and all its clients share its address."""
-    logger.warning("a proxy in TRUSTED_PROXIES sent no header as FORWARDED_FOR_HEADER names; its clients share limits")
+    logger.warning("a proxy in TRUSTED_PROXIES sent no FORWARDED_FOR_HEADER header; its clients share limits")

@@ -8,10 +8,10 @@ from django.db.models import Model, Q
 from loyalty.ledger.canonical import canonical
 from loyalty.models import Lot, Redemption
 
-# Names with blanks at an end, or with characters other than those of ASCII that are visible.
+# Names with blanks at either end, or with characters that are not visible ASCII.
 _MAY_DIFFER = r"^\s|\s$|[^ -~]"
 
-# The model of each file's rows, and its columns by those of the file, the row's id first.
+# The model of each file's rows, and the model's columns by the file's columns, the row's id first.
 _NAMES: dict[str, tuple[type[Model], dict[str, str]]] = {
     "points": (Lot, {"lot_ref": "lot_ref"}),
     "redemptions": (

@@ -250,7 +250,7 @@ class _Import:
         analyze(self.cursor, "loyalty_customer", "loyalty_lot", "loyalty_redemption")
 
     def _merge_customers(self) -> None:
-        """Merges the new customers whose row names the customer into whom they were merged."""
+        """Merges each new customer into the one that its row names in `merged_into`, if any."""
         set_targets, record = MERGES
         self.cursor.execute(set_targets)
         if not self.cursor.rowcount:
@@ -265,7 +265,7 @@ class _Import:
         circular = self.cursor.fetchone()
         if circular is not None:
             raise ImportRefused(
-                f"nothing was imported; customers.csv: merged_into leads in a circle from customer {circular[0]}"
+                f"nothing was imported; customers.csv: merged_into forms a circle from customer {circular[0]}"
             )
 
     def _record_imports(self) -> None:

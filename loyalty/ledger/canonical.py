@@ -11,13 +11,13 @@ SPREADSHEETS = (
     "spreadsheets change long numbers (9.19812E+11, a decimal point, =, an apostrophe), so format the column as text"
 )
 
-# Longer texts name nothing that is stored. Note: composing a long text of combining characters takes seconds.
+# A longer text cannot match a stored value. Note: composing a long text of combining characters takes seconds.
 LONGEST = 1_000
 
 # Blanks of every width, and characters that look blank although Unicode counts them as letters or symbols.
 _BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\u115f\u1160\u2800\u3164\uffa0"
 
-# What a spreadsheet makes of a long number (9.19812E+11), a formula or its error, and a text marked with an apostrophe.
+# Texts from a spreadsheet: a long number (9.19812E+11), a formula or its error, or a text marked with an apostrophe.
 _SPREADSHEET = re.compile(
     r"""[0-9]([.,][0-9]+)?E\+[0-9]+|=.*|['\u2019][=+@0-9-].*|#{3,}|#(N/A|[A-Z0/]+[!?])""", re.DOTALL
 )
@@ -42,5 +42,5 @@ def spellings(text: str) -> list[str]:
 
 
 def is_of_spreadsheet(text: str) -> bool:
-    """Returns whether a spreadsheet has changed the text, so that it no longer is the id that was meant."""
+    """Returns whether a spreadsheet has changed the text, so that it is no longer the intended id."""
     return _SPREADSHEET.fullmatch(text) is not None

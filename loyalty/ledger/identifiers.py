@@ -68,7 +68,7 @@ def identify(kind: IdentifierType, value: str, *, country: str) -> Identifier:
     """Returns the identifier in the form in which it is stored and looked up. Its value can be empty.
 
     `country` is the org's country, two letters (ISO 3166). National mobile numbers are read as numbers of it. A mobile
-    that is not a possible number keeps its text, which finds nobody.
+    that is not a possible number keeps its text, which matches no customer.
     """
     text = canonical(value)
     match kind:
@@ -101,8 +101,8 @@ def mobile_digits(value: str, *, country: str) -> str | None:
     """Returns the number's E.164 digits without `+`, or None if the value is not a possible phone number.
 
     Reads the number first as a national number of `country`, then as one with a country code but without `+`, as tills
-    send it. A mobile number wins over another valid number, and that over a possible one: in Germany 491701234567 is
-    +49 170 1234567, although it could be a national number of Leer.
+    send it. A mobile number takes precedence over another valid number, and a valid number over a possible one. So in
+    Germany 491701234567 is +49 170 1234567, although it could be a national number of Leer.
     """
     text = " ".join(canonical(value).split())
     start = _NUMBER_START.search(text)

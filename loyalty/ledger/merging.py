@@ -1,4 +1,4 @@
-"""Merges two customers: moves all that one of them has to the other, under the locks that movements take."""
+"""Merges two customers: moves everything that one has to the other, under the locks that movements take."""
 
 from dataclasses import dataclass
 

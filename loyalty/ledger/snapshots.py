@@ -24,7 +24,7 @@ class CustomerFacts:
     merged_into: int | None = None
 
     def merged_reason(self, advice: str) -> str:
-        """Says into which customer a merged customer was merged, followed by the advice."""
+        """Returns a sentence that names the customer into whom this one was merged, followed by the advice."""
         survivor = "another customer" if self.merged_into is None else f"customer {self.merged_into}"
         return f"The customer was merged into {survivor}. {advice}"
 

@@ -13,7 +13,7 @@ _LONGEST = 200
 
 def failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """The view in CSRF_FAILURE_VIEW. Nothing of the form has been read or changed."""
-    # The reason can quote a Referer, whose query string can have what somebody searched for.
+    # The reason can quote a Referer, whose query string can contain a search term.
     about = {
         "reason": reason.partition("?")[0][:_LONGEST],
         "origin": request.META.get("HTTP_ORIGIN", "")[:_LONGEST],

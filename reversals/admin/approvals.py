@@ -113,7 +113,7 @@ class ApprovalAdmin(PageAdmin):
 
 
 def kind_of(approval: Approval) -> str:
-    """Whether the request is for a reversal or a correction."""
+    """The kind of the request: a reversal or a correction."""
     return "reversal" if approval.corrects_id is None else "correction"
 
 
@@ -140,7 +140,7 @@ def _reject(approval: Approval, *, by: str, comment: str) -> tuple[str, int]:
 
 
 def _preview(approval: Approval, *, by: str) -> dict[str, Any]:
-    """What approving would do now, or why it would be refused. `by` is recorded as the maker of the dry run."""
+    """Returns what approving would do now, or why it would be refused. Records a dry run by the user `by`."""
     if approval.corrects is not None:
         corrects = ManualCorrection(reversal_id=approval.corrects.public_id, **_request(approval, by=by))
         taken = manual_reversals.preview_correction(corrects)

@@ -44,7 +44,7 @@ Step = Callable[[BulkRun, str], Refused | None]
 
 
 def may_reverse_in_bulk(request: HttpRequest) -> bool:
-    """Whether the user may create bulk runs and have their reversals made."""
+    """Returns whether the user may create bulk runs and make their reversals."""
     return bool(request.user.has_perms(ADD))
 
 
@@ -265,7 +265,7 @@ def _uploaded_before(run: BulkRun) -> str:
 
 
 def _progress(run: BulkRun, totals: Totals) -> tuple[int, int]:
-    """How many rows the current task has done, and how many it has in all."""
+    """Returns how many rows the current task has done, and how many it has in total."""
     return (totals.checked, totals.all) if run.confirmed_at is None else (totals.done, totals.possible)
 
 

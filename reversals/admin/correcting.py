@@ -20,7 +20,7 @@ CORRECT = ("reversals.add_correction", "reversals.view_reversal")
 
 
 def may_correct(request: HttpRequest, reversal: Reversal) -> bool:
-    """Whether the user may request a correction of the reversal. A reversal is corrected at most once."""
+    """Returns whether the user may request a correction of the reversal. A reversal is corrected at most once."""
     return bool(request.user.has_perms(CORRECT)) and not reversal.corrections.exists()
 
 
@@ -37,7 +37,7 @@ def correct_view(request: HttpRequest, reversal_id: int) -> HttpResponse:
         "original": reversal,
         "form": form,
         "title": f"Correct reversal {reversal}",
-        "explanation": f"This reversal returned {in_points(reversal.points)} to their lots. A correction takes all of"
+        "explanation": f"This reversal reversed {in_points(reversal.points)} to their lots. A correction takes all of"
         " them back from those lots, after a second user has approved it.",
         "back": page_of(reversal),
     }

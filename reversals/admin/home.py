@@ -168,13 +168,13 @@ def _refusal(rule: str, count: int, of: int) -> Refusal:
 
 
 def _corrections(org_ids: Collection[int], *, since: datetime) -> dict[str, Any]:
-    """How many corrections were made since then, and their points."""
+    """Returns how many corrections were made since then, and their points."""
     corrections = Correction.objects.filter(org_id__in=org_ids, created_at__gte=since)
     return corrections.aggregate(count=Count("id"), points=Sum("points"))
 
 
 def _approvals(orgs: Sequence[Org], now: datetime) -> dict[str, Any]:
-    """How many approval requests wait for a second user, by org. Lapsed requests are not counted."""
+    """Returns how many approval requests wait for a second user, by org. Lapsed requests are not counted."""
     waiting = (
         Approval.objects.filter(org__in=orgs, status=Approval.Status.WAITING, lapses_at__gt=now)
         .order_by()

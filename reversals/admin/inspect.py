@@ -113,7 +113,7 @@ def _reversal_facts(reversal: Reversal) -> list[tuple[str, Any]]:
         ("Channel", reversal.get_channel_display()),
         ("Made by", reversal.made_by),
         ("When", moment(reversal.created_at)),
-        ("Reason", reversal.reason or "none given"),
+        ("Reason", reversal.reason or "not given"),
         ("Idempotency key", "sent" if reversal.has_key else "none"),
     ]
 
@@ -185,7 +185,7 @@ def _asked(attempt: Attempt) -> list[tuple[str, Any]]:
             "a repeat with this key returns this reply" if attempt.holds_key else "no reply is held for a repeat",
         ),
         ("Request id", attempt.request_id or "none"),
-        ("Reason", attempt.reason or "none given"),
+        ("Reason", attempt.reason or "not given"),
     ]
 
 

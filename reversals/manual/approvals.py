@@ -189,5 +189,5 @@ def requesters_of(approval: Approval) -> set[str]:
 
 
 def is_key_of_reversal(*, org_id: int, key: str) -> bool:
-    """Whether a reversal was made with this idempotency key."""
+    """Returns whether a reversal was made with this idempotency key."""
     return Attempt.objects.filter(org_id=org_id, idempotency_key=key, holds_key=True, reversal__isnull=False).exists()

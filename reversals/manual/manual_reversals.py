@@ -61,7 +61,7 @@ class ManualReversal(_ManualRequest):
         )
 
     def is_of(self, approval: Approval) -> bool:
-        """Whether the approval request is for this reversal. An edited page can send its key for another."""
+        """Returns whether the approval request is for this reversal. An edited page can send its key for another."""
         is_amount = self.points is None or self.points == approval.points_asked
         is_reversal = approval.corrects is None
         return is_reversal and is_amount and approval.redemption.public_id == self.redemption_id
@@ -75,18 +75,18 @@ class ManualCorrection(_ManualRequest):
     another_request: ClassVar[Ladder] = CorrectionError.KEY_OF_ANOTHER_REQUEST
 
     def is_of(self, approval: Approval) -> bool:
-        """Whether the approval request is for this correction. An edited page can send its key for another."""
+        """Returns whether the approval request is for this correction. An edited page can send its key for another."""
         return approval.corrects is not None and approval.corrects.public_id == self.reversal_id
 
 
 def preview(wanted: ManualReversal) -> Accepted | Refused:
-    """What the reversal would do, or why it would be refused. Moves no points; the attempt is recorded as a dry run."""
+    """Returns what the reversal would do, or why it would be refused. Moves no points; records a dry run."""
     movement = Reverse(wanted.request, settings_of(wanted.org_id))
     return _previewed(engine.run(movement, wanted.attempt(wanted.channel, is_dry_run=True)))
 
 
 def preview_correction(wanted: ManualCorrection) -> correcting.Accepted | Refused:
-    """What the correction would take back, or why it would be refused. Moves no points, like `preview`."""
+    """Returns what the correction would take back, or why it would be refused. Moves no points, like `preview`."""
     movement = correcting.Correct(CorrectionRequest(wanted.reversal_id), settings_of(wanted.org_id))
     return _previewed(engine.run(movement, wanted.attempt(Channel.ADMIN, is_dry_run=True)))
 

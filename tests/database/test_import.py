@@ -1077,7 +1077,7 @@ def test_merges_in_a_circle_are_refused(world: World, tmp_path: Path) -> None:
     circle = {71: 72, 72: 73, 73: 71}
     rows = [customer_row(world, source, status="MERGED", merged_into=target) for source, target in circle.items()]
     write(tmp_path, customers=rows)
-    assert "merged_into leads in a circle from customer 71" in refusal_of_import(tmp_path)
+    assert "merged_into forms a circle from customer 71" in refusal_of_import(tmp_path)
     assert not Customer.objects.filter(org=world.org, public_id__in=circle).exists()
 
 

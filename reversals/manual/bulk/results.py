@@ -43,7 +43,7 @@ def status_of(row: BulkRow) -> str:
 
 
 def outcome_of(row: BulkRow) -> str:
-    """What was done or what was wrong. For a ready row, what will happen."""
+    """Describes what was done or what was wrong or, for a ready row, what will happen."""
     approval = row.approval
     if approval is not None and approval.decided_by:
         return ": ".join(part for part in (f"decided by {approval.decided_by}", approval.comment) if part)

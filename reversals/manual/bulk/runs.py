@@ -88,7 +88,7 @@ def start_from_redemptions(
     if not 1 <= len(redemptions) <= MOST_ROWS:
         raise InvalidOperation(f"the number of selected redemptions is {len(redemptions):,}; select 1 to {MOST_ROWS:,}")
     if any(redemption.org_id != org.id for redemption in redemptions):
-        raise InvalidOperation(f"a selected redemption is not of {org}; select redemptions of one org")
+        raise InvalidOperation(f"a selected redemption does not belong to {org}; select redemptions of one org")
     if not reason.strip():
         raise InvalidOperation("a bulk run needs a reason")
     rows = [
@@ -128,7 +128,7 @@ def confirm(run: BulkRun, *, made_by: str) -> None:
 def run_some(run: BulkRun, *, made_by: str) -> Refused | None:
     """Makes reversals of ready rows for about STEP_SECONDS, each once, even if several users and tabs run it.
 
-    `made_by` is recorded as the maker of these reversals. Returns the temporary refusal that stopped it, if any.
+    `made_by` is recorded as the user who made these reversals. Returns the temporary refusal that stopped it, if any.
     Raises InvalidOperation if the run is not confirmed.
     """
     if run.confirmed_at is None:
@@ -222,7 +222,7 @@ def _check(row: BulkRow, made_by: str) -> Refused | None:
 
 
 def _reversed_before(row: BulkRow) -> str:
-    """What another run reversed or requested of the redemption; empty for a row for all remaining points."""
+    """Describes what another run reversed or requested of the redemption; empty for a row for all remaining points."""
     if not row.points_written:
         return ""
     rows = BulkRow.objects.filter(org_id=row.org_id, redemption_id=row.redemption_id)

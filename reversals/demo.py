@@ -18,6 +18,7 @@ from django.core.management import call_command
 
 LEDGER = Path(__file__).parent / "demo_ledger"
 ORG_ID, PROGRAM_ID, USERNAME, ADMIN = 100737, 973, "demo.till", "admin"
+ORG_NAME = "Demo brand"
 
 
 def main() -> None:
@@ -32,6 +33,7 @@ def main() -> None:
     # SIGTERM stops the server too, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     django.setup()
+    _refuse_a_database_in_use()
     print("Preparing the demo ledger ...", flush=True)
     call_command("migrate", verbosity=0)
     secret = _make_org()
@@ -49,6 +51,23 @@ def main() -> None:
         server.wait()
 
 
+def _refuse_a_database_in_use() -> None:
+    """Ends the demo before it changes a database that no demo created."""
+    from django.contrib.auth.models import User
+    from django.db import connection
+
+    from loyalty.models import Org
+
+    if Org._meta.db_table not in connection.introspection.table_names():
+        return
+    is_demo = Org.objects.filter(id=ORG_ID, name=ORG_NAME).exists()
+    if not is_demo and (Org.objects.exists() or User.objects.exists()):
+        sys.exit(
+            "error: the database in DATABASE_URL has orgs or users, and the demo would reset the password of the user"
+            f" {ADMIN}. The demo needs a database of its own: unset DATABASE_URL, or run make demo"
+        )
+
+
 def _make_org() -> str:
     """Creates the demo org, its ledger and an API client, switches reversals on, and returns the client's secret."""
     from loyalty.clients.api_clients import add_secret, create_api_client
@@ -57,7 +76,7 @@ def _make_org() -> str:
     from loyalty.orgs import create_org, create_program
 
     if not Org.objects.filter(id=ORG_ID).exists():
-        org = create_org(org_id=ORG_ID, name="Demo brand", country="IN", v2_enabled=True)
+        org = create_org(org_id=ORG_ID, name=ORG_NAME, country="IN", v2_enabled=True)
         create_program(org=org, public_id=PROGRAM_ID, name="Demo program")
         set_emf(
             org=org,

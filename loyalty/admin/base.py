@@ -29,6 +29,7 @@ from loyalty.staff.audit import record_change
 from loyalty.staff.site import current_org
 
 REASON_LENGTH = 500
+VIEW_CHANGES = "loyalty.view_staffchange"
 FOUND_AT_MOST = 50
 # Look-ups that links to lists use beside the lists' own filters: a customer's page links to the customer's rows.
 LINKED = frozenset({"customer__id__exact"})
@@ -87,6 +88,10 @@ class Forgiving:
         return OfferedFilters
 
     def response_action(self: Any, request: HttpRequest, queryset: models.QuerySet[Any]) -> HttpResponseBase | None:
+        """Runs the action on the selected rows. No list offers to select the rows of all its pages."""
+        if request.POST.get("select_across", "0") != "0":
+            request.POST = request.POST.copy()
+            request.POST["select_across"] = "0"
         try:
             for row_id in request.POST.getlist(ACTION_CHECKBOX_NAME):
                 self.opts.pk.to_python(row_id)
@@ -113,7 +118,9 @@ class Recorded:
     def history_view(
         self: Any, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Shows the changes that staff made to the row, newest first."""
+        """Shows the changes that staff made to the row, newest first, to users who may read such changes."""
+        if not request.user.has_perm(VIEW_CHANGES):
+            raise PermissionDenied
         row = self.get_object(request, unquote(object_id))
         if row is None:
             return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
@@ -141,6 +148,10 @@ class BackOfficeAdmin(Forgiving, Recorded, ModelAdmin):
         if request.user.is_superuser:
             return rows
         return rows.filter(**{f"{self.org_path}__in": orgs_of(request.user)})
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        context["show_history"] = request.user.has_perm(VIEW_CHANGES)
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         parent = db_field.remote_field.model
@@ -249,7 +260,8 @@ class ReasonedAdmin(Undeletable, BackOfficeAdmin):
         names = [name for name in form.changed_data if name != "reason"]
         stored = type(obj)._default_manager.select_for_update().get(pk=obj.pk) if change else None
         before = {name: _as_recorded(stored, name) for name in names} if stored is not None else {}
-        super().save_model(request, obj, form, change)
+        # Without force_insert Django updates a row that got the same primary key meanwhile.
+        obj.save(force_insert=not change)
         record_change(
             obj,
             org=obj if isinstance(obj, Org) else getattr(obj, "org", None),

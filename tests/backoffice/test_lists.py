@@ -100,3 +100,33 @@ def test_history_of_a_user_shows_the_changed_fields(world: World) -> None:
     page = text_of(client, reverse("admin:auth_user_history", args=[superuser.pk]))
     assert "Changed by arun" in page
     assert "<strong>active</strong>: no" in page
+
+
+def test_history_needs_the_permission_to_read_changes(world: World) -> None:
+    address = reverse("admin:loyalty_org_history", args=[world.org.id])
+    assert staff_of(world, "Support").get(address).status_code == 403
+    assert staff_of(world, "Auditor", username="arun").get(address).status_code == 200
+    page = text_of(
+        staff_of(world, "Support", username="zoya"), reverse("admin:loyalty_org_change", args=[world.org.id])
+    )
+    assert address not in page
+
+
+def test_action_changes_the_selected_rows_only_even_if_the_form_asks_for_all(world: World) -> None:
+    other = make_org()
+    client = staff_of(world, "Back-end team")
+    OrgAccess.objects.create(user=User.objects.get(username="meera"), org=other)
+    chosen = {"action": "pause", "_selected_action": [world.org.id], "select_across": "1"}
+    page = client.post(reverse("admin:loyalty_org_changelist"), chosen).content.decode()
+    assert str(world.org) in page
+    assert str(other) not in page
+
+
+def test_org_that_got_the_same_id_meanwhile_is_not_overwritten(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = staff_of(world, "Back-end team")
+    monkeypatch.setattr(Org, "validate_unique", lambda self, exclude=None: None)
+    monkeypatch.setattr(Org, "validate_constraints", lambda self, exclude=None: None)
+    values = {"id": world.org.id, "name": "Overwritten", "country": "IN", "reason": "a new org", "_save": "Save"}
+    response = client.post(reverse("admin:loyalty_org_add"), values)
+    assert response.status_code == 503
+    assert Org.objects.get(id=world.org.id).name == world.org.name

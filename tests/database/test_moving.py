@@ -368,7 +368,10 @@ def writing(world: World) -> Iterator[Callable[[], None]]:
 
 def someone_waits_for_a_table() -> bool:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'relation')")
+        cursor.execute(
+            "SELECT EXISTS (SELECT FROM pg_locks JOIN pg_database ON pg_database.oid = database"
+            " WHERE NOT granted AND locktype = 'relation' AND datname = current_database())"
+        )
         [waits] = cursor.fetchone()
     return bool(waits)
 

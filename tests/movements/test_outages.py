@@ -313,6 +313,6 @@ def test_database_restart_between_back_office_pages_causes_no_error(on_postgresq
     with psycopg.connect(**_parameters(), autocommit=True) as other:
         other.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
-            " AND backend_type = 'client backend'"
+            " AND datname = current_database()"
         )
     assert staff.get("/admin/loyalty/redemption/").status_code == 200

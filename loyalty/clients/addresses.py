@@ -94,4 +94,4 @@ def _counted_as(address: IPv4Address | IPv6Address) -> str:
 @cache
 def _warn_of_missing_header() -> None:
     """Warns once, because the proxy is then set up for another header and all its clients share its address."""
-    logger.warning("a proxy in TRUSTED_PROXIES sent no FORWARDED_FOR_HEADER header; its clients share limits")
+    logger.warning("a proxy in TRUSTED_PROXIES sent no header named by FORWARDED_FOR_HEADER; its clients share limits")

@@ -26,8 +26,8 @@ def csv_rows(
     """Yields the header and then each row as its fields, with the number of the row's first line.
 
     `raw` is a binary file, plain or gzip. Reads UTF-8 with or without a byte order mark. Lines end with LF, CRLF or CR.
-    Fields are separated by commas, semicolons or tabs, or as the line `sep=` says. The columns may be in any order and
-    case; the header is yielded as in `columns`. Rows without any value are skipped. Raises CsvError.
+    Fields are separated by commas, semicolons or tabs, or by the character in a first line `sep=`. The columns may be
+    in any order and case; the header is yielded as in `columns`. Rows without any value are skipped. Raises CsvError.
     """
     lines = _lines(raw, longest_line)
     delimiter, before, rest = _delimiter_and_rows(lines)

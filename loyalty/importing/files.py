@@ -191,7 +191,7 @@ class LedgerFile:
 def find_files(folder: Path) -> dict[str, LedgerFile]:
     """Returns the ledger files in the folder by name, in the order in which they are imported.
 
-    Names may be in any case. Raises LedgerFileError if the folder has another file, which may be a misspelt one.
+    Names may be in any case. Raises LedgerFileError for any other file, because its name may be misspelt.
     """
     found: dict[str, LedgerFile] = {}
     for path in sorted(folder.iterdir()):
@@ -213,6 +213,6 @@ def find_files(folder: Path) -> dict[str, LedgerFile]:
 
 
 def _is_no_ledger_file(name: str) -> bool:
-    """Returns whether the file may be in the folder: a hidden file, a text about the data, reversals to request."""
+    """Returns whether the file may be in the folder: a hidden file, a text about the data, or reversals."""
     lower = name.lower()
     return lower.startswith((".", "readme", "license", "licence", "reversal_requests.csv"))

@@ -314,7 +314,7 @@ def test_a_final_refusal_is_recorded_and_does_not_stop_other_rows(world: World, 
 @pytest.mark.django_db
 def test_a_run_with_unchecked_rows_or_without_ready_rows_does_not_start(world: World, operator: Client) -> None:
     run = run_of(world, redeemed(world, 1))
-    assert step(operator, run, "run")["notice"] == "Not possible: 1 row still must be checked; check all rows first."
+    assert step(operator, run, "run")["notice"] == "Not possible: 1 row must still be checked; check all rows first."
     set_value(world.org, ON, "no")
     step(operator, run, "check")
     assert step(operator, run, "run")["notice"] == "Not possible: no row is ready to reverse."

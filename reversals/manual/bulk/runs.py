@@ -116,7 +116,7 @@ def confirm(run: BulkRun, *, made_by: str) -> None:
         return
     totals = totals_of(run)
     if totals.unchecked:
-        raise InvalidOperation(f"{_counted(totals.unchecked, 'row')} still must be checked; check all rows first")
+        raise InvalidOperation(f"{_counted(totals.unchecked, 'row')} must still be checked; check all rows first")
     if not totals.ready:
         raise InvalidOperation("no row is ready to reverse")
     BulkRun.objects.filter(org_id=run.org_id, id=run.id, confirmed_at__isnull=True).update(

@@ -90,8 +90,9 @@ class Forgiving:
     def response_action(self: Any, request: HttpRequest, queryset: models.QuerySet[Any]) -> HttpResponseBase | None:
         """Runs the action on the selected rows. No list offers to select the rows of all its pages."""
         if request.POST.get("select_across", "0") != "0":
-            request.POST = request.POST.copy()
-            request.POST["select_across"] = "0"
+            chosen = request.POST.copy()
+            chosen["select_across"] = "0"
+            request.POST = chosen  # type: ignore[assignment]
         try:
             for row_id in request.POST.getlist(ACTION_CHECKBOX_NAME):
                 self.opts.pk.to_python(row_id)

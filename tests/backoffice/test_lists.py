@@ -4,12 +4,13 @@ import re
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import IntegrityError, transaction
 from django.test import Client
 from django.urls import reverse
 
-from loyalty.models import CustomerGroup
+from loyalty.models import CustomerGroup, Org, OrgAccess
 from loyalty.staff.audit import record_change
-from tests.builders import World, make_lot, make_world, redeem, redeemed, staff_of
+from tests.builders import World, make_lot, make_org, make_world, redeem, redeemed, staff_of
 
 pytestmark = pytest.mark.django_db
 
@@ -127,6 +128,6 @@ def test_org_that_got_the_same_id_meanwhile_is_not_overwritten(world: World, mon
     monkeypatch.setattr(Org, "validate_unique", lambda self, exclude=None: None)
     monkeypatch.setattr(Org, "validate_constraints", lambda self, exclude=None: None)
     values = {"id": world.org.id, "name": "Overwritten", "country": "IN", "reason": "a new org", "_save": "Save"}
-    response = client.post(reverse("admin:loyalty_org_add"), values)
-    assert response.status_code == 503
+    with pytest.raises(IntegrityError), transaction.atomic():
+        client.post(reverse("admin:loyalty_org_add"), values)
     assert Org.objects.get(id=world.org.id).name == world.org.name

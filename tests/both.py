@@ -17,7 +17,7 @@ from tests.postgresql import private_postgresql
 from tests.templates import url_of
 
 SQLITE = "sqlite:///var/loyalty.sqlite3"
-# What no database can change is run beside SQLite alone.
+# These tests do not depend on the database, so they run only with SQLite.
 PURE = ["tests/unit"]
 # PostgreSQL takes longer than SQLite, so two processes share its run. Each half takes about as long.
 HALVES = [["tests/movements", "tests/database"], ["tests/api", "tests/backoffice"]]
@@ -48,13 +48,13 @@ def main(arguments: list[str]) -> int:
             planned.append(("PostgreSQL, the other half", _another_database(url), on_postgresql[1]))
         runs = {}
         for name, database, words in planned:
-            said = Path(folder) / name
-            with said.open("w") as output:
-                runs[name] = said, start(database, words, output)
+            path = Path(folder) / name
+            with path.open("w") as output:
+                runs[name] = path, start(database, words, output)
         print("Running on SQLite and PostgreSQL; what they say follows when all have ended.", flush=True)
         codes = [run.wait() for _, run in runs.values()]
-        for name, (said, _) in runs.items():
-            print(f"== {name}", said.read_text(), sep="\n", flush=True)
+        for name, (path, _) in runs.items():
+            print(f"== {name}", path.read_text(), sep="\n", flush=True)
     return max(codes)
 
 

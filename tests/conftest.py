@@ -81,7 +81,7 @@ def _load_middleware_again(**_: Any) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _middleware_is_shared() -> Iterator[None]:
-    """Loading the middleware reads every static file, which takes longer than most requests of a test."""
+    """Loads the middleware once, because loading reads every static file and takes longer than most requests."""
     load = ClientHandler.load_middleware
 
     def load_once(handler: ClientHandler) -> None:

@@ -30,7 +30,7 @@ def _migrated_sqlite() -> Path:
         return made
     FOLDER.mkdir(parents=True, exist_ok=True)
     older = set(FOLDER.glob("*.sqlite3"))
-    # It gets its name when it is whole: another run may look for it or make it at the same time.
+    # Renames the file when it is complete, because another run may look for it or create it at the same time.
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         begun = Path(folder) / "migrated.sqlite3"
         _migrate(f"sqlite:///{begun}")

@@ -17,12 +17,12 @@ from loyalty.ledger.identifiers import Identifier, IdentifierType, identify, mas
 from loyalty.ledger.queries import can_be_stored
 from loyalty.models import Customer, CustomerIdentifier, Org, Redemption
 from loyalty.staff.access import orgs_of
+from reversals.admin import searches
 from reversals.admin.html import in_points, link, page_of
 from reversals.models import Reversal
 
 AT_MOST = 20  # of each kind
 LONGEST_NAME = 255
-SEE_IDENTIFIERS = "loyalty.see_identifiers"
 
 # The types whose values are compared as entered.
 _AS_WRITTEN = (IdentifierType.EXTERNAL_ID, IdentifierType.CARD_NUMBER, IdentifierType.CARD_EXTERNAL_ID)
@@ -31,6 +31,10 @@ _NAMES_OF_REDEMPTION = {
     "external_reference_number": "external reference",
     "transaction_number": "transaction number",
 }
+
+
+# Searches by these names find a record and tell nothing about a person.
+RECORD_IDS = {*_NAMES_OF_REDEMPTION.values(), "reversal id", "customer id"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,11 @@ def find(request: HttpRequest) -> HttpResponse:
         raise PermissionDenied
     as_sent = request.GET.get("q", "")
     orgs = {org.id: org for org in orgs_of(request.user)}
+    if canonical(as_sent) and searches.is_over_limit(request):
+        return _too_many(request)
     matches = _matches(as_sent, orgs, kinds)
+    if canonical(as_sent) and not any(match.by in RECORD_IDS for match in matches):
+        searches.record(request, as_sent, [match.by for match in matches])
     if len(matches) == 1:
         return redirect(page_of(matches[0].row))
     shown = {
@@ -73,6 +81,11 @@ def find(request: HttpRequest) -> HttpResponse:
         "found": {"headers": ["Kind", "Record", "Matched by", "Details", "Org"], "rows": _rows(matches, orgs)},
     }
     return TemplateResponse(request, "admin/find.html", site.each_context(request) | shown)
+
+
+def _too_many(request: HttpRequest) -> HttpResponse:
+    context = site.each_context(request) | {"title": "Find", "limit": searches.limit_of(request)}
+    return TemplateResponse(request, "admin/find_limit.html", context, status=429)
 
 
 def _matches(name: str, orgs: Mapping[int, Org], kinds: list[Kind]) -> list[Match]:

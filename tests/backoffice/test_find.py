@@ -1,12 +1,17 @@
 """Find: one search field for all identifiers of redemptions, reversals and customers in the user's orgs."""
 
+from datetime import timedelta
+
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
+from time_machine import travel
 
-from loyalty.models import Customer, OrgAccess, Redemption
+from loyalty.models import Customer, OrgAccess, Redemption, StaffChange
+from reversals.admin import searches
 from reversals.models import Reversal
 from tests.builders import World, make_customer, make_world, redeemed, staff_of
 
@@ -143,7 +148,7 @@ def test_number_of_queries_does_not_depend_on_the_number_of_orgs(
     ask(support, "x")
     counts = []
     for _ in range(2):
-        with django_assert_num_queries(12, exact=False) as captured:  # type: ignore[operator]
+        with django_assert_num_queries(14, exact=False) as captured:  # type: ignore[operator]
             ask(support, "9876543210")
         counts.append(len(captured))
         for country in ("IN", "VN", "US"):
@@ -153,3 +158,40 @@ def test_number_of_queries_does_not_depend_on_the_number_of_orgs(
 
 def test_search_field_is_shown_on_the_home_page(world: World, support: Client) -> None:
     assert 'id="find-anywhere"' in support.get(reverse("admin:index")).content.decode()
+
+
+def searches_of(username: str) -> list[StaffChange]:
+    return list(StaffChange.objects.filter(made_by=username, subject="auth.user").order_by("id"))
+
+
+def test_search_by_identifier_is_recorded_masked(world: World, support: Client) -> None:
+    customer = make_customer(world.org, identifiers={"MOBILE": "919876543210"})
+    ask(support, "919876543210")
+    ask(support, "919876543211")
+    ask(support, customer.public_id)
+    found, missed = searches_of("meera")
+    assert (found.action, found.after) == ("searched", {"text": "********3210", "matched": "mobile"})
+    assert (missed.action, missed.after) == ("searched", {"text": "********3211", "matched": "nothing"})
+    assert found.org == world.org
+
+
+def test_user_who_sees_identifiers_masked_cannot_try_many(
+    world: World, support: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searches, "LIMIT_MASKED", 3)
+    customer = make_customer(world.org, identifiers={"MOBILE": "919876543210"})
+    assert [ask(support, f"91987654321{digit}").status_code for digit in (3, 2, 1)] == [200, 200, 200]
+    refused = ask(support, "919876543210")
+    assert refused.status_code == 429
+    assert "3 searches by identifier in the last hour" in refused.content.decode()
+    assert [change.action for change in searches_of("meera")].count("reached the limit of searches") == 1
+    with travel(timezone.now() + timedelta(hours=1, minutes=1)):
+        support.force_login(User.objects.get(username="meera"))
+        assert ask(support, "919876543210")["Location"] == page_of(customer)
+
+
+def test_search_by_record_id_is_not_counted(world: World, support: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(searches, "LIMIT_MASKED", 1)
+    redemption = redeemed(world)
+    assert [ask(support, redemption.public_id).status_code for _ in range(3)] == [302, 302, 302]
+    assert searches_of("meera") == []

@@ -47,6 +47,7 @@ ROLES: dict[str, tuple[str, ...]] = {
         "loyalty.change_customer",
         "loyalty.lock_reversals",
         "loyalty.merge_customers",
+        "loyalty.change_customeridentifier",
         "reversals.add_reversal",
         "reversals.add_bulkrun",
         "reversals.add_correction",

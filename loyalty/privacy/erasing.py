@@ -25,6 +25,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from loyalty.errors import InvalidOperation
+from loyalty.ledger.customer_identifiers import CHANGED
 from loyalty.ledger.identifiers import IdentifierType
 from loyalty.ledger.locks import lock_customers
 from loyalty.models import Customer, CustomerGroup, CustomerIdentifier, CustomerMerge, EmfChange, Org, StaffChange
@@ -100,7 +101,30 @@ def lock_to_erase(customer: Customer) -> list[CustomerIdentifier]:
         raise InvalidOperation(
             f"the identity of customer {customer.public_id} was erased on {customer.erased_at:%Y-%m-%d} already"
         )
-    return list(CustomerIdentifier.objects.filter(org_id=customer.org_id, customer=customer).order_by("type", "value"))
+    current = CustomerIdentifier.objects.filter(org_id=customer.org_id, customer=customer).order_by("type", "value")
+    return [*current, *_former_identifiers(customer)]
+
+
+def _changes_of_identifiers(customer: Customer) -> QuerySet[StaffChange]:
+    """Returns the records of changed identifiers of the customer and of those who were merged into the customer."""
+    merged = Customer.objects.filter(org_id=customer.org_id, merged_into=customer).values_list("id", flat=True)
+    ids = [str(each) for each in (customer.id, *merged)]
+    return StaffChange.objects.filter(subject=customer._meta.label_lower, subject_id__in=ids, action=CHANGED)
+
+
+def _former_identifiers(customer: Customer) -> list[CustomerIdentifier]:
+    """Returns the identifiers that staff changed, unless another customer has them now, as rows that are not stored."""
+    former = {
+        (kind, value)
+        for change in _changes_of_identifiers(customer)
+        for kind, value in change.before.items()
+        if value is not None
+    }
+    return [
+        CustomerIdentifier(org_id=customer.org_id, customer=customer, type=kind, value=value)
+        for kind, value in sorted(former)
+        if not CustomerIdentifier.objects.filter(org_id=customer.org_id, type=kind, value=value).exists()
+    ]
 
 
 def erase_identity(
@@ -114,6 +138,7 @@ def erase_identity(
     _check_record(identifiers, ticket=ticket, reason=reason, made_by=made_by)
     CustomerIdentifier.objects.filter(org_id=customer.org_id, id__in=[each.id for each in identifiers]).delete()
     count = erase_texts(_TEXTS, org_id=customer.org_id, identifiers=identifiers)
+    count += _changes_of_identifiers(customer).exclude(before={}, after={}).update(before={}, after={})
     customer.erased_at = timezone.now()
     customer.save(update_fields=["erased_at"])
     record_change(

@@ -11,6 +11,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import F, Q, QuerySet, Sum
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.html import format_html_join
@@ -18,9 +19,11 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from loyalty.admin.base import OneOrg, PageAdmin
 from loyalty.admin.confirmation import ReasonForm, ask, done
+from loyalty.errors import InvalidOperation
 from loyalty.ledger.clock import database_now
+from loyalty.ledger.customer_identifiers import NEW, set_identifier
 from loyalty.ledger.customers import GIVEN_STATUSES, lock_reversals, set_status, unlock_reversals
-from loyalty.ledger.identifiers import masked
+from loyalty.ledger.identifiers import IdentifierType, masked
 from loyalty.ledger.points import written
 from loyalty.models import Customer, CustomerIdentifier, GroupMember, Lot
 from reversals.admin.html import counted, in_points, link, moment, page_of
@@ -30,9 +33,14 @@ from reversals.manual.merging import merge_customers
 LOCK = "loyalty.lock_reversals"
 CHANGE = "loyalty.change_customer"
 MERGE = "loyalty.merge_customers"
+CHANGE_IDENTIFIERS = "loyalty.change_customeridentifier"
 SEE_IDENTIFIERS = "loyalty.see_identifiers"
 EXPIRIES_SHOWN = 12
 ZERO = Decimal(0)
+
+
+def _type_in_words(kind: str) -> str:
+    return kind.lower().replace("_", " ").capitalize()
 
 
 class LockForm(ReasonForm):
@@ -69,6 +77,31 @@ class MergeForm(ReasonForm):
     field_order = ["into", "ticket", "reason"]
 
 
+class IdentifierForm(ReasonForm):
+    """The identifier to change or add, its new value, and why."""
+
+    identifier = forms.ChoiceField(required=False, widget=UnfoldAdminSelectWidget)
+    type = forms.ChoiceField(
+        label="Type of a new identifier",
+        choices=[(kind.value, _type_in_words(kind)) for kind in IdentifierType if kind is not IdentifierType.ID],
+        widget=UnfoldAdminSelectWidget,
+    )
+    value = forms.CharField(
+        required=False,
+        max_length=255,
+        strip=False,
+        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
+        help_text="Leave empty to remove the identifier.",
+    )
+    ticket = forms.CharField(max_length=100, widget=UnfoldAdminTextInputWidget())
+    field_order = ["identifier", "type", "value", "ticket", "reason"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        choices = [("", "Add a new identifier"), *self.initial["identifiers"]]
+        self.fields["identifier"].choices = choices  # type: ignore[attr-defined]
+
+
 @admin.register(Customer)
 class CustomerAdmin(PageAdmin):
     list_display = ["public_id", "status", "reversals"]
@@ -87,6 +120,7 @@ class CustomerAdmin(PageAdmin):
             "unlock": self.unlock_view,
             "status": self.status_view,
             "merge": self.merge_view,
+            "identifiers": self.identifiers_view,
         }
         return [
             *(
@@ -113,6 +147,7 @@ class CustomerAdmin(PageAdmin):
             "newest": NEWEST,
             "of_customer": f"org={row.org_id}&customer__id__exact={row.pk}",
             "may_lock": may_see(LOCK) and row.merged_into_id is None,
+            "may_change_identifiers": may_see(CHANGE_IDENTIFIERS) and not (row.merged_into_id or row.erased_at),
             "may_merge": may_see(MERGE) and row.merged_into_id is None,
             "may_change": may_see(CHANGE) and row.status != Customer.Status.MERGED,
         }
@@ -131,6 +166,23 @@ class CustomerAdmin(PageAdmin):
         text = "The other customer gets everything that this customer has. A merge cannot be undone."
         return self._change(request, object_id, MERGE, MergeForm, _merge, "Merge", text=text)
 
+    def identifiers_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Changes, adds or removes an identifier of the customer."""
+        return self._change(
+            request, object_id, CHANGE_IDENTIFIERS, IdentifierForm, _set_identifier, "Change identifiers"
+        )
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Shows the customer's history, with identifiers masked unless the user may see them."""
+        response = super().history_view(request, object_id, extra_context)
+        if isinstance(response, TemplateResponse) and not request.user.has_perm(SEE_IDENTIFIERS):
+            for change in (response.context_data or {})["changes"]:
+                for name in IdentifierType.__members__.keys() & change.after.keys():
+                    change.after[name] = masked(change.after[name] or "")
+        return response
+
     def _change(
         self,
         request: HttpRequest,
@@ -147,13 +199,48 @@ class CustomerAdmin(PageAdmin):
             raise Http404
         if not request.user.has_perm(permission) or not self.has_view_permission(request, customer):
             raise PermissionDenied
-        form = form_class(request.POST or None, initial={"status": customer.status})
+        form = form_class(request.POST or None, initial=self._initial(request, customer))
         message = done(form, lambda values: change(customer, values, request.user.get_username()))
         if message is None:
             title = f"Customer {customer}: {button.lower()}"
             return ask(request, self, form, title=title, text=text, button=button, back=page_of(customer))
         self.message_user(request, message)
         return redirect(page_of(customer))
+
+    def _initial(self, request: HttpRequest, customer: Customer) -> dict[str, Any]:
+        """Returns what the forms show before they are filled in."""
+        unmasked = request.user.has_perm(SEE_IDENTIFIERS)
+        identifiers = CustomerIdentifier.objects.filter(org_id=customer.org_id, customer=customer).order_by(
+            "type", "id"
+        )
+        names = [
+            (str(each.id), f"{_type_in_words(each.type)} {each.value if unmasked else masked(each.value)}")
+            for each in identifiers
+        ]
+        return {"status": customer.status, "identifiers": names}
+
+
+def _set_identifier(customer: Customer, values: dict[str, Any], made_by: str) -> str:
+    kind, old = IdentifierType(values["type"]), NEW
+    if values["identifier"]:
+        stored = CustomerIdentifier.objects.filter(org_id=customer.org_id, customer=customer, id=values["identifier"])
+        current = stored.first()
+        if current is None:
+            raise InvalidOperation("the identifier was changed meanwhile; open the page again")
+        kind, old = IdentifierType(current.type), current.value
+    change = set_identifier(
+        customer,
+        kind=kind,
+        value=values["value"],
+        replaces=old,
+        ticket=values["ticket"],
+        reason=values["reason"],
+        made_by=made_by,
+    )
+    done_to_it = "changed" if change.after[kind.value] else "removed"
+    if not change.before[kind.value]:
+        done_to_it = "added"
+    return f"{_type_in_words(kind)} of customer {customer} is {done_to_it}."
 
 
 def _lock(customer: Customer, values: dict[str, Any], made_by: str) -> str:
@@ -217,10 +304,7 @@ def _facts(customer: Customer) -> list[tuple[str, Any]]:
 
 def _identifiers(customer: Customer, *, unmasked: bool) -> list[tuple[str, str]]:
     named = CustomerIdentifier.objects.filter(org_id=customer.org_id, customer=customer).order_by("type", "id")
-    return [
-        (each.type.lower().replace("_", " ").capitalize(), each.value if unmasked else masked(each.value))
-        for each in named[:NEWEST]
-    ]
+    return [(_type_in_words(each.type), each.value if unmasked else masked(each.value)) for each in named[:NEWEST]]
 
 
 def _balances(customer: Customer, now: datetime) -> list[tuple[str, str]]:

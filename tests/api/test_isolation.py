@@ -256,6 +256,10 @@ COMMANDS: dict[str, Words | None] = {
     ],
     "seal_ledger": None,
     "set_emf": setting,
+    "set_identifier": lambda world, names, folder: [
+        *(str(world.org.id), names.customer, "EMAIL", "new@example.com"),
+        *("--ticket", "T-1", "--reason", "why", "--by", "meera"),
+    ],
     "set_group": lambda world, names, folder: [str(world.org.id), "2", "--add", names.customer],
     "verify_ledger": None,
 }

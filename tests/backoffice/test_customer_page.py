@@ -302,3 +302,36 @@ def test_support_cannot_merge_customers(world: World) -> None:
     support = staff_of(world, "Support")
     assert send(support, world.asha, "merge", into=1, ticket="T-1", reason="why").status_code == 403
     assert "Merge into another customer" not in text_of(support, world.asha)
+
+
+def test_operator_changes_an_identifier_with_its_history(world: World, operator: Client) -> None:
+    customer = make_customer(world.org, identifiers={"EMAIL": "asha@example.com"})
+    stored = customer.identifiers.get()
+    sent = {"ticket": "T-1", "reason": "the customer moved", "type": "MOBILE"}
+    assert "Change identifiers" in text_of(operator, customer)
+    send(operator, customer, "identifiers", identifier=stored.id, value="New@Example.com ", **sent)
+    send(operator, customer, "identifiers", identifier="", value="098765 43210", **sent)
+    assert list(customer.identifiers.order_by("type").values_list("type", "value")) == [
+        ("EMAIL", "new@example.com"),
+        ("MOBILE", "919876543210"),
+    ]
+    send(operator, customer, "identifiers", identifier=stored.id, value="", **sent)
+    assert list(customer.identifiers.values_list("type", flat=True)) == ["MOBILE"]
+    assert len(changes_of(customer)) == 3
+
+
+def test_identifier_of_another_customer_is_refused_on_the_page(world: World, operator: Client) -> None:
+    other = make_customer(world.org, identifiers={"EMAIL": "asha@example.com"})
+    sent = {"type": "EMAIL", "value": "asha@example.com", "ticket": "T-1", "reason": "why"}
+    shown = send(operator, world.asha, "identifiers", identifier="", **sent)
+    assert f"Customer {other} has this EMAIL already" in shown.content.decode()
+    assert not world.asha.identifiers.exists()
+
+
+def test_support_cannot_change_identifiers_or_see_them_in_the_history(world: World, operator: Client) -> None:
+    sent = {"type": "EMAIL", "value": "asha@example.com", "ticket": "T-1", "reason": "why", "identifier": ""}
+    send(operator, world.asha, "identifiers", **sent)
+    support = staff_of(world, "Support", username="sana")
+    assert send(support, world.asha, "identifiers", **sent).status_code == 403
+    history = support.get(f"/admin/loyalty/customer/{world.asha.pk}/history/")
+    assert "asha@example.com" not in history.content.decode()

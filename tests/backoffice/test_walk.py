@@ -72,6 +72,7 @@ PAGES: dict[str, tuple[str, str | None]] = {
     "loyalty_apiclient_revoke": ("loyalty.change_apiclient", "loyalty.apiclient"),
     "loyalty_apiclient_revoke_secret": ("loyalty.change_apiclient", "loyalty.apiclient"),
     "loyalty_customer_lock": ("loyalty.lock_reversals", "loyalty.customer"),
+    "loyalty_customer_identifiers": ("loyalty.change_customeridentifier", "loyalty.customer"),
     "loyalty_customer_merge": ("loyalty.merge_customers", "loyalty.customer"),
     "loyalty_customer_status": ("loyalty.change_customer", "loyalty.customer"),
     "loyalty_customer_unlock": ("loyalty.lock_reversals", "loyalty.customer"),

@@ -1,0 +1,30 @@
+from django.apps import apps as installed_apps
+from django.contrib.auth.management import create_permissions
+from django.db import migrations
+
+ROLE = "Reversal operator"
+
+
+def give(apps, schema_editor):
+    # Permissions are otherwise created after all migrations.
+    alias = schema_editor.connection.alias
+    create_permissions(installed_apps.get_app_config("loyalty"), verbosity=0, using=alias)
+    right = apps.get_model("auth", "Permission").objects.using(alias).get(
+        content_type__app_label="loyalty", codename="change_customeridentifier"
+    )
+    for role in apps.get_model("auth", "Group").objects.using(alias).filter(name=ROLE):
+        role.permissions.add(right)
+
+
+def take(apps, schema_editor):
+    for role in apps.get_model("auth", "Group").objects.filter(name=ROLE):
+        role.permissions.remove(*role.permissions.filter(codename="change_customeridentifier"))
+
+
+class Migration(migrations.Migration):
+
+    dependencies = [
+        ("reversals", "0021_merge_right"),
+    ]
+
+    operations = [migrations.RunPython(give, take)]

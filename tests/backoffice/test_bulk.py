@@ -25,7 +25,19 @@ from reversals.manual.bulk import runs
 from reversals.manual.bulk.runs import check_some, confirm, make_run, run_some, start_from_redemptions
 from reversals.manual.bulk.uploads import FileRow
 from reversals.models import Approval, BulkRow, BulkRun, Channel, Reversal
-from tests.builders import ON, World, days_ago, make_lot, make_world, points, redeem, redeemed, set_value, staff_of
+from tests.builders import (
+    ON,
+    World,
+    days_ago,
+    make_customer,
+    make_lot,
+    make_world,
+    points,
+    redeem,
+    redeemed,
+    set_value,
+    staff_of,
+)
 from tests.movements.test_races import at_once
 
 LIMIT = "Reversal_approval_points"
@@ -561,3 +573,48 @@ def test_concurrent_runs_make_each_reversal_once() -> None:
     assert set(Redemption.objects.filter(org=world.org).values_list("points_reversed", flat=True)) == {points(2)}
     assert sum(lot.points_remaining for lot in Lot.objects.filter(org=world.org)) == 24
     call_command("verify_ledger", "--org", str(world.org.id))
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("customer", "status"),
+    [
+        ("", "READY"),
+        ("{id}", "READY"),
+        (" {id}\u200b", "READY"),
+        ("098765 43210", "READY"),
+        ("Asha@Example.com", "READY"),
+        ("{other}", "INVALID"),
+        ("ravi@example.com", "INVALID"),
+        ("CARD-1", "INVALID"),
+        ("9.87654E+09", "INVALID"),
+    ],
+)
+def test_row_whose_customer_is_not_the_redemptions_customer_is_invalid(
+    world: World, operator: Client, customer: str, status: str
+) -> None:
+    """A spreadsheet can make another redemption's id of an id: 4711 of 004711."""
+    names = {"MOBILE": "9876543210", "EMAIL": "asha@example.com", "CARD_NUMBER": "CARD-1"}
+    asha = make_customer(world.org, identifiers=names)
+    other = make_customer(world.org, identifiers={"EMAIL": "ravi@example.com"})
+    make_lot(asha, 5, program=world.program)
+    redemption = redeem(asha, 5, program=world.program)
+    value = customer.format(id=asha.public_id, other=other.public_id)
+    file = SimpleUploadedFile(
+        "returns.csv", f"redemption_id,points,reason,customer\n{redemption.public_id},1,why,{value}\n".encode()
+    )
+    run = upload(operator, world, file=file)
+    assert statuses(run) == [status]
+    outcome = BulkRow.objects.get(run=run).outcome
+    assert ("customer is not the customer of this redemption" in outcome) == (status == "INVALID")
+    assert "example.com" not in outcome
+
+
+@pytest.mark.django_db
+def test_same_rows_with_another_customer_are_another_run(world: World, operator: Client) -> None:
+    redemption = redeemed(world, 5)
+    keys = set()
+    for value in ("", "1", str(world.asha.public_id)):
+        data = f"redemption_id,points,reason,customer\n{redemption.public_id},1,why,{value}\n".encode()
+        keys.add(upload(operator, world, file=SimpleUploadedFile("returns.csv", data)).key)
+    assert len(keys) == 3

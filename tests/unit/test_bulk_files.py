@@ -90,8 +90,11 @@ def test_the_second_row_of_the_same_redemption_is_bad() -> None:
 @pytest.mark.parametrize(
     ("data", "refusal"),
     [
-        (b"", "line 1: expected the columns redemption_id, points, reason; the file is empty"),
-        (b"\xef\xbb\xbf \r\n", "line 1: expected the columns redemption_id, points, reason; the file is empty"),
+        (b"", "line 1: expected the columns redemption_id, points, reason, customer; the file is empty"),
+        (
+            b"\xef\xbb\xbf \r\n",
+            "line 1: expected the columns redemption_id, points, reason, customer; the file is empty",
+        ),
         (HEADER + b"\n \n", "line 2: expected at least one row under the header; the file has no rows"),
         (
             HEADER + b"R1,1,caf\xe9\n",
@@ -103,16 +106,19 @@ def test_the_second_row_of_the_same_redemption_is_bad() -> None:
         ),
         ("redemption_id".encode("utf-16"), "line 1: expected UTF-8, found UTF-16; save the file as CSV UTF-8"),
         (HEADER + b"R1,1\0,x\n", "line 2: expected text; found a NUL character"),
-        (b"R1,1,why\n", "line 1, column 1: 'R1' is unknown; expected redemption_id, points, reason"),
+        (b"R1,1,why\n", "line 1, column 1: 'R1' is unknown; expected redemption_id, points, reason, customer"),
         (
             b"redemption_id,points,why\nR1,1,x",
-            "line 1, column 3: 'why' is unknown; expected redemption_id, points, reason",
+            "line 1, column 3: 'why' is unknown; expected redemption_id, points, reason, customer",
         ),
         (
             b"points,points,reason\n",
-            "line 1, column 2: 'points' is a duplicate; expected redemption_id, points, reason",
+            "line 1, column 2: 'points' is a duplicate; expected redemption_id, points, reason, customer",
         ),
-        (b"redemption_id,points\nR1,1", "line 1: the column reason is missing; expected redemption_id, points, reason"),
+        (
+            b"redemption_id,points\nR1,1",
+            "line 1: the column reason is missing; expected redemption_id, points, reason, customer",
+        ),
         (
             HEADER + b"R1,1," + b"w" * 4_000,
             "line 2, character 4001: expected a line of at most 4,000 characters",
@@ -146,3 +152,8 @@ def test_any_bytes_give_rows_or_a_refusal_that_states_what_was_expected(data: by
         assert row.problem or row.redemption_id
         if not row.problem:
             read_points_of(row.points_written)
+
+
+def test_optional_customer_is_read_without_blanks() -> None:
+    (row,) = read_rows("customer;redemption_id;points;reason\n +91 98765 43210\u200b;R1;;why\n".encode())
+    assert row == FileRow(2, "R1", "", "why", customer="+91 98765 43210")

@@ -17,6 +17,7 @@ from loyalty.errors import InvalidOperation
 from loyalty.ledger.points import written
 from loyalty.models import Org, Redemption
 from reversals.manual import manual_reversals
+from reversals.manual.bulk.customers import check_customers
 from reversals.manual.bulk.uploads import MOST_ROWS, FileRow, read_points_of
 from reversals.manual.manual_reversals import ManualReversal
 from reversals.models import Approval, BulkRow, BulkRun, Channel, Reversal
@@ -64,7 +65,9 @@ def key_of(rows: Sequence[FileRow], *, page: str = "") -> str:
 
     With `page` the key is specific to one page, so that the same rows can be reversed again.
     """
-    asked = [(row.redemption_id, row.points_written, row.reason) for row in rows]
+    asked = [
+        (row.redemption_id, row.points_written, row.reason, *([row.customer] if row.customer else [])) for row in rows
+    ]
     return hashlib.sha256(json.dumps([page, asked]).encode()).hexdigest()
 
 
@@ -74,7 +77,7 @@ def make_run(*, org: Org, key: str, name: str, rows: Sequence[FileRow], made_by:
     about = {"name": name[:200], "made_by": made_by, "made_at": timezone.now()}
     run, is_new = BulkRun.objects.get_or_create(org=org, key=key, defaults=about)
     if is_new:
-        BulkRow.objects.bulk_create([_new_row(run, row) for row in rows], batch_size=500)
+        BulkRow.objects.bulk_create([_new_row(run, row) for row in check_customers(org, rows)], batch_size=500)
     return run, is_new
 
 

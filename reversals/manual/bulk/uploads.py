@@ -9,7 +9,8 @@ from loyalty.importing.csv_rows import CsvError, csv_rows
 from loyalty.ledger.canonical import canonical
 from loyalty.ledger.points import InvalidPoints, read_written_points
 
-COLUMNS = ("redemption_id", "points", "reason")
+COLUMNS = ("redemption_id", "points", "reason", "customer")
+OPTIONAL = frozenset({"customer"})
 MOST_BYTES = 1_000_000
 MOST_ROWS = 5_000
 LONGEST_LINE = 4_000
@@ -24,13 +25,17 @@ class FileRefused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """A row as it was written, and its problem, if any. `line` is its first line; the header is line 1."""
+    """A row as it was written, and its problem, if any. `line` is its first line; the header is line 1.
+
+    `customer` is the id, mobile or email of the redemption's customer, or empty.
+    """
 
     line: int
     redemption_id: str
     points_written: str
     reason: str
     problem: str = ""
+    customer: str = ""
 
 
 def read_rows(data: bytes, *, default_reason: str = "") -> list[FileRow]:
@@ -60,7 +65,7 @@ def _parsed(data: bytes) -> Iterator[FileRow]:
     """Yields each row under the header. Raises FileRefused."""
     if len(data) > MOST_BYTES:
         raise FileRefused(f"the file has {len(data):,} bytes; expected at most {MOST_BYTES:,}")
-    rows = csv_rows(io.BytesIO(data), COLUMNS, longest_line=LONGEST_LINE)
+    rows = csv_rows(io.BytesIO(data), COLUMNS, optional=OPTIONAL, longest_line=LONGEST_LINE)
     try:
         _, header = next(rows)
         for line, fields in rows:
@@ -76,7 +81,8 @@ def _row(line: int, header: list[str], fields: list[str]) -> FileRow:
     problem = (
         "" if len(fields) == len(header) else f"expected {len(header)} fields, as in the header; found {len(fields)}"
     )
-    return FileRow(line, canonical(values["redemption_id"]), canonical(values["points"]), values["reason"], problem)
+    redemption_id, points, customer = (canonical(values[name]) for name in ("redemption_id", "points", "customer"))
+    return FileRow(line, redemption_id, points, values["reason"], problem, customer)
 
 
 def _problem(row: FileRow, first_line: int) -> str:

@@ -10,6 +10,8 @@ from django.urls import resolve
 from loyalty.clients.addresses import comes_from_proxy
 from reversals.api.errors import over_http
 
+# A longer path is resolved on each call: anybody can send long paths, and 1,000 of them would fill the memory.
+LONGEST_CACHED = 200
 _resolved = lru_cache(1_000)(resolve)
 
 
@@ -45,6 +47,7 @@ class ApiMiddleware:
         if not request.path_info.startswith("/v2/"):
             return self.get_response(request)
         request.get_host()  # raises an exception for a host that is not in ALLOWED_HOSTS
-        match = request.resolver_match = _resolved(request.path_info)
+        path = request.path_info
+        match = request.resolver_match = _resolved(path) if len(path) <= LONGEST_CACHED else resolve(path)
         response: HttpResponseBase = match.func(request, *match.args, **match.kwargs)
         return response

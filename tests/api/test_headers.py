@@ -13,6 +13,7 @@ from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
 
+from config import api
 from tests.builders import World, redeemed, staff_of
 
 pytestmark = pytest.mark.django_db
@@ -188,3 +189,11 @@ def test_forwarded_protocol_is_used_only_with_trusted_proxies(proxies: str, expe
     environment = BEHIND_PROXY | {"HTTPS_ONLY": "off", "TRUSTED_PROXIES": proxies}
     said = manage("shell", "--verbosity", "0", "-c", program, **environment).stdout
     assert said == f"{expected}\n"
+
+
+def test_long_path_is_answered_and_not_kept_in_memory(client: Client) -> None:
+    api._resolved.cache_clear()
+    assert client.get(f"/v2/{'x' * 60_000}").status_code == 404
+    assert api._resolved.cache_info().currsize == 0
+    assert client.get("/v2/x").status_code == 404
+    assert api._resolved.cache_info().currsize == 1

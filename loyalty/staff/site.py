@@ -20,8 +20,9 @@ from loyalty.models import Org
 from loyalty.moves import is_of_closed_org
 from loyalty.staff.access import orgs_of
 from loyalty.staff.audit import record_change
-from loyalty.staff.signin import lockout, second_factor, sessions, views
+from loyalty.staff.signin import gate, lockout, second_factor, sessions, views
 from loyalty.staff.signin.forms import LOCKED_OUT
+from loyalty.staff.signin.hashing import HashingBusy
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,9 @@ def explain_outages(page: Page) -> Page:
             response = page(request, *args, **kwargs)
             # Render here, because templates query the database too.
             return response.render() if isinstance(response, TemplateResponse) else response
+        except HashingBusy:
+            text = "Nothing was changed. Go back and try again in a few seconds."
+            return gate.refuse(503, "Many users are signing in", text, wait=2)
         except (OperationalError, InterfaceError, IntegrityError) as error:
             is_closed = is_of_closed_org(error)
             if isinstance(error, IntegrityError) and not is_closed:

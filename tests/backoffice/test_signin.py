@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 import time_machine
 from axes.models import AccessAttempt
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.contrib.auth.models import User
 from django.http import HttpResponse
 from django.test import Client
@@ -19,6 +20,7 @@ from django_otp.plugins.otp_static.models import StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from loyalty.models import StaffChange
+from loyalty.staff.signin import gate, hashing, limits
 
 pytestmark = pytest.mark.django_db
 
@@ -367,3 +369,55 @@ def test_other_errors_in_the_password_form_do_not_count_as_guesses(meera: User) 
             assert client.post("/admin/password_change/", values).status_code == 200
     assert signed_in(client)
     assert not AccessAttempt.objects.exists()
+
+
+def test_address_that_signs_in_too_often_is_refused_before_a_hash(meera: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "TRIES_PER_MINUTE", 3)
+    with time_machine.travel(timezone.now(), tick=False):
+        answers = [Client().post(LOGIN, {"username": f"user{n}", "password": "a guess"}).status_code for n in range(5)]
+        assert answers == [200, 200, 200, 429, 429]
+        refused = enter_password(Client())
+        assert refused.status_code == 429
+        assert "Too many sign-ins" in text_of(refused)
+        assert int(refused["Retry-After"]) <= 60
+        elsewhere = Client(REMOTE_ADDR="192.0.2.9")
+        assert elsewhere.post(LOGIN, {"username": "meera", "password": PASSWORD}).status_code == 302
+
+
+def test_address_with_many_wrong_passwords_over_all_usernames_is_refused(
+    meera: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "FAILURES_OF_AN_ADDRESS", 3)
+    for number in range(3):
+        Client().post(LOGIN, {"username": f"user{number}", "password": "a guess"})
+    assert enter_password(Client()).status_code == 429
+
+
+def test_sign_in_while_others_are_hashed_is_503_and_not_a_failed_one(
+    meera: User, settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.PASSWORD_HASHERS = ["loyalty.staff.signin.hashing.BoundedPBKDF2PasswordHasher"]
+    meera.set_password(PASSWORD)
+    meera.save()
+    for _ in range(hashing.AT_ONCE):
+        hashing._places.acquire()
+    try:
+        refused = enter_password(Client())
+    finally:
+        hashing._places.release(hashing.AT_ONCE)
+    assert (refused.status_code, refused["Retry-After"]) == (503, "2")
+    assert not AccessAttempt.objects.exists()
+    client = Client()
+    enter_password(client)
+    assert signed_in(client)
+
+
+def test_large_body_of_a_signed_out_user_is_413() -> None:
+    large = {"username": "x" * gate.LARGEST_BODY, "password": "y"}
+    assert Client().post(LOGIN, large).status_code == 413
+    assert Client().post("/admin/reversals/bulkrun/upload/", large).status_code == 413
+
+
+def test_hashes_of_django_are_still_accepted() -> None:
+    with_django = PBKDF2PasswordHasher().encode(PASSWORD, "salt", 1_000)
+    assert hashing.BoundedPBKDF2PasswordHasher().verify(PASSWORD, with_django)

@@ -655,6 +655,15 @@ class Draw(models.Model):
     position = models.PositiveIntegerField(help_text="Position 1 was drawn first and is reversed last.")
     points = PointsField()
     points_reversed = PointsField(default=0, help_text="Points reversed so far.")
+    # A draw is sealed as it was before coverings: a covering gives a lot to a draw that had none, adds draws after it,
+    # and moves the draws behind these.
+    first_points = PointsField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="The points before coverings, from no lot. 0: a covering added this draw. Empty: not covered.",
+    )
+    first_position = models.PositiveIntegerField(null=True, blank=True, editable=False)
 
     class Meta:
         indexes = [models.Index(fields=["org", "lot"], name="draws_of_lot")]
@@ -673,3 +682,51 @@ class Draw(models.Model):
 
     def __str__(self) -> str:
         return f"draw {self.position} of {self.redemption_id}"
+
+
+class Covering(models.Model):
+    """Lots that were found later for points that a redemption had drawn from no lot. Append-only."""
+
+    id = RowIdField()
+    org = owning_org()
+    redemption = parent_of_org("loyalty.Redemption", related_name="coverings")
+    points = PointsField(help_text="The points that got a lot.")
+    reason = models.CharField(max_length=500)
+    made_by = models.CharField(max_length=150)
+    made_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(fields=["org", "redemption"], name="coverings_of_redemption")]
+        constraints = [
+            models.UniqueConstraint(fields=["org", "id"], name="covering_in_org"),
+            models.CheckConstraint(condition=Q(points__gt=0) & ~Q(reason=""), name="covering_says_why"),
+            SameOrg(field="redemption", name="covering_redemption_of_org"),
+            AppendOnly(name="covering_append_only", erasable=("reason",)),
+        ]
+
+    def __str__(self) -> str:
+        return f"covering of {self.redemption_id}"
+
+
+class CoveringLine(models.Model):
+    """The points that one covering took from one lot. Append-only."""
+
+    id = RowIdField()
+    org = owning_org()
+    covering = parent_of_org("loyalty.Covering", related_name="lines")
+    draw = parent_of_org("loyalty.Draw", related_name="covering_lines")
+    lot = parent_of_org("loyalty.Lot", related_name="covering_lines")
+    points = PointsField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["org", "covering", "lot"], name="covering_once_per_lot"),
+            models.CheckConstraint(condition=Q(points__gt=0), name="covering_line_points_positive"),
+            SameOrg(field="covering", name="covering_line_covering_of_org"),
+            SameOrg(field="draw", name="covering_line_draw_of_org"),
+            SameOrg(field="lot", name="covering_line_lot_of_org"),
+            AppendOnly(name="covering_line_append_only"),
+        ]
+
+    def __str__(self) -> str:
+        return f"line of {self.covering_id}"

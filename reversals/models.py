@@ -399,6 +399,7 @@ class SealedRow(models.Model):
         CUSTOMER = "CUSTOMER", "customer"
         PROGRAM = "PROGRAM", "program"
         MERGE = "MERGE", "merge"
+        COVERING = "COVERING", "covering"
 
     id = RowIdField()
     org = owning_org_of_movement()

@@ -28,7 +28,16 @@ from loyalty.errors import InvalidOperation
 from loyalty.ledger.customer_identifiers import CHANGED
 from loyalty.ledger.identifiers import IdentifierType
 from loyalty.ledger.locks import lock_customers
-from loyalty.models import Customer, CustomerGroup, CustomerIdentifier, CustomerMerge, EmfChange, Org, StaffChange
+from loyalty.models import (
+    Covering,
+    Customer,
+    CustomerGroup,
+    CustomerIdentifier,
+    CustomerMerge,
+    EmfChange,
+    Org,
+    StaffChange,
+)
 from loyalty.privacy.erased import ERASED, erased
 from loyalty.staff.audit import record_change
 
@@ -73,6 +82,7 @@ _TEXTS = (
     Texts(StaffChange, ["before", "after"], replacement={}),
     Texts(EmfChange, ["reason"], is_sealed=True),
     Texts(CustomerMerge, ["reason"], is_sealed=True),
+    Texts(Covering, ["reason"], is_sealed=True),
 )
 
 _NOT_CHECKED = {field.name for field in StaffChange._meta.fields} - {"reason", "made_by"}

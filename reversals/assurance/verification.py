@@ -194,6 +194,46 @@ _MERGES = (
     _parent_of_org("loyalty_redemption", "public_id", "first_customer_id", "loyalty_customer"),
 )
 
+# Draws without a lot that got lots later.
+_COVERINGS = (
+    _sums_agree(
+        "covering.points = sum of points over its lines",
+        "loyalty_covering",
+        "id",
+        "points",
+        "loyalty_coveringline",
+        "covering_id",
+        "points",
+    ),
+    Law(
+        "a covering's line and its draw have the same redemption, lot and points",
+        "SELECT line.org_id, line.id, line.points, draw.points FROM loyalty_coveringline line"
+        " JOIN loyalty_covering covering ON covering.id = line.covering_id JOIN loyalty_draw draw"
+        " ON draw.id = line.draw_id WHERE draw.redemption_id <> covering.redemption_id"
+        " OR draw.lot_id IS NULL OR draw.lot_id <> line.lot_id OR draw.points <> line.points",
+    ),
+    Law(
+        "a draw has a lot from a covering if and only if a line of a covering refers to it",
+        "SELECT draw.org_id, draw.id, draw.first_points, COUNT(line.id) FROM loyalty_draw draw"
+        " LEFT JOIN loyalty_coveringline line ON line.org_id = draw.org_id AND line.draw_id = draw.id"
+        " WHERE draw.first_points IS NOT NULL OR line.id IS NOT NULL"
+        " GROUP BY draw.org_id, draw.id, draw.first_points, draw.lot_id"
+        " HAVING draw.first_points IS NULL OR COUNT(line.id) <> (CASE WHEN draw.lot_id IS NULL THEN 0 ELSE 1 END)",
+    ),
+    Law(
+        "the points of a redemption's draws before coverings = the points of the redemption",
+        "SELECT redemption.org_id, redemption.public_id, redemption.points, SUM(COALESCE(first_points, draw.points))"
+        " FROM loyalty_draw draw JOIN loyalty_redemption redemption ON redemption.id = draw.redemption_id"
+        " WHERE draw.redemption_id IN (SELECT covering.redemption_id FROM loyalty_covering covering)"
+        " GROUP BY redemption.org_id, redemption.id, redemption.public_id, redemption.points"
+        " HAVING redemption.points <> SUM(COALESCE(first_points, draw.points))",
+    ),
+    _parent_of_org("loyalty_covering", "id", "redemption_id", "loyalty_redemption"),
+    _parent_of_org("loyalty_coveringline", "id", "covering_id", "loyalty_covering"),
+    _parent_of_org("loyalty_coveringline", "id", "draw_id", "loyalty_draw"),
+    _parent_of_org("loyalty_coveringline", "id", "lot_id", "loyalty_lot"),
+)
+
 LAWS = (
     _within(
         "0 <= lot.remaining <= lot.awarded, and lot.awarded > 0",
@@ -406,6 +446,7 @@ LAWS = (
     *_PROVENANCE,
     *_SETTINGS,
     *_MERGES,
+    *_COVERINGS,
 )
 
 

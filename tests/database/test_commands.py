@@ -20,7 +20,18 @@ from django.db import connection, models, transaction
 
 from loyalty.clients.credentials import md5_form
 from loyalty.ledger.merging import merge_customers
-from loyalty.models import ApiClient, ApiSecret, CustomerMerge, EmfChange, EmfSetting, Lot, Org, Program, Redemption
+from loyalty.models import (
+    ApiClient,
+    ApiSecret,
+    CoveringLine,
+    CustomerMerge,
+    EmfChange,
+    EmfSetting,
+    Lot,
+    Org,
+    Program,
+    Redemption,
+)
 from reversals.assurance.verification import LAWS
 from reversals.models import Attempt, Delivery, LedgerCheck, Reversal
 from tests.builders import (
@@ -573,8 +584,8 @@ class Ledger:
 def ledger(db: None) -> Ledger:
     """Creates two reversed redemptions and a corrected reversal.
 
-    One redemption drew 10 points from two lots, and 5 were reversed. The other had 3 points without a lot, which were
-    re-issued in a new lot. The corrected reversal is of 1 point.
+    One redemption drew 10 points from two lots, and 5 were reversed. Another had 3 points without a lot, which were
+    re-issued in a new lot, and a third 2 points, which were covered later. The corrected reversal is of 1 point.
     """
     world = make_world(settings={"Reversal_reissue_days": "30"})
     correction = corrected(world, redeemed(world, 1)).corrections.get()
@@ -583,13 +594,18 @@ def ledger(db: None) -> Ledger:
     last_lot = make_lot(world.asha, 4, program=world.program)
     redemption = redeem(world.asha, 10, program=world.program)
     uncovered = redeem(world.asha, 3, program=world.program)
+    late = redeem(world.asha, 2, program=world.program)
     reverse(world, redemption.public_id, "--points", "5")
     reverse(world, uncovered.public_id)
+    covering_line = covered(world, late)
     reversal, reissue = redemption.reversals.get(), uncovered.reversals.get()
     reissued = Lot.objects.get(org=world.org, lot_ref=f"REISSUE-{reissue.public_id}")
     delivery = Delivery.objects.filter(webhook=webhook).first()
     merge = merged(world)
     ids = {
+        "covering": covering_line.covering_id,
+        "covering_line": covering_line.id,
+        "covered_draw": covering_line.draw_id,
         "merge": merge.id,
         "merged": merge.source_id,
         "lot": lot.id,
@@ -618,10 +634,18 @@ def ledger(db: None) -> Ledger:
         "setting": "Reversal_reissue_days",
         "reissued_lot": reissued.lot_ref,
         "redemption": redemption.public_id,
+        "late_redemption": late.public_id,
         "reversal": reversal.public_id,
         "corrected_reversal": correction.reversal.public_id,
     }
     return Ledger(world, ids | foreign_ids(), public_ids)
+
+
+def covered(world: World, redemption: Redemption) -> CoveringLine:
+    """Awards a lot that covers the redemption, and returns the line of the covering."""
+    make_lot(world.asha, redemption.points, program=world.program)
+    call_command("cover_redemptions", str(world.org.id), stdout=io.StringIO())
+    return CoveringLine.objects.get(org=world.org, covering__redemption=redemption)
 
 
 def merged(world: World) -> CustomerMerge:
@@ -647,12 +671,14 @@ def corrected(world: World, redemption: Redemption) -> Reversal:
 def foreign_ids() -> dict[str, int]:
     """Creates a reversed redemption of another org, and returns the ids of its rows."""
     stranger = make_world()
+    covering_line = covered(stranger, redeem(stranger.asha, 1, program=stranger.program))
     correction = corrected(stranger, redeemed(stranger)).corrections.get()
     webhook = make_webhook(stranger.org)
     redemption = redeemed(stranger)
     reverse(stranger, redemption.public_id)
     draw = redemption.draws.get()
     return {
+        "foreign_covering": covering_line.covering_id,
         "foreign_customer": stranger.asha.id,
         "foreign_program": stranger.program.id,
         "foreign_lot": draw.lot_id,
@@ -746,6 +772,13 @@ MERGES = [
     ("loyalty_customermerge", "target_id", "merge", "foreign_customer"),
     ("loyalty_lot", "first_customer_id", "lot", "foreign_customer"),
     ("loyalty_redemption", "first_customer_id", "redemption", "foreign_customer"),
+]
+
+COVERINGS = [
+    ("loyalty_covering", "redemption_id", "covering", "foreign_redemption"),
+    ("loyalty_coveringline", "covering_id", "covering_line", "foreign_covering"),
+    ("loyalty_coveringline", "draw_id", "covering_line", "foreign_draw"),
+    ("loyalty_coveringline", "lot_id", "covering_line", "foreign_lot"),
 ]
 
 
@@ -961,12 +994,33 @@ CORRUPTIONS = [
         "merged",
     ),
     *parent_corruptions(MERGES),
+    (
+        "covering.points = sum of points over its lines",
+        "UPDATE loyalty_covering SET points = points + 1 WHERE id = {covering}",
+        "covering",
+    ),
+    (
+        "a covering's line and its draw have the same redemption, lot and points",
+        "UPDATE loyalty_coveringline SET lot_id = {lot} WHERE id = {covering_line}",
+        "covering_line",
+    ),
+    (
+        "a draw has a lot from a covering if and only if a line of a covering refers to it",
+        "UPDATE loyalty_draw SET first_points = NULL WHERE id = {covered_draw}",
+        "covered_draw",
+    ),
+    (
+        "the points of a redemption's draws before coverings = the points of the redemption",
+        "UPDATE loyalty_draw SET first_points = first_points + 1 WHERE id = {covered_draw}",
+        "late_redemption",
+    ),
+    *parent_corruptions(COVERINGS),
 ]
 
 
 def test_verify_ledger_counts_the_rows_of_an_org_whose_laws_all_hold(ledger: Ledger) -> None:
-    checked = {"lots": 4, "redemptions": 3, "draws": 4, "reversals": 3, "lines": 4, "corrections": 1}
-    points = {"awarded": "11", "reissued": "3", "live": "8", "spent": "6", "expired": "0", "replaced": "0"}
+    checked = {"lots": 5, "redemptions": 4, "draws": 5, "reversals": 3, "lines": 4, "corrections": 1}
+    points = {"awarded": "13", "reissued": "3", "live": "8", "spent": "8", "expired": "0", "replaced": "0"}
     programs = [{"org": ledger.world.org.id, "program": ledger.world.program.public_id} | points]
     result = {"ok": True, "laws": len(LAWS), "checked": checked, "programs": programs, "broken": []}
     assert verify("--org", ledger.world.org.id) == (result, [], 0)
@@ -974,9 +1028,9 @@ def test_verify_ledger_counts_the_rows_of_an_org_whose_laws_all_hold(ledger: Led
 
 def test_verify_ledger_without_json_reports_that_all_laws_hold(ledger: Ledger) -> None:
     assert printed("verify_ledger", "--org", ledger.world.org.id) == (
-        f"org {ledger.world.org.id}, program {ledger.world.program.public_id}: points awarded 11, re-issued 3;"
-        " of these live 8, spent 6, expired 0, replaced by re-issues 0\n"
-        f"{len(LAWS)} laws checked over 4 lots, 3 redemptions, 4 draws, 3 reversals, 4 lines, 1 correction: all hold\n"
+        f"org {ledger.world.org.id}, program {ledger.world.program.public_id}: points awarded 13, re-issued 3;"
+        " of these live 8, spent 8, expired 0, replaced by re-issues 0\n"
+        f"{len(LAWS)} laws checked over 5 lots, 4 redemptions, 5 draws, 3 reversals, 4 lines, 1 correction: all hold\n"
     )
 
 
@@ -1005,7 +1059,7 @@ def test_verify_ledger_shows_both_values_of_a_broken_law_in_thousandths(ledger: 
         "lot.awarded = lot.remaining + lot.reissued + sum of (points - reversed) over its draws:"
         f" {ledger.name_of('lot')} of org {ledger.world.org.id} (5001 against 5000)",
         "live + spent + expired + replaced = awarded + re-issued, in each program:"
-        f" {ledger.world.program.public_id} of org {ledger.world.org.id} (13999 against 14000)",
+        f" {ledger.world.program.public_id} of org {ledger.world.org.id} (15999 against 16000)",
     ]
 
 

@@ -25,6 +25,8 @@ from loyalty.ledger.merging import merge_customers
 from loyalty.models import (
     ApiClient,
     ApiSecret,
+    Covering,
+    CoveringLine,
     Customer,
     CustomerGroup,
     CustomerIdentifier,
@@ -95,6 +97,7 @@ FRESH: dict[Model, Changes] = {
     Lot: {"lot_ref": "L-2"},
     Redemption: {"public_id": "R-2", "external_reference_number": None},
     Draw: {"position": 9, "lot_id": None},
+    Covering: {},
     Reversal: {"public_id": "Zzzzzz"},
     Attempt: {"idempotency_key": "key-2"},
     Approval: {"key": "another"},
@@ -125,6 +128,7 @@ UNIQUE: list[tuple[str, Model, Changes]] = [
     ("redemption_external_reference_unique", Redemption, {"public_id": "R-2"}),
     ("draw_position_unique", Draw, {"lot_id": None}),
     ("draw_once_per_lot", Draw, {"position": 9}),
+    ("covering_once_per_lot", CoveringLine, {}),
     ("reversal_public_id_unique", Reversal, {}),
     ("line_once_per_draw", ReversalLine, {}),
     ("idempotency_key_held_once", Attempt, {}),
@@ -149,6 +153,9 @@ CHECKED: list[tuple[str, Model, Changes]] = [
     ("customer_merged_into_another", Customer, {"status": "ACTIVE"}),
     ("customer_merge_says_why", CustomerMerge, {"ticket": ""}),
     ("customer_merge_says_why", CustomerMerge, {"reason": ""}),
+    ("covering_says_why", Covering, {"reason": ""}),
+    ("covering_says_why", Covering, {"points": 0}),
+    ("covering_line_points_positive", CoveringLine, {"points": 0}),
     ("member_left_after_joining", GroupMember, {"left_at": utc("2025-12-31")}),
     ("ledger_import_points_of_lots", LedgerImport, {"lots_added": 0}),
     ("ledger_import_points_of_lots", LedgerImport, {"points_awarded": 0}),
@@ -195,6 +202,7 @@ IN_ORG: list[tuple[str, Model]] = [
     ("reversal_in_org", Reversal),
     ("webhook_in_org", Webhook),
     ("event_in_org", Event),
+    ("covering_in_org", Covering),
     ("approval_in_org", Approval),
     ("bulk_run_in_org", BulkRun),
 ]
@@ -218,6 +226,10 @@ SAME_ORG: list[tuple[str, Model, str, Model]] = [
     ("redemption_first_customer_of_org", Redemption, "first_customer_id", Customer),
     ("draw_redemption_of_org", Draw, "redemption_id", Redemption),
     ("draw_lot_of_org", Draw, "lot_id", Lot),
+    ("covering_redemption_of_org", Covering, "redemption_id", Redemption),
+    ("covering_line_covering_of_org", CoveringLine, "covering_id", Covering),
+    ("covering_line_draw_of_org", CoveringLine, "draw_id", Draw),
+    ("covering_line_lot_of_org", CoveringLine, "lot_id", Lot),
     ("reversal_redemption_of_org", Reversal, "redemption_id", Redemption),
     ("reversal_customer_of_org", Reversal, "customer_id", Customer),
     ("line_reversal_of_org", ReversalLine, "reversal_id", Reversal),
@@ -242,6 +254,8 @@ SAME_ORG: list[tuple[str, Model, str, Model]] = [
 # the client would wait for each other. verify_ledger checks them instead.
 CLIENT_OF_MOVEMENT = {(Reversal, "client_id"), (Attempt, "client_id")}
 APPEND_ONLY: dict[Model, str] = {
+    Covering: "covering_append_only",
+    CoveringLine: "covering_line_append_only",
     CustomerMerge: "customer_merge_append_only",
     EmfChange: "emf_change_append_only",
     LedgerImport: "ledger_import_append_only",
@@ -318,10 +332,15 @@ def make_family() -> Family:
         line,
         reversal.attempts.get(),
     ]
+    covering = Covering.objects.create(
+        org=world.org, redemption=redemption, points=1, reason="found later", made_by="ravi", made_at=days_ago(0)
+    )
+    rows += [covering, CoveringLine.objects.create(org=world.org, covering=covering, draw=line.draw, lot=lot, points=1)]
     rows += [webhook, delivery.event, delivery, *kept_by_staff(world), *work_on(reversal)]
     rows.append(Tally.objects.create(minute=world.org.id, key="key", count=1))
     assert world.reverse(redemption, 1, key="key-3").status_code == 200
     fresh: dict[Model, Changes] = {
+        CoveringLine: {"lot_id": spare_draw.lot_id or line.reissued_lot_id},
         CustomerMerge: {"source_id": world.asha.id},
         OrgAccess: {"user_id": make_user().id},
         ReversalLine: {"draw_id": spare_draw.id},
@@ -713,7 +732,8 @@ def test_raw_insert_with_a_parent_of_another_org_is_refused(
     row = dict(raw.execute(f"SELECT * FROM {table} WHERE id = ?", [ledger_file.own[table]]).fetchone())
     row |= {"id": 1, column: ledger_file.foreign[parent._meta.db_table]}
     # The copy would share unique values with its original, and another trigger might refuse that first.
-    row |= {key: None for key in ("public_id", "draw_id", "reversal_id", "source_id") if key in row and key != column}
+    unique = {"public_id", "draw_id", "reversal_id", "source_id", "covering_id"}
+    row |= dict.fromkeys(unique & set(row) - {column})
     with pytest.raises(sqlite3.IntegrityError, match=name):
         raw.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", [*row.values()])
 

@@ -25,6 +25,7 @@ from loyalty.models import Customer, Org, OrgMove, ReasonCode, Webhook
 from loyalty.moves import closed_orgs, is_of_closed_org, skipping_closed_orgs
 from reversals.assurance.sealing.checking import check_seals
 from reversals.assurance.sealing.seals import seal_ledger
+from reversals.manual.covering import cover_redemptions
 from reversals.models import BulkRow, BulkRun, DayTotals, Delivery, Event, Reversal
 from reversals.movements import attempts
 from reversals.moving.tables import OF_THE_CELL, column_of_org, guarded_models, moved_models, rows_of
@@ -125,6 +126,10 @@ def full_world() -> World:
         reason="the same customer twice",
         made_by="meera",
     )
+    late = redeem(world.asha, 2, program=world.program, at=days_ago(90))
+    make_lot(world.asha, 2, program=world.program)
+    cover_redemptions(world.org, made_by="meera", reason="points came later", dry_run=False)
+    assert late.draws.get().lot is not None
     waiting = redeemed(world)
     assert world.reverse(waiting).status_code == 200
     approval = ask_to_correct(Reversal.objects.get(org=world.org, redemption=waiting))

@@ -18,12 +18,16 @@ the kinds in the order in which a seal lists them, with the columns of each line
     CUSTOMER        customer|org_id|id|public_id
     PROGRAM         program|org_id|id|public_id
     MERGE           merge|org_id|id|source_id|target_id|ticket|reason|made_by|made_at
+    COVERING        covering|org_id|id|redemption_id|points|reason|made_by|made_at
+      its lines     cover|org_id|id|covering_id|draw_id|lot_id|points
 
 The values of a line are written as follows. All hashes are SHA-256 of UTF-8 in lower-case hex.
 
 - Ids are row ids, except `public_id`.
 - `customer_id` of a lot or redemption is the customer before any merge: `first_customer_id`, or if that is NULL the
   column `customer_id`.
+- A draw is written as before any covering: with `first_position` and `first_points` where they are not NULL, and then
+  without `lot_id`. A draw whose `first_points` is 0 was added by a covering and is not written.
 - Points are whole thousandths, and flags (`has_key`, `is_reissue`) are 0 or 1.
 - Times are whole microseconds since 1970-01-01 in UTC.
 - NULL is the empty text.
@@ -141,6 +145,7 @@ class EntryKind:
     has_import: bool = False
     children: Rows | None = None
     parent_key: str = ""
+    own_children: str = ""
 
     @property
     def import_id(self) -> str:
@@ -163,7 +168,7 @@ class EntryKind:
             columns += children.cells()
             joined = (
                 f" LEFT JOIN {children.table} {children.word} ON {children.word}.org_id = {word}.org_id"
-                f" AND {children.word}.{self.parent_key} = {word}.id"
+                f" AND {children.word}.{self.parent_key} = {word}.id{self.own_children}"
             )
             order += f", {children.word}.id"
         return (
@@ -223,6 +228,9 @@ _FORMS = {
     "or_null": "COALESCE(CAST({0} AS text), '')",
     "flag": "CAST({0} AS integer)",
     "first": "COALESCE({1}.first_customer_id, {0})",
+    "first_lot": "COALESCE(CAST(CASE WHEN {1}.first_points IS NULL THEN {0} END AS text), '')",
+    "first_position": "COALESCE({1}.first_position, {0})",
+    "first_points": "COALESCE({1}.first_points, {0})",
     "text": "COALESCE(LENGTH({0}) || ':' || {0}, '')",
 }
 _TIME = {
@@ -277,8 +285,13 @@ KINDS = (
         name="public_id",
         time="redeemed_at",
         has_import=True,
-        children=Rows("draw", "loyalty_draw", "org_id id redemption_id lot_id:or_null position points"),
+        children=Rows(
+            "draw",
+            "loyalty_draw",
+            "org_id id redemption_id lot_id:first_lot position:first_position points:first_points",
+        ),
         parent_key="redemption_id",
+        own_children=" AND (draw.first_points IS NULL OR draw.first_points > 0)",
     ),
     EntryKind(
         SealedRow.Kind.REVERSAL,
@@ -328,5 +341,16 @@ KINDS = (
             "org_id id source_id target_id ticket:text reason:erasable made_by:person made_at:time",
         ),
         time="made_at",
+    ),
+    EntryKind(
+        SealedRow.Kind.COVERING,
+        Rows(
+            "covering",
+            "loyalty_covering",
+            "org_id id redemption_id points reason:erasable made_by:person made_at:time",
+        ),
+        time="made_at",
+        children=Rows("cover", "loyalty_coveringline", "org_id id covering_id draw_id lot_id points"),
+        parent_key="covering_id",
     ),
 )

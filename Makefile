@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 DEV_INSTALLED := .venv/installed-dev
 
-.PHONY: install demo test system deep mutation bench docs pictures lint audit format serve lock
+.PHONY: install demo test both system deep mutation bench docs pictures lint audit format serve lock
 
 install: $(INSTALLED)
 
@@ -22,7 +22,11 @@ $(DEV_INSTALLED): $(INSTALLED) requirements-dev.lock
 demo: install
 	DATABASE_URL=sqlite:///var/demo.sqlite3 PORT=$(PORT) $(BIN)/python -m reversals.demo
 
-test: lint
+# Lint and the tests at the same time: what lint finds is printed first.
+test: $(DEV_INSTALLED)
+	$(MAKE) --no-print-directory -j2 lint both
+
+both: $(DEV_INSTALLED)
 	$(BIN)/python -m tests.both
 
 # Servers, browsers, faults and deployments: what takes minutes or needs more than a database.

@@ -19,19 +19,20 @@ from tests.templates import url_of
 SQLITE = "sqlite:///var/loyalty.sqlite3"
 # These tests do not depend on the database, so they run only with SQLite.
 PURE = ["tests/unit"]
-# PostgreSQL takes longer than SQLite, so two processes share its run. Each half takes about as long.
+# Two processes share each run, so that all processes end at about the same time.
 HALVES = [["tests/movements", "tests/database"], ["tests/api", "tests/backoffice"]]
 
 
-def selections(arguments: list[str]) -> tuple[list[str], list[list[str]]]:
-    """Returns what pytest is told on SQLite, and what each of its processes is told on PostgreSQL."""
+def selections(arguments: list[str]) -> tuple[list[list[str]], list[list[str]]]:
+    """Returns what each process of pytest is told on SQLite, and on PostgreSQL."""
     options = [word for word in arguments if word not in {"--system", "--deep"}]
     if "--deep" in arguments:
-        return ["-m", "deep", *options], [["-m", "deep", *options]]
+        return [["-m", "deep", *options]], [["-m", "deep", *options]]
     options = ["-m", "not deep", *options]
     if "--system" in arguments:
-        return ["tests/system", *options], [["tests/system", *options]]
-    return [*PURE, *HALVES[0], *HALVES[1], *options], [[*half, *options] for half in HALVES]
+        return [["tests/system", *options]], [["tests/system", *options]]
+    first, second = ([*half, *options] for half in HALVES)
+    return [[*PURE, *first], second], [first, second]
 
 
 def start(url: str, words: list[str], output: IO[str]) -> subprocess.Popen[str]:
@@ -43,9 +44,12 @@ def main(arguments: list[str]) -> int:
     """Prints what each run said when all have ended, and returns the exit code of one that failed."""
     on_sqlite, on_postgresql = selections(arguments)
     with tempfile.TemporaryDirectory() as folder, private_postgresql() as url:
-        planned = [("SQLite", SQLITE, on_sqlite), ("PostgreSQL", url, on_postgresql[0])]
-        if len(on_postgresql) > 1:
-            planned.append(("PostgreSQL, the other half", _another_database(url), on_postgresql[1]))
+        planned = [(name_of("SQLite", number), SQLITE, words) for number, words in enumerate(on_sqlite)]
+        databases = [url, *(_another_database(url) for _ in on_postgresql[1:])]
+        planned += [
+            (name_of("PostgreSQL", number), database, words)
+            for number, (database, words) in enumerate(zip(databases, on_postgresql, strict=True))
+        ]
         runs = {}
         for name, database, words in planned:
             path = Path(folder) / name
@@ -56,6 +60,10 @@ def main(arguments: list[str]) -> int:
         for name, (path, _) in runs.items():
             print(f"== {name}", path.read_text(), sep="\n", flush=True)
     return max(codes)
+
+
+def name_of(database: str, number: int) -> str:
+    return f"{database}, the other half" if number else database
 
 
 def _another_database(url: str) -> str:

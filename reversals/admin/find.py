@@ -69,7 +69,7 @@ def find(request: HttpRequest) -> HttpResponse:
     if canonical(as_sent) and searches.is_over_limit(request):
         return _too_many(request)
     matches = _matches(as_sent, orgs, kinds)
-    if canonical(as_sent) and not any(match.by in RECORD_IDS for match in matches):
+    if _can_match(as_sent) and not any(match.by in RECORD_IDS for match in matches):
         searches.record(request, as_sent, [match.by for match in matches])
     if len(matches) == 1:
         return redirect(page_of(matches[0].row))
@@ -88,8 +88,12 @@ def _too_many(request: HttpRequest) -> HttpResponse:
     return TemplateResponse(request, "admin/find_limit.html", context, status=429)
 
 
+def _can_match(name: str) -> bool:
+    return bool(canonical(name)) and len(name) <= LONGEST_NAME and can_be_stored(name)
+
+
 def _matches(name: str, orgs: Mapping[int, Org], kinds: list[Kind]) -> list[Match]:
-    if not canonical(name) or len(name) > LONGEST_NAME or not can_be_stored(name):
+    if not _can_match(name):
         return []
     return [match for kind in kinds for match in _once_each(kind.find(name, orgs))]
 

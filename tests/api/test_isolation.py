@@ -231,6 +231,7 @@ def setting(world: World, names: Names, folder: Path) -> list[str]:
 
 # The arguments of each command that name a row; None if a command names no rows, or only rows that it creates.
 COMMANDS: dict[str, Words | None] = {
+    "cover_redemptions": None,
     "create_api_client": None,
     "create_org": None,
     "create_program": None,

@@ -38,14 +38,16 @@ def import_members(stage: Stage, folder: Path, *members: int) -> None:
     """Imports customers, each with a lot of 10 points and a redemption of 4 of them."""
     awarded_at, redeemed_at = "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"
     files: dict[str, tuple[Iterable[str], Callable[[int], list[Any]]]] = {
-        "customers": (CUSTOMERS, lambda member: [ORG, member, "ACTIVE", "", "", "", ""]),
+        "customers": (CUSTOMERS, lambda member: [ORG, member, "ACTIVE", *[""] * (len(CUSTOMERS) - 3)]),
         "points": (POINTS, lambda member: [ORG, 973, member, f"CLOCK-{member}", 10, awarded_at, "2099-01-01T00:00Z"]),
         "redemptions": (REDEMPTIONS, lambda member: [ORG, 973, member, f"CLOCK-{member}", 4, redeemed_at, "", ""]),
     }
+    ledger = folder / "ledger"
+    ledger.mkdir()
     for name, (header, row_of) in files.items():
-        with (folder / f"{name}.csv").open("w") as file:
+        with (ledger / f"{name}.csv").open("w") as file:
             csv.writer(file).writerows([header, *map(row_of, members)])
-    manage(stage.environment, ("import_ledger", str(folder)))
+    manage(stage.environment, ("import_ledger", str(ledger)))
 
 
 def ask(server: Server, address: str, body: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -87,7 +87,6 @@ READINGS = {
     "a malformed time": (f"{REVERSALS}?from=yesterday", 400, 887),
     "a time in the year 10000": (f"{REVERSALS}?from=10000-01-01T00:00:00Z", 400, 887),
     "a time before the earliest": (f"{REVERSALS}?from=0001-01-01T00:00:00%2B14:00", 400, 887),
-    "a time after the latest": (f"{REVERSALS}?from=9999-12-31T23:59:59-14:00", 400, 887),
     "a filter twice": (f"{REVERSALS}?redemptionId=a&redemptionId=b", 400, 887),
     "a filter with a NUL": (f"{REVERSALS}?redemptionId=%00", 200, None),
     "1,001 parameters": (f"{REVERSALS}?a" + "&a" * 1_001, 400, 887),
@@ -132,7 +131,7 @@ TARGETS = [
         "Cookie", 'sessionid="a-session-of-32-characters-or-so\\000"'
     ),
     Hostile("signing in without a token", 403, None, target="/admin/login/", body=b"username=a&password=b"),
-    Hostile("signing in with 10 MB", 403, None, target="/admin/login/", body=b"a" * 10_000_000),
+    Hostile("signing in with 10 MB", 413, None, target="/admin/login/", body=b"a" * 10_000_000),
     Hostile("posting to the OpenAPI document", 405, 405, target="/openapi.json", body=body()),
     Hostile("asking for the allowed methods", 405, 405, method="OPTIONS", target=DRY_RUN, body=b""),
 ]

@@ -35,11 +35,9 @@ def selections(arguments: list[str]) -> tuple[list[list[str]], list[list[str]]]:
     return [[*PURE, *first], second], [first, second]
 
 
-def start(url: str, words: list[str], output: IO[str], *, nice: int) -> subprocess.Popen[str]:
-    """Starts pytest. The process that takes longest has the least `nice`, because the others wait for it in the end."""
+def start(url: str, words: list[str], output: IO[str]) -> subprocess.Popen[str]:
     environment = os.environ | {"DATABASE_URL": url, "PYTHONUNBUFFERED": "1"}
-    command = ["nice", "-n", str(nice), sys.executable, "-m", "pytest", *words]
-    return subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+    return subprocess.Popen([sys.executable, "-m", "pytest", *words], env=environment, stdout=output, stderr=output)
 
 
 def main(arguments: list[str]) -> int:
@@ -53,11 +51,10 @@ def main(arguments: list[str]) -> int:
             for number, (database, words) in enumerate(zip(databases, on_postgresql, strict=True))
         ]
         runs = {}
-        longest = planned[-1]
         for name, database, words in planned:
             path = Path(folder) / name
             with path.open("w") as output:
-                runs[name] = path, start(database, words, output, nice=0 if name == longest[0] else 5)
+                runs[name] = path, start(database, words, output)
         print("Running on SQLite and PostgreSQL; what they say follows when all have ended.", flush=True)
         codes = [run.wait() for _, run in runs.values()]
         for name, (path, _) in runs.items():

@@ -47,7 +47,7 @@ bench: $(DEV_INSTALLED)
 docs: $(DEV_INSTALLED)
 	$(BIN)/python -m sphinx -W --keep-going -n -q -b html docs var/docs
 
-# Takes the pictures of the back office guide anew; needs Chromium.
+# Retakes the pictures of the back office guide; needs Chromium.
 pictures: $(DEV_INSTALLED)
 	$(BIN)/python docs/pictures.py
 

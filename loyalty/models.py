@@ -6,6 +6,7 @@ from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import F, Q
+from django.utils import timezone
 
 from loyalty.constraints import AppendOnly, SameOrg
 from loyalty.emf.registry import REGISTRY
@@ -309,6 +310,11 @@ class EventName(models.TextChoices):
 class Webhook(models.Model):
     """A URL to which an org's events are delivered."""
 
+    class RestReason(models.TextChoices):
+        UNREACHABLE = "UNREACHABLE", "the receiver gave no answer"
+        SLOW = "SLOW", "the receiver answers slowly"
+        FAILING = "FAILING", "the receiver answers with errors"
+
     id = RowIdField()
     org = owning_org()
     name = models.CharField(max_length=100)
@@ -319,11 +325,17 @@ class Webhook(models.Model):
     )
     disabled_at = models.DateTimeField(null=True, blank=True)
     disabled_reason = models.CharField(max_length=200, blank=True, help_text="Empty: the receiver did not disable it.")
-    unreachable_count = models.PositiveIntegerField(
-        default=0, help_text="Number of consecutive times that the receiver could not be reached."
+    # The column's name is older than the count of slow answers and errors.
+    failure_count = models.PositiveIntegerField(
+        default=0,
+        db_column="unreachable_count",
+        help_text="Number of consecutive missing answers, slow answers and errors. A good answer sets it to 0.",
     )
     rests_until = models.DateTimeField(
-        null=True, blank=True, help_text="Deliveries wait until this time, because the receiver could not be reached."
+        null=True, blank=True, help_text="Deliveries wait until this time, because of the rest reason."
+    )
+    rest_reason = models.CharField(
+        max_length=16, choices=RestReason, blank=True, default="", db_default="", help_text="Why deliveries wait."
     )
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -338,6 +350,12 @@ class Webhook(models.Model):
 
     def wants(self, event_name: str) -> bool:
         return event_name in self.event_names.split(",")
+
+    def rest(self) -> str:
+        """Returns until when and why deliveries wait; empty if they do not."""
+        if self.rests_until is None or self.rests_until <= timezone.now():
+            return ""
+        return f"until {self.rests_until:%Y-%m-%d %H:%M:%S} UTC, because {self.get_rest_reason_display()}"
 
 
 class Customer(models.Model):

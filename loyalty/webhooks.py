@@ -52,7 +52,7 @@ def end_rest(webhook: Webhook) -> None:
     """Clears why an active webhook was disabled or rests. Does not save it."""
     if webhook.is_active:
         webhook.disabled_at, webhook.disabled_reason = None, ""
-        webhook.unreachable_count, webhook.rests_until = 0, None
+        webhook.failure_count, webhook.rests_until, webhook.rest_reason = 0, None, ""
 
 
 def checked_url(url: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 class Received:
     headers: dict[str, str]
     body: bytes
+    path: str = ""
     at: float = field(default_factory=time.monotonic)
 
     @property
@@ -57,7 +58,7 @@ def receiving() -> Iterator[Receiver]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            received = Received({name.lower(): value for name, value in self.headers.items()}, body)
+            received = Received({name.lower(): value for name, value in self.headers.items()}, body, self.path)
             receiver.received.append(received)
             answered = receiver.answer(received)
             if answered is None:

@@ -49,7 +49,7 @@ class WebhookAdmin(ReasonedAdmin):
     """Webhooks. Saving an active one ends its pause in deliveries and enables it if its receiver disabled it."""
 
     form = WebhookForm
-    list_display = ["name", "url", "is_active", "disabled_reason", "unreachable_count", "rests_until"]
+    list_display = ["name", "url", "is_active", "disabled_reason", "failure_count", "rests"]
     list_filter = [OneOrg, "is_active"]
     search_fields = ["name"]
     sortable_by = ()
@@ -64,12 +64,16 @@ class WebhookAdmin(ReasonedAdmin):
         return [] if obj is None else ["org", "name", *self._shown(request)]
 
     def _shown(self, request: HttpRequest) -> list[str]:
-        state = ["disabled_at", "disabled_reason", "unreachable_count", "rests_until", "created_at"]
+        state = ["disabled_at", "disabled_reason", "failure_count", "rests", "created_at"]
         return ["secret", *state] if self.has_change_permission(request) else state
 
     @admin.display(description="signing secret")
     def secret(self, webhook: Webhook) -> str:
         return webhook_secret(webhook.id)
+
+    @admin.display(description="rests", empty_value="no")
+    def rests(self, webhook: Webhook) -> str | None:
+        return webhook.rest() or None
 
     def save_model(self, request: HttpRequest, obj: Webhook, form: WebhookForm, change: bool) -> None:
         end_rest(obj)

@@ -41,7 +41,7 @@ class EventAdmin(PageAdmin):
             ],
             "data": data_of(row, unmasked=request.user.has_perm(SEE_IDENTIFIERS)),
             "deliveries": {
-                "headers": ["Webhook", "Status", "Tries", "Due", "Last status", "Delivered"],
+                "headers": ["Webhook", "Status", "Tries", "Due", "Last status", "Delivered", "Webhook rests"],
                 "rows": [_delivery(each) for each in deliveries[: self.list_per_page]],
             },
         }
@@ -49,7 +49,7 @@ class EventAdmin(PageAdmin):
 
 @admin.register(Delivery)
 class DeliveryAdmin(ExactSearch, LedgerAdmin):
-    list_display = ["event", "webhook", "customer", "status", "tries", "due_at", "last_status", "delivered_at"]
+    list_display = ["event", "webhook", "customer", "status", "tries", "due_at", "last_status", "delivered_at", "rests"]
     list_select_related = ["event", "webhook", "customer"]
     list_filter = [OneOrg, "status"]
     ordering = ["-event_id", "-id"]
@@ -57,6 +57,10 @@ class DeliveryAdmin(ExactSearch, LedgerAdmin):
     search_help_text = "Search by whole event id."
     sortable_by = ()
     actions = ["deliver_again"]
+
+    @admin.display(description="webhook rests", empty_value="no")
+    def rests(self, delivery: Delivery) -> str | None:
+        return rest_of(delivery) or None
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Delivery]:
         """Joins the org's events, whose index gives the order: deliveries have no index by org and time."""
@@ -104,4 +108,10 @@ def _delivery(delivery: Delivery) -> list[Any]:
         moment(delivery.due_at),
         delivery.last_status or "none",
         moment(delivery.delivered_at, none="not yet"),
+        rest_of(delivery) or "no",
     ]
+
+
+def rest_of(delivery: Delivery) -> str:
+    """Until when and why a pending delivery waits for its webhook's rest; empty if it does not."""
+    return delivery.webhook.rest() if delivery.status == Delivery.Status.PENDING else ""

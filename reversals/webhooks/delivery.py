@@ -4,7 +4,9 @@ import logging
 import random
 import time
 from collections import Counter
+from collections.abc import Iterable, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -19,15 +21,21 @@ from loyalty.models import Webhook
 from loyalty.moves import closed_orgs, skipping_closed_orgs
 from loyalty.webhooks import checked_url
 from reversals.models import Delivery
-from reversals.webhooks import network, signing
+from reversals.webhooks import network, resting, signing
 from reversals.webhooks.network import Answer
 from reversals.webhooks.outbox import RETRIED_FOR, body_of
+from reversals.webhooks.resting import doubling
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = 8
-# Limits a slow receiver, so that others are served too. A receiver that was not reached last time gets one delivery.
+# Receivers wait in threads, which are started only when they are needed. The shares keep some free for other orgs while
+# all receivers of 20 orgs need 10 s for each answer.
+AT_ONCE = 128
+AT_ONCE_TO_ONE_ORG = 6
 AT_ONCE_TO_ONE_WEBHOOK = 4
+# A webhook gets one delivery until its receiver has given this worker a good answer, and after each fault.
+UNPROVEN_AT_ONCE = 96
+UNPROVEN_AT_ONCE_TO_ONE_ORG = 4
 SECONDS_FOR_A_SEND = 10
 # Longer than the deadline for a send, because a DNS look-up ends only by the resolver's own limit, usually 30 s, and
 # its failure must be recorded within the lease.
@@ -38,9 +46,6 @@ SECONDS_TO_WAIT_FOR_THE_DATABASE = 5
 # Short, because the customer's later events wait for the retry, and most failures of a receiver pass quickly.
 FIRST_DELAY = timedelta(seconds=0.25)
 LONGEST_DELAY = timedelta(hours=1)
-FIRST_REST = timedelta(seconds=1)
-LONGEST_REST = timedelta(minutes=5)
-GIVEN_UP_AT_ONCE = 1_000
 
 Status = Delivery.Status
 
@@ -51,6 +56,8 @@ class Worker:
     def __init__(self) -> None:
         self.outcomes: Counter[str] = Counter(dict.fromkeys(("delivered", "failed", "given_up"), 0))
         self._sending: dict[Future[Answer], Delivery] = {}
+        # The webhooks whose last answer to this worker was good.
+        self._proven: set[int] = set()
         self._is_stopping = False
 
     def stop(self) -> None:
@@ -87,32 +94,81 @@ class Worker:
             return True
         ended, _ = wait(self._sending, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
         for future in ended:
-            outcome, delivery = None, self._sending.pop(future)
-            with skipping_closed_orgs():  # the new cell of a moved org sends it again
-                outcome = record(delivery, future.result())
-            if outcome is not None:
-                self.outcomes["failed" if outcome == Status.PENDING else outcome.value.lower()] += 1
+            self._record(self._sending.pop(future), future.result())
         return False
 
+    def _record(self, delivery: Delivery, answer: Answer) -> None:
+        if resting.fault_of(answer) is None:
+            self._proven.add(delivery.webhook_id)
+        else:
+            self._proven.discard(delivery.webhook_id)
+        outcome = None
+        with skipping_closed_orgs():  # the new cell of a moved org sends it again
+            outcome = record(delivery, answer)
+        if outcome is not None:
+            self.outcomes["failed" if outcome == Status.PENDING else outcome.value.lower()] += 1
+
     def _claim(self) -> list[Delivery]:
+        """Claims as many deliveries as the shares of their webhooks and orgs allow."""
+        shares = _Shares(self._sending.values(), self._proven)
         claimed: list[Delivery] = []
-        free = AT_ONCE - len(self._sending)
-        if not free:
-            return claimed
-        sending_to = Counter(delivery.webhook_id for delivery in self._sending.values())
-        for webhook in webhooks_with_something_due():
-            most = 1 if webhook.unreachable_count else AT_ONCE_TO_ONE_WEBHOOK
-            room = min(free - len(claimed), most - sending_to[webhook.id])
-            if room > 0:
-                with skipping_closed_orgs():
-                    claimed += claim(webhook, at_most=room)
+        if not shares.are_full():
+            for webhook in shares.in_turn(webhooks_with_something_due()):
+                room = shares.room_for(webhook)
+                if room > 0:
+                    with skipping_closed_orgs():
+                        started = claim(webhook, at_most=room)
+                        shares.take(started)
+                        claimed += started
         return claimed
+
+
+class _Shares:
+    """Divides a worker's sends at one time between webhooks and orgs.
+
+    A webhook is unproven while its receiver may be slow or failing. Unproven webhooks get one send each, and together
+    they leave some sends to the proven ones.
+    """
+
+    def __init__(self, sending: Iterable[Delivery], proven: Set[int]) -> None:
+        self._proven = proven
+        self._to_webhook: Counter[int] = Counter()
+        self._to_org: Counter[int] = Counter()
+        self._unproven_to_org: Counter[int] = Counter()
+        self.take(sending)
+
+    def take(self, deliveries: Iterable[Delivery]) -> None:
+        for delivery in deliveries:
+            self._to_webhook[delivery.webhook_id] += 1
+            self._to_org[delivery.org_id] += 1
+            self._unproven_to_org[delivery.org_id] += not self._is_proven(delivery.webhook)
+
+    def are_full(self) -> bool:
+        return self._to_org.total() >= AT_ONCE
+
+    def in_turn(self, webhooks: Iterable[Webhook]) -> list[Webhook]:
+        """Returns the webhooks in the order of claims: no fault last time first, then orgs with few sends."""
+        return sorted(webhooks, key=lambda webhook: (webhook.failure_count > 0, self._to_org[webhook.org_id]))
+
+    def room_for(self, webhook: Webhook) -> int:
+        room = min(AT_ONCE - self._to_org.total(), AT_ONCE_TO_ONE_ORG - self._to_org[webhook.org_id])
+        if self._is_proven(webhook):
+            return min(room, AT_ONCE_TO_ONE_WEBHOOK - self._to_webhook[webhook.id])
+        return min(
+            room,
+            1 - self._to_webhook[webhook.id],
+            UNPROVEN_AT_ONCE_TO_ONE_ORG - self._unproven_to_org[webhook.org_id],
+            UNPROVEN_AT_ONCE - self._unproven_to_org.total(),
+        )
+
+    def _is_proven(self, webhook: Webhook) -> bool:
+        return webhook.id in self._proven and not webhook.failure_count
 
 
 def webhooks_with_something_due() -> QuerySet[Webhook]:
     """Returns the active webhooks with due deliveries, in random order, so that each gets its turn.
 
-    Leaves out webhooks that rest because their receiver could not be reached, and webhooks of closed orgs.
+    Leaves out webhooks that rest, and webhooks of closed orgs.
     """
     now = timezone.now()
     due = Delivery.objects.filter(
@@ -154,6 +210,12 @@ def claim(webhook: Webhook, *, at_most: int) -> list[Delivery]:
 
 def send(delivery: Delivery, deadline: float) -> Answer:
     """Posts the delivery's event and returns the answer, without the database. `deadline` is a time.monotonic()."""
+    started = time.monotonic()
+    answer = _answer_to(delivery, deadline)
+    return replace(answer, seconds=time.monotonic() - started)
+
+
+def _answer_to(delivery: Delivery, deadline: float) -> Answer:
     webhook, event = delivery.webhook, delivery.event
     try:
         url = checked_url(webhook.url)
@@ -201,7 +263,7 @@ def record(delivery: Delivery, answer: Answer) -> Status | None:
     else:
         next_one = _those_behind(delivery).order_by("event_id").values("id")[:1]
         Delivery.objects.filter(id__in=next_one, due_at__gt=now).update(due_at=now)
-    _note_on_webhook(delivery.webhook, answer, now)
+    resting.note(delivery, answer, now)
     return status
 
 
@@ -210,7 +272,7 @@ def delay(tries: int, answer: Answer, *, now: datetime) -> timedelta:
 
     If the receiver's Retry-After is longer, returns that, but at most 1 hour.
     """
-    backoff = _doubling(FIRST_DELAY, tries, at_most=LONGEST_DELAY) * random.uniform(1, 1.25)
+    backoff = doubling(FIRST_DELAY, tries, at_most=LONGEST_DELAY) * random.uniform(1, 1.25)
     return max(backoff, min(_requested_wait(answer.retry_after, now=now), LONGEST_DELAY))
 
 
@@ -226,7 +288,7 @@ def deliver_again(deliveries: QuerySet[Delivery]) -> int:
 
 
 def _status_after(delivery: Delivery, answer: Answer, now: datetime) -> Status:
-    if answer.status is not None and 200 <= answer.status < 300:
+    if answer.is_success:
         return Status.DELIVERED
     if answer.status == 410:
         return Status.PENDING
@@ -244,43 +306,6 @@ def _those_behind(delivery: Delivery) -> QuerySet[Delivery]:
         event_id__gt=delivery.event_id,
         status=Status.PENDING,
     )
-
-
-def _note_on_webhook(webhook: Webhook, answer: Answer, now: datetime) -> None:
-    this = Webhook.objects.filter(org_id=webhook.org_id, id=webhook.id)
-    if answer.status == 410:
-        logger.warning("the receiver disabled webhook %s of org %s", webhook, webhook.org_id)
-        this.update(is_active=False, disabled_at=now, disabled_reason="The receiver answered 410 Gone.")
-    elif not answer.was_reached:
-        # Deliveries that were sent at the same time and failed too are not counted again.
-        rest = _doubling(FIRST_REST, webhook.unreachable_count + 1, at_most=LONGEST_REST)
-        this.filter(unreachable_count=webhook.unreachable_count).update(
-            unreachable_count=F("unreachable_count") + 1, rests_until=now + rest
-        )
-        _give_up_overdue(webhook, now)
-    elif webhook.unreachable_count:
-        this.update(unreachable_count=0, rests_until=None)
-
-
-def _give_up_overdue(webhook: Webhook, now: datetime) -> None:
-    """Gives up all deliveries past their time to a receiver that cannot be reached, without trying each."""
-    past = Delivery.objects.filter(
-        org_id=webhook.org_id,
-        webhook_id=webhook.id,
-        status=Status.PENDING,
-        give_up_at__lte=now,
-        leased_until__isnull=True,
-    )
-    given_up = Delivery.objects.filter(id__in=past.values("id")[:GIVEN_UP_AT_ONCE], status=Status.PENDING)
-    count = given_up.update(status=Status.GIVEN_UP, last_answer="The receiver could not be reached.")
-    if count:
-        logger.warning("gave up deliveries to webhook %s of org %s: %s", webhook, webhook.org_id, count)
-
-
-def _doubling(first: timedelta, times: int, *, at_most: timedelta) -> timedelta:
-    """Doubles `first` for each time after the first, up to `at_most`."""
-    # The exponent is limited, because larger powers of two overflow a timedelta.
-    return min(first * (1 << min(times - 1, 20)), at_most)
 
 
 def _requested_wait(retry_after: str | None, *, now: datetime) -> timedelta:

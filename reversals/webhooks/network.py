@@ -21,13 +21,18 @@ class Answer:
     """A receiver's answer, or the reason why there is none; `status` is then None.
 
     `was_reached` is False if the connection failed or the answer came too late. `text` is the beginning of an answer
-    other than 2xx, or the error. `retry_after` is the header as sent.
+    other than 2xx, or the error. `retry_after` is the header as sent. `seconds` is the time that the send took.
     """
 
     status: int | None
     text: str
     was_reached: bool = True
     retry_after: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def is_success(self) -> bool:
+        return self.status is not None and 200 <= self.status < 300
 
 
 class AddressRefused(httpcore.ConnectError):

@@ -224,6 +224,16 @@ def test_metrics_have_pending_deliveries_and_the_last_ledger_check(world: World,
         assert samples["loyalty_sessions_waiting_for_locks", ()] == 0
 
 
+def test_metrics_count_resting_webhooks_by_reason(world: World, client: Client) -> None:
+    for reason, minutes in [("SLOW", 1), ("SLOW", 1), ("FAILING", 1), ("UNREACHABLE", -1)]:
+        webhook = make_webhook(world.org)
+        webhook.rests_until, webhook.rest_reason = timezone.now() + timedelta(minutes=minutes), reason
+        webhook.save()
+    samples = metrics(client)
+    reasons = ("slow", "failing", "unreachable")
+    assert [samples["loyalty_webhooks_resting", (("reason", reason),)] for reason in reasons] == [2, 1, 0]
+
+
 def test_metrics_count_approvals_until_they_lapse(world: World, client: Client) -> None:
     lapsing = [ask_for_approval(world, lapses_at=in_days(days)) for days in (3, 2, -1)]
     samples = metrics(client)

@@ -26,7 +26,7 @@ from loyalty.errors import InvalidOperation
 from loyalty.models import OrgAccess, StaffChange, Webhook
 from loyalty.webhooks import checked_url
 from reversals.models import Delivery, Event
-from tests.builders import World, days_ago, make_webhook, make_world, redeemed
+from tests.builders import World, days_ago, in_days, make_webhook, make_world, redeemed
 from tests.receiver import Receiver, receiving
 
 URL = "https://shop.example/events"
@@ -315,13 +315,33 @@ def test_staff_change_a_webhook(world: World, staff: Client) -> None:
 def test_staff_enable_a_webhook_that_its_receiver_disabled(world: World, staff: Client) -> None:
     webhook = make_webhook(world.org)
     Webhook.objects.filter(id=webhook.id).update(
-        is_active=False, disabled_at=timezone.now(), disabled_reason="410", unreachable_count=3, rests_until=days_ago(0)
+        is_active=False, disabled_at=timezone.now(), disabled_reason="410", failure_count=3, rests_until=days_ago(0)
     )
     values = {"url": webhook.url, "event_names": webhook.event_names.split(","), "is_active": "on", "reason": "Back."}
     page(staff, "loyalty_webhook_change", webhook.id, data=values)
     webhook.refresh_from_db()
     assert (webhook.is_active, webhook.disabled_at, webhook.disabled_reason) == (True, None, "")
-    assert (webhook.unreachable_count, webhook.rests_until) == (0, None)
+    assert (webhook.failure_count, webhook.rests_until, webhook.rest_reason) == (0, None, "")
+
+
+def test_pages_say_until_when_and_why_a_webhook_rests(world: World, staff: Client) -> None:
+    webhook = make_webhook(world.org)
+    event = event_of(world)
+    delivery = Delivery.objects.get(event=event)
+    shown = [
+        ("loyalty_webhook_changelist", ()),
+        ("loyalty_webhook_change", (webhook.id,)),
+        ("reversals_delivery_changelist", ()),
+        ("reversals_event_change", (event.pk,)),
+    ]
+    ended = dict.fromkeys(shown, False)
+    for rests_until, expected in [(in_days(1), dict.fromkeys(shown, True)), (days_ago(1), ended)]:
+        Webhook.objects.update(rests_until=rests_until, rest_reason="SLOW")
+        text = f"until {rests_until:%Y-%m-%d %H:%M:%S} UTC, because the receiver answers slowly"
+        assert {each: text in page(staff, each[0], *each[1]) for each in shown} == expected
+    Webhook.objects.update(rests_until=in_days(1))
+    Delivery.objects.filter(pk=delivery.pk).update(status="DELIVERED")
+    assert "answers slowly" not in page(staff, "reversals_delivery_changelist")
 
 
 def test_staff_find_a_delivery_by_its_event_and_send_it_again(world: World, staff: Client) -> None:

@@ -3,8 +3,10 @@
 import random
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -410,7 +412,7 @@ def test_pause_of_an_unreachable_webhook_doubles_each_time(world: World) -> None
             assert deliver() == outcomes(failed=1)
             webhook.refresh_from_db()
             assert webhook.rests_until == timezone.now() + timedelta(seconds=seconds)
-    assert webhook.unreachable_count == 3
+    assert webhook.failure_count == 3
 
 
 def test_pause_ends_when_the_webhook_is_reachable_again(world: World, receiver: Receiver) -> None:
@@ -421,7 +423,7 @@ def test_pause_ends_when_the_webhook_is_reachable_again(world: World, receiver: 
     with time_machine.travel(timezone.now() + timedelta(minutes=1)):
         assert deliver() == outcomes(delivered=2)
     webhook.refresh_from_db()
-    assert (webhook.unreachable_count, webhook.rests_until) == (0, None)
+    assert (webhook.failure_count, webhook.rests_until) == (0, None)
 
 
 def test_concurrent_failures_count_once(world: World) -> None:
@@ -431,7 +433,7 @@ def test_concurrent_failures_count_once(world: World) -> None:
     for claimed in claim(webhook, at_most=3):
         record(claimed, Answer(None, "", was_reached=False))
     webhook.refresh_from_db()
-    assert webhook.unreachable_count == 1
+    assert webhook.failure_count == 1
 
 
 def test_events_for_an_unreachable_receiver_are_given_up_after_7_days(world: World) -> None:
@@ -458,8 +460,176 @@ def test_unresponsive_receiver_does_not_delay_other_webhooks(
         result = deliver()
     assert receiver.numbers == numbers
     assert receiver.received[-1].at - started < 2
-    assert result == outcomes(delivered=12, failed=4)
-    assert Delivery.objects.filter(webhook=webhook, tries=0).count() == 8
+    assert result == outcomes(delivered=12, failed=1)
+    assert Delivery.objects.filter(webhook=webhook, tries=0).count() == 11
+
+
+# Slow and failing receivers
+
+
+@dataclass
+class Slow:
+    """A receiver that takes 9 s for each answer, or less if it is released. It counts the requests that it holds."""
+
+    released: threading.Event = field(default_factory=threading.Event)
+    held: Counter[str] = field(default_factory=Counter)
+    most_held: Counter[str] = field(default_factory=Counter)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def answer(self, received: Received) -> Answered:
+        kinds = [f"org {received.event['orgId']}", f"path {received.path}"]
+        with self._lock:
+            self.held.update(kinds)
+            self.most_held |= self.held
+        self.released.wait(9)
+        with self._lock:
+            self.held.subtract(kinds)
+        return 200, {}, ""
+
+
+@contextmanager
+def working(count: int = 1) -> Iterator[None]:
+    """Runs workers in threads of their own."""
+    workers = [Worker() for _ in range(count)]
+
+    def work(worker: Worker) -> None:
+        worker.run(once=False)
+        connections.close_all()
+
+    threads = [threading.Thread(target=work, args=[worker]) for worker in workers]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        for worker in workers:
+            worker.stop()
+        for thread in threads:
+            thread.join()
+
+
+def seconds_until(condition: Callable[[], bool], *, at_most: float) -> float:
+    started = time.monotonic()
+    while not condition() and time.monotonic() - started < at_most:
+        time.sleep(0.01)
+    return time.monotonic() - started
+
+
+@pytest.mark.parametrize(
+    ("orgs", "webhooks"),
+    [(1, 20), (20, 1), *(pytest.param(*each, marks=pytest.mark.deep) for each in [(1, 2), (1, 8), (20, 8), (20, 20)])],
+)
+def test_events_of_an_org_do_not_wait_for_slow_receivers_of_others(
+    kept: None, receiver: Receiver, orgs: int, webhooks: int
+) -> None:
+    slow, other = Slow(), make_world()
+    make_webhook(other.org, receiver.url)
+    with receiving() as slow_receiver:
+        slow_receiver.answer = slow.answer
+        slow_worlds = [make_world() for _ in range(orgs)]
+        for number, world in enumerate(slow_worlds):
+            for path in range(webhooks):
+                make_webhook(world.org, f"{slow_receiver.url}/{number}/{path}")
+            for _ in range(2):
+                happen(world)
+        with working():
+            try:
+                seconds_until(lambda: slow.held.total() >= orgs, at_most=5)
+                expected = [number for _ in range(60) for number in happen(other)]
+                started = time.monotonic()
+                seconds_until(lambda: len(receiver.received) >= 60, at_most=8)
+            finally:
+                slow.released.set()
+                for world in slow_worlds:
+                    Webhook.objects.filter(org=world.org).update(is_active=False)
+    assert sorted(receiver.numbers) == expected
+    assert receiver.received[-1].at - started < 2
+    assert max(slow.most_held.values()) == min(webhooks, delivery.UNPROVEN_AT_ONCE_TO_ONE_ORG)
+    assert max(count for kind, count in slow.most_held.items() if kind.startswith("path")) == 1
+
+
+def test_receivers_of_20_orgs_that_become_slow_leave_room_for_another_org() -> None:
+    webhooks = [Webhook(id=org_id * 4 + number, org_id=org_id) for org_id in range(20) for number in range(4)]
+    other = Webhook(id=1000, org_id=20)
+    for proven in ({webhook.id for webhook in webhooks}, set()):
+        shares = delivery._Shares([], proven)
+        for webhook in webhooks:
+            room = max(shares.room_for(webhook), 0)
+            shares.take([Delivery(org_id=webhook.org_id, webhook=webhook) for _ in range(room)])
+        assert shares.room_for(other) == 1
+        assert delivery._Shares([], {other.id}).room_for(other) == delivery.AT_ONCE_TO_ONE_WEBHOOK
+
+
+def test_webhooks_without_a_fault_get_their_turn_first(world: World) -> None:
+    slow, good = Webhook(id=1, org_id=1, failure_count=1), Webhook(id=2, org_id=2)
+    assert delivery._Shares([], set()).in_turn([slow, good]) == [good, slow]
+
+
+def answered(webhook: Webhook, *answers: Answer) -> list[tuple[float, str]]:
+    """Records each answer for an event of another customer, and returns each rest in seconds with its reason."""
+    rests = []
+    for answer in answers:
+        webhook.refresh_from_db()
+        with time_machine.travel(timezone.now() + timedelta(minutes=5), tick=False):
+            [claimed] = claim(webhook, at_most=1)
+            record(claimed, answer)
+            webhook.refresh_from_db()
+            rest = webhook.rests_until - timezone.now() if webhook.rests_until else timedelta(0)
+        rests.append((rest.total_seconds(), webhook.rest_reason))
+    return rests
+
+
+def test_rest_of_a_slow_receiver_doubles_from_its_third_slow_answer_up_to_the_time_it_takes(world: World) -> None:
+    webhook = make_webhook(world.org)
+    for _ in range(8):
+        happen(world)
+    slow = Answer(200, "", seconds=9.0)
+    rests = answered(webhook, *[slow] * 7)
+    assert rests == [(seconds, "SLOW") for seconds in (0, 0, 1, 2, 4, 8, 9)]
+    assert answered(webhook, Answer(200, "", seconds=1.9)) == [(0, "")]
+    assert set(Delivery.objects.values_list("status", flat=True)) == {"DELIVERED"}
+
+
+def test_rest_of_a_failing_receiver_doubles_from_its_third_error_up_to_5_minutes(world: World) -> None:
+    webhook = make_webhook(world.org)
+    for _ in range(13):
+        happen(world)
+    rests = answered(webhook, *[FAILED, Answer(503, "", seconds=9.0), Answer(None, "ReadError")] * 4)
+    assert rests == [(seconds, "FAILING") for seconds in (0, 0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300)]
+    assert answered(webhook, Answer(200, "")) == [(0, "")]
+
+
+def test_one_event_that_a_receiver_never_accepts_does_not_rest_its_webhook(world: World) -> None:
+    webhook = make_webhook(world.org)
+    happen(world)
+    for _ in range(5):
+        Delivery.objects.update(due_at=timezone.now())
+        assert answered(webhook, FAILED) == [(0, "FAILING")]
+    assert webhook.failure_count == 1
+
+
+def test_events_to_a_slow_receiver_are_sent_after_each_rest(world: World, receiver: Receiver) -> None:
+    webhook = make_webhook(world.org, receiver.url)
+    numbers = [number for _ in range(3) for number in happen(world)]
+    Webhook.objects.filter(id=webhook.id).update(
+        failure_count=5, rests_until=timezone.now() + timedelta(seconds=4), rest_reason="SLOW"
+    )
+    assert deliver() == outcomes()
+    with time_machine.travel(timezone.now() + timedelta(seconds=5)):
+        assert deliver() == outcomes(delivered=3)
+    assert receiver.numbers == numbers
+    webhook.refresh_from_db()
+    assert (webhook.failure_count, webhook.rests_until, webhook.rest_reason) == (0, None, "")
+
+
+def test_overdue_events_to_a_failing_receiver_are_given_up_together(world: World) -> None:
+    webhook = make_webhook(world.org)
+    for _ in range(5):
+        happen(world)
+    Webhook.objects.update(failure_count=2)
+    with time_machine.travel(timezone.now() + timedelta(days=7)):
+        answered(webhook, FAILED)
+    assert set(Delivery.objects.values_list("status", flat=True)) == {"GIVEN_UP"}
 
 
 def test_reversal_does_not_wait_for_a_receiver(world: World, receiver: Receiver) -> None:

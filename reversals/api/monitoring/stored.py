@@ -1,6 +1,7 @@
 """Gauges that are read from the database whenever Prometheus scrapes the metrics."""
 
 import platform
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -11,6 +12,7 @@ from django.utils import timezone
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from loyalty.models import Webhook
 from reversals.api.monitoring import health
 from reversals.models import Approval, Delivery, Event, LedgerCheck, Seal
 
@@ -24,7 +26,7 @@ class Stored(Collector):
         yield _build()
         try:
             health.check()
-            gauges = [*_last_check(), *_last_seal(), *_events(), *_approvals(), *_waits()]
+            gauges = [*_last_check(), *_last_seal(), *_events(), _resting(), *_approvals(), *_waits()]
         except (DatabaseError, InterfaceError, health.NotReady):
             yield _gauge("loyalty_database_up", _UP, 0)
             return
@@ -72,6 +74,18 @@ def _events() -> Iterator[Metric]:
             "Creation time of the oldest event with a pending delivery.",
             event.created_at,
         )
+
+
+def _resting() -> Metric:
+    """Returns the numbers of resting webhooks, also 0 for each reason, so that alerts see an end."""
+    resting = Webhook.objects.filter(is_active=True, rests_until__gt=timezone.now())
+    counts = Counter(resting.values_list("rest_reason", flat=True))
+    gauge = GaugeMetricFamily(
+        "loyalty_webhooks_resting", "Active webhooks whose deliveries wait, by reason.", labels=["reason"]
+    )
+    for reason in Webhook.RestReason.values:
+        gauge.add_metric([reason.lower()], counts[reason])
+    return gauge
 
 
 def _approvals() -> Iterator[Metric]:

@@ -100,7 +100,7 @@ def take_all(page: Page, redemption: str) -> None:
     take(page, "customer")
     page.goto(f"{HOST}/admin/find/?q={redemption}")
     take(page, "redemption")
-    page.get_by_role("link", name="Reverse points").click()
+    page.get_by_role("link", name=re.compile(r"^Reverse [\d.,]+ points?$")).click()
     page.get_by_label("Points").fill("100")
     page.get_by_label("Reason code").select_option(index=1)
     page.get_by_label("Note").fill("Returned in the shop")

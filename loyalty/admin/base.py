@@ -17,12 +17,13 @@ from django.db import DataError, models
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
+from django.utils.html import format_html
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.paginator import InfinitePaginator
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from loyalty.ledger.canonical import canonical, spellings
-from loyalty.ledger.points import written
+from loyalty.ledger.points import grouped
 from loyalty.models import Org, StaffChange
 from loyalty.staff.access import orgs_of
 from loyalty.staff.audit import record_change
@@ -62,11 +63,13 @@ class ReadOnlyInline(ReadOnly, TabularInline):
 
 
 def points_column(name: str) -> Callable[[Any], str]:
-    """Returns a list column of points, without trailing zeros."""
+    """Returns a list column of points, aligned to the right, with commas between the thousands."""
 
     @admin.display(description=name.replace("_", " "))
     def column(row: Any) -> str:
-        return written(getattr(row, name))
+        return format_html('<span class="amount">{}</span>', grouped(getattr(row, name)))
+
+    column.__name__ = name
 
     return column
 

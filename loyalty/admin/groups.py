@@ -2,11 +2,13 @@
 
 from django.contrib import admin
 from django.http import HttpRequest
-from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html_join
 
 from loyalty.admin.base import ExactSearch, LedgerAdmin, OneOrg, ReasonedAdmin, points_column
-from loyalty.models import Customer, CustomerGroup, GroupMember, Lot
+from loyalty.admin.links import link_column, page_of
+from loyalty.admin.statuses import badge, status_of_lot
+from loyalty.models import CustomerGroup, GroupMember, Lot
 
 MEMBERS_SHOWN = 50
 
@@ -25,9 +27,7 @@ class CustomerGroupAdmin(ExactSearch, ReasonedAdmin):
     @admin.display(description=f"members (at most {MEMBERS_SHOWN})")
     def members(self, group: CustomerGroup) -> str:
         members = GroupMember.objects.filter(org_id=group.org_id, group=group, left_at__isnull=True)
-        links = (
-            (_page_of(each.customer), each.customer) for each in members.select_related("customer")[:MEMBERS_SHOWN]
-        )
+        links = ((page_of(each.customer), each.customer) for each in members.select_related("customer")[:MEMBERS_SHOWN])
         return format_html_join(", ", '<a class="text-link" href="{}">{}</a>', links) or "no members"
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -38,8 +38,9 @@ class CustomerGroupAdmin(ExactSearch, ReasonedAdmin):
 class LotAdmin(ExactSearch, LedgerAdmin):
     list_display = [
         "lot_ref",
-        "customer",
-        "program",
+        "status",
+        link_column("customer"),
+        link_column("program"),
         points_column("points_awarded"),
         points_column("points_remaining"),
         "awarded_at",
@@ -49,6 +50,6 @@ class LotAdmin(ExactSearch, LedgerAdmin):
     search_fields = ["=lot_ref"]
     search_help_text = "Enter a complete lot reference. A customer's lots are on the customer's page."
 
-
-def _page_of(customer: Customer) -> str:
-    return reverse("admin:loyalty_customer_change", args=[customer.pk])
+    @admin.display(description="status")
+    def status(self, lot: Lot) -> str:
+        return badge(status_of_lot(lot, timezone.now()))

@@ -8,11 +8,11 @@ from django.db import models
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
-from unfold.decorators import display
 
 from loyalty.admin import switching
 from loyalty.admin.base import OneOrg, ReasonedAdmin, ReasonedForm
-from loyalty.emf.registry import EmfSettings, ReversalState
+from loyalty.admin.statuses import badge, status_of_org
+from loyalty.emf.registry import EmfSettings
 from loyalty.models import Org, OrgAccess, Program, ReasonCode
 from loyalty.orgs import add_first_reason_codes
 from loyalty.staff.audit import record_change
@@ -56,18 +56,10 @@ class OrgAdmin(ReasonedAdmin):
     def _may_see(self, request: HttpRequest, name: str) -> bool:
         return name not in {"reversals", "emf_settings"} or request.user.has_perm("loyalty.view_emfsetting")
 
-    @display(
-        description="reversals",
-        label={
-            ReversalState.ON: "success",
-            ReversalState.PARTLY: "info",
-            ReversalState.PAUSED: "warning",
-            ReversalState.BROKEN: "danger",
-        },
-    )
+    @admin.display(description="reversals")
     def reversals(self, org: Org) -> str:
         stored = {(setting.program_id, setting.key): setting.value for setting in org.emfsetting_set.all()}
-        return EmfSettings(stored).state()
+        return badge(status_of_org(EmfSettings(stored).state()))
 
     @admin.display(description="EMF settings")
     def emf_settings(self, org: Org) -> str:

@@ -81,3 +81,9 @@ def written(points: Decimal) -> str:
     """Formats the amount for display: `2.5`, `350`."""
     text = f"{points:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def grouped(points: Decimal | int) -> str:
+    """Formats the amount for staff, with commas between the thousands: `1,234.5`."""
+    text = f"{Decimal(points):,f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,6 +1,6 @@
 """Template tags for lists: the name of a list, and its active filters."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,12 @@ def name_of_list(context: Any, address: str) -> str:
 def active_filters(changelist: Any) -> list[ActiveFilter]:
     """Returns the filters that narrow the list: chosen by the user, set by default, or contained in a link."""
     return [*_by_filter(changelist), *_by_link(changelist)]
+
+
+@register.filter
+def item(items: Sequence[Any], position: int) -> Any:
+    """Returns the item of a list at this position, from 0."""
+    return items[position]
 
 
 def _by_filter(changelist: Any) -> Iterator[ActiveFilter]:

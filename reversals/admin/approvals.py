@@ -10,15 +10,17 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, path
-from django.utils import timezone
 from django.views.decorators.http import require_POST
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from loyalty.admin.base import OneOrg, PageAdmin, points_column
+from loyalty.admin.links import link, link_column
+from loyalty.admin.statuses import badge
 from loyalty.errors import InvalidOperation
-from loyalty.ledger.points import written
-from reversals.admin.html import in_points, link, moment
-from reversals.admin.reversing import in_words, preview_of, preview_of_correction
+from loyalty.ledger.points import grouped
+from reversals.admin.html import in_points, moment
+from reversals.admin.reversing import in_html, preview_of, preview_of_correction
+from reversals.admin.statuses import LAPSED, status_of_request
 from reversals.manual import approvals, manual_reversals
 from reversals.manual.approvals import requesters_of
 from reversals.manual.manual_reversals import ManualCorrection, ManualReversal
@@ -29,10 +31,10 @@ DECIDE = "reversals.decide_approval"
 
 
 class DecisionForm(forms.Form):
-    """The second user's decision and comment. `check` decides nothing: it previews what approving would do."""
+    """The second user's decision and comment."""
 
     decision = forms.ChoiceField(
-        choices=[("check", "check"), ("approve", "approve"), ("reject", "reject")],
+        choices=[("approve", "approve"), ("reject", "reject")],
         error_messages={"required": "Choose Approve or Reject.", "invalid_choice": "Choose Approve or Reject."},
     )
     comment = forms.CharField(
@@ -49,7 +51,7 @@ class ApprovalAdmin(PageAdmin):
     list_display = [
         "requested_at",
         "kind",
-        "redemption",
+        link_column("redemption"),
         points_column("points"),
         "requested_by",
         "reason",
@@ -79,20 +81,25 @@ class ApprovalAdmin(PageAdmin):
 
     @admin.display(description="status")
     def state(self, approval: Approval) -> str:
-        return state_of(approval)
+        return badge(status_of_request(approval))
 
     def page(self, request: HttpRequest, row: Approval) -> dict[str, Any]:
-        is_waiting = state_of(row) == Approval.Status.WAITING.label
-        return {
+        """Shows the request. To a user who may decide it, previews what approving would do now."""
+        username = request.user.get_username()
+        is_waiting = row.status == Approval.Status.WAITING and status_of_request(row) is not LAPSED
+        may_decide = is_waiting and request.user.has_perm(DECIDE)
+        is_own = username in requesters_of(row)
+        shown = _preview(row, by=username) if may_decide and not is_own else {}
+        return shown | {
             "title": f"Request by {row.asked_by} for a {kind_of(row)} of {in_points(row.points)}",
             "facts": _facts(row),
-            "is_own": request.user.get_username() in requesters_of(row),
-            "may_decide": is_waiting and request.user.has_perm(DECIDE),
+            "is_own": is_own,
+            "may_decide": may_decide,
             "form": DecisionForm(),
         }
 
     def decide_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Approves, rejects or previews the request, and shows the outcome on its page."""
+        """Approves or rejects the request, and shows the outcome on its page."""
         approval = self.get_object(request, object_id)
         if approval is None:
             raise Http404
@@ -103,9 +110,6 @@ class ApprovalAdmin(PageAdmin):
         if not form.is_valid():
             for problem in chain(*form.errors.values()):
                 self.message_user(request, problem, messages.ERROR)
-        elif form.cleaned_data["decision"] == "check":
-            shown = self.page(request, approval) | _preview(approval, by=username) | {"form": form}
-            return self.render_page(request, self.page_template, approval, shown)
         else:
             decide = _approve if form.cleaned_data["decision"] == "approve" else _reject
             self.message_user(request, *decide(approval, by=username, comment=form.cleaned_data["comment"]))
@@ -117,17 +121,10 @@ def kind_of(approval: Approval) -> str:
     return "reversal" if approval.corrects_id is None else "correction"
 
 
-def state_of(approval: Approval) -> str:
-    """The status of the request. A waiting request whose time is over is shown as lapsed."""
-    if approval.status == Approval.Status.WAITING and approval.lapses_at <= timezone.now():
-        return "Lapsed"
-    return str(approval.get_status_display())
-
-
 def _approve(approval: Approval, *, by: str, comment: str) -> tuple[str, int]:
     answer = approvals.approve(approval, decided_by=by, comment=comment)
     if answer.error is not None:
-        return in_words(Refused(answer.error, answer.attempt.refusal_reason)), messages.ERROR
+        return in_html(Refused(answer.error, answer.attempt.refusal_reason)), messages.ERROR
     return f"Approved. The {kind_of(approval)} of {in_points(approval.points)} was made.", messages.SUCCESS
 
 
@@ -162,20 +159,20 @@ def _request(approval: Approval, *, by: str) -> dict[str, Any]:
 
 
 def _refusal(refusal: Refused) -> dict[str, Any]:
-    return {"refusal": in_words(refusal)}
+    return {"refusal": in_html(refusal)}
 
 
 def _facts(approval: Approval) -> list[tuple[str, Any]]:
     redemption = approval.redemption
     facts = [
+        ("Status", badge(status_of_request(approval))),
         ("Type", kind_of(approval)),
-        ("Points", written(approval.points)),
+        ("Points", grouped(approval.points)),
         ("Redemption", link(redemption)),
         ("Customer", link(redemption.customer)),
         ("Requested by", approval.asked_by),
         ("Requested", moment(approval.asked_at)),
         ("Reason", approval.reason),
-        ("Status", state_of(approval)),
         ("Lapses", moment(approval.lapses_at)),
     ]
     if approval.corrects is not None:

@@ -1,20 +1,17 @@
 """The page on which a user requests the correction of a wrong reversal, which a second user then approves."""
 
-from collections.abc import Callable
-
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 
+from loyalty.admin.links import page_of
 from loyalty.staff.access import orgs_of
-from reversals.admin.html import in_points, page_of
-from reversals.admin.reversing import CorrectForm, approval_in_words, form_of, preview_of_correction, take_step
+from reversals.admin.html import in_points
+from reversals.admin.reversing import CorrectForm, approval_in_words, preview_of_correction, take_step
 from reversals.manual import manual_reversals
 from reversals.models import Approval, Reversal
-from reversals.movements.correct.movement import Accepted
-from reversals.refusals import Refused
 
 CORRECT = ("reversals.add_correction", "reversals.view_reversal")
 
@@ -31,28 +28,31 @@ def correct_view(request: HttpRequest, reversal_id: int) -> HttpResponse:
         raise Http404
     if not request.user.has_perms(CORRECT):
         raise PermissionDenied
-    form = form_of(request, CorrectForm, org_id=reversal.org_id)
+    username = request.user.get_username()
+    step = take_step(
+        request,
+        CorrectForm,
+        org_id=reversal.org_id,
+        preview=lambda form: manual_reversals.preview_correction(form.wanted(reversal, made_by=username)),
+        confirm=lambda form: manual_reversals.ask_to_correct(form.wanted(reversal, made_by=username)),
+    )
+    if isinstance(step, HttpResponse):
+        return step
+    if isinstance(step, Approval):
+        messages.warning(request, approval_in_words(step))
+        return redirect(page_of(reversal))
     shown = admin.site.each_context(request) | {
         "opts": Reversal._meta,
         "original": reversal,
-        "form": form,
+        "form": step.form,
         "title": f"Correct reversal {reversal}",
         "explanation": f"This reversal reversed {in_points(reversal.points)} to their lots. A correction takes all of"
         " them back from those lots, after a second user has approved it.",
         "back": page_of(reversal),
     }
-    username = request.user.get_username()
-    steps: dict[str, Callable[[], Accepted | Approval | Refused]] = {
-        "preview": lambda: manual_reversals.preview_correction(form.wanted(reversal, made_by=username)),
-        "confirm": lambda: manual_reversals.ask_to_correct(form.wanted(reversal, made_by=username)),
-    }
-    outcome = take_step(request, form, steps)
-    if outcome is None or isinstance(outcome, Refused):
+    if step.preview is None:
         return TemplateResponse(request, "admin/manual/form.html", shown)
-    if isinstance(outcome, Accepted):
-        return TemplateResponse(request, "admin/manual/preview.html", shown | preview_of_correction(outcome))
-    messages.warning(request, approval_in_words(outcome))
-    return redirect(page_of(reversal))
+    return TemplateResponse(request, "admin/manual/preview.html", shown | preview_of_correction(step.preview))
 
 
 admin.site.add_page(  # type: ignore[attr-defined]

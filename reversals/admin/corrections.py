@@ -7,10 +7,11 @@ from django.db.models import F
 from django.http import HttpRequest
 
 from loyalty.admin.base import OneOrg, PageAdmin, points_column
+from loyalty.admin.links import link, link_column
 from loyalty.ledger.points import written
 from reversals.admin.export import Exportable
 from reversals.admin.filters import Period
-from reversals.admin.html import link, moment
+from reversals.admin.html import moment
 from reversals.models import Correction, ReversalLine
 
 SHOWN = 50
@@ -18,7 +19,7 @@ SHOWN = 50
 
 @admin.register(Correction)
 class CorrectionAdmin(Exportable, PageAdmin):
-    list_display = ["created_at", "reversal", points_column("points"), "made_by", "approved_by", "reason"]
+    list_display = ["created_at", link_column("reversal"), points_column("points"), "made_by", "approved_by", "reason"]
     list_select_related = ["reversal"]
     list_filter = [OneOrg, Period]
     ordering = ["-created_at", "-id"]

@@ -19,14 +19,15 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from loyalty.admin.base import OneOrg, PageAdmin
 from loyalty.admin.confirmation import ReasonForm, ask, done
+from loyalty.admin.links import link, page_of
+from loyalty.admin.statuses import badge, status_of_lot
 from loyalty.errors import InvalidOperation
 from loyalty.ledger.clock import database_now
 from loyalty.ledger.customer_identifiers import NEW, set_identifier
 from loyalty.ledger.customers import GIVEN_STATUSES, lock_reversals, set_status, unlock_reversals
 from loyalty.ledger.identifiers import IdentifierType, masked
-from loyalty.ledger.points import written
 from loyalty.models import Customer, CustomerIdentifier, GroupMember, Lot
-from reversals.admin.html import counted, in_points, link, moment, page_of
+from reversals.admin.html import Amount, amount, counted, in_points, moment
 from reversals.admin.timeline import NEWEST, timeline_of
 from reversals.manual.merging import merge_customers
 
@@ -139,9 +140,9 @@ class CustomerAdmin(PageAdmin):
             "identifiers": _identifiers(row, unmasked=may_see(SEE_IDENTIFIERS)),
             "balances": _balances(row, now),
             "expiries": _expiries(row, now),
-            "lots": _lots(row) if may_see("loyalty.view_lot") else None,
+            "lots": _lots(row, now) if may_see("loyalty.view_lot") else None,
             "timeline": {
-                "headers": ["When", "What happened", "Record", "Points", "Details", "By"],
+                "headers": ["When", "What happened", "Record", Amount("Points"), "Details", "By"],
                 "rows": [each.as_row() for each in timeline_of(row, may_see=may_see)],
             },
             "newest": NEWEST,
@@ -323,8 +324,8 @@ def _expiries(customer: Customer, now: datetime) -> dict[str, Any]:
     by_expiry = _held(customer, now).filter(_unexpired(now)).values_list("expires_at").annotate(Sum("points_remaining"))
     soonest_first = by_expiry.order_by(F("expires_at").asc(nulls_last=True))
     return {
-        "headers": ["Expires", "Points"],
-        "rows": [[moment(expires_at), written(points)] for expires_at, points in soonest_first[:EXPIRIES_SHOWN]],
+        "headers": ["Expires", Amount("Points")],
+        "rows": [[moment(expires_at), amount(points)] for expires_at, points in soonest_first[:EXPIRIES_SHOWN]],
     }
 
 
@@ -338,19 +339,23 @@ def _unexpired(now: datetime) -> Q:
     return Q(expires_at__isnull=True) | Q(expires_at__gt=now)
 
 
-def _lots(customer: Customer) -> dict[str, Any]:
+def _lots(customer: Customer, now: datetime) -> dict[str, Any]:
     lots = Lot.objects.filter(org_id=customer.org_id, customer=customer).select_related("program")
     return {
-        "headers": ["Lot", "Program", "Awarded", "Expires", "Points awarded", "Points remaining", "Re-issued"],
+        "headers": [
+            *("Lot", "Status", "Program", "Awarded", "Expires"),
+            *map(Amount, ("Points awarded", "Points remaining", "Re-issued")),
+        ],
         "rows": [
             [
                 link(lot),
+                badge(status_of_lot(lot, now)),
                 lot.program.name,
                 moment(lot.awarded_at),
                 moment(lot.expires_at),
-                written(lot.points_awarded),
-                written(lot.points_remaining),
-                written(lot.points_reissued),
+                amount(lot.points_awarded),
+                amount(lot.points_remaining),
+                amount(lot.points_reissued),
             ]
             for lot in lots.order_by("-awarded_at", "-id")[:NEWEST]
         ],

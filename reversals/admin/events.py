@@ -9,9 +9,10 @@ from django.db.models import F, QuerySet
 from django.http import HttpRequest
 
 from loyalty.admin.base import ExactSearch, LedgerAdmin, OneOrg, PageAdmin
+from loyalty.admin.links import link
 from loyalty.ledger.identifiers import masked
 from loyalty.staff.audit import record_change
-from reversals.admin.html import link, moment
+from reversals.admin.html import moment
 from reversals.models import Delivery, Event
 from reversals.webhooks.delivery import deliver_again
 

@@ -4,7 +4,7 @@ import csv
 import io
 import tempfile
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -23,6 +23,7 @@ from django.views.decorators.http import require_POST
 from loyalty.ledger.points import written
 from loyalty.staff.audit import record_change
 from loyalty.staff.site import current_org
+from reversals.admin.statuses import status_of_attempt, status_of_redemption, status_of_reversal
 
 EXPORT = "reversals.export_ledger"
 ROWS_AT_ONCE = 2_000
@@ -35,9 +36,12 @@ _INVISIBLE = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """The columns of an export by header, and the field with the time that orders the rows, if there is one."""
+    """The columns of an export by header, and the field with the time that orders the rows, if there is one.
 
-    columns: dict[str, str]
+    A column is the path of a field, or a function of the row.
+    """
+
+    columns: dict[str, str | Callable[[Any], object]]
     time: str | None
 
 
@@ -45,6 +49,7 @@ EXPORTS = {
     "loyalty.redemption": Export(
         {
             "redemption_id": "public_id",
+            "status": status_of_redemption,
             "customer_id": "customer.public_id",
             "program_id": "program.public_id",
             "points": "points",
@@ -58,6 +63,7 @@ EXPORTS = {
     "reversals.reversal": Export(
         {
             "reversal_id": "public_id",
+            "status": status_of_reversal,
             "redemption_id": "redemption.public_id",
             "customer_id": "customer.public_id",
             "program_id": "redemption.program.public_id",
@@ -69,6 +75,8 @@ EXPORTS = {
             "made_by": "made_by",
             "reason": "reason",
             "created_at": "created_at",
+            "corrected_at": "corrected_at",
+            "corrected_by": "corrected_by",
         },
         time="created_at",
     ),
@@ -88,6 +96,7 @@ EXPORTS = {
     "reversals.attempt": Export(
         {
             "created_at": "created_at",
+            "status": status_of_attempt,
             "operation": "operation",
             "dry_run": "is_dry_run",
             "channel": "channel",
@@ -166,10 +175,11 @@ def _file(export: Export, rows: QuerySet[Any]) -> IO[bytes]:
 def _lines(export: Export, rows: QuerySet[Any]) -> Iterator[str]:
     """The text of the file, one chunk of rows at a time, newest first."""
     yield _BYTE_ORDER_MARK + _csv([list(export.columns)])
-    parents = {name.rpartition(".")[0].replace(".", "__") for name in export.columns.values()} - {""}
+    paths = [column for column in export.columns.values() if isinstance(column, str)]
+    parents = {path.rpartition(".")[0].replace(".", "__") for path in paths} - {""}
     rows = rows.select_related(*sorted(parents)) if parents else rows
     for chunk in _chunks(rows, export.time):
-        yield _csv([_cell(_value(row, name)) for name in export.columns.values()] for row in chunk)
+        yield _csv([_cell(_value(row, column)) for column in export.columns.values()] for row in chunk)
 
 
 def _chunks(rows: QuerySet[Any], time: str | None) -> Iterator[list[Any]]:
@@ -191,8 +201,10 @@ def _after(last: Model, time: str | None) -> Q:
     return Q(**{f"{time}__lte": moment}) & (Q(**{f"{time}__lt": moment}) | Q(id__lt=last.pk))
 
 
-def _value(row: Any, name: str) -> Any:
-    for part in name.split("."):
+def _value(row: Any, column: str | Callable[[Any], object]) -> Any:
+    if not isinstance(column, str):
+        return column(row)
+    for part in column.split("."):
         row = None if row is None else getattr(row, part)
     return row
 

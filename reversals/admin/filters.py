@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from loyalty.models import ApiClient, Program, Redemption
 from loyalty.staff.site import current_org
+from reversals.admin.statuses import NEEDS_APPROVAL
 from reversals.models import Reversal
 from reversals.refusals import LADDERS
 
@@ -50,6 +51,27 @@ class Period(admin.SimpleListFilter):
         return queryset
 
 
+class ByStatus(admin.SimpleListFilter):
+    """Whether reversals were corrected."""
+
+    title = "status"
+    parameter_name = "status"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("valid", "Valid"), ("corrected", "Corrected"), ("waiting", "Waiting for correction")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        match self.value():
+            case "valid":
+                return queryset.filter(corrected_at__isnull=True)
+            case "corrected":
+                return queryset.filter(corrected_at__isnull=False)
+            case "waiting":
+                return queryset.filter(corrected_at__isnull=True, is_waiting=True)
+            case _:
+                return queryset
+
+
 class ByRule(admin.SimpleListFilter):
     """The rule that refused the call, by code. Rules with the same name and different codes are separate choices."""
 
@@ -61,7 +83,8 @@ class ByRule(admin.SimpleListFilter):
         return [
             ("accepted", "Accepted"),
             ("refused", "Refused"),
-            *((f"{name}.{code}", f"{code} {name}") for code, name in rules),
+            (NEEDS_APPROVAL, "Approval requested"),
+            *((f"{name}.{code}", f"{code} {name}") for code, name in rules if name != NEEDS_APPROVAL),
         ]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
@@ -71,7 +94,7 @@ class ByRule(admin.SimpleListFilter):
             case "accepted":
                 return queryset.filter(rule="")
             case "refused":
-                return queryset.exclude(rule="")
+                return queryset.exclude(rule__in=("", NEEDS_APPROVAL))
             case rule:
                 name, _, code = rule.partition(".")
                 return queryset.filter(rule=name, code=code) if code.isdecimal() else queryset.filter(rule=name)

@@ -12,13 +12,14 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 
+from loyalty.admin.links import link, page_of
 from loyalty.ledger.canonical import canonical, spellings
 from loyalty.ledger.identifiers import Identifier, IdentifierType, identify, masked
 from loyalty.ledger.queries import can_be_stored
 from loyalty.models import Customer, CustomerIdentifier, Org, Redemption
 from loyalty.staff.access import orgs_of
 from reversals.admin import searches
-from reversals.admin.html import in_points, link, page_of
+from reversals.admin.html import in_points
 from reversals.models import Reversal
 
 AT_MOST = 20  # of each kind

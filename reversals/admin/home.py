@@ -20,6 +20,7 @@ from loyalty.models import Org
 from loyalty.staff.access import orgs_of
 from loyalty.staff.site import current_org
 from reversals.admin.daily_totals import ACCEPTED, Total, first_day, start_of, totals_of
+from reversals.admin.statuses import NEEDS_APPROVAL
 from reversals.models import Approval, Correction, LedgerCheck
 from reversals.refusals import ErrorCode
 
@@ -153,10 +154,10 @@ def _chart(days: Sequence[Day], *bars: tuple[str, Sequence[float], str]) -> str:
 
 
 def _refusals(totals: Iterable[Total]) -> list[Refusal]:
-    """The refusals, most frequent first."""
+    """The refusals, most frequent first. A request for approval is not a refusal."""
     counts: Counter[str] = Counter()
     for total in totals:
-        if total.rule != ACCEPTED:
+        if total.rule not in {ACCEPTED, NEEDS_APPROVAL}:
             counts[total.rule] += total.count
     return [_refusal(rule, count, counts.total()) for rule, count in counts.most_common()]
 

@@ -6,20 +6,22 @@ from typing import Any
 
 from django.db import models
 from django.template.defaultfilters import pluralize
-from django.urls import reverse
 from django.utils.html import format_html
 
-from loyalty.ledger.points import written
+from loyalty.admin.links import link
+from loyalty.admin.statuses import EXPIRED, badge
+from loyalty.ledger.points import grouped, written
 
 
-def page_of(row: models.Model) -> str:
-    """The address of the row's page."""
-    return reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk])
+class Amount(str):
+    """The text of an amount, or the header of a column of amounts: aligned to the right."""
+
+    is_amount = True
 
 
-def link(row: models.Model, text: object = None) -> str:
-    """A link to the row's page, with the row's name or `text` as its text."""
-    return format_html('<a class="text-link" href="{}">{}</a>', page_of(row), row if text is None else text)
+def amount(points: Decimal) -> Amount:
+    """An amount of points for a table, with commas between the thousands: "1,234.5"."""
+    return Amount(grouped(points))
 
 
 def link_or_none(row: models.Model | None) -> str:
@@ -35,6 +37,12 @@ def moment(time: datetime | None, *, none: str = "never") -> str:
     return none if time is None else f"{time:%Y-%m-%d %H:%M:%S} UTC"
 
 
+def until(expires_at: datetime | None, now: datetime) -> str:
+    """When a lot expires. A lot that has expired by `now` gets a label."""
+    text = moment(expires_at)
+    return format_html("{} {}", text, badge(EXPIRED)) if expires_at is not None and expires_at <= now else text
+
+
 def written_or(points: Decimal | None, none: str) -> str:
     return none if points is None else written(points)
 
@@ -45,5 +53,5 @@ def counted(count: int, noun: str) -> str:
 
 
 def in_points(points: Decimal) -> str:
-    """The amount with its unit: "1 point", "12.5 points"."""
-    return f"{written(points)} point{pluralize(points)}"
+    """The amount with its unit: "1 point", "1,012.5 points"."""
+    return f"{grouped(points)} point{pluralize(points)}"

@@ -1,21 +1,26 @@
 """Shows reversals and attempts. Rows of the ledger are never edited."""
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.html import format_html
 
 from loyalty.admin.base import FOUND_AT_MOST, OneOrg, PageAdmin, points_column
+from loyalty.admin.links import link, link_column
+from loyalty.admin.statuses import badge
 from loyalty.ledger.canonical import spellings
-from loyalty.ledger.points import written
+from loyalty.ledger.points import grouped
 from loyalty.models import Redemption
 from reversals.admin.correcting import may_correct
 from reversals.admin.export import Exportable
-from reversals.admin.filters import ByClient, ByOperation, ByProgram, ByProgramAsked, ByRule, Period
-from reversals.admin.html import in_points, link, link_or_none, moment, written_or
+from reversals.admin.filters import ByClient, ByOperation, ByProgram, ByProgramAsked, ByRule, ByStatus, Period
+from reversals.admin.html import Amount, amount, in_points, link_or_none, moment, until, written_or
+from reversals.admin.statuses import reversals_with_status, status_of_attempt, status_of_request, status_of_reversal
 from reversals.models import Approval, Attempt, Correction, Reversal, ReversalLine
 
 SHOWN = 50
@@ -26,8 +31,9 @@ LONGEST_CALL = timedelta(minutes=1)
 class ReversalAdmin(Exportable, PageAdmin):
     list_display = [
         "public_id",
-        "redemption",
-        "customer",
+        "status",
+        link_column("redemption"),
+        link_column("customer"),
         points_column("points"),
         points_column("points_expired"),
         "channel",
@@ -35,11 +41,18 @@ class ReversalAdmin(Exportable, PageAdmin):
         "created_at",
     ]
     list_select_related = ["redemption", "customer"]
-    list_filter = [OneOrg, Period, "channel", ByProgram, ByClient]
+    list_filter = [OneOrg, Period, ByStatus, "channel", ByProgram, ByClient]
     ordering = ["-created_at", "-id"]
     search_fields = ["=public_id"]
     search_help_text = "Search by whole reversal id. To search by redemption id, use Find."
     page_template = "admin/reversals/reversal/page.html"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Reversal]:
+        return reversals_with_status(super().get_queryset(request))
+
+    @admin.display(description="status")
+    def status(self, reversal: Reversal) -> str:
+        return badge(status_of_reversal(reversal))
 
     def page(self, request: HttpRequest, row: Reversal) -> dict[str, Any]:
         return {
@@ -55,7 +68,15 @@ class ReversalAdmin(Exportable, PageAdmin):
 
 @admin.register(Attempt)
 class AttemptAdmin(Exportable, PageAdmin):
-    list_display = ["created_at", "operation_name", "result", "channel", "made_by", "requested_redemption", "reversal"]
+    list_display = [
+        "created_at",
+        "operation_name",
+        "result",
+        "channel",
+        "made_by",
+        "requested_redemption",
+        link_column("reversal"),
+    ]
     list_select_related = ["reversal"]
     list_filter = [OneOrg, Period, ByRule, "channel", ByOperation, "is_dry_run", ByProgramAsked, ByClient]
     ordering = ["-created_at", "-id"]
@@ -84,8 +105,8 @@ class AttemptAdmin(Exportable, PageAdmin):
 
     @admin.display(description="result")
     def result(self, attempt: Attempt) -> str:
-        result = f"{attempt.code} {attempt.rule}" if attempt.rule else "accepted"
-        return f"{result}, dry run" if attempt.is_dry_run else result
+        label = badge(status_of_attempt(attempt))
+        return format_html("{} dry run", label) if attempt.is_dry_run else label
 
     def page(self, request: HttpRequest, row: Attempt) -> dict[str, Any]:
         lines = _lines(row.reversal) if row.reversal is not None else None
@@ -101,15 +122,16 @@ class AttemptAdmin(Exportable, PageAdmin):
 def _reversal_facts(reversal: Reversal) -> list[tuple[str, Any]]:
     redemption = Redemption.objects.select_related("program").get(pk=reversal.redemption_id)
     return [
+        ("Status", badge(status_of_reversal(reversal))),
         ("Reversal id", reversal.public_id),
         ("Org", reversal.org),
         ("Program", redemption.program),
         ("Redemption", link(redemption)),
         ("Customer", link(reversal.customer)),
         ("Points requested", written_or(reversal.points_asked, "all remaining")),
-        ("Points reversed", written(reversal.points)),
-        ("Available again", written(reversal.points_available)),
-        ("To expired lots", written(reversal.points_expired)),
+        ("Points reversed", grouped(reversal.points)),
+        ("Available again", grouped(reversal.points_available)),
+        ("To expired lots", grouped(reversal.points_expired)),
         ("Channel", reversal.get_channel_display()),
         ("Made by", reversal.made_by),
         ("When", moment(reversal.created_at)),
@@ -123,25 +145,29 @@ def _lines(reversal: Reversal) -> dict[str, Any]:
     lines = ReversalLine.objects.filter(org_id=reversal.org_id, reversal=reversal)
     parents = lines.select_related("draw__lot__program", "draw__lot__customer", "reissued_lot")
     return {
-        "headers": ["Lot", "Customer", "Program", "Expires", "Points", "Available", "Expired", "Re-issued in"],
-        "rows": [_line(line) for line in parents.order_by("-draw__position")[:SHOWN]],
+        "headers": [
+            *("Lot", "Customer", "Program", "Expires"),
+            *map(Amount, ("Points", "Available", "Expired")),
+            "Re-issued in",
+        ],
+        "rows": [_line(line, timezone.now()) for line in parents.order_by("-draw__position")[:SHOWN]],
     }
 
 
-def _line(line: ReversalLine) -> list[Any]:
+def _line(line: ReversalLine, now: datetime) -> list[Any]:
     lot = line.draw.lot
-    points = [written(each) for each in (line.points, line.points_available, line.points_expired)]
+    points = [amount(each) for each in (line.points, line.points_available, line.points_expired)]
     reissued = "" if line.reissued_lot is None else link(line.reissued_lot)
     if lot is None:
         return ["no lot", "", "", "", *points, reissued]
-    return [link(lot), link(lot.customer), lot.program.name, moment(lot.expires_at), *points, reissued]
+    return [link(lot), link(lot.customer), lot.program.name, until(lot.expires_at, now), *points, reissued]
 
 
 def _requests(reversal: Reversal) -> list[str]:
     """The approval requests for this reversal and for its correction."""
     asked = Approval.objects.filter(Q(reversal=reversal) | Q(corrects=reversal), org_id=reversal.org_id)
     return [
-        link(each, f"{each} on {moment(each.asked_at)}: {each.get_status_display().lower()}")
+        link(each, f"{each} on {moment(each.asked_at)}: {status_of_request(each)}")
         for each in asked.order_by("-id")[:SHOWN]
     ]
 
@@ -204,7 +230,8 @@ def _redemption_of(attempt: Attempt) -> Redemption | None:
 
 def _answered(attempt: Attempt) -> list[tuple[str, Any]]:
     return [
-        ("Result", f"{attempt.code} {attempt.rule}" if attempt.rule else "accepted"),
+        ("Result", badge(status_of_attempt(attempt))),
+        ("Rule", attempt.rule or "none"),
         *_refusal(attempt),
         ("HTTP status", attempt.http_status or "none"),
         ("Reversal", link_or_none(attempt.reversal)),

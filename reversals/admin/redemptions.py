@@ -1,6 +1,6 @@
 """Shows redemptions with their draws and reversals, and makes manual reversals by the same engine as the API."""
 
-from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin, messages
@@ -12,16 +12,26 @@ from django.urls import URLPattern, path
 from django.utils import timezone
 
 from loyalty.admin.base import PageAdmin, points_column
-from loyalty.ledger.points import written
+from loyalty.admin.links import link, link_column, page_of
+from loyalty.admin.statuses import badge
+from loyalty.ledger.points import grouped, written
 from loyalty.models import Draw, Redemption
 from reversals.admin.bulk import may_reverse_in_bulk, reverse_in_bulk
 from reversals.admin.export import Exportable
-from reversals.admin.html import in_points, link, moment, page_of
-from reversals.admin.reversing import ReverseForm, approval_in_words, form_of, preview_of, take_step
+from reversals.admin.html import Amount, amount, in_points, moment, until
+from reversals.admin.obstacles import obstacle_of
+from reversals.admin.reversing import Page, ReverseForm, approval_in_words, preview_of, take_step
+from reversals.admin.statuses import (
+    NEEDS_APPROVAL,
+    redemptions_with_status,
+    reversals_with_status,
+    status_of_redemption,
+    status_of_request,
+    status_of_reversal,
+)
 from reversals.manual import manual_reversals
 from reversals.models import Approval, Attempt, Reversal
 from reversals.movements.reverse.movement import Accepted
-from reversals.refusals import Refused
 
 REVERSE = ("reversals.add_reversal", "loyalty.view_redemption")
 SHOWN = 50
@@ -31,8 +41,9 @@ SHOWN = 50
 class RedemptionAdmin(Exportable, PageAdmin):
     list_display = [
         "public_id",
-        "customer",
-        "program",
+        "status",
+        link_column("customer"),
+        link_column("program"),
         points_column("points"),
         points_column("points_reversed"),
         "redeemed_at",
@@ -43,6 +54,13 @@ class RedemptionAdmin(Exportable, PageAdmin):
     page_template = "admin/loyalty/redemption/page.html"
     actions = [reverse_in_bulk]
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Redemption]:
+        return redemptions_with_status(super().get_queryset(request))
+
+    @admin.display(description="status")
+    def status(self, redemption: Redemption) -> str:
+        return badge(status_of_redemption(redemption))
+
     def has_bulk_permission(self, request: HttpRequest) -> bool:
         return may_reverse_in_bulk(request)
 
@@ -52,46 +70,58 @@ class RedemptionAdmin(Exportable, PageAdmin):
 
     def page(self, request: HttpRequest, row: Redemption) -> dict[str, Any]:
         remaining = row.points - row.points_reversed
+        obstacle = obstacle_of(row) if remaining else None
         return {
             "title": f"Redemption {row.public_id}",
             "remaining": remaining,
+            "status": badge(status_of_redemption(row)),
+            "obstacle": obstacle,
+            "may_remove_obstacle": obstacle is not None and request.user.has_perm(obstacle.permission),
             "facts": _facts(row),
             "draws": _draws(row),
             "reversals": _reversals(row),
-            "waiting": _waiting(row),
+            "requests": _requests(row),
             "refused": _refused(row),
-            "may_reverse": remaining > 0 and request.user.has_perms(REVERSE),
+            "may_reverse": remaining > 0
+            and request.user.has_perms(REVERSE)
+            and not (obstacle is not None and obstacle.blocks),
+            "button": f"Reverse {in_points(remaining)}",
         }
 
     def reverse_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Shows the form, then its preview, then makes the reversal. Each step is posted by the page before."""
+        """Shows the form, then its preview, then makes the reversal."""
         redemption = self.get_object(request, object_id)
         if redemption is None:
             raise Http404
         if not request.user.has_perms(REVERSE):
             raise PermissionDenied
         remaining = redemption.points - redemption.points_reversed
-        form = form_of(request, ReverseForm, org_id=redemption.org_id, initial={"points": written(remaining)})
+        username = request.user.get_username()
+
+        step: Page[ReverseForm, Accepted] | Reversal | Approval | HttpResponse = take_step(
+            request,
+            ReverseForm,
+            org_id=redemption.org_id,
+            initial={"points": written(remaining)},
+            preview=lambda form: manual_reversals.preview(form.wanted(redemption, made_by=username)),
+            confirm=lambda form: manual_reversals.reverse(form.wanted(redemption, made_by=username)),
+        )
+        if isinstance(step, HttpResponse):
+            return step
+        if isinstance(step, Reversal | Approval):
+            self.message_user(request, *_in_words(step))
+            return redirect(page_of(redemption))
         shown: dict[str, Any] = {
-            "form": form,
+            "form": step.form,
             "title": f"Reverse points of redemption {redemption}",
-            "explanation": f"Points redeemed: {written(redemption.points)}."
-            f" Points already reversed: {written(redemption.points_reversed)}.",
+            "explanation": f"Points redeemed: {grouped(redemption.points)}."
+            f" Points already reversed: {grouped(redemption.points_reversed)}. Remaining: {grouped(remaining)}.",
             "back": page_of(redemption),
         }
-        username = request.user.get_username()
-        steps: dict[str, Callable[[], Accepted | Reversal | Approval | Refused]] = {
-            "preview": lambda: manual_reversals.preview(form.wanted(redemption, made_by=username)),
-            "confirm": lambda: manual_reversals.reverse(form.wanted(redemption, made_by=username)),
-        }
-        outcome = take_step(request, form, steps)
-        if outcome is None or isinstance(outcome, Refused):
+        if step.preview is None:
             return self.render_page(request, "admin/manual/form.html", redemption, shown)
-        if isinstance(outcome, Accepted):
-            shown |= preview_of(outcome, org_id=redemption.org_id)
-            return self.render_page(request, "admin/manual/preview.html", redemption, shown)
-        self.message_user(request, *_in_words(outcome))
-        return redirect(shown["back"])
+        shown |= preview_of(step.preview, org_id=redemption.org_id)
+        return self.render_page(request, "admin/manual/preview.html", redemption, shown)
 
 
 def _in_words(outcome: Reversal | Approval) -> tuple[str, int]:
@@ -99,14 +129,9 @@ def _in_words(outcome: Reversal | Approval) -> tuple[str, int]:
         return approval_in_words(outcome), messages.WARNING
     return (
         f"Reversal {outcome.public_id} reversed {in_points(outcome.points)},"
-        f" {written(outcome.points_expired)} of them to expired lots.",
+        f" {grouped(outcome.points_expired)} of them to expired lots.",
         messages.SUCCESS,
     )
-
-
-def _waiting(redemption: Redemption) -> QuerySet[Approval]:
-    waiting = Approval.objects.filter(org_id=redemption.org_id, redemption=redemption, status=Approval.Status.WAITING)
-    return waiting.filter(lapses_at__gt=timezone.now()).order_by("asked_at")[:SHOWN]
 
 
 def _facts(redemption: Redemption) -> list[tuple[str, Any]]:
@@ -117,54 +142,47 @@ def _facts(redemption: Redemption) -> list[tuple[str, Any]]:
         ("Redeemed", moment(redemption.redeemed_at)),
         ("Transaction number", redemption.transaction_number or "none"),
         ("External reference", redemption.external_reference_number or "none"),
-        ("Points", written(redemption.points)),
-        ("Reversed", written(redemption.points_reversed)),
-        ("Remaining", written(redemption.points - redemption.points_reversed)),
+        ("Points", grouped(redemption.points)),
+        ("Reversed", grouped(redemption.points_reversed)),
+        ("Remaining", grouped(redemption.points - redemption.points_reversed)),
     ]
 
 
 def _draws(redemption: Redemption) -> dict[str, Any]:
     draws = Draw.objects.filter(org_id=redemption.org_id, redemption=redemption).select_related("lot__customer")
     return {
-        "headers": ["Draw order", "Lot", "Customer", "Expires", "Drawn", "Reversed", "Remaining"],
-        "rows": [_draw_row(draw) for draw in draws.order_by("position")[:SHOWN]],
+        "headers": ["Draw order", "Lot", "Customer", "Expires", *map(Amount, ("Drawn", "Reversed", "Remaining"))],
+        "rows": [_draw_row(draw, timezone.now()) for draw in draws.order_by("position")[:SHOWN]],
     }
 
 
-def _draw_row(draw: Draw) -> list[Any]:
+def _draw_row(draw: Draw, now: datetime) -> list[Any]:
     lot = draw.lot
-    points = [written(draw.points), written(draw.points_reversed), written(draw.points - draw.points_reversed)]
+    points = [amount(each) for each in (draw.points, draw.points_reversed, draw.points - draw.points_reversed)]
     if lot is None:
         return [draw.position, "no lot", "", "", *points]
-    expiry = moment(lot.expires_at)
-    return [draw.position, lot.lot_ref, lot.customer, expiry, *points]
+    return [draw.position, link(lot), link(lot.customer), until(lot.expires_at, now), *points]
 
 
 def _reversals(redemption: Redemption) -> dict[str, Any]:
     reversals = Reversal.objects.filter(org_id=redemption.org_id, redemption=redemption).order_by("-created_at")
+    shown = reversals_with_status(reversals).prefetch_related("approvals", "corrections")
     return {
         "headers": [
-            "Reversal",
-            "When",
-            "Points",
-            "Available",
-            "Expired",
-            "Channel",
-            "Made by",
-            "Approved by",
-            "Corrected",
+            *("Reversal", "Status", "When"),
+            *map(Amount, ("Points", "Available", "Expired")),
+            *("Channel", "Made by", "Approved by", "Corrected"),
         ],
-        "rows": [_reversal_row(each) for each in reversals.prefetch_related("approvals", "corrections")[:SHOWN]],
+        "rows": [_reversal_row(each) for each in shown[:SHOWN]],
     }
 
 
 def _reversal_row(reversal: Reversal) -> list[Any]:
     return [
         link(reversal),
+        badge(status_of_reversal(reversal)),
         moment(reversal.created_at),
-        written(reversal.points),
-        written(reversal.points_available),
-        written(reversal.points_expired),
+        *(amount(each) for each in (reversal.points, reversal.points_available, reversal.points_expired)),
         reversal.get_channel_display(),
         reversal.made_by,
         ", ".join(approval.decided_by for approval in reversal.approvals.all()),
@@ -172,18 +190,39 @@ def _reversal_row(reversal: Reversal) -> list[Any]:
     ]
 
 
+def _requests(redemption: Redemption) -> dict[str, Any]:
+    """The requests for approval of reversals and corrections of the redemption, decided or not."""
+    requests = Approval.objects.filter(org_id=redemption.org_id, redemption=redemption).order_by("-asked_at")
+    return {
+        "headers": ["Requested", "Type", "Status", Amount("Points"), "By", "Reason", "Decided by", "Comment"],
+        "rows": [
+            [
+                link(each, moment(each.asked_at)),
+                "correction" if each.corrects_id else "reversal",
+                badge(status_of_request(each)),
+                amount(each.points),
+                each.asked_by,
+                each.reason,
+                each.decided_by,
+                each.comment,
+            ]
+            for each in requests[:SHOWN]
+        ],
+    }
+
+
 def _refused(redemption: Redemption) -> dict[str, Any]:
     attempts = Attempt.objects.filter(
         org_id=redemption.org_id, redemption_id_asked=redemption.public_id, is_dry_run=False
-    ).exclude(rule="")
+    ).exclude(rule__in=("", NEEDS_APPROVAL))
     return {
-        "headers": ["When", "Channel", "Made by", "Refusal", "Reason"],
+        "headers": ["When", "Channel", "Made by", "Code", "Reason"],
         "rows": [
             [
                 moment(attempt.created_at),
                 attempt.get_channel_display(),
                 attempt.made_by,
-                f"{attempt.code} {attempt.rule}",
+                attempt.code,
                 attempt.refusal_reason,
             ]
             for attempt in attempts.order_by("-created_at")[:SHOWN]

@@ -7,10 +7,12 @@ from typing import Any
 
 from django.db.models import Q, QuerySet
 
-from loyalty.ledger.points import written
+from loyalty.admin.links import link
+from loyalty.ledger.points import grouped
 from loyalty.ledger.queries import with_merged
 from loyalty.models import Customer, CustomerMerge, Lot, Redemption
-from reversals.admin.html import in_points, link, moment
+from reversals.admin.html import Amount, in_points, moment
+from reversals.admin.statuses import NEEDS_APPROVAL
 from reversals.models import Approval, Attempt, Correction, Reversal
 
 NEWEST = 50
@@ -28,7 +30,7 @@ class Moment:
     by: str
 
     def as_row(self) -> list[Any]:
-        return [moment(self.at), self.what, self.name, self.points, self.details, self.by]
+        return [moment(self.at), self.what, self.name, Amount(self.points), self.details, self.by]
 
 
 def timeline_of(customer: Customer, *, may_see: Callable[[str], bool]) -> list[Moment]:
@@ -52,12 +54,12 @@ def _awards(customer: Customer) -> Iterable[Moment]:
     lots = Lot.objects.filter(org_id=customer.org_id, customer=customer).select_related("program")
     for lot in lots.order_by("-awarded_at")[:NEWEST]:
         details = f"{lot.program.name}, expires {moment(lot.expires_at)}"
-        yield Moment(lot.awarded_at, "Awarded", link(lot), f"+{written(lot.points_awarded)}", details, "")
+        yield Moment(lot.awarded_at, "Awarded", link(lot), f"+{grouped(lot.points_awarded)}", details, "")
 
 
 def _redeemed(redemption: Redemption) -> Moment:
-    details = f"{written(redemption.points_reversed)} reversed so far"
-    return Moment(redemption.redeemed_at, "Redeemed", link(redemption), f"-{written(redemption.points)}", details, "")
+    details = f"{grouped(redemption.points_reversed)} reversed so far"
+    return Moment(redemption.redeemed_at, "Redeemed", link(redemption), f"-{grouped(redemption.points)}", details, "")
 
 
 def _reversals(customer: Customer) -> Iterable[Moment]:
@@ -65,8 +67,8 @@ def _reversals(customer: Customer) -> Iterable[Moment]:
     for reversal in reversals.order_by("-created_at", "-id")[:NEWEST]:
         details = f"of redemption {reversal.redemption}"
         if reversal.points_expired:
-            details += f", {written(reversal.points_expired)} to expired lots"
-        points = f"+{written(reversal.points)}"
+            details += f", {grouped(reversal.points_expired)} to expired lots"
+        points = f"+{grouped(reversal.points)}"
         yield Moment(reversal.created_at, "Reversed", link(reversal), points, details, reversal.made_by)
 
 
@@ -90,7 +92,7 @@ def _corrections(customer: Customer) -> Iterable[Moment]:
     corrections = Correction.objects.filter(org_id=customer.org_id, reversal__in=reversals.values("id"))
     for correction in corrections.select_related("reversal").order_by("-created_at")[:NEWEST]:
         details = f"approved by {correction.approved_by}: {correction.reason}"
-        points = f"-{written(correction.points)}"
+        points = f"-{grouped(correction.points)}"
         reversal = link(correction.reversal)
         yield Moment(correction.created_at, "Reversal corrected", reversal, points, details, correction.made_by)
 
@@ -108,7 +110,7 @@ def _refused(customer: Customer, redemptions: list[Redemption]) -> Iterable[Mome
     asked = Attempt.objects.filter(
         org_id=customer.org_id, redemption_id_asked__in=[redemption.public_id for redemption in redemptions]
     )
-    for attempt in asked.exclude(rule="").order_by("-created_at")[:NEWEST]:
+    for attempt in asked.exclude(rule__in=("", NEEDS_APPROVAL)).order_by("-created_at")[:NEWEST]:
         what = "Dry run refused" if attempt.is_dry_run else "Refused"
         details = f"{attempt.code}: {attempt.refusal_reason}"
         name = link(attempt, attempt.redemption_id_asked)

@@ -69,7 +69,7 @@ def test_approval_takes_the_points_back(world: World, operator: Client, approver
     reversal = reversed_of(world, redemption)
     send(operator, reversal, "confirm")
     approval = Approval.objects.get()
-    shown = approver.post(reverse("admin:reversals_approval_decide", args=[approval.pk]), {"decision": "check"})
+    shown = approver.get(reverse("admin:reversals_approval_change", args=[approval.pk]))
     assert [row[2] for row in shown.context["lots"]["rows"]] == ["4"]
     assert decide(approver, approval, "approve") == ["Approved. The correction of 4 points was made."]
     correction = Correction.objects.get()
@@ -103,9 +103,8 @@ def test_a_correction_of_spent_points_is_refused(world: World, operator: Client)
     world.redeem(world.asha, 1)
     response = send(operator, reversal, "confirm")
     [problem] = response.context["form"].non_field_errors()
-    assert problem.startswith(
-        "817 Points correction failed due to insufficient points. 1 of 4 reversed points cannot be taken back"
-    )
+    assert problem.startswith("1 of 4 reversed points cannot be taken back")
+    assert problem.endswith("<small>817 Points correction failed due to insufficient points</small>")
     assert not Approval.objects.exists()
 
 
@@ -116,7 +115,7 @@ def test_approval_is_refused_if_the_points_were_spent_meanwhile(
     send(operator, reversal, "confirm")
     world.redeem(world.asha, 1)
     [said] = decide(approver, Approval.objects.get(), "approve")
-    assert said.startswith("817 Points correction failed due to insufficient points.")
+    assert said.endswith("<small>817 Points correction failed due to insufficient points</small>")
     assert Approval.objects.get().status == "WAITING"
     assert not Correction.objects.exists()
 
@@ -126,7 +125,8 @@ def test_requester_cannot_approve_a_correction(world: World, operator: Client) -
     send(operator, reversal, "confirm")
     User.objects.get(username="meera").groups.add(Group.objects.get(name="Approver"))
     assert decide(operator, Approval.objects.get(), "approve") == [
-        "403 Points correction cannot be approved. meera took part in this request; a second user must decide it."
+        "meera took part in this request; a second user must decide it."
+        " <small>403 Points correction cannot be approved</small>"
     ]
     assert not Correction.objects.exists()
 
@@ -140,7 +140,7 @@ def test_a_corrected_reversal_offers_no_second_correction(world: World, operator
     assert "Correct this reversal" not in operator.get(page).content.decode()
     response = send(operator, reversal, "confirm", page=str(UUID(int=2)))
     [problem] = response.context["form"].non_field_errors()
-    assert problem.startswith("902 Duplicate correction request.")
+    assert problem.endswith("<small>902 Duplicate correction request</small>")
 
 
 def test_a_page_cannot_be_used_for_a_second_correction(world: World, operator: Client) -> None:
@@ -149,8 +149,8 @@ def test_a_page_cannot_be_used_for_a_second_correction(world: World, operator: C
     send(operator, first, "confirm")
     [problem] = send(operator, other, "confirm").context["form"].non_field_errors()
     assert problem == (
-        "887 Points correction failed due to validation error."
-        " A different request was already sent from this page. Open the page again to start a new one."
+        "A different request was already sent from this page. Open the page again to start a new one."
+        " <small>887 Points correction failed due to validation error</small>"
     )
     assert Approval.objects.get().corrects == first
 
@@ -161,7 +161,7 @@ def test_a_correction_can_be_requested_while_reversals_are_off_but_not_while_pau
     reversal = reversed_of(world, redeemed(world))
     set_value(world.org, "Reversal_paused", "yes")
     [problem] = send(operator, reversal, "confirm").context["form"].non_field_errors()
-    assert problem.startswith("898 Points correction currently unavailable.")
+    assert problem.endswith("<small>898 Points correction currently unavailable</small>")
     set_value(world.org, "Reversal_paused", "no")
     set_value(world.org, "Allow_points_redemption_reversal", "no")
     send(operator, reversal, "confirm", page=str(UUID(int=2)))
@@ -184,5 +184,5 @@ def test_the_form_shows_an_invalid_setting(world: World, operator: Client) -> No
     reversal = reversed_of(world, redeemed(world))
     set_value(world.org, "Reversal_approval_days", "soon")
     [problem] = send(operator, reversal, "confirm").context["form"].non_field_errors()
-    assert problem.startswith("888 Invalid configuration detected. An EMF setting must be corrected")
+    assert problem.startswith("An EMF setting must be corrected")
     assert not Approval.objects.exists()

@@ -17,8 +17,8 @@ from django.utils import timezone
 
 from loyalty.models import OrgAccess, Redemption, StaffChange
 from reversals.admin.export import inert
-from reversals.models import Attempt, Reversal
-from tests.builders import World, days_ago, make_customer, make_lot, make_world, redeem, redeemed, staff_of
+from reversals.models import Attempt, Correction, Reversal
+from tests.builders import World, correct, days_ago, make_customer, make_lot, make_world, redeem, redeemed, staff_of
 
 pytestmark = pytest.mark.django_db
 
@@ -52,6 +52,7 @@ def test_reversals_are_exported_with_all_columns(world: World, auditor: Client) 
     assert rows_of(response) == [
         {
             "reversal_id": reversal.public_id,
+            "status": "valid",
             "redemption_id": redemption.public_id,
             "customer_id": str(world.asha.public_id),
             "program_id": str(world.program.public_id),
@@ -63,16 +64,27 @@ def test_reversals_are_exported_with_all_columns(world: World, auditor: Client) 
             "made_by": "till.1",
             "reason": "",
             "created_at": f"{reversal.created_at:%Y-%m-%dT%H:%M:%S}Z",
+            "corrected_at": "",
+            "corrected_by": "",
         }
     ]
+    correct(reversal)
+    (exported,) = rows_of(export(auditor, "reversals_reversal"))
+    at = Correction.objects.get().created_at
+    assert (exported["status"], exported["corrected_at"], exported["corrected_by"]) == (
+        "corrected",
+        f"{at:%Y-%m-%dT%H:%M:%S}Z",
+        "meera",
+    )
 
 
 def test_redemptions_and_attempts_are_exported_with_public_ids_only(world: World, auditor: Client) -> None:
     redemption = redeemed(world, 10, external_reference_number="EXT-1")
     world.reverse(redemption, 99)
     (exported,) = rows_of(export(auditor, "loyalty_redemption"))
-    assert (exported["redemption_id"], exported["points"], exported["external_reference"]) == (
+    assert (exported["redemption_id"], exported["status"], exported["points"], exported["external_reference"]) == (
         redemption.public_id,
+        "open",
         "10",
         "EXT-1",
     )

@@ -14,14 +14,17 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+from loyalty.admin.statuses import Status, badge
 from loyalty.importing.bulk import analyze
 from loyalty.models import ApiClient, Lot, OrgAccess
 from reversals.admin.events import data_of
 from reversals.admin.filters import ByRule
+from reversals.admin.statuses import status_of_reversal
 from reversals.models import Approval, Attempt, Correction, Delivery, Event, Reversal
 from reversals.refusals import CorrectionError, ErrorCode, RedemptionError
 from tests.builders import (
     World,
+    ask_to_correct,
     days_ago,
     in_days,
     make_customer,
@@ -151,7 +154,7 @@ def test_a_refused_attempt_shows_request_result_and_rule(world: World, auditor: 
     )
     assert (asked["Idempotency key"], asked["Channel"]) == ("till-1:7", "API")
     assert redemption.public_id in asked["Redemption"]
-    assert answered["Result"] == "817 MORE_THAN_LEFT"
+    assert (answered["Result"], answered["Rule"]) == (badge(Status("refused 817", "danger")), "MORE_THAN_LEFT")
     assert answered["Published message"] == ErrorCode.MORE_THAN_LEFT.message
     assert answered["Refused by"] == "rule 14 in the order of refusals"
     assert "10" in answered["Refusal reason"]
@@ -246,12 +249,35 @@ def test_attempts_are_filtered_by_result(world: World, auditor: Client) -> None:
     assert listed(auditor, "reversals_attempt", rule="BUSY") == [busy]
 
 
+def test_a_request_for_approval_is_not_a_refusal(world: World, auditor: Client) -> None:
+    refused = make_attempt(world, rule="NOT_FOUND", code=804)
+    requested = make_attempt(world, rule="NEEDS_APPROVAL", code=403)
+    assert listed(auditor, "reversals_attempt", rule="refused") == [refused]
+    assert listed(auditor, "reversals_attempt", rule="NEEDS_APPROVAL") == [requested]
+    assert "approval requested" in auditor.get(reverse("admin:reversals_attempt_changelist")).content.decode()
+    home = auditor.get(reverse("admin:index")).context
+    assert [refusal.code for refusal in home["refusals"]] == [804]
+
+
+def test_reversals_are_filtered_by_status(world: World, auditor: Client) -> None:
+    for _ in range(3):
+        world.reverse(redeemed(world), 4)
+    valid, corrected, waiting = Reversal.objects.order_by("id")
+    make_correction(world, corrected)
+    ask_to_correct(waiting)
+    for status, reversal in [("valid", [waiting, valid]), ("corrected", [corrected]), ("waiting", [waiting])]:
+        assert listed(auditor, "reversals_reversal", status=status) == reversal
+    statuses = [status_of_reversal(row).text for row in listed(auditor, "reversals_reversal")]
+    assert statuses == ["waiting for correction", "corrected", "valid"]
+
+
 def test_every_refusal_can_be_selected_in_the_filter(auditor: Client) -> None:
     response = auditor.get(reverse("admin:reversals_attempt_changelist"))
     filters = response.context["cl"].filter_specs
     choices = [value for each in filters if isinstance(each, ByRule) for value, _ in each.lookup_choices]
     errors = [error for ladder in (ErrorCode, RedemptionError, CorrectionError) for error in ladder]
-    assert {f"{error.name}.{error.code}" for error in errors} <= set(choices)
+    wanted = {f"{error.name}.{error.code}" for error in errors if error.name != "NEEDS_APPROVAL"}
+    assert wanted | {"NEEDS_APPROVAL"} <= set(choices)
     assert len(choices) == len(set(choices))
 
 

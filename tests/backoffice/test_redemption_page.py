@@ -1,6 +1,8 @@
 """The redemption page: draws, reversals, and manual reversals in three steps."""
 
 import re
+from collections.abc import Callable
+from html import unescape
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +13,7 @@ from django.test import Client
 from django.urls import reverse
 
 from loyalty.ledger.points import written
-from loyalty.models import Lot, ReasonCode, Redemption
+from loyalty.models import Customer, Lot, Program, ReasonCode, Redemption
 from reversals.models import Approval, Attempt, Reversal
 from tests.builders import ON, World, days_ago, make_world, redeemed, set_value, staff_of
 
@@ -34,6 +36,11 @@ def send(client: Client, redemption: Redemption, step: str, points: object = 4, 
     return client.post(address, form | {"step": step} | changes, follow=True)
 
 
+def shown_status(client: Client, redemption: Redemption) -> str:
+    response = client.get(reverse("admin:loyalty_redemption_change", args=[redemption.pk]))
+    return re.sub(r"<[^>]*>", "", response.context["status"]).strip()
+
+
 def messages_of(response: HttpResponse) -> list[str]:
     return [str(message) for message in response.context["messages"]]
 
@@ -46,7 +53,7 @@ def test_the_page_shows_draws_and_reversals(world: World, operator: Client) -> N
     assert lot.lot_ref in text
     assert reversal_id in text
     assert re.search(r"Remaining</dt>\s*<dd[^>]*>5\.5</dd>", text)
-    assert "Reverse points" in text
+    assert "Reverse 5.5 points" in text
 
 
 def test_the_form_starts_with_the_remaining_points(world: World, operator: Client) -> None:
@@ -95,10 +102,50 @@ def test_another_amount_after_the_back_button_is_refused(world: World, operator:
 
 
 @pytest.mark.parametrize("page", ["", "bulk#1", "admin#1", "order-17", "1"])
-def test_a_page_accepts_only_a_uuid_as_its_key(world: World, operator: Client, page: str) -> None:
+def test_a_key_that_is_no_uuid_shows_the_form_again_with_a_new_key(world: World, operator: Client, page: str) -> None:
     response = send(operator, redeemed(world), "confirm", page=page)
-    assert list(response.context["form"].errors) == ["page"]
+    form = response.context["form"]
+    assert (form.errors, form["points"].value(), str(UUID(form["page"].value())) != page) == ({}, "4", True)
     assert not Attempt.objects.exists()
+
+
+def test_a_preview_can_be_reloaded_and_gone_back_to(world: World, operator: Client) -> None:
+    redemption = redeemed(world)
+    [(address, status)] = send(operator, redemption, "preview").redirect_chain
+    assert status == 302
+    for _ in range(2):
+        assert "4 points will be reversed" in operator.get(address).content.decode()
+    said = messages_of(send(operator, redemption, "confirm"))
+    assert said == [f"Reversal {Reversal.objects.get()} reversed 4 points, 0 of them to expired lots."]
+    response = operator.get(address, follow=True)
+    assert messages_of(response)[0].startswith("This page was already sent, or is out of date.")
+    assert response.context["form"]["points"].value() == "6"
+    assert Reversal.objects.count() == 1
+
+
+def test_a_refused_confirmation_can_be_reloaded_without_a_second_request(world: World, operator: Client) -> None:
+    redemption = redeemed(world)
+    [(address, _)] = send(operator, redemption, "confirm", points=11).redirect_chain
+    before = Attempt.objects.count()
+    for _ in range(2):
+        errors = operator.get(address).context["form"].errors
+        assert errors == {
+            "points": [
+                "11 points requested, 10 remaining to reverse."
+                " <small>817 Points reversal failed due to insufficient points</small>"
+            ]
+        }
+    assert Attempt.objects.count() == before
+
+
+def test_the_session_keeps_the_last_pages_only(world: World, operator: Client) -> None:
+    redemption = redeemed(world)
+    chains = [
+        send(operator, redemption, "preview", page=str(UUID(int=number))).redirect_chain for number in range(1, 7)
+    ]
+    first, last = chains[0][0][0], chains[-1][0][0]
+    assert operator.get(first).status_code == 302
+    assert "4 points will be reversed" in operator.get(last).content.decode()
 
 
 def test_the_api_refuses_the_key_of_a_page(world: World, operator: Client) -> None:
@@ -115,8 +162,8 @@ def test_a_refusal_is_shown_in_the_form_with_a_new_key(world: World, operator: C
     redemption = redeemed(world)
     response = send(operator, redemption, "confirm")
     assert response.context["form"].non_field_errors() == [
-        "818 Points reversal not allowed for this program."
-        f" Reversals are off for this org. The EMF setting {ON} turns them on."
+        f"Reversals are off for this org. The EMF setting {ON} turns them on."
+        " <small>818 Points reversal not allowed for this program</small>"
     ]
     another = response.context["form"]["page"].value()
     assert another != str(UUID(int=1))
@@ -165,14 +212,14 @@ def test_a_fully_reversed_redemption_has_no_button(world: World, operator: Clien
     redemption = redeemed(world)
     world.reverse(redemption)
     text = page(operator, redemption)
-    assert "Reverse points" not in text
+    assert "Reverse 0" not in text
     assert "All points of this redemption have been reversed." in text
 
 
 def test_users_without_permission_have_no_button_and_cannot_reverse(world: World) -> None:
     support = staff_of(world, "Support")
     redemption = redeemed(world)
-    assert "Reverse points" not in page(support, redemption)
+    assert "Reverse 10 points" not in page(support, redemption)
     assert send(support, redemption, "confirm").status_code == 403
     assert not Attempt.objects.exists()
 
@@ -183,6 +230,85 @@ def test_a_redemption_of_another_org_is_not_found(world: World, operator: Client
     assert response.status_code == 302
     assert send(operator, stranger, "confirm").status_code == 404
     assert not Attempt.objects.exists()
+
+
+# What stands in the way
+
+
+def set_off(world: World, redemption: Redemption) -> None:
+    set_value(world.org, ON, "no")
+
+
+def set_off_for_program(world: World, redemption: Redemption) -> None:
+    set_value(world.org, ON, "no", program=world.program)
+
+
+def set_paused(world: World, redemption: Redemption) -> None:
+    set_value(world.org, "Reversal_paused", "yes")
+
+
+def set_broken(world: World, redemption: Redemption) -> None:
+    set_value(world.org, "Reversal_limit_count", "many")
+
+
+def set_window(world: World, redemption: Redemption) -> None:
+    set_value(world.org, "Reversal_window_days", "1")
+    Redemption.objects.filter(pk=redemption.pk).update(redeemed_at=days_ago(2))
+
+
+def set_fraud(world: World, redemption: Redemption) -> None:
+    Customer.objects.filter(pk=world.asha.pk).update(status="FRAUD")
+
+
+def set_locked(world: World, redemption: Redemption) -> None:
+    Customer.objects.filter(pk=world.asha.pk).update(reversals_locked=True)
+
+
+def set_inactive_program(world: World, redemption: Redemption) -> None:
+    Program.objects.filter(pk=world.program.pk).update(is_active=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "link"),
+    [
+        (set_off, "Open the EMF settings"),
+        (set_off_for_program, "Open the EMF settings"),
+        (set_paused, "Open the EMF settings"),
+        (set_broken, "Open the EMF settings"),
+        (set_window, "Open the EMF settings"),
+        (set_fraud, "Open the customer"),
+        (set_locked, "Open the customer"),
+        (set_inactive_program, "Open the program"),
+    ],
+)
+def test_the_page_says_why_nothing_can_be_reversed(
+    world: World, operator: Client, change: Callable[[World, Redemption], None], link: str
+) -> None:
+    redemption = redeemed(world)
+    change(world, redemption)
+    text = page(operator, redemption)
+    reason = world.reverse(redemption).json()["errors"][0]["reason"]
+    assert reason in unescape(text)
+    assert "Reverse 10 points" not in text
+    assert link in page(staff_of(world, "Back-end team", username="ravi"), redemption)
+
+
+def test_the_page_says_that_a_second_user_must_approve(world: World, operator: Client) -> None:
+    redemption = redeemed(world)
+    set_value(world.org, "Reversal_approval_points", "3")
+    text = page(operator, redemption)
+    assert "To reverse more than 3 points, you need the approval of a second user." in text
+    assert "Reverse 10 points" in text
+
+
+def test_the_page_shows_requests_with_decision_and_comment(world: World, operator: Client) -> None:
+    redemption = redeemed(world)
+    approval = asked_for_approval(world, operator, redemption)
+    decide(staff_of(world, "Approver", username="arun"), approval, "reject", "No receipt.")
+    text = page(operator, redemption)
+    assert "rejected" in text
+    assert "No receipt." in text
+    assert shown_status(operator, redemption) == "open"
 
 
 # Approval
@@ -199,10 +325,6 @@ def decide(client: Client, approval: Approval, decision: str, comment: str = "")
     return messages_of(client.post(address, {"decision": decision, "comment": comment}, follow=True))
 
 
-def checked(client: Client, approval: Approval) -> HttpResponse:
-    return client.post(reverse("admin:reversals_approval_decide", args=[approval.pk]), {"decision": "check"})
-
-
 def approval_page(client: Client, approval: Approval) -> HttpResponse:
     return client.get(reverse("admin:reversals_approval_change", args=[approval.pk]))
 
@@ -216,23 +338,23 @@ def test_points_over_the_limit_become_an_approval_request(world: World, operator
     assert said == [
         f"The request for 4 points waits for a second user's approval until {approval.lapses_at:%Y-%m-%d %H:%M:%S} UTC."
     ]
-    assert "meera requested a reversal of 4 points" in page(operator, redemption)
+    assert shown_status(operator, redemption) == "waiting for approval"
     Approval.objects.update(lapses_at=approval.asked_at)
-    assert "meera requested a" not in page(operator, redemption)
+    assert shown_status(operator, redemption) == "open"
     assert not Reversal.objects.exists()
 
 
 def test_a_second_user_sees_the_preview_and_approves(world: World, operator: Client) -> None:
     approval = asked_for_approval(world, operator, redeemed(world))
     approver = staff_of(world, "Approver", username="arun")
-    assert "Approve" in approval_page(approver, approval).content.decode()
     assert Attempt.objects.latest("created_at").made_by == "meera"
-    shown = checked(approver, approval)
+    shown = approval_page(approver, approval)
+    assert "Approve" in shown.content.decode()
     assert [row[2] for row in shown.context["lots"]["rows"]] == ["4"]
     assert Attempt.objects.latest("created_at").made_by == "arun"
     assert decide(approver, approval, "approve", "Receipt seen.") == ["Approved. The reversal of 4 points was made."]
     assert decide(approver, approval, "approve") == [
-        "403 Points reversal cannot be approved. arun has already approved the request."
+        "arun has already approved the request. <small>403 Points reversal cannot be approved</small>"
     ]
     approval.refresh_from_db()
     assert (approval.reversal, approval.comment) == (Reversal.objects.get(), "Receipt seen.")
@@ -254,7 +376,8 @@ def test_requester_cannot_decide_even_as_an_approver(world: World, operator: Cli
     text = approval_page(operator, approval).content.decode()
     assert "You made this request, so another user must approve or reject it." in text
     assert decide(operator, approval, "approve") == [
-        "403 Points reversal cannot be approved. meera took part in this request; a second user must decide it."
+        "meera took part in this request; a second user must decide it."
+        " <small>403 Points reversal cannot be approved</small>"
     ]
     assert decide(operator, approval, "reject", "no") == [
         "Not rejected. meera took part in this request; a second user must decide it."
@@ -275,8 +398,8 @@ def test_the_request_shows_why_it_would_be_refused_now(world: World, operator: C
     approval = asked_for_approval(world, operator, redemption)
     world.reverse(redemption)
     approver = staff_of(world, "Approver", username="arun")
-    text = checked(approver, approval).content.decode()
-    assert "902 Duplicate reversal request. All points of this redemption are already reversed" in text
+    text = approval_page(approver, approval).content.decode()
+    assert "All points of this redemption are already reversed" in text
 
 
 @pytest.mark.parametrize("decision", ["", "yes", "APPROVE", None])

@@ -138,6 +138,18 @@ def plan_reversal(facts: Facts) -> Plan:
     return plan
 
 
+def standing_refusal(facts: Facts) -> Refused | None:
+    """Returns the refusal that any amount and any repeat would get now: 898, 888, 818, 885, 901, 904 or 827."""
+    try:
+        check_org(facts.settings)
+        _check_program(facts)
+        _check_customer(facts)
+        _check_window(facts)
+    except Refused as refusal:
+        return refusal
+    return None
+
+
 def _check_program(facts: Facts) -> None:
     program = facts.redemption.program
     if not program.is_active:

@@ -1,0 +1,98 @@
+"""The statuses of redemptions, reversals, approval requests, attempts and rows of bulk runs."""
+
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Exists, OuterRef, QuerySet, Subquery
+from django.utils import timezone
+
+from loyalty.admin.statuses import Status
+from loyalty.models import Redemption
+from reversals.models import Approval, Attempt, BulkRow, Correction, Reversal
+from reversals.refusals import ErrorCode
+
+OPEN = Status("open", "info")
+PARTLY_REVERSED = Status("partly reversed", "info")
+REVERSED = Status("reversed", "success")
+WAITING = Status("waiting for approval", "warning")
+VALID = Status("valid", "success")
+CORRECTED = Status("corrected", "danger")
+WAITING_FOR_CORRECTION = Status("waiting for correction", "warning")
+ACCEPTED = Status("accepted", "success")
+APPROVAL_REQUESTED = Status("approval requested", "warning")
+
+# The rule has this name for reversals and for corrections. It refuses nothing: the user then requests an approval.
+NEEDS_APPROVAL = ErrorCode.NEEDS_APPROVAL.name
+
+_OF_REQUEST = {
+    Approval.Status.WAITING: Status("waiting", "warning"),
+    Approval.Status.APPROVED: Status("approved", "success"),
+    Approval.Status.REJECTED: Status("rejected", "danger"),
+}
+LAPSED = Status("lapsed")
+
+_OF_ROW = {
+    BulkRow.Status.READY: "info",
+    BulkRow.Status.INVALID: "danger",
+    BulkRow.Status.REVERSED: "success",
+    BulkRow.Status.REQUESTED: "warning",
+    BulkRow.Status.REFUSED: "danger",
+}
+
+
+def redemptions_with_status(redemptions: QuerySet[Redemption]) -> QuerySet[Redemption]:
+    """Adds what `status_of_redemption` reads."""
+    return redemptions.annotate(is_waiting=Exists(_waiting(redemption=OuterRef("id"), corrects__isnull=True)))
+
+
+def status_of_redemption(redemption: Any) -> Status:
+    """Returns how much of the redemption was reversed, or that a reversal of it waits for approval."""
+    if redemption.is_waiting:
+        return WAITING
+    if not redemption.points_reversed:
+        return OPEN
+    return REVERSED if redemption.points_reversed == redemption.points else PARTLY_REVERSED
+
+
+def reversals_with_status(reversals: QuerySet[Reversal]) -> QuerySet[Reversal]:
+    """Adds what `status_of_reversal` reads: `corrected_at` and `corrected_by`, and whether a correction waits."""
+    corrections = Correction.objects.filter(org_id=OuterRef("org_id"), reversal=OuterRef("id"))
+    return reversals.annotate(
+        corrected_at=Subquery(corrections.values("created_at")[:1]),
+        corrected_by=Subquery(corrections.values("made_by")[:1]),
+        is_waiting=Exists(_waiting(corrects=OuterRef("id"))),
+    )
+
+
+def status_of_reversal(reversal: Any) -> Status:
+    """Returns whether the reversal counts, was corrected, or has a correction that waits for approval."""
+    if reversal.corrected_at is not None:
+        return CORRECTED
+    return WAITING_FOR_CORRECTION if reversal.is_waiting else VALID
+
+
+def status_of_request(approval: Approval) -> Status:
+    """Returns the decision about the request. A request that waits after its time is over has lapsed."""
+    if approval.status == Approval.Status.WAITING and approval.lapses_at <= timezone.now():
+        return LAPSED
+    return _OF_REQUEST[Approval.Status(approval.status)]
+
+
+def status_of_attempt(attempt: Attempt) -> Status:
+    """Returns the result of the attempt. A request for approval is not a refusal."""
+    if not attempt.rule:
+        return ACCEPTED
+    return APPROVAL_REQUESTED if attempt.rule == NEEDS_APPROVAL else Status(f"refused {attempt.code}", "danger")
+
+
+def status_of_row(row: BulkRow) -> Status:
+    """Returns the outcome of one row of a bulk run."""
+    return Status(str(row.get_status_display()), _OF_ROW[BulkRow.Status(row.status)])
+
+
+def _waiting(**wanted: Any) -> QuerySet[Approval]:
+    """Returns the requests that wait now, in the org of the outer query."""
+    now: datetime = timezone.now()
+    return Approval.objects.filter(
+        org_id=OuterRef("org_id"), status=Approval.Status.WAITING, lapses_at__gt=now, **wanted
+    )

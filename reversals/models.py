@@ -2,6 +2,7 @@
 
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.functions import Now
 
 from loyalty.constraints import AppendOnly, SameOrg
 from loyalty.fields import PointsField, RowIdField
@@ -364,6 +365,22 @@ class LedgerCheck(models.Model):
         return (
             f"{self.finished_at:%Y-%m-%d %H:%M} {self.broken_count} broken row{'' if self.broken_count == 1 else 's'}"
         )
+
+
+class Backup(models.Model):
+    """One finished backup. The program that made it writes the row with psql, so the database fills in id and time."""
+
+    finished_at = models.DateTimeField(db_default=Now())
+    kind = models.CharField(
+        max_length=16, help_text="dump or copy (deploy/backup), or full, diff or incr (pgBackRest)."
+    )
+    size = models.BigIntegerField(null=True, blank=True, help_text="In bytes, as stored.")
+
+    class Meta:
+        indexes = [models.Index(fields=["finished_at"], name="backups_by_time")]
+
+    def __str__(self) -> str:
+        return f"{self.finished_at:%Y-%m-%d %H:%M} {self.kind}"
 
 
 class Seal(models.Model):

@@ -11,7 +11,7 @@ from django.core.management import call_command, get_commands
 from django.test import Client
 from django.utils import timezone
 
-from reversals.models import LedgerCheck
+from reversals.models import Backup, LedgerCheck
 from tests.api.test_monitoring import Samples, ask_for_approval, metrics
 from tests.builders import World, in_days, make_webhook, redeemed
 
@@ -34,6 +34,7 @@ def samples(world: World, client: Client, tmp_path: Path) -> Samples:
     ask_for_approval(world, lapses_at=in_days(1))
     now = timezone.now()
     LedgerCheck.objects.create(started_at=now, finished_at=now, broken_count=0)
+    Backup.objects.create(kind="full")
     call_command("seal_ledger", "--anchor", str(tmp_path / "anchor"))
     return metrics(client)
 

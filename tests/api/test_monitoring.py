@@ -33,8 +33,8 @@ from config import serve
 from config.logs import LineFormatter
 from config.settings import is_unforeseen
 from reversals.api.monitoring import health
-from reversals.models import Approval, Attempt, Channel, Delivery, Event, LedgerCheck
-from tests.builders import World, in_days, make_webhook, redeemed, staff_of
+from reversals.models import Approval, Attempt, Backup, Channel, Delivery, Event, LedgerCheck
+from tests.builders import World, days_ago, in_days, make_webhook, redeemed, staff_of
 from tests.movements.test_outages import FailingWrites
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -232,6 +232,17 @@ def test_metrics_count_resting_webhooks_by_reason(world: World, client: Client) 
     samples = metrics(client)
     reasons = ("slow", "failing", "unreachable")
     assert [samples["loyalty_webhooks_resting", (("reason", reason),)] for reason in reasons] == [2, 1, 0]
+
+
+def test_metrics_have_the_time_of_the_last_backup(world: World, client: Client) -> None:
+    assert ("loyalty_backup_timestamp_seconds", ()) not in metrics(client)
+    with connection.cursor() as cursor:
+        for kind in ("full", "diff"):
+            cursor.execute("INSERT INTO reversals_backup (kind, size) VALUES (%s, 1000)", [kind])  # as psql does
+    Backup.objects.filter(kind="full").update(finished_at=days_ago(2))
+    samples = metrics(client)
+    assert samples["loyalty_backup_timestamp_seconds", ()] == pytest.approx(time.time(), abs=60)
+    assert samples["loyalty_wal_archive_failing", ()] == 0
 
 
 def test_metrics_count_approvals_until_they_lapse(world: World, client: Client) -> None:

@@ -51,6 +51,7 @@ from loyalty.staff.audit import record_change
 from reversals.models import (
     Approval,
     Attempt,
+    Backup,
     BulkRow,
     BulkRun,
     Correction,
@@ -104,6 +105,7 @@ FRESH: dict[Model, Changes] = {
     BulkRun: {"key": "another"},
     BulkRow: {"position": 2},
     LedgerCheck: {},
+    Backup: {},
     DayTotals: {"rule": "NOT_FOUND"},
     Event: {"event_id": "another"},
     Seal: {},
@@ -396,7 +398,8 @@ def work_on(reversal: Reversal) -> list[models.Model]:
     row = BulkRow.objects.create(org=org, run=run, position=1, redemption_id="R-1")
     check = LedgerCheck.objects.create(org=org, started_at=now, finished_at=now, broken_count=0)
     totals = DayTotals.objects.create(org=org, day=now.date(), count=1)
-    return [approval, correction, run, row, check, totals, *sealed(reversal)]
+    backup = Backup.objects.create(kind="full", finished_at=now)
+    return [approval, correction, run, row, check, totals, backup, *sealed(reversal)]
 
 
 def sealed(reversal: Reversal) -> list[models.Model]:

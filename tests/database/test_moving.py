@@ -55,7 +55,7 @@ SHARED = {
     *("admin.LogEntry", "auth.Group", "auth.Group_permissions", "auth.Permission", "auth.User", "auth.User_groups"),
     *("auth.User_user_permissions", "axes.AccessAttempt", "axes.AccessAttemptExpiration", "axes.AccessFailureLog"),
     *("axes.AccessLog", "contenttypes.ContentType", "loyalty.Tally", "otp_static.StaticDevice"),
-    *("otp_static.StaticToken", "otp_totp.TOTPDevice", "reversals.Seal", "sessions.Session"),
+    *("otp_static.StaticToken", "otp_totp.TOTPDevice", "reversals.Backup", "reversals.Seal", "sessions.Session"),
 }
 TABLES = [model._meta.label for model in guarded_models()]
 

@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from loyalty.models import Webhook
 from reversals.api.monitoring import health
-from reversals.models import Approval, Delivery, Event, LedgerCheck, Seal
+from reversals.models import Approval, Backup, Delivery, Event, LedgerCheck, Seal
 
 _UP = "1 if the database answers, can be written to and has all migrations; else 0."
 
@@ -26,7 +26,7 @@ class Stored(Collector):
         yield _build()
         try:
             health.check()
-            gauges = [*_last_check(), *_last_seal(), *_events(), _resting(), *_approvals(), *_waits()]
+            gauges = [*_last_check(), *_last_seal(), *_backups(), *_events(), _resting(), *_approvals(), *_waits()]
         except (DatabaseError, InterfaceError, health.NotReady):
             yield _gauge("loyalty_database_up", _UP, 0)
             return
@@ -59,6 +59,24 @@ def _last_seal() -> Iterator[Metric]:
     last = Seal.objects.filter(is_complete=True).order_by("-id").first()
     if last is not None:
         yield _moment("loyalty_seal_timestamp_seconds", "Time of the last complete seal.", last.sealed_at)
+
+
+def _backups() -> Iterator[Metric]:
+    """Yields the time of the last backup, if there was one, and whether PostgreSQL fails to archive its log."""
+    last = Backup.objects.order_by("-finished_at").first()
+    if last is not None:
+        yield _moment("loyalty_backup_timestamp_seconds", "Time when the last backup finished.", last.finished_at)
+    is_failing = False  # SQLite has no archive
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false)"
+                " FROM pg_stat_archiver"
+            )
+            (is_failing,) = cursor.fetchone()
+    yield _gauge(
+        "loyalty_wal_archive_failing", "1 if PostgreSQL's last attempt to archive WAL failed; else 0.", is_failing
+    )
 
 
 def _events() -> Iterator[Metric]:

@@ -1,9 +1,11 @@
 """Tests seal_ledger and the seals in verify_ledger, which detect changes of sealed rows and rewritten seals."""
 
 import json
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -20,6 +22,7 @@ from reversals.assurance.sealing import anchor, seals
 from reversals.assurance.sealing.checking import check_seals
 from reversals.assurance.sealing.entries import KINDS
 from reversals.assurance.sealing.entries import rows_of as sealed_rows_of
+from reversals.assurance.sealing.owner import this_database
 from reversals.assurance.sealing.seals import seal_ledger
 from reversals.models import Reversal, Seal, SealedRow
 from tests.builders import ON, World, correct, make_customer, make_lot, make_world, redeem, redeemed, set_value
@@ -160,7 +163,8 @@ def test_old_rows_in_the_first_run_are_not_reported_as_backdated(
 
 
 def test_the_anchor_has_a_line_for_each_seal(history: History) -> None:
-    lines = [json.loads(line) for line in history.file.read_text().splitlines()]
+    owner, *lines = [json.loads(line) for line in history.file.read_text().splitlines()]
+    assert owner == {"owner": this_database()}
     assert lines[-3:] == [
         {"seal": seal.id, "sealed_at": seal.sealed_at.isoformat(), "rows": seal.count, "hash": seal.hash}
         for seal in history.seals
@@ -750,12 +754,13 @@ def test_changed_line_of_the_anchor_is_reported(history: History) -> None:
     assert history.problems() == [f"anchor: seal {number} has a different hash in the database than in the file"]
 
 
-@pytest.mark.parametrize("tamper", [lambda lines: lines[1:], lambda lines: [lines[1], lines[0], *lines[2:]]])
+@pytest.mark.parametrize("tamper", [lambda seals: seals[1:], lambda seals: [seals[1], seals[0], *seals[2:]]])
 def test_missing_or_reordered_line_of_the_anchor_is_reported(
     history: History, tamper: Callable[[list[str]], list[str]]
 ) -> None:
-    history.file.write_text("".join(tamper(history.file.read_text().splitlines(keepends=True))))
-    assert history.problems() == ["anchor: line 1 is not seal 1, the next in order"]
+    owner, *seals = history.file.read_text().splitlines(keepends=True)
+    history.file.write_text("".join([owner, *tamper(seals)]))
+    assert history.problems() == ["anchor: line 2 is not seal 1, the next in order"]
 
 
 def test_seal_not_anchored_before_a_crash_is_anchored_by_the_next_run(
@@ -802,6 +807,69 @@ def test_new_anchor_file_starts_with_the_first_seal(history: History) -> None:
     new = history.file.with_name("new.anchor")
     seal_ledger(new)
     assert new.read_text() == history.file.read_text()
+
+
+# The database that owns the anchor
+
+
+@contextmanager
+def as_a_copy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Lets the database have another name within the block, as a restored copy of it has."""
+    with monkeypatch.context() as patched:
+        patched.setattr(anchor, "this_database", lambda: "PostgreSQL 1, timeline 2, database 5")
+        yield
+
+
+def test_restored_copy_cannot_append_to_the_anchor_of_the_original(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reversal_of_two_lines(history.world)
+    before = (Seal.objects.count(), history.file.read_bytes())
+    refusal = rf"belongs to another database \({re.escape(this_database())}\), and this is PostgreSQL 1, timeline 2"
+    with as_a_copy(monkeypatch), pytest.raises(CommandError, match=refusal):
+        run("seal_ledger", "--anchor", history.file)
+    assert (Seal.objects.count(), history.file.read_bytes()) == before
+    assert run("seal_ledger", "--anchor", history.file)["seals"] == 1
+
+
+def test_database_that_takes_over_owns_the_anchor_from_then_on(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = history.file.read_text()
+    with as_a_copy(monkeypatch):
+        assert run("seal_ledger", "--anchor", history.file, "--take-over")["seals"] == 0
+        reversal_of_two_lines(history.world)
+        assert run("seal_ledger", "--anchor", history.file)["seals"] == 1
+    owner, seal = map(json.loads, history.file.read_text().removeprefix(before).splitlines())
+    assert (owner, seal["seal"]) == ({"owner": "PostgreSQL 1, timeline 2, database 5"}, history.seals[-1].id + 1)
+    assert history.problems() == []
+    with pytest.raises(CommandError, match="belongs to another database"):
+        run("seal_ledger", "--anchor", history.file)
+
+
+def test_take_over_of_a_contradicting_anchor_is_refused(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    history.file.write_text(history.file.read_text().replace(history.seals[1].hash, "f" * 64))
+    before = history.file.read_bytes()
+    with as_a_copy(monkeypatch), pytest.raises(CommandError, match="has a different hash"):
+        run("seal_ledger", "--anchor", history.file, "--take-over")
+    assert history.file.read_bytes() == before
+
+
+def test_anchor_without_an_owner_gets_the_first_database_that_seals(history: History) -> None:
+    _, *seals = history.file.read_text().splitlines(keepends=True)  # as versions up to 0.2 wrote it
+    history.file.write_text("".join(seals))
+    assert run("seal_ledger", "--anchor", history.file)["seals"] == 0
+    assert history.file.read_text() == "".join([*seals, json.dumps({"owner": this_database()}), "\n"])
+    assert history.problems() == []
+
+
+@pytest.mark.parametrize("kept", [1, 14, 30])
+def test_owner_left_unfinished_by_a_crash_is_written_again_below_it(history: History, kept: int) -> None:
+    owner, *seals = history.file.read_text().splitlines(keepends=True)
+    history.file.write_text(owner[:kept])
+    assert run("seal_ledger", "--anchor", history.file)["seals"] == 0
+    assert history.file.read_text() == "".join([owner[:kept], "\n", owner, *seals])
+    assert history.problems() == []
 
 
 # Concurrent runs

@@ -46,12 +46,13 @@ class Sealed:
     head: Seal | None
 
 
-def seal_ledger(anchor_file: Path) -> Sealed:
+def seal_ledger(anchor_file: Path, *, take_over: bool = False) -> Sealed:
     """Seals all committed, unsealed rows, and appends every missing seal to the anchor file.
 
-    Raises InvalidOperation before sealing anything if the file contradicts the database.
+    Raises InvalidOperation before sealing anything if the file contradicts the database, or belongs to another database
+    and `take_over` is false.
     """
-    with anchor.opened(anchor_file) as lines:
+    with anchor.opened(anchor_file, take_over=take_over) as lines:
         lines.append_missing()
         seals = _seal_everything()
         lines.append_missing()

@@ -22,10 +22,15 @@ class Command(LoyaltyCommand):
             metavar="FILE",
             help="anchor file (default: %(default)s)",
         )
+        parser.add_argument(
+            "--take-over",
+            action="store_true",
+            help="append although the file belongs to another database, which this one replaces for good",
+        )
 
     def run(self, **options: Any) -> dict[str, Any]:
         try:
-            sealed = seal_ledger(options["anchor"])
+            sealed = seal_ledger(options["anchor"], take_over=options["take_over"])
         except OSError as error:
             raise ValueError(
                 f"the anchor file cannot be written ({error}); the next run appends the missing seals"

@@ -12,6 +12,7 @@ from reversals.admin import (
     home,
     inspect,
     redemptions,
+    searches_page,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "home",
     "inspect",
     "redemptions",
+    "searches_page",
 ]

@@ -19,6 +19,7 @@ from loyalty.emf.stored import settings_of_orgs
 from loyalty.models import Org
 from loyalty.staff.access import orgs_of
 from loyalty.staff.site import current_org
+from reversals.admin import searches_page
 from reversals.admin.daily_totals import ACCEPTED, Total, first_day, start_of, totals_of
 from reversals.admin.statuses import NEEDS_APPROVAL
 from reversals.models import Approval, Correction, LedgerCheck
@@ -27,6 +28,7 @@ from reversals.refusals import ErrorCode
 PERIODS = (7, 30, 90)
 USUAL_PERIOD = 30
 ORGS_SHOWN = 50
+USERS_SHOWN = 20
 # After this time the ledger should be checked again.
 CHECK_IS_FRESH_FOR = timedelta(days=7)
 STOPPED = {ReversalState.OFF, ReversalState.PAUSED, ReversalState.BROKEN}
@@ -109,6 +111,8 @@ def _boxes(request: HttpRequest, orgs: Sequence[Org], days: int) -> dict[str, An
         boxes["stopped"] = _stopped(orgs)
     if may("reversals.view_ledgercheck"):
         boxes["check"] = _last_check(org_ids, now)
+    if may(searches_page.PERMISSION):
+        boxes["unusual_searches"] = _unusual_searches(request)
     return boxes
 
 
@@ -191,6 +195,11 @@ def _stopped(orgs: Sequence[Org]) -> dict[str, Any]:
     settings = settings_of_orgs([org.id for org in orgs])
     stopped = [(org, state) for org in orgs if (state := settings[org.id].state()) in STOPPED]
     return {"count": len(stopped), "orgs": stopped[:ORGS_SHOWN]}
+
+
+def _unusual_searches(request: HttpRequest) -> list[searches_page.UserDay]:
+    """The users who searched unusually much by identifiers today or yesterday, in all orgs of the user."""
+    return [each for each in searches_page.user_days(request.user, days=2) if each.is_unusual][:USERS_SHOWN]
 
 
 def _last_check(org_ids: Sequence[int], now: datetime) -> dict[str, Any]:

@@ -46,6 +46,7 @@ def sections(request: HttpRequest) -> list[dict[str, Any]]:
             _list(request, "Users", "badge", "auth.user"),
             _list(request, "Roles", "shield_person", "auth.group"),
             _list(request, "Changes", "manage_history", "loyalty.staffchange"),
+            _link("Searches", "search_insights", "searches", _may(request, "loyalty.view_staffchange")),
             _list(request, "Ledger checks", "fact_check", "reversals.ledgercheck"),
         ),
     ]

@@ -195,3 +195,80 @@ def test_search_by_record_id_is_not_counted(world: World, support: Client, monke
     redemption = redeemed(world)
     assert [ask(support, redemption.public_id).status_code for _ in range(3)] == [302, 302, 302]
     assert searches_of("meera") == []
+
+
+def searched(username: str, count: int, *, matched: str = "mobile", days: int = 0) -> None:
+    user = User.objects.get(username=username)
+    for _ in range(count):
+        StaffChange.objects.create(
+            subject="auth.user",
+            subject_id=str(user.pk),
+            subject_name=username,
+            action=searches.SEARCHED,
+            before={},
+            after={"text": "********3210", "matched": matched},
+            reason="A search in Find.",
+            made_by=username,
+            made_at=timezone.now() - timedelta(days=days),
+        )
+
+
+def test_auditor_sees_unusual_searches_first_and_on_the_home_page(world: World, support: Client) -> None:
+    staff_of(world, "Support", username="omar")
+    auditor = staff_of(world, "Auditor", username="aud")
+    searched("omar", 2)
+    searched("meera", 19, matched="nothing")
+    assert "Unusual searches" not in auditor.get(reverse("admin:index")).content.decode()
+    searched("meera", 1, matched="nothing", days=3)
+    searched("omar", 20, matched="nothing", days=3)
+    response = auditor.get(reverse("admin:searches"))
+    rows = [row[1:] for row in response.context["searches"]["rows"]]
+    assert rows == [
+        ["omar", 20, 20, "no", "unusual"],
+        ["meera", 19, 19, "no", ""],
+        ["omar", 2, 0, "no", ""],
+        ["meera", 1, 1, "no", ""],
+    ]
+    ask(support, "919876543211")
+    home = auditor.get(reverse("admin:index")).content.decode()
+    assert "Unusual searches" in home
+    assert "20 searches, 20 found nothing" in home
+    assert "Unusual searches" not in support.get(reverse("admin:index")).content.decode()
+
+
+def test_auditor_reads_the_masked_searches_of_a_day(world: World, support: Client) -> None:
+    auditor = staff_of(world, "Auditor", username="aud")
+    ask(support, "919876543211")
+    user, today = User.objects.get(username="meera"), timezone.now().date()
+    address = reverse("admin:searches")
+    response = auditor.get(address, {"user": user.pk, "day": today.isoformat()})
+    [row] = response.context["searches"]["rows"]
+    assert row[1:] == ["meera", "searched", "********3211", "nothing", world.org]
+    for odd in ({"user": "x\0", "day": today.isoformat()}, {"day": "2026-02-30"}, {"day": "9999-12-31"}, {"user": "1"}):
+        assert auditor.get(address, odd).status_code == 200
+
+
+def test_searches_of_users_of_other_orgs_are_not_shown(world: World, support: Client) -> None:
+    ask(support, "919876543211")
+    foreign = staff_of(make_world(), "Auditor", username="aud")
+    assert foreign.get(reverse("admin:searches")).context["searches"]["rows"] == []
+    chosen_elsewhere = make_world()
+    give_access("meera", chosen_elsewhere)
+    support.get(reverse("admin:loyalty_customer_changelist"), {"org": chosen_elsewhere.org.id})
+    ask(support, "919876543212")
+    give_access("aud", world)
+    [row] = foreign.get(reverse("admin:searches")).context["searches"]["rows"]
+    assert row[1:3] == ["meera", 2]
+
+
+def test_number_of_queries_of_searches_is_constant(world: World, django_assert_num_queries: object) -> None:
+    auditor = staff_of(world, "Auditor", username="aud")
+    address, counts = reverse("admin:searches"), []
+    auditor.get(address)
+    for number in range(2):
+        staff_of(world, "Support", username=f"support{number}")
+        searched(f"support{number}", 5)
+        with django_assert_num_queries(14, exact=False) as captured:  # type: ignore[operator]
+            auditor.get(address)
+        counts.append(len(captured))
+    assert counts[0] == counts[1]

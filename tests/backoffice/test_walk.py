@@ -63,6 +63,7 @@ MODELS: dict[str, Rights] = {
 # Other pages: the permission that they need, and the model of the row in their URL.
 PAGES: dict[str, tuple[str, str | None]] = {
     "find": ("loyalty.view_redemption", None),
+    "searches": ("loyalty.view_staffchange", None),
     "org_emf": ("loyalty.view_emfsetting", "loyalty.org"),
     "org_emf_change": ("loyalty.change_emfsetting", "loyalty.org"),
     "auth_user_reset_second_factor": (SUPERUSER, "auth.user"),

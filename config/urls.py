@@ -8,6 +8,7 @@ from django.urls import path, re_path
 from django.views.decorators.csrf import csrf_exempt
 
 from reversals.api.errors import not_found
+from reversals.api.index import index
 from reversals.api.openapi.views import ReadDocument, ViewDocument
 from reversals.api.reads.views import ListReversals, ReadPoints, ReadRedemption, ReadReversal
 from reversals.api.redemptions import RedeemPoints
@@ -24,10 +25,12 @@ urlpatterns = [
     path("openapi.json", ReadDocument.as_view(), name="openapi"),
     path("docs/", ViewDocument.as_view()),
     path("admin/", admin.site.urls),
+    path("", index),
     # Unknown URLs are answered in the API's envelope, with DEBUG too, because client programs read the reply. The URLs
     # /admin and /docs are excluded, because Django redirects them to the URL with a slash.
     re_path(r"^(?!admin|docs$)", csrf_exempt(not_found), {"exception": None}),
 ]
+handler403 = "loyalty.staff.error_pages.forbidden"
 handler400 = "reversals.api.errors.bad_request"
 handler404 = "reversals.api.errors.not_found"
 handler500 = "reversals.api.errors.server_error"

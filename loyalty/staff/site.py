@@ -10,7 +10,7 @@ from django.contrib import messages
 from django.contrib.auth import logout
 from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path
 from django.utils.decorators import method_decorator
@@ -18,6 +18,7 @@ from unfold.sites import UnfoldAdminSite
 
 from loyalty.models import Org
 from loyalty.moves import is_of_closed_org
+from loyalty.staff import error_pages
 from loyalty.staff.access import orgs_of
 from loyalty.staff.audit import record_change
 from loyalty.staff.signin import gate, lockout, second_factor, sessions, views
@@ -55,7 +56,7 @@ def explain_outages(page: Page) -> Page:
                 "the org is closed" if is_closed else "the database is not available",
                 exc_info=True,
             )
-            return render(request, "admin/outage.html", {"org_is_closed": is_closed}, status=503)
+            return error_pages.org_closed() if is_closed else error_pages.unavailable()
 
     return guarded
 

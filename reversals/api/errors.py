@@ -6,9 +6,9 @@ from typing import Any
 
 from django.db import Error
 from django.http import HttpRequest, HttpResponse
-from django.views import defaults
 from rest_framework.exceptions import APIException, AuthenticationFailed, MethodNotAllowed, Throttled
 
+from loyalty.staff import error_pages
 from reversals.api.authentication import ApiClientAuthentication
 from reversals.api.fields import failure_body
 from reversals.models import Attempt
@@ -84,7 +84,7 @@ def _platform_body(status: int, reason: str) -> str:
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     if _is_for_staff(request):
-        return defaults.bad_request(request, exception)
+        return error_pages.bad_request(request)
     return answer(400, _platform_body(400, "The request cannot be read. Check its host and headers."))
 
 
@@ -94,13 +94,13 @@ def over_http(request: HttpRequest) -> HttpResponse:
 
 def not_found(request: HttpRequest, exception: Exception | None) -> HttpResponse:
     if _is_for_staff(request):
-        return defaults.page_not_found(request, exception)
+        return error_pages.not_found(request)
     return answer(404, _platform_body(404, "This address does not exist. See /docs/ for the addresses of the API."))
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     if _is_for_staff(request):
-        return defaults.server_error(request)
+        return error_pages.server_error(request)
     return answer(500, _platform_body(500, UNEXPECTED))
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.conf import settings
+from django.contrib import messages
 from django.contrib.auth import logout
 from django.contrib.auth.signals import user_logged_in
 from django.contrib.sessions.backends import db
@@ -32,8 +33,18 @@ def end_if_over(request: HttpRequest) -> None:
     is_idle = now - seen_at > settings.STAFF_IDLE_LIMIT.total_seconds()
     if is_idle or now - began_at > settings.STAFF_SESSION_LIMIT.total_seconds():
         logout(request)
+        messages.info(request, _ended(request, is_idle=is_idle))
     elif now - seen_at > SEEN_TO_SECONDS:
         request.session[SEEN_AT] = now
+
+
+def _ended(request: HttpRequest, *, is_idle: bool) -> str:
+    limit = settings.STAFF_IDLE_LIMIT if is_idle else settings.STAFF_SESSION_LIMIT
+    hours, minutes = divmod(int(limit.total_seconds() / 60), 60)
+    after = f"{hours} hours" if hours else f"{minutes} minutes"
+    why = f"You were signed out after {after}{' without activity' if is_idle else ''}."
+    lost = " What you last sent was not saved." if request.method == "POST" else ""
+    return f"{why}{lost} Sign in to continue."
 
 
 def _begin(request: HttpRequest, **kwargs: Any) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -24,10 +25,23 @@ DEFAULTS = {
 
 def main() -> None:
     """Replaces this process with granian. Its workers write metrics to a folder that is new at each start."""
+    _check_monitoring_address(os.environ.get("MONITORING_ADDRESS", ""))
     counted = _new_folder(MEMORY if os.access(MEMORY, os.W_OK) else Path(tempfile.gettempdir()))
     environment = DEFAULTS | {"PROMETHEUS_MULTIPROC_DIR": counted} | os.environ
     granian = str(Path(sys.executable).parent / "granian")
     os.execve(granian, [granian, *sys.argv[1:], "config.wsgi:application"], environment)  # noqa: S606
+
+
+def _check_monitoring_address(address: str) -> None:
+    """Ends this process if another one listens there. The workers cannot tell it from a worker of their own server."""
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal():
+        return
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host.strip("[]"), int(port)), family=family).close()
+    except OSError as error:
+        sys.exit(f"MONITORING_ADDRESS is {address}, which cannot be used: {error}")
 
 
 def _new_folder(parent: Path) -> str:

@@ -73,6 +73,17 @@ def header(name: str) -> str:
     return f"HTTP_{text.upper()}"
 
 
+def address(name: str) -> tuple[str, int] | None:
+    """Returns host and port in the variable `name`, or None if it is missing or empty."""
+    text = env.str(name, "").strip()
+    if not text:
+        return None
+    host, _, port = text.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ImproperlyConfigured(f"{name} is {text!r}; expected host and port, such as 127.0.0.1:8001")
+    return host.strip("[]"), int(port)
+
+
 def database(name: str, default: str = environ.Env.NOTSET) -> dict[str, Any]:
     """Returns Django's settings of the database at the URL in the variable `name`: SQLite or PostgreSQL."""
     url = env.str(name, default)
@@ -229,6 +240,8 @@ if LOG_FORMAT not in {"json", "line"}:
     raise ImproperlyConfigured(f"LOG_FORMAT is {LOG_FORMAT!r}; expected json or line")
 # The bearer token for /metrics. Without one, only this machine can read /metrics.
 METRICS_TOKEN = env.str("METRICS_TOKEN", "")
+# A further address for health and metrics, which answers while all threads hang. None: only the server's own.
+MONITORING_ADDRESS = address("MONITORING_ADDRESS")
 # The file to which seal_ledger appends the heads of its chain. Users who can write to the database should not be able
 # to write to this file.
 LEDGER_ANCHOR = BASE_DIR / (env.str("LEDGER_ANCHOR", "") or "var/ledger.anchor")

@@ -3,9 +3,14 @@
 import gc
 import os
 
+from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 application = get_wsgi_application()
 # Excludes all objects loaded so far from garbage collection, because a scan of them would delay a call.
 gc.freeze()
+if settings.MONITORING_ADDRESS:
+    from config.monitoring import serve_monitoring  # it needs Django's apps
+
+    serve_monitoring(application, settings.MONITORING_ADDRESS)

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import Error, connection
 
 from loyalty.emf.registry import EmfSettings
 from loyalty.ledger.clock import as_datetime_or_none
 from loyalty.ledger.snapshots import OrgFacts
 from loyalty.ledger.sql import Statement
+from loyalty.outages import outage_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,10 @@ def find_caller(*, username: str, digest: str, also: Statement = ("NULL", [])) -
     """
     try:
         row = _caller_row(username, digest, also)
-    except (OperationalError, InterfaceError):
+    except Error as error:
         # A persistent connection breaks when the database restarts. This is the request's first statement and only
         # reads, so it is safe to run it again on a new connection.
-        if connection.in_atomic_block:
+        if connection.in_atomic_block or outage_of(error) is None:
             raise
         connection.close()
         row = _caller_row(username, digest, also)

@@ -1,6 +1,5 @@
 """The admin site of the back office: its pages beside the lists, its sign-in, and the user's current org."""
 
-import logging
 from collections.abc import Callable
 from functools import update_wrapper, wraps
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import logout
-from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
+from django.db import Error, connection, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -18,14 +17,13 @@ from unfold.sites import UnfoldAdminSite
 
 from loyalty.models import Org
 from loyalty.moves import is_of_closed_org
+from loyalty.outages import note_outage, outage_of
 from loyalty.staff import error_pages
 from loyalty.staff.access import orgs_of
 from loyalty.staff.audit import record_change
 from loyalty.staff.signin import gate, lockout, second_factor, sessions, views
 from loyalty.staff.signin.forms import LOCKED_OUT
 from loyalty.staff.signin.hashing import HashingBusy
-
-logger = logging.getLogger(__name__)
 
 Page = Callable[..., HttpResponseBase]
 
@@ -47,15 +45,12 @@ def explain_outages(page: Page) -> Page:
         except HashingBusy:
             text = "Nothing was changed. Go back and try again in a few seconds."
             return gate.refuse(503, "Many users are signing in", text, wait=2)
-        except (OperationalError, InterfaceError, IntegrityError) as error:
+        except Error as error:
             is_closed = is_of_closed_org(error)
-            if isinstance(error, IntegrityError) and not is_closed:
+            if not is_closed and outage_of(error) is None:
                 raise
-            logger.warning(
-                "a back office page failed: %s",
-                "the org is closed" if is_closed else "the database is not available",
-                exc_info=True,
-            )
+            if not is_closed:
+                note_outage(error)
             return error_pages.org_closed() if is_closed else error_pages.unavailable()
 
     return guarded

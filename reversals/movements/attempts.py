@@ -19,6 +19,8 @@ REFUSALS_REPLAY_FOR = timedelta(days=31)
 PURGED_AT_ONCE = 1_000
 
 _COLUMNS = [(str(field.column), field.attname) for field in Attempt._meta.concrete_fields]
+# Not *: PostgreSQL refuses to run a prepared `SELECT *` again after a migration has added a column.
+_NAMES = ", ".join(column for column, _ in _COLUMNS)
 
 
 class MovementRequest(Protocol):
@@ -72,7 +74,7 @@ def find_answer(attempt: Attempt) -> Attempt | None:
     """
     # Raw SQL, because the ORM takes five times as long to build this query.
     held = Attempt.objects.raw(
-        "SELECT * FROM reversals_attempt WHERE org_id = %s AND idempotency_key = %s AND holds_key",
+        f"SELECT {_NAMES} FROM reversals_attempt WHERE org_id = %s AND idempotency_key = %s AND holds_key",
         [attempt.org_id, attempt.idempotency_key],
     )
     holder = next(iter(held), None)

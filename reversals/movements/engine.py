@@ -10,6 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from django.db import Error, transaction
 
 from loyalty.ledger.sql import Statement, execute_together
+from loyalty.outages import cause_of, is_lock_timeout, sqlstate_of
 from reversals.models import Attempt, Channel
 from reversals.movements import attempts, counters, outages
 from reversals.movements.attempts import MovementRequest
@@ -172,7 +173,7 @@ class _Call(Generic[Accepted]):
                 if is_committing or not retries_left or not outages.is_retryable(error):
                     raise
                 retries_left -= 1
-                counters.RETRIES.labels(outages.sqlstate_of(error)).inc()
+                counters.RETRIES.labels(sqlstate_of(error)).inc()
                 time.sleep(random.uniform(0.005, 0.05))
 
     def _decide_and_write(self, movement: Movement[Accepted], moment: Moment) -> Outcome[Accepted]:
@@ -196,7 +197,7 @@ class _Call(Generic[Accepted]):
         """Whether another request took the key meanwhile. Refuses 896 (HTTP 409) if that request is still running."""
         if not (self.is_writing and self.attempt.holds_key):
             return False
-        if outages.is_lock_timeout(error):
+        if is_lock_timeout(error):
             raise attempts.key_in_use() from error
         return attempts.is_held(error)
 
@@ -235,8 +236,9 @@ class _Call(Generic[Accepted]):
 
     def _unrecorded(self, refused: Refused, error: Error) -> Outcome[Accepted]:
         """The outcome if the attempt cannot be recorded: UNAVAILABLE, unless an earlier refusal applies."""
-        logger.warning("could not record an attempt: %s", error)
         outage = outages.refusal_for(error, during_movement=False)
+        if outage is None:
+            logger.error("could not record an attempt: %s", cause_of(error))
         if outage is not None and refused.error.is_decided_by_database:
             refused = self._own(outage)
             self.attempt.rule = refused.error.name

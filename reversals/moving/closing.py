@@ -11,8 +11,8 @@ from django.utils import timezone
 from loyalty.errors import InvalidOperation
 from loyalty.models import Org, OrgMove
 from loyalty.moves import CLOSED_ORG, CLOSED_ORG_STATE, closed_orgs
+from loyalty.outages import is_lock_timeout
 from loyalty.staff.locks import lock_moves
-from reversals.movements.outages import is_lock_timeout
 from reversals.moving.tables import Model, column_of_org, guarded_models
 
 _CHANGES = {"INSERT": "NEW", "UPDATE": "OLD", "DELETE": "OLD"}

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import Error, connection, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery
 from django.utils import timezone
 from django.utils.http import parse_http_date_safe
@@ -19,6 +19,7 @@ from loyalty.clients.credentials import webhook_secret
 from loyalty.errors import InvalidOperation
 from loyalty.models import Webhook
 from loyalty.moves import closed_orgs, skipping_closed_orgs
+from loyalty.outages import note_outage, outage_of
 from loyalty.webhooks import checked_url
 from reversals.models import Delivery
 from reversals.webhooks import network, resting, signing
@@ -73,10 +74,10 @@ class Worker:
             while not self._is_stopping or self._sending:
                 try:
                     is_idle = self._turn(pool)
-                except (OperationalError, InterfaceError) as error:
-                    if once:
+                except Error as error:
+                    if once or outage_of(error) is None:
                         raise
-                    logger.warning("the database failed; deliveries wait: %s", error)
+                    note_outage(error)
                     connection.close()
                     time.sleep(SECONDS_TO_WAIT_FOR_THE_DATABASE)
                     continue

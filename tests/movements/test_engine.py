@@ -196,13 +196,14 @@ def unrecorded(monkeypatch: pytest.MonkeyPatch) -> Exception:
 
 
 def test_refusal_by_the_rules_that_cannot_be_recorded_is_unavailable(
-    world: World, unrecorded: Exception, caplog: pytest.LogCaptureFixture
+    world: World, unrecorded: Exception, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("loyalty.outages._noted", {})
     answer = ask(world, REFUSED)
     reply = "UNAVAILABLE: The database cannot be reached or written to. Try again later."
     assert (reply_of(answer), answer.attempt.rule) == ((503, reply), "UNAVAILABLE")
-    assert [each.getMessage() for each in caplog.records if each.name == "reversals.movements.engine"] == [
-        "could not record an attempt: failed"
+    assert [each.getMessage() for each in caplog.records if each.name == "loyalty.outages"] == [
+        "the database failed: 25006: "
     ]
 
 

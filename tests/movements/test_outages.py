@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 from django.core.management import call_command
-from django.db import OperationalError, connection, connections, transaction
+from django.db import InternalError, OperationalError, connection, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.http import HttpResponse
 
@@ -136,6 +136,63 @@ def lose_the_answer_to_commit(
         raise OperationalError("the connection was lost") from cause
 
     monkeypatch.setattr(wrapper_class, "_commit", lose_once)
+
+
+class SlowWrites:
+    """Waits before the statement that writes a reversal, for longer than the session may rest in a transaction."""
+
+    def __call__(self, execute: Callable[..., Any], sql: str, *arguments: Any) -> Any:
+        if "reversals_reversal" in sql and "INSERT" in sql:
+            time.sleep(0.3)
+        return execute(sql, *arguments)
+
+
+@pytest.mark.parametrize("timeout", ["idle_in_transaction_session_timeout", "transaction_timeout"])
+def test_transaction_that_the_database_ended_for_its_age_is_886_and_the_key_stays_free(
+    on_postgresql: None, timeout: str
+) -> None:
+    world = make_world()
+    redemption = redeemed(world)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_settings WHERE name = %s", [timeout])
+        if not cursor.fetchone()[0]:
+            pytest.skip("this version of PostgreSQL has no such timeout")
+        cursor.execute(f"SET {timeout} = 100")
+    with connection.execute_wrapper(SlowWrites()):
+        response = world.reverse(redemption, 2, key="key-1")
+    connection.close()
+    assert outcome(response) == (503, 886)
+    assert world.reverse(redemption, 2, key="key-1").status_code == 200
+    assert reversals(world) == 1
+
+
+def test_back_office_page_reports_a_transaction_that_the_database_ended_as_an_outage(on_postgresql: None) -> None:
+    world = make_world()
+    staff = staff_of(world, "Support", username=f"support.{world.org.id}")
+
+    def end(execute: Any, sql: str, *more: Any) -> Any:
+        if "loyalty_redemption" in sql:
+            raise InternalError("idle") from psycopg.errors.IdleInTransactionSessionTimeout("idle")
+        return execute(sql, *more)
+
+    with connection.execute_wrapper(end):
+        response = staff.get("/admin/loyalty/redemption/")
+    assert response.status_code == 503
+
+
+def test_key_is_replayed_after_a_migration_added_a_column(on_postgresql: None) -> None:
+    """A prepared `SELECT *` would fail on each connection until the restart."""
+    world = make_world()
+    redemption = redeemed(world)
+    first = world.reverse(redemption, 2, key="key-1")
+    for _ in range(6):
+        assert world.reverse(redemption, 2, key="key-1").content == first.content
+    with psycopg.connect(**_parameters(), autocommit=True) as other:
+        other.execute("ALTER TABLE reversals_attempt ADD COLUMN tried text")
+        try:
+            assert world.reverse(redemption, 2, key="key-1").content == first.content
+        finally:
+            other.execute("ALTER TABLE reversals_attempt DROP COLUMN tried")
 
 
 @pytest.mark.parametrize("key", [None, "key-1"])

@@ -2,13 +2,20 @@
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
 from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 from tests.api.test_monitoring import grown, samples_of
-from tests.serving import serving
+from tests.serving import HEADERS, serving
+from tests.system.faults.machines import free_port, wait_until
 from tests.system.test_server import ask as reverse_over
 
 
@@ -57,3 +64,55 @@ def ask(port: int, address: str) -> tuple[int, str]:
         http.request("GET", address)
         response = http.getresponse()
         return response.status, response.read().decode()
+
+
+def test_monitoring_port_answers_while_all_threads_hang(environment: dict[str, str]) -> None:
+    """Half a body occupies a thread. After the threads are free, and after a worker's death, both ports answer."""
+    monitoring = free_port()
+    more = {"GRANIAN_WORKERS": "2", "GRANIAN_BLOCKING_THREADS": "2", "MONITORING_ADDRESS": f"127.0.0.1:{monitoring}"}
+    with serving(environment | more) as port:
+        wait_until(lambda: _answers(monitoring, "/health/live"))
+        hanging = [half_a_call(port) for _ in range(60)]
+        wait_until(lambda: not _answers(port, "/health/live"))
+        for address in ("/health/live", "/health/ready", "/metrics"):
+            started = time.monotonic()
+            assert ask(monitoring, address)[0] == 200
+            assert time.monotonic() - started < 3
+        assert "loyalty_calls_total" in ask(monitoring, "/metrics")[1]
+        assert ask(monitoring, "/openapi.json")[0] == 404
+        for each in hanging:
+            each.close()
+        wait_until(lambda: _answers(port, "/health/live"))
+        [owner] = {each.pid for each in psutil.net_connections("tcp4") if _listens(each, monitoring)}
+        os.kill(owner, signal.SIGKILL)
+        wait_until(lambda: _answers(monitoring, "/health/live"))
+
+
+def half_a_call(port: int) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", port))
+    head = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
+    connection.sendall(
+        f"POST /v2/points/reverse HTTP/1.1\r\nHost: localhost\r\n{head}Content-Length: 99\r\n\r\n{{".encode()
+    )
+    return connection
+
+
+def _answers(port: int, address: str) -> bool:
+    with suppress(OSError, HTTPException), closing(HTTPConnection("127.0.0.1", port, timeout=1)) as http:
+        http.request("GET", address)
+        return http.getresponse().status == 200
+    return False
+
+
+def _listens(each: Any, port: int) -> bool:
+    return each.status == "LISTEN" and each.laddr.port == port
+
+
+def test_server_refuses_to_start_if_the_monitoring_address_is_in_use(environment: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        words = [sys.executable, "-m", "config.serve", "--port", str(free_port())]
+        more = {"MONITORING_ADDRESS": address}
+        done = subprocess.run(words, env=environment | more, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"MONITORING_ADDRESS is {address}, which cannot be used: ")

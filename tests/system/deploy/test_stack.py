@@ -102,7 +102,7 @@ def test_client_address_is_set_by_proxy_not_by_client(stack: Stack) -> None:
 def test_container_health_check_sees_whether_server_runs(stack: Stack) -> None:
     """The check uses 127.0.0.1 and plain http, which clients may not use."""
     [code] = re.findall(r'CMD python -c "(.+)"', (DEPLOY / "Containerfile").read_text())
-    words = [sys.executable, "-c", code.replace(":8000", f":{stack.servers[0].port}")]
+    words = [sys.executable, "-c", code.replace(":8001", f":{stack.servers[0].port}")]
     assert subprocess.run(words, check=False).returncode == 0
     with stopped(stack.servers[0]):
         assert subprocess.run(words, stderr=subprocess.DEVNULL, check=False).returncode == 1

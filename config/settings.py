@@ -246,6 +246,12 @@ MONITORING_ADDRESS = address("MONITORING_ADDRESS")
 # to write to this file.
 LEDGER_ANCHOR = BASE_DIR / (env.str("LEDGER_ANCHOR", "") or "var/ledger.anchor")
 
+# After this many days the worker removes attempts and events. 0 keeps them.
+ATTEMPTS_KEPT_FOR_DAYS = whole_number("ATTEMPTS_KEPT_FOR_DAYS", 0)
+EVENTS_KEPT_FOR_DAYS = whole_number("EVENTS_KEPT_FOR_DAYS", 0)
+# The queues of the worker (reversals.operations.worker).
+TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": ["scheduled", "requested"]}}
+
 # Whether a pooler gives each transaction another session. Then statements cannot be prepared, and the timeouts are set
 # on the database role (deploy/role.sql).
 DATABASE_POOLER = switch("DATABASE_POOLER")
@@ -277,6 +283,8 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "django_tasks",
+    "django_tasks_db",
     "loyalty",
     "reversals",
 ]

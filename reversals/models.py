@@ -383,6 +383,18 @@ class Backup(models.Model):
         return f"{self.finished_at:%Y-%m-%d %H:%M} {self.kind}"
 
 
+class WorkerProcess(models.Model):
+    """A process of the worker that runs. It holds tasks as long as it reports."""
+
+    id = models.CharField("worker", primary_key=True, max_length=32)
+    host = models.CharField(max_length=255)
+    started_at = models.DateTimeField()
+    seen_at = models.DateTimeField(help_text="The last report, by the database's clock.")
+
+    def __str__(self) -> str:
+        return f"{self.host} since {self.started_at:%Y-%m-%d %H:%M}"
+
+
 class Seal(models.Model):
     """One seal in the hash chain over the history of all orgs. Rows are only added."""
 

@@ -40,6 +40,9 @@ ROLES: dict[str, tuple[str, ...]] = {
         "loyalty.view_staffchange",
         "reversals.change_delivery",
         "reversals.view_ledgercheck",
+        "reversals.add_ledgercheck",
+        "django_tasks_database.view_dbtaskresult",
+        "django_tasks_database.change_dbtaskresult",
     ),
     "Reversal operator": (
         *_LEDGER,
@@ -62,6 +65,7 @@ ROLES: dict[str, tuple[str, ...]] = {
         "loyalty.view_staffchange",
         "reversals.export_ledger",
         "reversals.view_ledgercheck",
+        "django_tasks_database.view_dbtaskresult",
     ),
     "Support": _LEDGER,
 }

@@ -14,6 +14,7 @@ from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.test import Client
 from django.utils import timezone
+from django_tasks_db.models import DBTaskResult
 
 from loyalty.clients.api_clients import create_api_client
 from loyalty.emf.stored import settings_of
@@ -41,6 +42,7 @@ from reversals.movements import engine
 from reversals.movements.correct.movement import ApprovedBy, Correct
 from reversals.movements.correct.requests import CorrectionRequest
 from reversals.movements.engine import Outcome
+from reversals.operations.worker import queue, tasks
 
 ON = "Allow_points_redemption_reversal"
 ADDRESS = "/v2/points/reverse"
@@ -333,3 +335,10 @@ def attempt_to_correct(reversal: Reversal, **options: Any) -> Attempt:
 
 def utc(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def make_task(**columns: Any) -> queue.Row:
+    """Adds a task of the worker that is due, unless the columns say otherwise."""
+    about = {"task_path": tasks.clear_sessions.module_path, "queue_name": queue.SCHEDULED, "backend_name": "default"}
+    about |= {"args_kwargs": {"args": [], "kwargs": {}}, "run_after": timezone.now()}
+    return DBTaskResult.objects.create(**about | columns)

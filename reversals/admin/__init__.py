@@ -13,6 +13,7 @@ from reversals.admin import (
     inspect,
     redemptions,
     searches_page,
+    tasks,
 )
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "inspect",
     "redemptions",
     "searches_page",
+    "tasks",
 ]

@@ -20,9 +20,10 @@ from loyalty.models import Org
 from loyalty.staff.access import orgs_of
 from loyalty.staff.site import current_org
 from reversals.admin import searches_page
-from reversals.admin.daily_totals import ACCEPTED, Total, first_day, start_of, totals_of
 from reversals.admin.statuses import NEEDS_APPROVAL
 from reversals.models import Approval, Correction, LedgerCheck
+from reversals.operations.daily_totals import ACCEPTED, Total, first_day, start_of, totals_of
+from reversals.operations.worker import queue
 from reversals.refusals import ErrorCode
 
 PERIODS = (7, 30, 90)
@@ -31,6 +32,7 @@ ORGS_SHOWN = 50
 USERS_SHOWN = 20
 # After this time the ledger should be checked again.
 CHECK_IS_FRESH_FOR = timedelta(days=7)
+SEE_TASKS = "django_tasks_database.view_dbtaskresult"
 STOPPED = {ReversalState.OFF, ReversalState.PAUSED, ReversalState.BROKEN}
 
 
@@ -113,6 +115,8 @@ def _boxes(request: HttpRequest, orgs: Sequence[Org], days: int) -> dict[str, An
         boxes["check"] = _last_check(org_ids, now)
     if may(searches_page.PERMISSION):
         boxes["unusual_searches"] = _unusual_searches(request)
+    if may(SEE_TASKS):
+        boxes["worker"] = {"is_running": queue.is_somebody_working(), "failing": queue.failing().count()}
     return boxes
 
 

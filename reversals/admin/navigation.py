@@ -48,6 +48,7 @@ def sections(request: HttpRequest) -> list[dict[str, Any]]:
             _list(request, "Changes", "manage_history", "loyalty.staffchange"),
             _link("Searches", "search_insights", "searches", _may(request, "loyalty.view_staffchange")),
             _list(request, "Ledger checks", "fact_check", "reversals.ledgercheck"),
+            _list(request, "Background tasks", "schedule", "django_tasks_database.dbtaskresult"),
         ),
     ]
     return [section for section in found if section["items"]]

@@ -1,5 +1,6 @@
 """Checks every law of the ledger over all rows, in the database, and names the rows that break a law."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -450,14 +451,17 @@ LAWS = (
 )
 
 
-def broken_laws(org_id: int | None = None) -> list[BrokenRow]:
-    """Returns the rows that break a law, at most 100 for each law, in one org or in all."""
+def broken_laws(org_id: int | None = None, *, progress: Callable[[int], None] = lambda laws: None) -> list[BrokenRow]:
+    """Returns the rows that break a law, at most 100 for each law, in one org or in all.
+
+    Calls `progress` with the number of laws that were checked so far.
+    """
     broken: list[BrokenRow] = []
     with queries.one_snapshot(), connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             # The time limit of a request is too short for a scan of all rows.
             cursor.execute("SET LOCAL statement_timeout = 0")
-        for law in LAWS:
+        for number, law in enumerate(LAWS, start=1):
             # No LIMIT, because PostgreSQL would choose a plan that finds the first rows quickly, and usually there are
             # no rows to find.
             condition, params = ("WHERE org_id = %s", [org_id]) if org_id is not None else ("", [])
@@ -467,6 +471,7 @@ def broken_laws(org_id: int | None = None) -> list[BrokenRow]:
             )
             for row_org_id, row, left, right in cursor.fetchmany(BROKEN_ROWS_NAMED):
                 broken.append(BrokenRow(law.name, row_org_id, str(row), _written(left), _written(right)))
+            progress(number)
     return broken
 
 

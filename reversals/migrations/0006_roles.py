@@ -17,7 +17,8 @@ def make_roles(apps, schema_editor):
     }
     for name, permissions in ROLES.items():
         role, _ = Group.objects.get_or_create(name=name)
-        role.permissions.set([by_name[each] for each in permissions])
+        # A later migration gives the permissions of apps that do not exist yet.
+        role.permissions.set([by_name[each] for each in permissions if each in by_name])
 
 
 def remove_roles(apps, schema_editor):

@@ -12,8 +12,9 @@ from django.test import Client
 from django.utils import timezone
 
 from reversals.models import Backup, LedgerCheck
+from reversals.operations.worker import queue
 from tests.api.test_monitoring import Samples, ask_for_approval, metrics
-from tests.builders import World, in_days, make_webhook, redeemed
+from tests.builders import World, in_days, make_task, make_webhook, redeemed
 
 RULES: list[dict[str, Any]] = [
     rule
@@ -35,6 +36,8 @@ def samples(world: World, client: Client, tmp_path: Path) -> Samples:
     now = timezone.now()
     LedgerCheck.objects.create(started_at=now, finished_at=now, broken_count=0)
     Backup.objects.create(kind="full")
+    make_task()
+    queue.report("worker", "host")
     call_command("seal_ledger", "--anchor", str(tmp_path / "anchor"))
     return metrics(client)
 

@@ -263,6 +263,7 @@ COMMANDS: dict[str, Words | None] = {
     ],
     "set_group": lambda world, names, folder: [str(world.org.id), "2", "--add", names.customer],
     "verify_ledger": None,
+    "work": None,
 }
 NAMING = {name: words for name, words in COMMANDS.items() if words is not None}
 

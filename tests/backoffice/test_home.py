@@ -13,8 +13,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from loyalty.models import OrgAccess
-from reversals.admin.daily_totals import Total, totals_of
 from reversals.models import Approval, Attempt, Correction, DayTotals, LedgerCheck, Reversal
+from reversals.operations.daily_totals import Total, totals_of
 from reversals.refusals import ErrorCode
 from tests.builders import ON, World, days_ago, in_days, make_world, points, redeemed, set_value, utc
 

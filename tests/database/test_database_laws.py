@@ -63,6 +63,7 @@ from reversals.models import (
     ReversalLine,
     Seal,
     SealedRow,
+    WorkerProcess,
 )
 from tests.builders import ON, World, days_ago, make_customer, make_lot, make_webhook, make_world, redeem, utc
 from tests.templates import copy_migrated_sqlite
@@ -110,6 +111,7 @@ FRESH: dict[Model, Changes] = {
     Event: {"event_id": "another"},
     Seal: {},
     SealedRow: {"position": 2, "row_id": 2},
+    WorkerProcess: {"id": "another"},
 }
 
 # Constraint, the model of the row that is written, and the values that break this constraint and no other.
@@ -399,7 +401,8 @@ def work_on(reversal: Reversal) -> list[models.Model]:
     check = LedgerCheck.objects.create(org=org, started_at=now, finished_at=now, broken_count=0)
     totals = DayTotals.objects.create(org=org, day=now.date(), count=1)
     backup = Backup.objects.create(kind="full", finished_at=now)
-    return [approval, correction, run, row, check, totals, backup, *sealed(reversal)]
+    worker = WorkerProcess.objects.create(id=f"of {org.id}", host="host", started_at=now, seen_at=now)
+    return [approval, correction, run, row, check, totals, backup, worker, *sealed(reversal)]
 
 
 def sealed(reversal: Reversal) -> list[models.Model]:

@@ -7,14 +7,15 @@ from datetime import datetime
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
-from django.db.models import Count, Min
+from django.db.models import Count, Max, Min, Q
 from django.utils import timezone
+from django_tasks_db.models import DBTaskResult
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from loyalty.models import Webhook
 from reversals.api.monitoring import health
-from reversals.models import Approval, Backup, Delivery, Event, LedgerCheck, Seal
+from reversals.models import Approval, Backup, Delivery, Event, LedgerCheck, Seal, WorkerProcess
 
 _UP = "1 if the database answers, can be written to and has all migrations; else 0."
 
@@ -26,7 +27,8 @@ class Stored(Collector):
         yield _build()
         try:
             health.check()
-            gauges = [*_last_check(), *_last_seal(), *_backups(), *_events(), _resting(), *_approvals(), *_waits()]
+            stored = (_last_check, _last_seal, _backups, _events, _resting, _approvals, _worker, _waits)
+            gauges = [gauge for gauges in stored for gauge in gauges()]
         except (DatabaseError, InterfaceError, health.NotReady):
             yield _gauge("loyalty_database_up", _UP, 0)
             return
@@ -94,8 +96,8 @@ def _events() -> Iterator[Metric]:
         )
 
 
-def _resting() -> Metric:
-    """Returns the numbers of resting webhooks, also 0 for each reason, so that alerts see an end."""
+def _resting() -> Iterator[Metric]:
+    """Yields the numbers of resting webhooks, also 0 for each reason, so that alerts see an end."""
     resting = Webhook.objects.filter(is_active=True, rests_until__gt=timezone.now())
     counts = Counter(resting.values_list("rest_reason", flat=True))
     gauge = GaugeMetricFamily(
@@ -103,7 +105,7 @@ def _resting() -> Metric:
     )
     for reason in Webhook.RestReason.values:
         gauge.add_metric([reason.lower()], counts[reason])
-    return gauge
+    yield gauge
 
 
 def _approvals() -> Iterator[Metric]:
@@ -113,6 +115,21 @@ def _approvals() -> Iterator[Metric]:
     if counted["lapses_at"] is not None:
         yield _moment(
             "loyalty_approvals_lapse_timestamp_seconds", "Time when the first of them lapses.", counted["lapses_at"]
+        )
+
+
+def _worker() -> Iterator[Metric]:
+    """Yields the gauges of the worker (`manage.py work`) and of its tasks."""
+    last = WorkerProcess.objects.aggregate(seen_at=Max("seen_at"))["seen_at"]
+    if last is not None:
+        yield _moment("loyalty_worker_seen_timestamp_seconds", "Time of the last report of a worker.", last)
+    failing = Q(status__in=["READY", "FAILED"]) & ~Q(traceback="")
+    due = Q(status="READY", run_after__lte=timezone.now())
+    counted = DBTaskResult.objects.aggregate(failing=Count("id", filter=failing), due_at=Min("run_after", filter=due))
+    yield _gauge("loyalty_tasks_failing", "Background tasks whose last try failed.", counted["failing"])
+    if counted["due_at"] is not None:
+        yield _moment(
+            "loyalty_tasks_due_timestamp_seconds", "Earliest due time of a task that waits.", counted["due_at"]
         )
 
 

@@ -1,0 +1,1 @@
+"""The worker: runs scheduled and requested tasks, and delivers events."""

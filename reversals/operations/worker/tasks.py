@@ -1,0 +1,78 @@
+"""The tasks of the schedule. Each may be ended at any moment and run again."""
+
+import logging
+from datetime import timedelta
+
+from django.conf import settings
+from django.core.management import call_command
+from django.utils import timezone
+from django_tasks import TaskContext, task
+
+from loyalty.models import Org
+from reversals.assurance.ledger_check import check_ledger
+from reversals.assurance.sealing import seals
+from reversals.models import Seal
+from reversals.movements import attempts
+from reversals.operations import daily_totals
+from reversals.operations.worker import queue
+from reversals.webhooks import outbox
+
+logger = logging.getLogger(__name__)
+
+TOTALS_OF_DAYS = 90  # the longest period of the home page
+ENDED_TASKS_ARE_KEPT_FOR = timedelta(days=30)
+
+
+@task(queue_name=queue.SCHEDULED)
+def seal_ledger() -> dict[str, int]:
+    """Seals what is not sealed yet and appends the seals to the anchor."""
+    sealed = seals.seal_ledger(settings.LEDGER_ANCHOR)
+    return {"seals": sealed.seals, "rows": sealed.rows}
+
+
+@task(queue_name=queue.SCHEDULED, takes_context=True)
+def verify_ledger(context: TaskContext) -> dict[str, int]:
+    """Checks every law and every seal over all orgs, with the anchor."""
+
+    def note(done: int, of: int) -> None:
+        queue.note_progress(context, {"done": done, "of": of})
+
+    # Before the first seal there is no anchor.
+    anchor = settings.LEDGER_ANCHOR if Seal.objects.exists() else None
+    check = check_ledger(anchor=anchor, progress=note)
+    for problem in check.broken:
+        logger.error("ledger check: %s", problem)
+    return {"broken": len(check.broken)}
+
+
+@task(queue_name=queue.SCHEDULED)
+def count_totals() -> None:
+    """Counts the days that are over, so that the home page need not."""
+    org_ids = list(Org.objects.values_list("id", flat=True))
+    daily_totals.totals_of(org_ids, days=TOTALS_OF_DAYS, now=timezone.now())
+
+
+@task(queue_name=queue.SCHEDULED)
+def purge_attempts() -> dict[str, int] | None:
+    """Removes attempts that are older than ATTEMPTS_KEPT_FOR_DAYS; 0 keeps them."""
+    days = settings.ATTEMPTS_KEPT_FOR_DAYS
+    return {"removed": attempts.purge(before=timezone.now() - timedelta(days=days))} if days else None
+
+
+@task(queue_name=queue.SCHEDULED)
+def purge_events() -> dict[str, int] | None:
+    """Removes events that are older than EVENTS_KEPT_FOR_DAYS; 0 keeps them."""
+    days = settings.EVENTS_KEPT_FOR_DAYS
+    return {"removed": outbox.purge(before=timezone.now() - timedelta(days=days))} if days else None
+
+
+@task(queue_name=queue.SCHEDULED)
+def clear_sessions() -> None:
+    """Removes sessions of staff that have ended."""
+    call_command("clearsessions")
+
+
+@task(queue_name=queue.SCHEDULED)
+def purge_tasks() -> dict[str, int]:
+    """Removes tasks that ended long ago, failed ones too."""
+    return {"removed": queue.purge(before=timezone.now() - ENDED_TASKS_ARE_KEPT_FOR)}

@@ -22,13 +22,24 @@ from unfold.widgets import (
 )
 
 from loyalty.emf import registry as emf
-from loyalty.emf.registry import REGISTRY, EmfKey, EmfSettings, InvalidSetting, Whole, check_value, in_words
+from loyalty.emf.registry import (
+    REGISTRY,
+    EmfGroup,
+    EmfKey,
+    EmfSettings,
+    InvalidSetting,
+    Whole,
+    check_value,
+    in_units,
+    in_words,
+)
 from loyalty.emf.stored import set_emf, settings_of
 from loyalty.emf.warnings import contradictions
 from loyalty.errors import InvalidOperation
 from loyalty.ledger.queries import programs_of
 from loyalty.models import EmfChange, Org, Program
 from loyalty.staff.access import orgs_of
+from loyalty.staff.site import current_org
 
 CHANGES_SHOWN = 20
 ALREADY_UNSET = "Nothing would change: the setting is already not set."
@@ -37,9 +48,13 @@ CHOICES: dict[Callable[[str], object], tuple[str, ...]] = {emf.yes_no: ("yes", "
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """The value of a setting for the org or a program, as text. `problem` says why a stored value is not valid."""
+    """The value of a setting for the org or a program, as text: as stored in `words`, and as staff read it in `shown`.
+
+    `problem` says why a stored value is not valid.
+    """
 
     words: str
+    shown: str
     source: str
     problem: str = ""
     program: Program | None = None
@@ -60,19 +75,20 @@ def value_at(settings: EmfSettings, key: EmfKey[object], program: Program | None
     if program is not None and settings.text(key, program.id) is not None:
         source = "program"
     try:
-        return Value(in_words(settings.get(key, program.id if program else None)), source, program=program)
+        value = settings.get(key, program.id if program else None)
+        return Value(in_words(value), in_units(key, value), source, program=program)
     except InvalidSetting as error:
-        return Value("broken", source, str(error), program)
+        return Value("broken", "broken", source, str(error), program)
 
 
 def value_field(key: EmfKey[object]) -> forms.Field:
     """Returns the form field for the type of the key's value. An empty field removes the stored value."""
     options: dict[str, Any] = {
-        "label": key.name,
+        "label": f"{key.label} in {key.unit}s" if key.unit else key.label,
         "required": False,
         "help_text": (
             f"{key.meaning} If empty, a program uses the org's value, and the org uses the default"
-            f" ({in_words(key.default)})."
+            f" ({in_units(key, key.default)})."
         ),
     }
     if isinstance(key.read, Whole):
@@ -172,11 +188,22 @@ def settings_page(request: HttpRequest, org_id: int) -> HttpResponseBase:
         "admin/loyalty/emf.html",
         org,
         title=f"EMF settings of {org}",
-        settings=[_setting(settings, key, programs) for key in REGISTRY.values()],
+        settings=sorted(
+            (_setting(settings, key, programs) for key in REGISTRY.values()),
+            key=lambda setting: list(EmfGroup).index(setting.key.group),
+        ),
         switches=[(key, value_at(settings, key)) for key in (emf.ALLOW_REVERSAL, emf.PAUSED)],
         contradictions=dict.fromkeys(found),
         changes=_changes(request, org),
     )
+
+
+def current_settings_page(request: HttpRequest) -> HttpResponseBase:
+    """Shows all settings of the org that the user works on now."""
+    org = current_org(request)
+    if org is None:
+        raise PermissionDenied
+    return settings_page(request, org.id)
 
 
 def change_page(request: HttpRequest, org_id: int, name: str) -> HttpResponseBase:
@@ -193,8 +220,9 @@ def change_page(request: HttpRequest, org_id: int, name: str) -> HttpResponseBas
         request,
         "admin/loyalty/emf_change.html",
         org,
-        title=f"{name} of {org}",
+        title=f"{key.label}: {org}",
         form=form,
+        effect=key.effects.get(str(form["value"].value() or "")),
         setting=_setting(settings, key, programs),
         changes=_changes(request, org, key=name),
     )
@@ -241,7 +269,7 @@ def _save(request: HttpRequest, org: Org, form: ValueForm) -> bool:
         form.add_error(None, str(error))
         return False
     place = f"program {values['program']}" if values["program"] else "the org"
-    messages.success(request, f"{form.key.name} is now {values['value'] or 'not set'} for {place}.")
+    messages.success(request, f"{form.key.label} ({form.key.name}) is now {values['value'] or 'not set'} for {place}.")
     return True
 
 
@@ -260,5 +288,6 @@ def _page(request: HttpRequest, template: str, org: Org, **context: Any) -> Temp
     return TemplateResponse(request, template, shared | context)
 
 
+site.add_page("emf/", current_settings_page, name="emf")  # type: ignore[attr-defined]
 site.add_page("loyalty/org/<int:org_id>/emf/", settings_page, name="org_emf")  # type: ignore[attr-defined]
 site.add_page("loyalty/org/<int:org_id>/emf/<str:name>/", change_page, name="org_emf_change")  # type: ignore[attr-defined]

@@ -78,6 +78,7 @@ def _switch(
         "has_change": any(switching.is_change for switching in planned),
         "key": key,
         "value": value,
+        "effect": key.effects.get(value, key.meaning),
         "action": action,
     }
     return TemplateResponse(request, "admin/loyalty/switch.html", site.each_context(request) | context)

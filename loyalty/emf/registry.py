@@ -1,7 +1,7 @@
 """The registry of EMF settings: keys, types, defaults, meanings, and the value in force."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from decimal import Decimal
 from difflib import get_close_matches
 from enum import StrEnum
@@ -19,15 +19,35 @@ class InvalidSetting(ValueError):
     """An unknown key or an invalid value. The message names it and the expected values."""
 
 
+class EmfGroup(StrEnum):
+    """The parts of the settings page, in this order."""
+
+    SWITCH = "Switch"
+    LIMITS = "Limits"
+    REPEATS = "Repeats"
+    EXPIRY = "Expiry"
+    APPROVAL = "Approval"
+    CLIENTS = "Clients and groups"
+
+
 @dataclass(frozen=True)
 class EmfKey(Generic[T]):
-    """One typed setting. `read` parses stored text, or raises ValueError with the expected values."""
+    """One typed setting. `read` parses stored text, or raises ValueError with the expected values.
+
+    `label` is its name for staff, and `unit` the unit of its value, in the singular. `effects` says for a value what
+    happens from the next call on, where staff should know that before they save it.
+    """
 
     name: str
     read: Callable[[str], T]
     default: T
     meaning: str
     org_only: bool = False
+    _: KW_ONLY
+    label: str
+    group: EmfGroup
+    unit: str = ""
+    effects: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 def yes_no(text: str) -> bool:
@@ -86,11 +106,47 @@ def _unset_or(read: Callable[[str], T]) -> Callable[[str], T | None]:
 _DAYS = Whole(1, 36_500)
 
 ALLOW_REVERSAL = EmfKey(
-    "Allow_points_redemption_reversal", yes_no, False, "The main switch: yes allows reversals of redeemed points."
+    "Allow_points_redemption_reversal",
+    yes_no,
+    False,
+    "The main switch: yes allows reversals of redeemed points.",
+    label="Reversals allowed",
+    group=EmfGroup.SWITCH,
+    effects={
+        "yes": (
+            "From the next call on, every till of this org can reverse redeemed points, except in programs "
+            "with a value of their own."
+        ),
+        "no": (
+            "From the next call on, every till of this org gets 818 for each reversal, except in programs "
+            "with a value of their own. Staff cannot reverse points either. Redemptions go on."
+        ),
+    },
 )
-PAUSED = EmfKey("Reversal_paused", yes_no, False, "While yes, every reversal is refused with 898 (try later).", True)
+PAUSED = EmfKey(
+    "Reversal_paused",
+    yes_no,
+    False,
+    "While yes, every reversal is refused with 898 (try later).",
+    True,
+    label="Reversals paused",
+    group=EmfGroup.SWITCH,
+    effects={
+        "yes": (
+            "From the next call on, every till of this org gets 898 (try later) for each reversal, and staff"
+            " cannot reverse points. Redemptions go on."
+        ),
+        "no": "From the next call on, reversals go on. Tills send again what they could not reverse meanwhile.",
+    },
+)
 WINDOW_DAYS = EmfKey(
-    "Reversal_window_days", _unset_or(_DAYS), None, "Number of days after a redemption in which it can be reversed."
+    "Reversal_window_days",
+    _unset_or(_DAYS),
+    None,
+    "Number of days after a redemption in which it can be reversed.",
+    label="Time to reverse",
+    group=EmfGroup.LIMITS,
+    unit="day",
 )
 LIMIT_COUNT = EmfKey(
     "Reversal_limit_count",
@@ -98,6 +154,9 @@ LIMIT_COUNT = EmfKey(
     None,
     "Maximum number of reversals per customer within Reversal_limit_days. A reversal counts for the customer who "
     "redeemed the points, and for each customer to whose lots points are reversed.",
+    label="Reversals per customer",
+    group=EmfGroup.LIMITS,
+    unit="reversal",
 )
 LIMIT_POINTS = EmfKey(
     "Reversal_limit_points",
@@ -105,13 +164,27 @@ LIMIT_POINTS = EmfKey(
     None,
     "Maximum points reversed per customer within Reversal_limit_days: all points of the customer's own redemptions, "
     "and other members' points that are reversed to the customer's lots.",
+    label="Points reversed per customer",
+    group=EmfGroup.LIMITS,
+    unit="point",
 )
-LIMIT_DAYS = EmfKey("Reversal_limit_days", _DAYS, 30, "Length in days of the rolling period of the two limits.")
+LIMIT_DAYS = EmfKey(
+    "Reversal_limit_days",
+    _DAYS,
+    30,
+    "Length in days of the rolling period of the two limits.",
+    label="Period of the two limits",
+    group=EmfGroup.LIMITS,
+    unit="day",
+)
 DUPLICATE_WINDOW_SECONDS = EmfKey(
     "Reversal_duplicate_window_seconds",
     Whole(0, 31_536_000),
     60,
     "For this many seconds, the same request without an Idempotency-Key is refused as a duplicate. 0 turns this off.",
+    label="Repeated reversals refused for",
+    group=EmfGroup.REPEATS,
+    unit="second",
 )
 REDEMPTION_DUPLICATE_WINDOW_SECONDS = EmfKey(
     "Redemption_duplicate_window_seconds",
@@ -120,12 +193,17 @@ REDEMPTION_DUPLICATE_WINDOW_SECONDS = EmfKey(
     "For this many seconds, a redemption of the same points by the same customer in the same transaction is refused as "
     "a duplicate. Applies to requests without an Idempotency-Key and an externalReferenceNumber. 0 turns this off.",
     True,
+    label="Repeated redemptions refused for",
+    group=EmfGroup.REPEATS,
+    unit="second",
 )
 BLOCKED_STATUSES = EmfKey(
     "Reversal_blocked_statuses",
     statuses,
     frozenset({"FRAUD", "DEACTIVATED"}),
     "Reversals are refused for customers with these statuses.",
+    label="Blocked customer statuses",
+    group=EmfGroup.LIMITS,
 )
 REISSUE_DAYS = EmfKey(
     "Reversal_reissue_days",
@@ -133,6 +211,9 @@ REISSUE_DAYS = EmfKey(
     None,
     "A reversal re-issues expired points, and points that came from no lot, as a new lot that is valid for this many "
     "days. Points are re-issued only once.",
+    label="Validity of re-issued points",
+    group=EmfGroup.EXPIRY,
+    unit="day",
 )
 APPROVAL_POINTS = EmfKey(
     "Reversal_approval_points",
@@ -140,9 +221,19 @@ APPROVAL_POINTS = EmfKey(
     None,
     "A manual reversal of more points than this needs a second user's approval. Earlier manual reversals of the same "
     "redemption without approval count too.",
+    label="Points without approval",
+    group=EmfGroup.APPROVAL,
+    unit="point",
 )
 APPROVAL_DAYS = EmfKey(
-    "Reversal_approval_days", _DAYS, 7, "Number of days after which an approval request lapses.", True
+    "Reversal_approval_days",
+    _DAYS,
+    7,
+    "Number of days after which an approval request lapses.",
+    True,
+    label="Requests lapse after",
+    group=EmfGroup.APPROVAL,
+    unit="day",
 )
 ERROR_DIALECT = EmfKey(
     "Reversal_error_dialect",
@@ -150,6 +241,8 @@ ERROR_DIALECT = EmfKey(
     "documented",
     "With engine, refusals are sent with HTTP 200 and the loyalty engine's codes, for clients that expect these.",
     True,
+    label="Error codes for clients",
+    group=EmfGroup.CLIENTS,
 )
 CROSS_MEMBER_REDEMPTION = EmfKey(
     "Enable_cross_member_redemption",
@@ -157,6 +250,8 @@ CROSS_MEMBER_REDEMPTION = EmfKey(
     False,
     "Members of a customer group can redeem the points of all its active members. Applies to redemptions only.",
     True,
+    label="Redeem points of group members",
+    group=EmfGroup.CLIENTS,
 )
 
 # All keys above, in this order.
@@ -185,6 +280,16 @@ def in_words(value: object) -> str:
         case frozenset():
             return ",".join(sorted(value))
     return str(value)
+
+
+def in_units(key: EmfKey[object], value: object) -> str:
+    """Returns a value as staff read it: "30 days", "1,000 points", "FRAUD, DEACTIVATED"."""
+    words = in_words(value)
+    if isinstance(value, frozenset):
+        return ", ".join(sorted(value))
+    if not key.unit or value is None:
+        return words
+    return f"{value:,} {key.unit}s" if value != 1 else f"1 {key.unit}"
 
 
 def check_value(key: EmfKey[object], text: str, *, for_program: bool) -> None:

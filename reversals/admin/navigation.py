@@ -30,7 +30,7 @@ def sections(request: HttpRequest) -> list[dict[str, Any]]:
             "Settings",
             _list(request, "Orgs", "storefront", "loyalty.org"),
             _list(request, "Programs", "loyalty", "loyalty.program"),
-            _list(request, "EMF settings", "tune", "loyalty.emfsetting"),
+            _link("EMF settings", "tune", "emf", _may(request, "loyalty.view_emfsetting")),
             _list(request, "EMF changes", "history", "loyalty.emfchange"),
             _list(request, "Reason codes", "label", "loyalty.reasoncode"),
         ),

@@ -16,9 +16,10 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 
+from loyalty.admin.links import link
 from loyalty.models import OrgAccess, StaffChange
 from loyalty.staff.access import orgs_of
-from reversals.admin.html import link, moment
+from reversals.admin.html import moment
 from reversals.admin.searches import LIMITED, SEARCHED
 
 PERMISSION = "loyalty.view_staffchange"

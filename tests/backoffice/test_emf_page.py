@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 
 from loyalty.admin.emf_page import value_field
 from loyalty.emf import registry as emf
-from loyalty.emf.registry import REGISTRY, EmfSettings
+from loyalty.emf.registry import REGISTRY, EmfGroup, EmfSettings
 from loyalty.emf.warnings import contradictions
 from loyalty.models import EmfSetting, OrgAccess
 from tests.builders import ON, World, changes_of, make_program, make_world, set_value
@@ -60,14 +60,27 @@ def test_every_key_is_shown_with_its_value_and_source(world: World, staff: Clien
     set_value(world.org, "Reversal_window_days", "10", program=world.program)
     page = staff.get(address(world))
     shown = {each.key.name: each for each in page.context["settings"]}
-    assert list(shown) == list(REGISTRY)
+    assert set(shown) == set(REGISTRY)
+    groups = [each.key.group for each in page.context["settings"]]
+    assert list(dict.fromkeys(groups)) == list(EmfGroup)
     window = shown["Reversal_window_days"]
-    assert (window.value.words, window.value.source) == ("30", "org")
+    assert (window.value.words, window.value.shown, window.value.source) == ("30", "30 days", "org")
     assert [(each.program, each.words, each.source) for each in window.of_programs] == [
         (world.program, "10", "program")
     ]
     assert (shown["Reversal_limit_days"].value.words, shown["Reversal_limit_days"].value.source) == ("30", "default")
     assert all(key.meaning in text_of(page) for key in REGISTRY.values())
+
+
+def test_sidebar_page_shows_the_settings_of_the_current_org(world: World, staff: Client) -> None:
+    assert staff.get("/admin/emf/").context["org"] == world.org
+
+
+@pytest.mark.parametrize(("key", "value"), [(ON, "no"), (ON, "yes"), (PAUSED, "yes"), (PAUSED, "no")])
+def test_switch_says_what_happens_before_it_is_saved(world: World, staff: Client, key: str, value: str) -> None:
+    text = text_of(staff.get(address(world, key), {"value": value}))
+    assert REGISTRY[key].effects[value] in text
+    assert text.index("From the next call on") < text.index("Save")
 
 
 def test_invalid_stored_value_is_shown_with_the_expected_values(world: World, staff: Client) -> None:

@@ -65,6 +65,7 @@ MODELS: dict[str, Rights] = {
 PAGES: dict[str, tuple[str, str | None]] = {
     "find": ("loyalty.view_redemption", None),
     "searches": ("loyalty.view_staffchange", None),
+    "emf": ("loyalty.view_emfsetting", None),
     "org_emf": ("loyalty.view_emfsetting", "loyalty.org"),
     "org_emf_change": ("loyalty.change_emfsetting", "loyalty.org"),
     "auth_user_reset_second_factor": (SUPERUSER, "auth.user"),

@@ -52,7 +52,8 @@ def _number(text: str) -> int:
     digits = canonical(text)
     if digits.isascii() and digits.isdigit() and len(digits) <= 19 and 1 <= int(digits) <= LARGEST_EXACT_NUMBER:
         return int(digits)
-    raise ValueError(f"a whole number from 1 to {LARGEST_EXACT_NUMBER}, the largest that every API client can read")
+    expected = f"a whole number from 1 to {LARGEST_EXACT_NUMBER}, the largest that every API client can read"
+    raise ValueError(f"{expected}; {SPREADSHEETS}" if is_of_spreadsheet(digits) else expected)
 
 
 def _number_or_none(text: str) -> int | None:

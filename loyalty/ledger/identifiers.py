@@ -39,6 +39,9 @@ _NUMBER_START = re.compile(r"[+\uff0b]|\d")
 # A number with decimals. Phone numbers have points too: 06.12.34.56.78, 06.12345678 and +1.4155552671.
 _DECIMAL = re.compile(r"[1-9]\d*\.\d+|\+?\d+\.\d{1,3}")
 _DECIMAL_COMMA = re.compile(r",\s*\d")
+# A second number. The library would drop it.
+_SECOND_NUMBER = re.compile(r";\s*[+(]*\d")
+_EMAIL = re.compile(r"[^\s@]+@[^\s@]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +92,13 @@ def storable(kind: IdentifierType, value: str, *, country: str) -> Identifier:
         raise ValueError(f"text of 1 to {LONGEST_VALUE} characters")
     if kind is IdentifierType.MOBILE and mobile_digits(value, country=country) is None:
         raise ValueError(
-            f"a mobile number that is possible in {country} or starts with its country code, such as +91 98765 00001;"
-            f" {SPREADSHEETS}"
+            f"a mobile number that is possible in {country} or starts with its country code, such as +91 98765 00001,"
+            f" without an extension; {SPREADSHEETS}"
         )
     if is_of_spreadsheet(identifier.value):
         raise ValueError(f"the value as text; {SPREADSHEETS}")
+    if kind is IdentifierType.EMAIL and _EMAIL.fullmatch(identifier.value) is None:
+        raise ValueError("one email address, such as asha@example.com")
     return identifier
 
 
@@ -114,6 +119,7 @@ def mobile_digits(value: str, *, country: str) -> str | None:
         any(map(str.isalpha, number.partition(";")[0]))
         or _DECIMAL.fullmatch(number.replace(" ", ""))
         or _DECIMAL_COMMA.search(number)
+        or _SECOND_NUMBER.search(number)
     ):
         return None
     readings = [_parsed(text, country)]
@@ -134,8 +140,13 @@ def _parsed(text: str, country: str | None) -> phonenumbers.PhoneNumber | None:
 
 
 def _is_possible(number: phonenumbers.PhoneNumber) -> bool:
-    """Returns whether the number has a possible length, and not only within its area."""
-    return phonenumbers.is_possible_number_with_reason(number) == ValidationResult.IS_POSSIBLE
+    """Returns whether the number has a possible length, and not only within its area, and no extension.
+
+    A mobile has no extension. E.164 has no place for one, so all phones behind a switchboard would have one number.
+    """
+    return (
+        number.extension is None and phonenumbers.is_possible_number_with_reason(number) == ValidationResult.IS_POSSIBLE
+    )
 
 
 def _likelihood(number: phonenumbers.PhoneNumber) -> int:
@@ -152,9 +163,17 @@ def _email(text: str) -> str:
         return lowered
     local, at, domain = canonical(lowered).rpartition("@")
     if at and not domain.isascii():
-        with suppress(idna.IDNAError):
-            domain = idna.encode(domain, uts46=True).decode("ascii")
+        domain = _ascii_domain(domain)
     return f"{local}{at}{domain}"
+
+
+def _ascii_domain(domain: str) -> str:
+    """Returns the domain in ASCII, by IDNA 2008 or, for what that forbids (emoji, `_`), by the older IDNA 2003."""
+    with suppress(UnicodeError):
+        return idna.encode(domain, uts46=True).decode("ascii")
+    with suppress(UnicodeError):
+        return domain.encode("idna").decode("ascii")
+    return domain
 
 
 def masked(value: str) -> str:

@@ -514,7 +514,8 @@ SPREADSHEETS = (
     "spreadsheets change long numbers (9.19812E+11, a decimal point, =, an apostrophe), so format the column as text"
 )
 MOBILE = (
-    f"a mobile number that is possible in IN or starts with its country code, such as +91 98765 00001; {SPREADSHEETS}"
+    "a mobile number that is possible in IN or starts with its country code, such as +91 98765 00001, without an"
+    f" extension; {SPREADSHEETS}"
 )
 AS_TEXT = f"the value as text; {SPREADSHEETS}"
 STATUS = "ACTIVE, FRAUD, DEACTIVATED or MERGED"
@@ -571,11 +572,15 @@ BAD_TEXTS = [
     ("points", "awarded_at", "0001-01-01T00:00:00+14:00", TIME),
     ("points", "expires_at", "2026-01-01T00:00:00", TIME),
     ("points", "expires_at", "never", TIME),
+    ("customers", "customer_id", "5.64E+08", f"{NUMBER}; {SPREADSHEETS}"),
+    ("customers", "customer_id", "564000001.0", f"{NUMBER}; {SPREADSHEETS}"),
+    ("customers", "email", "TRUE", "one email address, such as asha@example.com"),
     ("redemptions", "org_id", "x", NUMBER),
     ("redemptions", "program_id", "x", NUMBER),
     ("redemptions", "customer_id", "x", NUMBER),
     ("redemptions", "redemption_id", "", "text of 1 to 64 characters"),
     ("redemptions", "redemption_id", "4.00012E+15", AS_TEXT),
+    ("redemptions", "transaction_number", "4711000815.0", AS_TEXT),
     ("redemptions", "redemption_id", "r" * 65, "text of 1 to 64 characters"),
     ("redemptions", "points", "0", "points, more than 0"),
     ("redemptions", "points", "2.0005", "points, at most 3 decimals"),

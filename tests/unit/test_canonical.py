@@ -20,6 +20,8 @@ from loyalty.ledger.canonical import LONGEST, canonical, is_of_spreadsheet, spel
         ("\u3164E1\u2800", "E1"),
         ("u\u0308", "\u00fc"),
         ("u\u200b\u0308", "\u00fc"),
+        ("E\ufe0f1\U000e0101", "E1"),
+        ("u\u034f\u0308", "\u00fc"),
         (" \u200b\u3000", ""),
         ("", ""),
         ("\u00fc" * (LONGEST + 1), "\u00fc" * (LONGEST + 1)),
@@ -36,12 +38,28 @@ def test_spellings_are_the_text_as_sent_and_its_canonical_form() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["9.19812E+11", "9,19812E+11", "4E+15", '="004711"', "=A1", "'004711", "'+91", "#NUM!", "#N/A", "#####"]
+    "text",
+    [
+        "9.19812E+11",
+        "9,19812E+11",
+        "4E+15",
+        '="004711"',
+        "=A1",
+        "'004711",
+        "'+91",
+        "#NUM!",
+        "#N/A",
+        "#####",
+        "9.2e+11",
+        "4711000815,00",
+    ],
 )
 def test_text_that_a_spreadsheet_has_changed_is_recognized(text: str) -> None:
     assert is_of_spreadsheet(text)
 
 
-@pytest.mark.parametrize("text", ["1E5", "CARD=1", "004711", "E+1", "#12", "'s-Hertogenbosch", "1.5", "#VIP", "", "-7"])
+@pytest.mark.parametrize(
+    "text", ["1E5", "CARD=1", "004711", "E+1", "#12", "'s-Hertogenbosch", "1.5", "#VIP", "", "-7", "12345.0"]
+)
 def test_text_that_no_spreadsheet_has_changed_is_not_recognized(text: str) -> None:
     assert not is_of_spreadsheet(text)

@@ -3,6 +3,7 @@
 from django.db import transaction
 
 from loyalty.errors import InvalidOperation
+from loyalty.ledger.canonical import canonical
 from loyalty.models import Org, Program, ReasonCode
 
 FIRST_REASON_CODES = {
@@ -37,7 +38,7 @@ def create_org(*, org_id: int, name: str, country: str, v2_enabled: bool) -> Org
     """
     if Org.objects.filter(id=org_id).exists():
         raise InvalidOperation(f"org {org_id} exists already")
-    org = Org(id=org_id, name=name.strip(), country=country, v2_enabled=v2_enabled)
+    org = Org(id=org_id, name=canonical(name), country=country, v2_enabled=v2_enabled)
     org.full_clean()
     org.save(force_insert=True)
     add_first_reason_codes(org)
@@ -58,7 +59,7 @@ def create_program(*, org: Org, public_id: int, name: str) -> Program:
     """
     if Program.objects.filter(org=org, public_id=public_id).exists():
         raise InvalidOperation(f"org {org.id} already has a program {public_id}")
-    program = Program(org=org, public_id=public_id, name=name.strip())
+    program = Program(org=org, public_id=public_id, name=canonical(name))
     program.full_clean()
     program.save(force_insert=True)
     return program

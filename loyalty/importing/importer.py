@@ -25,6 +25,7 @@ from loyalty.importing.stages import (
     EXISTING,
     FOLLOW_MERGES,
     INSERTS,
+    LOCK_OWNERS,
     MERGES,
     NEW,
     RECORD_IMPORTS,
@@ -240,6 +241,10 @@ class _Import:
     # Inserting
 
     def _insert(self) -> None:
+        if connection.vendor == "postgresql":
+            # Twice, because the first wait may have been for a merge into a customer who is not locked yet.
+            self.cursor.execute(LOCK_OWNERS)
+            self.cursor.execute(LOCK_OWNERS)
         self._record_imports()
         for name, sql in INSERTS:
             self.cursor.execute(sql)

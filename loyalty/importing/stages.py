@@ -126,8 +126,13 @@ _STORED_CUSTOMER = (
 )
 # A merge after the import changed the status and moved the identifiers.
 _OWNER = "COALESCE(customer.merged_into_id, customer.id)"
+_SURVIVOR = (
+    "(SELECT COALESCE(named.merged_into_id, named.id) FROM loyalty_customer named"
+    " WHERE named.org_id = staged.org_id AND named.public_id = staged.{column})"
+)
 _SAME_AS_CUSTOMER = (
     "(customer.status = staged.status OR customer.merged_into_id IS NOT NULL)"
+    f" AND (staged.merged_into IS NULL OR customer.merged_into_id = {_SURVIVOR.format(column='merged_into')})"
     " AND NOT EXISTS (SELECT 1 FROM stage_identifiers own"
     f" WHERE own.line = staged.line AND NOT EXISTS ({_NAMED} AND named.customer_id = {_OWNER}))"
 )
@@ -138,10 +143,17 @@ _SAME_AS_OTHER_CUSTOMER = (
     " AND NOT EXISTS (SELECT 1 FROM stage_identifiers theirs WHERE theirs.line = other.line"
     " AND theirs.type = own.type AND theirs.value = own.value))"
 )
+# A file from before a merge names the first customer, and one from after it the survivor. Both are the same.
+_SAME_OWNER = f"stored.customer_id = {_SURVIVOR.format(column='customer_id')}"
+
+
+def _as_stored(same_as_other: str) -> str:
+    """Returns the comparison with a row of the database instead of with an earlier row of the file."""
+    return same_as_other.replace("other.customer_id = staged.customer_id", _SAME_OWNER).replace("other.", "stored.")
+
+
 _STORED_LOT = (
-    "SELECT 1 FROM (SELECT lot.org_id, lot.lot_ref, lot.program_id, customer.public_id AS customer_id,"
-    " lot.points_awarded AS points, lot.awarded_at, lot.expires_at FROM loyalty_lot lot JOIN loyalty_customer customer"
-    " ON customer.org_id = lot.org_id AND customer.id = COALESCE(lot.first_customer_id, lot.customer_id)) AS stored"
+    "SELECT 1 FROM (SELECT lot.*, lot.points_awarded AS points FROM loyalty_lot lot) AS stored"
     " WHERE stored.org_id = staged.org_id AND stored.lot_ref = staged.lot_ref"
 )
 _SAME_LOT = (
@@ -149,11 +161,7 @@ _SAME_LOT = (
     f" AND other.awarded_at = staged.awarded_at AND {_same('other.expires_at', 'staged.expires_at')}"
 )
 _STORED_REDEMPTION = (
-    "SELECT 1 FROM (SELECT redemption.org_id, redemption.public_id, redemption.program_id,"
-    " customer.public_id AS customer_id, redemption.points, redemption.redeemed_at, redemption.transaction_number,"
-    " redemption.external_reference_number FROM loyalty_redemption redemption JOIN loyalty_customer customer"
-    " ON customer.org_id = redemption.org_id"
-    " AND customer.id = COALESCE(redemption.first_customer_id, redemption.customer_id)) AS stored"
+    "SELECT 1 FROM loyalty_redemption stored"
     " WHERE stored.org_id = staged.org_id AND stored.public_id = staged.redemption_id"
 )
 _SAME_REDEMPTION = (
@@ -168,9 +176,12 @@ _REFERENCE_TAKEN = (
     " AND other.external_reference_number = staged.external_reference_number AND other.line < staged.line))"
 )
 
+# The identifiers of a merged customer are those of the survivor.
 _IDENTITY_ERASED = (
-    f"EXISTS ({_STORED_CUSTOMER} AND customer.erased_at IS NOT NULL)"
-    " AND EXISTS (SELECT 1 FROM stage_identifiers own WHERE own.line = staged.line)"
+    "EXISTS (SELECT 1 FROM stage_identifiers own WHERE own.line = staged.line)"
+    " AND EXISTS (SELECT 1 FROM loyalty_customer customer JOIN loyalty_customer survivor"
+    f" ON survivor.id = {_OWNER} WHERE customer.org_id = staged.org_id AND survivor.erased_at IS NOT NULL"
+    " AND (customer.public_id = staged.customer_id OR customer.public_id = staged.merged_into))"
 )
 
 # Checks run in this order. A row that has a verdict is not checked again.
@@ -184,7 +195,8 @@ CHECKS = (
         stored=_STORED_CUSTOMER,
         same_as_stored=_SAME_AS_CUSTOMER,
         same_as_other=_SAME_AS_OTHER_CUSTOMER,
-        advice="; to change an identifier, run set_identifier ORG_ID CUSTOMER_ID TYPE VALUE",
+        advice="; to change an identifier, run set_identifier ORG_ID CUSTOMER_ID TYPE VALUE; to merge the customer,"
+        " run merge_customers ORG_ID FROM_ID INTO_ID",
     ),
     _identifier_check("mobile"),
     _identifier_check("email"),
@@ -209,7 +221,7 @@ CHECKS = (
         "points",
         "lot_ref",
         stored=_STORED_LOT,
-        same_as_stored=_SAME_LOT.replace("other.", "stored."),
+        same_as_stored=_as_stored(_SAME_LOT),
         same_as_other=_SAME_LOT,
     ),
     Check("points", BAD, "staged.expires_at < staged.awarded_at", "expires_at", "a time after awarded_at, or nothing"),
@@ -218,10 +230,22 @@ CHECKS = (
         "redemptions",
         "redemption_id",
         stored=_STORED_REDEMPTION,
-        same_as_stored=_SAME_REDEMPTION.replace("other.", "stored."),
+        same_as_stored=_as_stored(_SAME_REDEMPTION),
         same_as_other=_SAME_REDEMPTION,
     ),
     Check("redemptions", BAD, _REFERENCE_TAKEN, "external_reference_number", "a number that no other redemption has"),
+)
+
+# The customers who get rows, and those into whom they were merged. Movements of points do not wait for this lock, but a
+# merge does. So a customer whose rows are being inserted is not merged before they can be moved with the others.
+LOCK_OWNERS = (
+    "WITH named AS (SELECT customer.id, customer.merged_into_id FROM loyalty_customer customer JOIN ("
+    f"SELECT org_id, customer_id FROM stage_points WHERE verdict = {NEW}"
+    f" UNION SELECT org_id, customer_id FROM stage_redemptions WHERE verdict = {NEW}"
+    f" UNION SELECT org_id, merged_into FROM stage_customers WHERE verdict = {NEW} AND merged_into IS NOT NULL"
+    ") AS staged ON customer.org_id = staged.org_id AND customer.public_id = staged.customer_id)"
+    " SELECT customer.id FROM loyalty_customer customer WHERE customer.id IN"
+    " (SELECT id FROM named UNION SELECT merged_into_id FROM named) ORDER BY customer.id FOR KEY SHARE OF customer"
 )
 
 # The customer of a row of a merged customer is the survivor; the row keeps its first customer.

@@ -112,11 +112,16 @@ def _locking_redemption(now: str, named: str, of_customer: str) -> str:
     """
 
 
-def lock_customers(*, org_id: int, ids: Collection[int]) -> list[CustomerFacts]:
-    """Locks the customers with these row ids, in the order of their ids, and returns them as they are once locked."""
+def lock_customers(*, org_id: int, ids: Collection[int], against_new_rows: bool = False) -> list[CustomerFacts]:
+    """Locks the customers with these row ids, in the order of their ids, and returns them as they are once locked.
+
+    `against_new_rows` also waits for transactions that have added rows of these customers, such as an import, and
+    keeps others from adding some.
+    """
     if not ids:
         return []
-    return _lock_customers(f"customer.id IN ({places(ids)})", org_id, [*ids])
+    mode = "FOR UPDATE" if against_new_rows else "FOR NO KEY UPDATE"
+    return _lock_customers(f"customer.id IN ({places(ids)})", org_id, [*ids], mode=mode)
 
 
 def lock_customer(*, org_id: int, public_id: int) -> CustomerFacts | None:
@@ -125,7 +130,9 @@ def lock_customer(*, org_id: int, public_id: int) -> CustomerFacts | None:
     return locked[0] if locked else None
 
 
-def _lock_customers(condition: str, org_id: int, params: list[Any]) -> list[CustomerFacts]:
+def _lock_customers(
+    condition: str, org_id: int, params: list[Any], *, mode: str = "FOR NO KEY UPDATE"
+) -> list[CustomerFacts]:
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
@@ -134,7 +141,7 @@ def _lock_customers(condition: str, org_id: int, params: list[Any]) -> list[Cust
               FROM loyalty_customer customer
              WHERE customer.org_id = %s AND {condition}
              ORDER BY customer.id
-             {"FOR NO KEY UPDATE" if connection.vendor == "postgresql" else ""}
+             {mode if connection.vendor == "postgresql" else ""}
             """,
             [org_id, *params],
         )

@@ -1,6 +1,7 @@
 """Merges two customers: moves everything that one has to the other, under the locks that movements take."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from django.db import connection, transaction
 from django.db.models import F
@@ -35,16 +36,16 @@ def merge_customers(*, org: Org, source_id: int, target_id: int, ticket: str, re
     nothing left but its customer id. Customers that were merged into the source follow. A membership moves only if the
     target is in no group.
 
-    Raises InvalidOperation if the ticket or the reason is missing, if the customers are the same or do not exist, if
-    one of them was merged already, or if a block on the source (status, lock) would be lost by the merge.
+    Raises InvalidOperation if the ticket, the reason or the username is missing, if the customers are the same or do
+    not exist, if one of them was merged already, or if a block on the source (status, lock) would be lost by the merge.
     """
-    ticket, reason = ticket.strip(), reason.strip()
-    if not (ticket and reason):
-        raise InvalidOperation("a merge needs a ticket and a reason")
+    ticket, reason, made_by = ticket.strip(), reason.strip(), made_by.strip()
+    if not (ticket and reason and made_by):
+        raise InvalidOperation("a merge needs a ticket, a reason and a username")
     if source_id == target_id:
         raise InvalidOperation(f"customer {source_id} cannot be merged into itself; give two different customers")
     source, target = _find(org, source_id), _find(org, target_id)
-    lock_customers(org_id=org.id, ids=[source.id, target.id])
+    lock_customers(org_id=org.id, ids=[source.id, target.id], against_new_rows=True)
     source.refresh_from_db()
     target.refresh_from_db()
     _check(source, target)
@@ -78,8 +79,19 @@ def _check(source: Customer, target: Customer) -> None:
         raise InvalidOperation(
             f"customer {source} has the status {source.status}, which would be lost; change one of the statuses first"
         )
-    if source.reversals_locked and not target.reversals_locked:
-        raise InvalidOperation(f"reversals of customer {source} are locked, which would be lost; unlock them first")
+    if _lock_ends(source) > _lock_ends(target):
+        raise InvalidOperation(
+            f"reversals of customer {source} are locked, for longer than those of customer {target}, which would be"
+            " lost; unlock them first"
+        )
+
+
+def _lock_ends(customer: Customer) -> datetime:
+    """Returns when the customer's reversals are no longer locked: now or before, if they are not locked."""
+    if not customer.reversals_locked:
+        return datetime.min.replace(tzinfo=UTC)
+    until = customer.reversals_locked_until or datetime.max.replace(tzinfo=UTC)
+    return until if until > timezone.now() else datetime.min.replace(tzinfo=UTC)
 
 
 def _move(merge: CustomerMerge, source: Customer, target: Customer) -> Merged:

@@ -97,7 +97,9 @@ def find_customer(org: Org, public_id: int) -> Customer:
 
 
 def lock_to_erase(customer: Customer) -> list[CustomerIdentifier]:
-    """Locks the customer and returns the identifiers to erase. Raises InvalidOperation if they were erased before.
+    """Locks the customer and returns the identifiers to erase.
+
+    Raises InvalidOperation if they were erased before, or if the customer was merged into another.
 
     Note: call this and the other functions in one transaction.
     """
@@ -110,6 +112,11 @@ def lock_to_erase(customer: Customer) -> list[CustomerIdentifier]:
     if customer.erased_at is not None:
         raise InvalidOperation(
             f"the identity of customer {customer.public_id} was erased on {customer.erased_at:%Y-%m-%d} already"
+        )
+    if customer.merged_into is not None:
+        raise InvalidOperation(
+            f"customer {customer} was merged into customer {customer.merged_into}, who has the identifiers; erase the"
+            " identity of that one"
         )
     current = CustomerIdentifier.objects.filter(org_id=customer.org_id, customer=customer).order_by("type", "value")
     return [*current, *_former_identifiers(customer)]

@@ -15,7 +15,7 @@ from loyalty.admin.base import PageAdmin, points_column
 from loyalty.admin.links import link, link_column, page_of
 from loyalty.admin.statuses import badge
 from loyalty.ledger.points import grouped, written
-from loyalty.models import Draw, Redemption
+from loyalty.models import CoveringLine, Draw, Redemption
 from reversals.admin.bulk import may_reverse_in_bulk, reverse_in_bulk
 from reversals.admin.export import Exportable
 from reversals.admin.html import Amount, amount, in_points, moment, until
@@ -79,6 +79,7 @@ class RedemptionAdmin(Exportable, PageAdmin):
             "may_remove_obstacle": obstacle is not None and request.user.has_perm(obstacle.permission),
             "facts": _facts(row),
             "draws": _draws(row),
+            "coverings": _coverings(row),
             "reversals": _reversals(row),
             "requests": _requests(row),
             "refused": _refused(row),
@@ -162,6 +163,22 @@ def _draw_row(draw: Draw, now: datetime) -> list[Any]:
     if lot is None:
         return [draw.position, "no lot", "", "", *points]
     return [draw.position, link(lot), link(lot.customer), until(lot.expires_at, now), *points]
+
+
+def _coverings(redemption: Redemption) -> dict[str, Any] | None:
+    """The lots that were found later for points drawn from no lot; None if there are none."""
+    lines = CoveringLine.objects.filter(org_id=redemption.org_id, covering__redemption=redemption)
+    rows = [
+        [
+            moment(line.covering.made_at),
+            link(line.lot),
+            amount(line.points),
+            line.covering.made_by,
+            line.covering.reason,
+        ]
+        for line in lines.select_related("covering", "lot").order_by("-covering__made_at", "id")[:SHOWN]
+    ]
+    return {"headers": ["When", "Lot", "Points", "Made by", "Reason"], "rows": rows} if rows else None
 
 
 def _reversals(redemption: Redemption) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from django.db.models import Q, QuerySet
 from loyalty.admin.links import link
 from loyalty.ledger.points import grouped
 from loyalty.ledger.queries import with_merged
-from loyalty.models import Customer, CustomerMerge, Lot, Redemption
+from loyalty.models import Covering, Customer, CustomerMerge, Lot, Redemption
 from reversals.admin.html import Amount, in_points, moment
 from reversals.admin.statuses import NEEDS_APPROVAL
 from reversals.models import Approval, Attempt, Correction, Reversal
@@ -40,7 +40,7 @@ def timeline_of(customer: Customer, *, may_see: Callable[[str], bool]) -> list[M
     kinds: dict[str, Callable[[], Iterable[Moment]]] = {
         "loyalty.view_customer": lambda: _merges(customer),
         "loyalty.view_lot": lambda: _awards(customer),
-        "loyalty.view_redemption": lambda: map(_redeemed, newest),
+        "loyalty.view_redemption": lambda: [*map(_redeemed, newest), *_coverings(customer)],
         "reversals.view_reversal": lambda: _reversals(customer),
         "reversals.view_correction": lambda: _corrections(customer),
         "reversals.view_approval": lambda: _waiting(customer, redemptions),
@@ -62,6 +62,13 @@ def _redeemed(redemption: Redemption) -> Moment:
     return Moment(redemption.redeemed_at, "Redeemed", link(redemption), f"-{grouped(redemption.points)}", details, "")
 
 
+def _coverings(customer: Customer) -> Iterable[Moment]:
+    coverings = Covering.objects.filter(org_id=customer.org_id, redemption__customer=customer)
+    for covering in coverings.select_related("redemption").order_by("-made_at")[:NEWEST]:
+        details = f"{in_points(covering.points)} now drawn from lots: {covering.reason}"
+        yield Moment(covering.made_at, "Covered", link(covering.redemption), "", details, covering.made_by)
+
+
 def _reversals(customer: Customer) -> Iterable[Moment]:
     reversals = _reversals_of(customer).select_related("redemption")
     for reversal in reversals.order_by("-created_at", "-id")[:NEWEST]:
@@ -79,10 +86,14 @@ def _reversals_of(customer: Customer) -> QuerySet[Reversal]:
 
 
 def _merges(customer: Customer) -> Iterable[Moment]:
-    merges = CustomerMerge.objects.filter(Q(source=customer) | Q(target=customer), org_id=customer.org_id)
+    customer_ids = with_merged(org_id=customer.org_id, customer_id=customer.id)
+    merges = CustomerMerge.objects.filter(Q(source=customer) | Q(target_id__in=customer_ids), org_id=customer.org_id)
     for merge in merges.select_related("source", "target").order_by("-made_at")[:NEWEST]:
-        is_target = merge.target_id == customer.id
-        what, other = ("Customer merged into this one", merge.source) if is_target else ("Merged", merge.target)
+        what, other = "Customer merged into this one", merge.source
+        if merge.source_id == customer.id:
+            what, other = "Merged", merge.target
+        elif merge.target_id != customer.id:
+            what = f"Customer merged into customer {merge.target}"
         details = f"{merge.reason} (ticket {merge.ticket})"
         yield Moment(merge.made_at, what, link(other), "", details, merge.made_by)
 

@@ -11,33 +11,45 @@ from django.db.models import Q, QuerySet
 
 from loyalty.ledger.points import written
 from loyalty.ledger.queries import with_merged
-from loyalty.models import Customer, CustomerIdentifier, CustomerMerge, Draw, GroupMember, Lot, Redemption, StaffChange
+from loyalty.models import (
+    CoveringLine,
+    Customer,
+    CustomerIdentifier,
+    CustomerMerge,
+    Draw,
+    GroupMember,
+    Lot,
+    Redemption,
+    StaffChange,
+)
 from reversals.models import Approval, Attempt, BulkRow, Correction, Event, Reversal, ReversalLine
 
 
 def export_customer(customer: Customer) -> dict[str, Any]:
-    """Returns all stored data of the customer by kind, oldest first."""
+    """Returns all stored data of the customer, and of those merged into the customer, by kind, oldest first."""
     return _identity(customer) | _points(customer) | _requests(customer)
 
 
 def _identity(customer: Customer) -> dict[str, Any]:
     """Returns the customer's identity, and what staff changed in it."""
     org_id = customer.org_id
+    ids = with_merged(org_id=org_id, customer_id=customer.id)
     return {
         "org_id": org_id,
         "customer_id": customer.public_id,
         **_fields(customer, "status", "reversals_locked", "reversals_locked_until", "reversals_lock_reason"),
         "erased_at": _plain(customer.erased_at),
+        "merged_into": None if customer.merged_into is None else customer.merged_into.public_id,
         "identifiers": _rows(CustomerIdentifier.objects.filter(org=org_id, customer=customer), "type", "value"),
         "groups": _rows(
-            GroupMember.objects.filter(org=org_id, customer=customer), "group__public_id", "joined_at", "left_at"
+            GroupMember.objects.filter(org=org_id, customer_id__in=ids), "group__public_id", "joined_at", "left_at"
         ),
         "merges": _rows(
-            CustomerMerge.objects.filter(Q(source=customer) | Q(target=customer), org=org_id),
+            CustomerMerge.objects.filter(Q(source_id__in=ids) | Q(target_id__in=ids), org=org_id),
             *("source__public_id", "target__public_id", "ticket", "reason", "made_by", "made_at"),
         ),
         "staff_changes": _rows(
-            StaffChange.objects.filter(subject=customer._meta.label_lower, subject_id=str(customer.pk)),
+            StaffChange.objects.filter(subject=customer._meta.label_lower, subject_id__in=map(str, ids)),
             *("action", "before", "after", "reason", "made_by", "made_at"),
         ),
     }
@@ -66,6 +78,11 @@ def _points(customer: Customer) -> dict[str, Any]:
             Reversal.objects.filter(org=org_id, redemption__customer=customer),
             *("public_id", "redemption__public_id", "points_asked", "points", "points_available", "points_expired"),
             *("channel", "made_by", "reason", "created_at"),
+        ),
+        "coverings": _rows(
+            CoveringLine.objects.filter(org=org_id, covering__redemption__customer=customer),
+            *("covering__redemption__public_id", "lot__lot_ref", "points"),
+            *("covering__made_by", "covering__reason", "covering__made_at"),
         ),
         "lines": _rows(
             ReversalLine.objects.filter(Q(reversal__redemption__customer=customer) | drawn_by_others, org=org_id),

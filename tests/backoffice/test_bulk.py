@@ -2,7 +2,7 @@
 
 import csv
 import io
-from itertools import count
+from itertools import count, pairwise
 from typing import Any
 from uuid import uuid4
 
@@ -18,6 +18,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import resolve, reverse
 
 from loyalty.errors import InvalidOperation
+from loyalty.ledger.merging import merge_customers
 from loyalty.models import Lot, OrgAccess, Redemption
 from reversals.admin.export import inert
 from reversals.manual import approvals
@@ -608,6 +609,26 @@ def test_row_whose_customer_is_not_the_redemptions_customer_is_invalid(
     outcome = BulkRow.objects.get(run=run).outcome
     assert ("customer is not the customer of this redemption" in outcome) == (status == "INVALID")
     assert "example.com" not in outcome
+
+
+@pytest.mark.django_db
+def test_row_may_name_any_customer_who_was_merged_into_the_redemptions_customer(world: World, operator: Client) -> None:
+    chain = [make_customer(world.org), make_customer(world.org), world.asha]
+    make_lot(chain[0], 5, program=world.program)
+    redemption = redeem(chain[0], 5, program=world.program)
+    for source, target in pairwise(chain):
+        merge_customers(
+            org=world.org,
+            source_id=source.public_id,
+            target_id=target.public_id,
+            ticket="T-1",
+            reason="twice",
+            made_by="meera",
+        )
+    for customer in chain:
+        row = f"redemption_id,points,reason,customer\n{redemption.public_id},1,why,{customer}\n"
+        run = upload(operator, world, file=SimpleUploadedFile("returns.csv", row.encode()))
+        assert statuses(run) == ["READY"]
 
 
 @pytest.mark.django_db

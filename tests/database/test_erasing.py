@@ -356,6 +356,7 @@ def test_export_holds_all_stored_data_of_the_customer_only(known: Known) -> None
         "draws": 1,
         "reversals": 2,
         "lines": 2,
+        "coverings": 0,
         "corrections": 0,
         "approvals": 1,
         "attempts": 2,

@@ -17,6 +17,7 @@ from loyalty.importing.files import CUSTOMERS, POINTS, REDEMPTIONS
 from loyalty.ledger.merging import merge_customers
 from loyalty.models import Customer, CustomerIdentifier, Draw, Lot, Redemption
 from reversals.assurance.verification import broken_laws
+from reversals.privacy.erasing import erase_customer
 from tests.builders import (
     World,
     make_customer,
@@ -418,7 +419,8 @@ def test_identifier_that_is_empty_in_a_later_import_is_kept(world: World, tmp_pa
 
 CUSTOMER_CONTENT = (
     "the same content as the stored row with this id;"
-    " to change an identifier, run set_identifier ORG_ID CUSTOMER_ID TYPE VALUE"
+    " to change an identifier, run set_identifier ORG_ID CUSTOMER_ID TYPE VALUE;"
+    " to merge the customer, run merge_customers ORG_ID FROM_ID INTO_ID"
 )
 TAKEN = "a value that no other customer has; if the other customer has it by mistake, run set_identifier"
 IMPORTED_CONTENT = "the same content as the stored row with this id"
@@ -1099,6 +1101,51 @@ def test_rows_imported_before_a_merge_are_already_there_after_it(world: World, t
     )
     again = import_ledger(tmp_path)["files"]
     assert [file["already_there"] for file in again.values()] == [1, 1, 1]
+
+
+def test_rows_that_name_the_survivor_after_a_merge_are_already_there(world: World, tmp_path: Path) -> None:
+    lot, redemption = lot_row(world, "L-71", 5, customer_id=71), redemption_row(world, "R-71", 2, customer_id=71)
+    import_ledger(write(tmp_path, customers=[customer_row(world, 71)], points=[lot], redemptions=[redemption]))
+    survivor = {"customer_id": world.asha.public_id}
+    write(tmp_path, points=[lot | survivor], redemptions=[redemption | survivor])
+    assert "column lot_ref: expected the same content" in refusal_of_import(tmp_path)
+    merge_customers(
+        org=world.org, source_id=71, target_id=world.asha.public_id, ticket="T-1", reason="twice", made_by="meera"
+    )
+    again = import_ledger(tmp_path)["files"]
+    assert [file["already_there"] for file in again.values()] == [1, 1, 1]
+    (tmp_path / "redemptions.csv").unlink()
+    other = {"customer_id": make_customer(world.org).public_id}
+    write(tmp_path, points=[lot | other])
+    assert "column lot_ref: expected the same content" in refusal_of_import(tmp_path)
+
+
+def test_another_survivor_than_the_stored_one_is_other_content(world: World, tmp_path: Path) -> None:
+    ravi, zoya = (make_customer(world.org) for _ in range(2))
+    unknown, active = make_customer(world.org, status="MERGED"), make_customer(world.org)
+    row = customer_row(world, 71, status="MERGED", merged_into=ravi.public_id)
+    import_ledger(write(tmp_path, customers=[row]))
+    merge_customers(
+        org=world.org, source_id=ravi.public_id, target_id=zoya.public_id, ticket="T-1", reason="twice", made_by="meera"
+    )
+    for same in (row, row | {"merged_into": zoya.public_id}, row | {"merged_into": ""}):
+        assert import_ledger(write(tmp_path, customers=[same]))["files"]["customers"] == counts(1, already_there=1)
+    for customer_id in (71, unknown.public_id, active.public_id):
+        changed = customer_row(world, customer_id, status="MERGED", merged_into=world.asha.public_id)
+        assert CUSTOMER_CONTENT in refusal_of_import(write(tmp_path, customers=[changed]))
+
+
+def test_identifiers_of_a_customer_merged_into_an_erased_one_are_not_stored_again(world: World, tmp_path: Path) -> None:
+    old = customer_row(world, 71, email="old@example.com")
+    import_ledger(write(tmp_path, customers=[old]))
+    merge_customers(
+        org=world.org, source_id=71, target_id=world.asha.public_id, ticket="T-1", reason="twice", made_by="meera"
+    )
+    erase_customer(world.asha, ticket="T-2", reason="asked for it", made_by="meera")
+    for row in (old, customer_row(world, 72, email="x@x.org", status="MERGED", merged_into=world.asha.public_id)):
+        message = refusal_of_import(write(tmp_path, customers=[row]))
+        assert "expected no identifiers, because the customer's identity was erased" in message
+    assert not CustomerIdentifier.objects.filter(org=world.org).exists()
 
 
 def test_padded_and_invisible_characters_of_a_file_are_not_stored(world: World, tmp_path: Path) -> None:

@@ -9,12 +9,24 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.urls import reverse
 
 from loyalty.models import Covering, CoveringLine, Draw, Lot, Redemption
 from reversals.assurance.sealing.checking import check_seals
 from reversals.assurance.sealing.seals import seal_ledger
 from reversals.assurance.verification import broken_laws
-from tests.builders import World, days_ago, make_customer, make_lot, make_program, points, redeem, set_value
+from reversals.privacy.exporting import export_customer
+from tests.builders import (
+    World,
+    days_ago,
+    make_customer,
+    make_lot,
+    make_program,
+    points,
+    redeem,
+    set_value,
+    staff_of,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -64,6 +76,21 @@ def test_redemption_before_its_points_gets_the_lots_that_a_right_order_gives(wor
     )
     assert broken_laws(world.org.id) == []
     assert cover(world)["covered_redemptions"] == 0
+
+
+def test_covering_is_on_the_pages_of_redemption_and_customer_and_in_the_export(world: World) -> None:
+    redemption = redeem(world.asha, 12, program=world.program, at=days_ago(5))
+    only = lot(world, 10)
+    reader = staff_of(world, "Reversal operator")
+    address = reverse("admin:loyalty_redemption_change", args=[redemption.id])
+    assert "Coverings" not in reader.get(address).content.decode()
+    cover(world, "--reason", "points came later", "--by", "meera")
+    page = reader.get(address).content.decode()
+    assert all(text in page for text in ("Coverings", only.lot_ref, "points came later", "no lot"))
+    page = reader.get(reverse("admin:loyalty_customer_change", args=[world.asha.id])).content.decode()
+    assert "10 points now drawn from lots: points came later" in page
+    [exported] = export_customer(world.asha)["coverings"]
+    assert (exported["lot_lot_ref"], exported["points"], exported["covering_made_by"]) == (only.lot_ref, "10", "meera")
 
 
 def test_covered_points_are_reversed_to_their_lots(world: World) -> None:

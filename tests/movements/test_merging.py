@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from tests.builders import (
     request_for,
     set_value,
 )
+from tests.database.test_import import import_ledger, lot_row, redemption_row, write
 from tests.movements.test_races import at_once
 
 
@@ -45,6 +47,10 @@ def merge(world: World, source: Customer, target: Customer) -> None:
         reason="the same customer twice",
         made_by="meera",
     )
+
+
+def lock(customer: Customer, until: datetime | None) -> None:
+    Customer.objects.filter(id=customer.id).update(reversals_locked=True, reversals_locked_until=until)
 
 
 def reason_of(response: Any) -> tuple[int, str]:
@@ -201,7 +207,10 @@ def test_both_customers_have_the_merge_in_their_history(world: World, ravi: Cust
         (lambda world, ravi: merge(world, ravi, make_customer(world.org)), "was merged into customer"),
         (lambda world, ravi: merge(world, world.asha, make_customer(world.org)), "merge into that one"),
         (lambda world, ravi: Customer.objects.filter(id=ravi.id).update(status="FRAUD"), "would be lost"),
-        (lambda world, ravi: Customer.objects.filter(id=ravi.id).update(reversals_locked=True), "unlock them first"),
+        (lambda world, ravi: lock(ravi, None), "unlock them first"),
+        (lambda world, ravi: (lock(ravi, None), lock(world.asha, in_days(9))), "unlock them first"),
+        (lambda world, ravi: (lock(ravi, in_days(9)), lock(world.asha, in_days(8))), "unlock them first"),
+        (lambda world, ravi: (lock(ravi, in_days(1)), lock(world.asha, in_days(-1))), "unlock them first"),
         (lambda world, ravi: Customer.objects.filter(id=ravi.id).update(erased_at=in_days(0)), "was erased"),
     ],
 )
@@ -213,6 +222,16 @@ def test_merge_that_would_lose_something_is_refused(
     with pytest.raises(InvalidOperation, match=expected):
         merge(world, ravi, world.asha)
     assert CustomerMerge.objects.filter(org=world.org).count() == merges
+
+
+@pytest.mark.parametrize(("of_source", "of_target"), [(-1, -1), (8, 9), (8, None)])
+def test_lock_that_ends_no_later_than_that_of_the_survivor_does_not_hinder_a_merge(
+    world: World, ravi: Customer, of_source: int, of_target: int | None
+) -> None:
+    lock(ravi, in_days(of_source))
+    lock(world.asha, None if of_target is None else in_days(of_target))
+    merge(world, ravi, world.asha)
+    assert CustomerMerge.objects.filter(org=world.org).count() == 1
 
 
 def test_customer_cannot_be_merged_into_itself(world: World) -> None:
@@ -263,6 +282,50 @@ def test_reversal_that_waits_for_a_merge_is_901() -> None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_sleep(0.5)")
     assert reason_of(answer.result(timeout=30))[0] == 901
+
+
+def test_export_after_a_chain_of_merges_has_each_merge_and_change(world: World, ravi: Customer) -> None:
+    zoya = make_customer(world.org)
+    set_group(org=world.org, public_id=1, add=[ravi.public_id])
+    merge(world, ravi, zoya)
+    merge(world, zoya, world.asha)
+    exported = export_customer(world.asha)
+    assert [(each["source_public_id"], each["target_public_id"]) for each in exported["merges"]] == [
+        (ravi.public_id, zoya.public_id),
+        (zoya.public_id, world.asha.public_id),
+    ]
+    assert len(exported["groups"]) == 3
+    assert [each["action"] for each in exported["staff_changes"]] == ["merged", "received a merge"] * 2
+    assert export_customer(Customer.objects.get(id=ravi.id))["merged_into"] == world.asha.public_id
+
+
+def test_identity_of_a_merged_customer_is_erased_at_the_survivor(world: World, ravi: Customer) -> None:
+    merge(world, ravi, world.asha)
+    with pytest.raises(InvalidOperation, match=f"merged into customer {world.asha.public_id}"):
+        erase_customer(ravi, ticket="T-2", reason="asked for it", made_by="meera")
+    ravi.refresh_from_db()
+    assert ravi.erased_at is None
+
+
+@pytest.mark.usefixtures("committed", "on_postgresql")
+@pytest.mark.parametrize("first", ["import", "merge"])
+def test_points_imported_during_a_merge_go_to_the_survivor(tmp_path: Path, first: str) -> None:
+    world = make_world()
+    ravi = make_customer(world.org)
+    rows = [lot_row(world, "L1", 10, customer_id=ravi.public_id)]
+    write(tmp_path, points=rows, redemptions=[redemption_row(world, "R1", 4, customer_id=ravi.public_id)])
+    steps = {"import": lambda: import_ledger(tmp_path), "merge": lambda: merge(world, ravi, world.asha)}
+    other = steps["merge" if first == "import" else "import"]
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            steps[first]()
+            waiting = pool.submit(lambda: at_once([other])[0])
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_sleep(0.5)")
+        waiting.result(timeout=30)
+    owners = Lot.objects.filter(org=world.org).values_list("customer_id", "first_customer_id", "points_remaining")
+    assert list(owners) == [(world.asha.id, ravi.id, 6)]
+    assert broken_laws(world.org.id) == []
 
 
 def test_survivors_data_is_exported_and_erased_with_that_of_the_merged_customer(world: World, ravi: Customer) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from loyalty.ledger.identifiers import Identifier, IdentifierType, identify
-from loyalty.models import CustomerIdentifier, Org, Redemption
+from loyalty.models import Customer, CustomerIdentifier, Org, Redemption
 from reversals.manual.bulk.uploads import FileRow
 
 _TYPES = (IdentifierType.ID, IdentifierType.MOBILE, IdentifierType.EMAIL)
@@ -34,17 +34,22 @@ def _fits(org: Org, customer: str, names: set[Identifier]) -> bool:
 
 
 def _names(org: Org, redemption_ids: Sequence[str]) -> dict[str, set[Identifier]]:
-    """Returns the ids, mobiles and emails of each redemption's customer, by redemption id."""
+    """Returns the ids, mobiles and emails of each redemption's customer, by redemption id.
+
+    Among them are the ids of the customers who were merged into that customer.
+    """
     redemptions = Redemption.objects.filter(org=org, public_id__in=redemption_ids).values_list(
-        "public_id", "customer_id", "customer__public_id", "first_customer__public_id"
+        "public_id", "customer_id", "customer__public_id"
     )
     customers = {row[1] for row in redemptions}
     identifiers: dict[int, set[Identifier]] = defaultdict(set)
     stored = CustomerIdentifier.objects.filter(org=org, customer_id__in=customers, type__in=_TYPES)
     for customer_id, kind, value in stored.values_list("customer_id", "type", "value"):
         identifiers[customer_id].add(Identifier(IdentifierType(kind), value))
+    merged = Customer.objects.filter(org=org, merged_into_id__in=customers)
+    for customer_id, public_id in merged.values_list("merged_into_id", "public_id"):
+        identifiers[customer_id].add(Identifier(IdentifierType.ID, str(public_id)))
     return {
-        redemption_id: identifiers[customer_id]
-        | {Identifier(IdentifierType.ID, str(public_id)) for public_id in public_ids if public_id is not None}
-        for redemption_id, customer_id, *public_ids in redemptions
+        redemption_id: identifiers[customer_id] | {Identifier(IdentifierType.ID, str(public_id))}
+        for redemption_id, customer_id, public_id in redemptions
     }

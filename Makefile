@@ -72,10 +72,11 @@ format: $(DEV_INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# With a worker beside the server; WORKER=off leaves it out.
 serve: install
 	$(BIN)/python manage.py migrate
 	MONITORING_ADDRESS=$${MONITORING_ADDRESS-127.0.0.1:$$(($(PORT) + 1))} \
-		$(BIN)/python -m config.serve --host 0.0.0.0 --port $(PORT)
+		$(BIN)/python -m config.together --host 0.0.0.0 --port $(PORT)
 
 # Needs uv. The locks name no registry, so that they work with any that pip is configured for.
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml

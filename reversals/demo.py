@@ -38,7 +38,7 @@ def main() -> None:
     call_command("migrate", verbosity=0)
     secret = _make_org()
     password = _make_admin()
-    server = subprocess.Popen([sys.executable, "-m", "config.serve", "--port", port, "--log-level", "warning"])
+    server = subprocess.Popen([sys.executable, "-m", "config.together", "--port", port, "--log-level", "warning"])
     try:
         _wait_for(server, port)
         _reverse_and_print(port, secret)

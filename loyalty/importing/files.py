@@ -196,10 +196,14 @@ def find_files(folder: Path) -> dict[str, LedgerFile]:
     """
     found: dict[str, LedgerFile] = {}
     for path in sorted(folder.iterdir()):
-        name = path.name.lower().removesuffix(".gz").removesuffix(".csv")
-        if not path.is_file() or _is_no_ledger_file(path.name):
+        lower = path.name.lower()
+        name = lower.removesuffix(".gz").removesuffix(".csv")
+        is_known = name in COLUMNS and lower.endswith((".csv", ".csv.gz"))
+        if _is_no_ledger_file(path.name) or (path.is_dir() and not is_known):
             continue
-        if name not in COLUMNS or not path.name.lower().endswith((".csv", ".csv.gz")):
+        if not path.is_file():
+            raise LedgerFileError(f"{folder} contains {path.name}, which is not a file that can be read")
+        if not is_known:
             expected = ", ".join(f"{known}.csv" for known in COLUMNS)
             raise LedgerFileError(
                 f"{folder} contains {path.name}, which is not a ledger file; expected {expected} (or .csv.gz). Rename"

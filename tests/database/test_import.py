@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -863,10 +864,19 @@ def test_wrong_header_is_refused(world: World, tmp_path: Path, header: str, prob
         lambda text: text.replace(HEADER, HEADER.upper().replace(",", " , ")),
         lambda text: text.replace("\n", "\n\n,,,,,,\n \n"),
         lambda text: ",,,,,,\n" + text,
+        lambda text: "\ufeff\ufeff" + text,
+        lambda text: text.replace("\n", "\n\ufeff", 1),
+        lambda text: text.replace("org_id", "\u200borg_id\u00a0"),
+        lambda text: text.replace("\n", ",,\n"),
+        lambda text: text.replace("\n", ", ,\n").replace(", ,\n", "\n", 1),
+        lambda text: "\n".join('"' + line.replace(",", '", "') + '"' for line in text.split("\n")),
+        lambda text: text.replace("\n", "\r\n", 1).replace("\r\n", "\r", 1),
         lambda text: "\n".join(",".join(reversed(line.split(","))) for line in text.split("\n")),
     ],
     ids=[
         *("bom", "crlf", "cr", "semicolon", "tab", "sep", "sep quoted", "capitals", "only separators", "before header"),
+        *("two boms", "bom in the middle", "invisible", "unnamed columns", "empty fields", "blank before quotes"),
+        "mixed line ends",
         "other order",
     ],
 )
@@ -901,6 +911,56 @@ def test_hidden_files_and_texts_about_the_data_may_be_in_the_folder(world: World
         (tmp_path / name).write_text("")
     (tmp_path / "old").mkdir()
     assert import_ledger(tmp_path) == report({"points": counts(1, added=1)})
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: path.mkdir(),
+        lambda path: path.symlink_to(path.parent / "missing"),
+        lambda path: path.symlink_to(path.parent),
+        lambda path: path.symlink_to(path),
+        lambda path: os.mkfifo(path),
+    ],
+    ids=["folder", "broken link", "link to a folder", "link to itself", "pipe"],
+)
+def test_name_of_a_ledger_file_that_is_no_file_is_refused(
+    world: World, tmp_path: Path, make: Callable[[Path], object]
+) -> None:
+    make(tmp_path / "points.csv")
+    write(tmp_path, redemptions=[redemption_row(world, "R1", 1)])
+    assert refusal_of_import(tmp_path) == f"{tmp_path} contains points.csv, which is not a file that can be read"
+
+
+def test_link_to_a_ledger_file_is_read(world: World, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "points.csv").symlink_to(write(tmp_path / "real", points=[lot_row(world, "L1", 1)]) / "points.csv")
+    assert import_ledger(tmp_path) == report({"points": counts(1, added=1)})
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "found"),
+    [
+        ("points.csv", gzip.compress, "gzip; name the file .csv.gz, or unpack it"),
+        ("points.csv.gz", lambda data: gzip.compress(gzip.compress(data)), "gzip; name the file .csv.gz, or unpack it"),
+        (
+            "points.csv",
+            lambda data: b"PK\x03\x04" + data,
+            "a workbook (.xlsx) or another zip file; save it as CSV UTF-8",
+        ),
+    ],
+)
+def test_compressed_file_is_named(
+    world: World, tmp_path: Path, name: str, change: Callable[[bytes], bytes], found: str
+) -> None:
+    (tmp_path / name).write_bytes(change(as_csv("points", [lot_row(world, "L1", 1)])))
+    assert refusal_of_import(tmp_path) == f"{name} line 1: expected CSV text, found {found}"
+
+
+@pytest.mark.parametrize("encoding", ["utf-32", "utf-32-le", "utf-32-be"])
+def test_utf_32_is_named(world: World, tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "points.csv").write_bytes(as_csv("points", [lot_row(world, "L1", 1)]).decode().encode(encoding))
+    assert "expected UTF-8, found UTF-32" in refusal_of_import(tmp_path)
 
 
 @pytest.mark.parametrize("before", [1, 5_000])

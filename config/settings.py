@@ -238,6 +238,10 @@ for origin in CSRF_TRUSTED_ORIGINS:
 LOG_FORMAT = env.str("LOG_FORMAT", "") or ("line" if DEBUG else "json")
 if LOG_FORMAT not in {"json", "line"}:
     raise ImproperlyConfigured(f"LOG_FORMAT is {LOG_FORMAT!r}; expected json or line")
+# The public address of the server, behind the proxy, to which `doctor` sends a request. Empty: it sends none.
+PUBLIC_URL = env.str("PUBLIC_URL", "").rstrip("/")
+if PUBLIC_URL and not PUBLIC_URL.startswith(("https://", "http://")):
+    raise ImproperlyConfigured(f"PUBLIC_URL is {PUBLIC_URL!r}; expected an address such as https://loyalty.example.com")
 # The bearer token for /metrics. Without one, only this machine can read /metrics.
 METRICS_TOKEN = env.str("METRICS_TOKEN", "")
 # A further address for health and metrics, which answers while all threads hang. None: only the server's own.

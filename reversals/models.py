@@ -395,6 +395,23 @@ class WorkerProcess(models.Model):
         return f"{self.host} since {self.started_at:%Y-%m-%d %H:%M}"
 
 
+class CheckResult(models.Model):
+    """The last finding of one check of `doctor` on one machine, for the metrics."""
+
+    host = models.CharField(max_length=255)
+    name = models.CharField("check", max_length=32)
+    status = models.PositiveSmallIntegerField(help_text="0: ok, 1: warning, 2: error.")
+    value = models.FloatField(null=True, help_text="The number behind the finding, such as the free share of a disk.")
+    detail = models.CharField(max_length=1000)
+    checked_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["host", "name"], name="checkresult_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.name} on {self.host}"
+
+
 class Seal(models.Model):
     """One seal in the hash chain over the history of all orgs. Rows are only added."""
 

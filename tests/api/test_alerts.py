@@ -12,6 +12,8 @@ from django.test import Client
 from django.utils import timezone
 
 from reversals.models import Backup, LedgerCheck
+from reversals.operations.doctor import examination
+from reversals.operations.doctor.findings import fine
 from reversals.operations.worker import queue
 from tests.api.test_monitoring import Samples, ask_for_approval, metrics
 from tests.builders import World, in_days, make_task, make_webhook, redeemed
@@ -39,6 +41,7 @@ def samples(world: World, client: Client, tmp_path: Path) -> Samples:
     make_task()
     queue.report("worker", "host")
     call_command("seal_ledger", "--anchor", str(tmp_path / "anchor"))
+    examination.store([fine("disk", "half of it is free", value=0.5)])
     return metrics(client)
 
 

@@ -237,6 +237,7 @@ COMMANDS: dict[str, Words | None] = {
     "create_program": None,
     "create_webhook": None,
     "deliver_events": None,
+    "doctor": None,
     "document_api": None,
     "erase_customer": lambda world, names, folder: [
         *(str(world.org.id), names.customer, "--ticket", "T-1", "--reason", "why", "--by", "meera")

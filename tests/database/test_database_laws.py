@@ -54,6 +54,7 @@ from reversals.models import (
     Backup,
     BulkRow,
     BulkRun,
+    CheckResult,
     Correction,
     DayTotals,
     Delivery,
@@ -107,6 +108,7 @@ FRESH: dict[Model, Changes] = {
     BulkRow: {"position": 2},
     LedgerCheck: {},
     Backup: {},
+    CheckResult: {"name": "another"},
     DayTotals: {"rule": "NOT_FOUND"},
     Event: {"event_id": "another"},
     Seal: {},
@@ -116,6 +118,7 @@ FRESH: dict[Model, Changes] = {
 
 # Constraint, the model of the row that is written, and the values that break this constraint and no other.
 UNIQUE: list[tuple[str, Model, Changes]] = [
+    ("checkresult_unique", CheckResult, {}),
     ("program_public_id_unique", Program, {}),
     ("emf_setting_once_per_org", EmfSetting, {"program_id": None, "key": ON}),
     ("emf_setting_once_per_program", EmfSetting, {}),
@@ -402,7 +405,8 @@ def work_on(reversal: Reversal) -> list[models.Model]:
     totals = DayTotals.objects.create(org=org, day=now.date(), count=1)
     backup = Backup.objects.create(kind="full", finished_at=now)
     worker = WorkerProcess.objects.create(id=f"of {org.id}", host="host", started_at=now, seen_at=now)
-    return [approval, correction, run, row, check, totals, backup, worker, *sealed(reversal)]
+    result = CheckResult.objects.create(host=f"of {org.id}", name="disk", status=0, detail="", checked_at=now)
+    return [approval, correction, run, row, check, totals, backup, worker, result, *sealed(reversal)]
 
 
 def sealed(reversal: Reversal) -> list[models.Model]:

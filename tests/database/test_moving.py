@@ -56,7 +56,7 @@ SHARED = {
     *("auth.User_user_permissions", "axes.AccessAttempt", "axes.AccessAttemptExpiration", "axes.AccessFailureLog"),
     *("axes.AccessLog", "contenttypes.ContentType", "loyalty.Tally", "otp_static.StaticDevice"),
     *("otp_static.StaticToken", "otp_totp.TOTPDevice", "reversals.Backup", "reversals.Seal", "sessions.Session"),
-    *("django_tasks_database.DBTaskResult", "reversals.WorkerProcess"),
+    *("django_tasks_database.DBTaskResult", "reversals.WorkerProcess", "reversals.CheckResult"),
 }
 TABLES = [model._meta.label for model in guarded_models()]
 

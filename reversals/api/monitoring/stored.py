@@ -3,7 +3,7 @@
 import platform
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
@@ -15,7 +15,9 @@ from prometheus_client.registry import Collector
 
 from loyalty.models import Webhook
 from reversals.api.monitoring import health
-from reversals.models import Approval, Backup, Delivery, Event, LedgerCheck, Seal, WorkerProcess
+from reversals.models import Approval, Backup, CheckResult, Delivery, Event, LedgerCheck, Seal, WorkerProcess
+
+FINDINGS_COUNT_FOR = timedelta(hours=1)
 
 _UP = "1 if the database answers, can be written to and has all migrations; else 0."
 
@@ -27,7 +29,7 @@ class Stored(Collector):
         yield _build()
         try:
             health.check()
-            stored = (_last_check, _last_seal, _backups, _events, _resting, _approvals, _worker, _waits)
+            stored = (_last_check, _last_seal, _backups, _events, _resting, _approvals, _worker, _findings, _waits)
             gauges = [gauge for gauges in stored for gauge in gauges()]
         except (DatabaseError, InterfaceError, health.NotReady):
             yield _gauge("loyalty_database_up", _UP, 0)
@@ -116,6 +118,23 @@ def _approvals() -> Iterator[Metric]:
         yield _moment(
             "loyalty_approvals_lapse_timestamp_seconds", "Time when the first of them lapses.", counted["lapses_at"]
         )
+
+
+def _findings() -> Iterator[Metric]:
+    """Yields what `doctor` found on each machine within the last hour. The worker runs it every few minutes."""
+    results = list(CheckResult.objects.filter(checked_at__gte=timezone.now() - FINDINGS_COUNT_FOR))
+    if not results:
+        return
+    labels = ["check", "host"]
+    status = GaugeMetricFamily("loyalty_check_status", "What doctor found. 0: ok, 1: warning, 2: error.", labels=labels)
+    value = GaugeMetricFamily("loyalty_check_value", "The number behind a finding, see docs/doctor.md.", labels=labels)
+    for each in results:
+        status.add_metric([each.name, each.host], each.status)
+        if each.value is not None:
+            value.add_metric([each.name, each.host], each.value)
+    yield from (status, value)
+    last = max(each.checked_at for each in results)
+    yield _moment("loyalty_check_timestamp_seconds", "Time when doctor last stored what it found.", last)
 
 
 def _worker() -> Iterator[Metric]:

@@ -9,9 +9,10 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
 
+from loyalty.clients.addresses import address_of, comes_from_proxy
 from reversals.api.errors import answer
 from reversals.api.fields import failure_body
-from reversals.api.monitoring import health
+from reversals.api.monitoring import echo, health
 from reversals.api.monitoring.stored import Stored
 from reversals.movements import counters
 
@@ -26,12 +27,27 @@ def live(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def ready(request: HttpRequest) -> HttpResponse:
-    """`GET /health/ready`: 200 if this server can serve calls, else 503 with the reason; always with the version."""
+    """`GET /health/ready`: 200 if this server can serve calls, else 503 with the reason; always with the version.
+
+    `doctor` also gets how its request arrived. Its parameter is signed with SECRET_KEY and counts for a minute.
+    """
+    seen = _as_seen(request) if echo.is_signed(request.GET.get("doctor", "")) else {}
     try:
         health.check()
     except health.NotReady as error:
-        return answer(503, _readiness(status="not ready", reason=str(error)), headers={"Retry-After": "1"})
-    return answer(200, _readiness(status="ready"))
+        return answer(503, _readiness(status="not ready", reason=str(error), **seen), headers={"Retry-After": "1"})
+    return answer(200, _readiness(status="ready", **seen))
+
+
+def _as_seen(request: HttpRequest) -> dict[str, str]:
+    """Returns the address and the scheme that the server takes the caller to have, and who sent the request."""
+    is_trusted = comes_from_proxy(request)
+    return {
+        "address": address_of(request) or "",
+        "scheme": (request.scheme or "") if is_trusted else request.META["wsgi.url_scheme"],
+        "sender": request.META.get("REMOTE_ADDR", ""),
+        "trusted": "yes" if is_trusted else "no",
+    }
 
 
 def _readiness(**members: str) -> str:

@@ -7,6 +7,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.utils import timezone
 from django_tasks import TaskContext, task
+from django_tasks_db.models import DBTaskResult
 
 from loyalty.models import Org
 from reversals.assurance.ledger_check import check_ledger
@@ -14,6 +15,8 @@ from reversals.assurance.sealing import seals
 from reversals.models import Seal
 from reversals.movements import attempts
 from reversals.operations import daily_totals
+from reversals.operations.doctor import examination
+from reversals.operations.doctor.findings import Status
 from reversals.operations.worker import queue
 from reversals.webhooks import outbox
 
@@ -70,6 +73,16 @@ def purge_events() -> dict[str, int] | None:
 def clear_sessions() -> None:
     """Removes sessions of staff that have ended."""
     call_command("clearsessions")
+
+
+@task(queue_name=queue.SCHEDULED)
+def examine_setup() -> dict[str, int]:
+    """Runs the checks of `doctor` on this machine, and stores what they find for the metrics."""
+    findings = examination.examine()
+    examination.store(findings)
+    # Otherwise the list of tasks would have little else.
+    DBTaskResult.objects.successful().filter(task_path=examine_setup.module_path).delete()
+    return {"errors": sum(each.status == Status.ERROR for each in findings)}
 
 
 @task(queue_name=queue.SCHEDULED)

@@ -1,0 +1,1 @@
+"""Examines a set-up: what is wrong, what is expected, and what to do."""

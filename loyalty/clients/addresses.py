@@ -1,9 +1,11 @@
 """Finds the client address of a request, by which failed logins are counted."""
 
 import logging
+from collections.abc import Mapping
 from functools import cache, lru_cache
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -26,11 +28,16 @@ def address_of(request: HttpRequest) -> str | None:
     entry that is not an address counts as a separate address and not as the proxy that wrote it, because otherwise all
     clients of that proxy would share its limits.
     """
-    address = _parsed(request.META.get("REMOTE_ADDR", ""))
+    return address_in(request.META)
+
+
+def address_in(environ: Mapping[str, Any]) -> str | None:
+    """Returns the same for the WSGI environment of a request."""
+    address = _parsed(environ.get("REMOTE_ADDR", ""))
     if address is None:
         return None
     if _is_trusted(address):
-        header = request.META.get(settings.FORWARDED_FOR_HEADER)
+        header = environ.get(settings.FORWARDED_FOR_HEADER)
         if header is None:
             _warn_of_missing_header()
         for hop in _hops(header):

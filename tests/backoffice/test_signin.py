@@ -4,6 +4,7 @@ import re
 import time
 from base64 import b32decode
 from datetime import timedelta
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -12,13 +13,14 @@ from axes.models import AccessAttempt
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.contrib.auth.models import User
 from django.http import HttpResponse
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.urls import reverse
 from django.utils import timezone
 from django_otp.oath import totp
 from django_otp.plugins.otp_static.models import StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
+from config.floods import refusing_floods
 from loyalty.models import StaffChange
 from loyalty.staff.signin import gate, hashing, limits
 
@@ -382,6 +384,54 @@ def test_address_that_signs_in_too_often_is_refused_before_a_hash(meera: User, m
         assert int(refused["Retry-After"]) <= 60
         elsewhere = Client(REMOTE_ADDR="192.0.2.9")
         assert elsewhere.post(LOGIN, {"username": "meera", "password": PASSWORD}).status_code == 302
+
+
+def answers_of(*requests: tuple[str, str, str], address: str = "192.0.2.7") -> list[int]:
+    """Sends requests (method, path, cookie), and returns the status of each, or 0 if it reached Django."""
+    statuses: list[int] = []
+
+    def django(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        statuses.append(0)
+        return [b""]
+
+    def start_response(status: str, headers: list[tuple[str, str]]) -> None:
+        named = dict(headers)
+        assert 0 < int(named["Retry-After"]) <= 60
+        assert len(named["X-CAP-REQUEST-ID"]) == 32
+        statuses.append(int(status[:3]))
+
+    application = refusing_floods(django)
+    for method, path, cookie in requests:
+        environ = RequestFactory().generic(method, path, REMOTE_ADDR=address, HTTP_COOKIE=cookie).environ
+        application(environ, start_response)
+    return statuses
+
+
+def test_further_sign_ins_of_a_refused_address_do_not_reach_django(
+    meera: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "TRIES_PER_MINUTE", 1)
+    with time_machine.travel(timezone.now(), tick=False):
+        assert answers_of(("POST", LOGIN, "")) == [0]
+        for _ in range(2):
+            Client(REMOTE_ADDR="192.0.2.7").post(LOGIN, {"username": "x", "password": "a guess"})
+        assert answers_of(("POST", LOGIN, ""), ("GET", LOGIN, ""), ("POST", "/v2/points/reverse", "")) == [429, 0, 0]
+        assert answers_of(("POST", LOGIN, ""), address="192.0.2.8") == [0]
+    with time_machine.travel(timezone.now() + timedelta(minutes=1)):
+        assert answers_of(("POST", LOGIN, "")) == [0]
+
+
+def test_address_that_opens_many_pages_signed_out_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PAGES_PER_MINUTE", 2)
+    monkeypatch.setattr(limits, "_minute", limits._Minute(0))
+    opened = [("GET", LOGIN, "sessionid=x"), ("GET", "/admin/", ""), ("GET", "/admin/x/", ""), ("GET", LOGIN, "")]
+    with time_machine.travel(timezone.now(), tick=False):
+        assert answers_of(*opened) == [0, 0, 429, 429]
+        assert answers_of(("GET", "/admin/", "csrftoken=y; sessionid=x"), ("GET", "/static/x.css", "")) == [0, 0]
+        monkeypatch.setattr(limits, "ADDRESSES_KEPT", 1)
+        assert answers_of(*opened, address="192.0.2.8") == [0, 0, 0, 0]
+    with time_machine.travel(timezone.now() + timedelta(minutes=1)):
+        assert answers_of(("GET", LOGIN, "")) == [0]
 
 
 def test_address_with_many_wrong_passwords_over_all_usernames_is_refused(

@@ -6,8 +6,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.loader import render_to_string
 
 from loyalty.staff.signin import limits, second_factor
+from loyalty.staff.signin.limits import PAGES, SIGN_IN
 
-PAGES, SIGN_IN = "/admin/", "/admin/login/"
 # The forms of sign-in are smaller. Uploads are for signed-in users.
 LARGEST_BODY = 16 * 1024
 

@@ -162,6 +162,18 @@ class OrgAccess(models.Model):
         return f"{self.user_id} on {self.org_id}"
 
 
+class ChosenOrg(models.Model):
+    """The org that a user chose last in the header of a page. The lists show it from the next sign-in on, too."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, primary_key=True, related_name="chosen_org"
+    )
+    org = models.ForeignKey(Org, on_delete=models.CASCADE, related_name="chosen_by")
+
+    def __str__(self) -> str:
+        return f"{self.org_id} of user {self.user_id}"
+
+
 class OrgMove(models.Model):
     """One step of moving an org to or from this cell. The latest step shows whether the org is open. Append-only."""
 

@@ -27,7 +27,7 @@ from loyalty.ledger.points import grouped
 from loyalty.models import Org, StaffChange
 from loyalty.staff.access import orgs_of
 from loyalty.staff.audit import record_change
-from loyalty.staff.site import current_org
+from loyalty.staff.current_org import current_org
 
 REASON_LENGTH = 500
 VIEW_CHANGES = "loyalty.view_staffchange"

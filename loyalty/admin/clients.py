@@ -25,7 +25,7 @@ from loyalty.clients.api_clients import (
 from loyalty.models import ApiClient, ApiSecret, Org
 from loyalty.staff.access import orgs_of
 from loyalty.staff.audit import record_change
-from loyalty.staff.site import current_org
+from loyalty.staff.current_org import current_org
 
 ADD, CHANGE = "loyalty.add_apiclient", "loyalty.change_apiclient"
 ADDRESSES = {

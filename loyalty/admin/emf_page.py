@@ -39,7 +39,7 @@ from loyalty.errors import InvalidOperation
 from loyalty.ledger.queries import programs_of
 from loyalty.models import EmfChange, Org, Program
 from loyalty.staff.access import orgs_of
-from loyalty.staff.site import current_org
+from loyalty.staff.current_org import current_org
 
 CHANGES_SHOWN = 20
 ALREADY_UNSET = "Nothing would change: the setting is already not set."

@@ -88,6 +88,9 @@ class PasswordForm(AdminPasswordChangeForm):
             self.fields[name].required = True
 
 
+ORGS_SHOWN = 3
+
+
 class OrgAccessInline(SuperusersOnly, TabularInline):
     model = OrgAccess
     fields = ["org"]
@@ -103,7 +106,16 @@ class OrgAccessInline(SuperusersOnly, TabularInline):
 class UserAdmin(Forgiving, Recorded, SuperusersOnly, Undeletable, ModelAdmin):
     """Users. A username cannot change, because the audit refers to it. To remove a user, make them inactive."""
 
-    list_display = ["username", "full_name", "roles", "is_active", "is_superuser", "has_second_factor", "last_login"]
+    list_display = [
+        "username",
+        "full_name",
+        "roles",
+        "orgs",
+        "is_active",
+        "is_superuser",
+        "has_second_factor",
+        "last_login",
+    ]
     list_filter = ["is_active", "groups"]
     list_per_page = 50
     paginator = InfinitePaginator
@@ -127,7 +139,12 @@ class UserAdmin(Forgiving, Recorded, SuperusersOnly, Undeletable, ModelAdmin):
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[User]:
         devices = TOTPDevice.objects.filter(user=models.OuterRef("pk"), confirmed=True)
-        return super().get_queryset(request).prefetch_related("groups").annotate(has_device=models.Exists(devices))
+        return (
+            super()
+            .get_queryset(request)
+            .prefetch_related("groups", "org_accesses__org")
+            .annotate(has_device=models.Exists(devices))
+        )
 
     def get_form(self, request: HttpRequest, obj: User | None = None, change: bool = False, **kwargs: Any) -> Any:
         return super().get_form(request, obj, change, **{"form": UserForm if obj else NewUserForm} | kwargs)
@@ -150,6 +167,14 @@ class UserAdmin(Forgiving, Recorded, SuperusersOnly, Undeletable, ModelAdmin):
     @admin.display(description="roles")
     def roles(self, user: User) -> str:
         return ", ".join(sorted(group.name for group in user.groups.all()))
+
+    @admin.display(description="orgs")
+    def orgs(self, user: User) -> str:
+        if user.is_superuser:
+            return "all"
+        names = sorted(str(access.org) for access in user.org_accesses.all())
+        more = len(names) - ORGS_SHOWN
+        return ", ".join(names[:ORGS_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
     @admin.display(description="second factor", boolean=True)
     def has_second_factor(self, user: User) -> bool:

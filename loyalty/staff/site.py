@@ -15,12 +15,11 @@ from django.urls import URLPattern, URLResolver, path
 from django.utils.decorators import method_decorator
 from unfold.sites import UnfoldAdminSite
 
-from loyalty.models import Org
 from loyalty.moves import is_of_closed_org
 from loyalty.outages import note_outage, outage_of
 from loyalty.staff import error_pages
-from loyalty.staff.access import orgs_of
 from loyalty.staff.audit import record_change
+from loyalty.staff.current_org import choose_org, orgs_for_header
 from loyalty.staff.signin import gate, lockout, second_factor, sessions, views
 from loyalty.staff.signin.forms import LOCKED_OUT
 from loyalty.staff.signin.hashing import HashingBusy
@@ -75,6 +74,7 @@ class BackOffice(UnfoldAdminSite):
             path("second-factor/", views.enter_code, name="enter_code"),
             path("second-factor/new/", views.set_up, name="set_up_second_factor"),
             path("second-factor/leave/", views.leave, name="leave"),
+            path("choose-org/", self.admin_view(choose_org), name="choose_org"),
             *(path(route, self.admin_view(page), name=name) for route, page, name in self.pages),
         ]
 
@@ -83,7 +83,10 @@ class BackOffice(UnfoldAdminSite):
         return [pattern for pattern in super().get_urls() if getattr(pattern, "name", "") != "view_on_site"]
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
-        return super().each_context(request) | {"version": settings.VERSION}
+        return super().each_context(request) | {
+            "version": settings.VERSION,
+            "orgs_for_header": lambda: orgs_for_header(request),
+        }
 
     def has_permission(self, request: HttpRequest) -> bool:
         return super().has_permission(request) and second_factor.is_passed(request.user)
@@ -124,24 +127,3 @@ def _record(request: HttpRequest, action: str, *, reason: str, after: dict[str, 
     """Records a change that a user made to their own account."""
     user: Any = request.user
     record_change(user, org=None, action=action, made_by=user.username, reason=reason, before={}, after=after)
-
-
-def current_org(request: HttpRequest) -> Org | None:
-    """Returns the org whose rows the lists show, or None if the user has no org.
-
-    It is the org that `?org=` names, else the one in the session, else the one with the lowest id. The session stores
-    the choice. An org that the user may not work on is ignored.
-    """
-    orgs = orgs_of(request.user)
-    for org_id in (request.GET.get("org"), request.session.get("org")):
-        org = _find(orgs, org_id)
-        if org is not None:
-            if request.session.get("org") != org.id:
-                request.session["org"] = org.id
-            return org
-    return orgs.order_by("id").first()
-
-
-def _find(orgs: Any, org_id: Any) -> Org | None:
-    text = str(org_id)
-    return orgs.filter(id=int(text)).first() if text.isascii() and text.isdigit() and len(text) <= 18 else None

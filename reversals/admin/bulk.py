@@ -27,7 +27,7 @@ from loyalty.errors import InvalidOperation
 from loyalty.ledger.points import written
 from loyalty.models import Org, Redemption
 from loyalty.staff.access import may_work_on, orgs_of
-from loyalty.staff.site import current_org
+from loyalty.staff.current_org import current_org
 from reversals.admin.export import inert
 from reversals.admin.html import counted, in_points, moment
 from reversals.admin.reversing import ManualForm, in_words

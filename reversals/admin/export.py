@@ -22,7 +22,7 @@ from django.views.decorators.http import require_POST
 
 from loyalty.ledger.points import written
 from loyalty.staff.audit import record_change
-from loyalty.staff.site import current_org
+from loyalty.staff.current_org import current_org
 from reversals.admin.statuses import status_of_attempt, status_of_redemption, status_of_reversal
 
 EXPORT = "reversals.export_ledger"

@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from loyalty.models import ApiClient, Program, Redemption
-from loyalty.staff.site import current_org
+from loyalty.staff.current_org import current_org
 from reversals.admin.statuses import NEEDS_APPROVAL
 from reversals.models import Reversal
 from reversals.refusals import LADDERS

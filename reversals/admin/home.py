@@ -18,7 +18,7 @@ from loyalty.emf.registry import ReversalState
 from loyalty.emf.stored import settings_of_orgs
 from loyalty.models import Org
 from loyalty.staff.access import orgs_of
-from loyalty.staff.site import current_org
+from loyalty.staff.current_org import current_org
 from reversals.admin import searches_page
 from reversals.admin.statuses import NEEDS_APPROVAL
 from reversals.models import Approval, Correction, LedgerCheck

@@ -10,7 +10,7 @@ from django.utils import timezone
 from loyalty.ledger.identifiers import masked
 from loyalty.models import StaffChange
 from loyalty.staff.audit import record_change
-from loyalty.staff.site import current_org
+from loyalty.staff.current_org import current_org
 
 SEE_IDENTIFIERS = "loyalty.see_identifiers"
 SEARCHED, LIMITED = "searched", "reached the limit of searches"

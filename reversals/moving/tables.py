@@ -7,11 +7,12 @@ from typing import Any
 from django.apps import apps
 from django.db import DEFAULT_DB_ALIAS, models
 
-from loyalty.models import Org, OrgAccess, OrgMove
+from loyalty.models import ChosenOrg, Org, OrgAccess, OrgMove
 from reversals.models import DayTotals, LedgerCheck, SealedRow
 
-# Tables that refer to an org but belong to the cell: access of staff, ledger checks, seals and moves.
-OF_THE_CELL = {OrgAccess, OrgMove, LedgerCheck, SealedRow}
+# Tables that refer to an org but belong to the cell: access of staff and their chosen org, ledger checks, seals and
+# moves.
+OF_THE_CELL = {ChosenOrg, OrgAccess, OrgMove, LedgerCheck, SealedRow}
 
 Model = type[models.Model]
 

@@ -99,7 +99,7 @@ MORE_ARGUMENTS: dict[str, list[Any]] = {
     "loyalty_apiclient_revoke_secret": [1],
 }
 # Pages that every signed-in user may open, and URLs that show no rows.
-OPEN = {"index", "jsi18n", "password_change", "password_change_done", "search"}
+OPEN = {"choose_org", "index", "jsi18n", "password_change", "password_change_done", "search"}
 OF_SIGN_IN = {"login", "logout", "enter_code", "set_up_second_factor", "leave"}
 OF_DJANGO = {"autocomplete", "app_list", None}
 SWITCH = "loyalty.change_emfsetting"

@@ -1,0 +1,93 @@
+"""The org whose rows the lists show: how it is found, and the page and the header on which a user chooses another."""
+
+from typing import Any
+
+from django.contrib.admin import site
+from django.core.exceptions import PermissionDenied
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
+
+from loyalty.models import ChosenOrg, Org
+from loyalty.staff.access import orgs_of
+
+ORGS_IN_HEADER = 12
+ORGS_FOUND = 50
+KEPT = "_current_org"
+
+
+def current_org(request: HttpRequest) -> Org | None:
+    """Returns the org whose rows the lists show, or None if the user has no org.
+
+    It is the org that `?org=` names, else the one in the session, else the one that the user chose last, else the one
+    with the lowest id. The session stores it. An org that the user may not work on is ignored. Looked up once a request.
+    """
+    if not hasattr(request, KEPT):
+        setattr(request, KEPT, _look_up(request))
+    org: Org | None = getattr(request, KEPT)
+    return org
+
+
+def _look_up(request: HttpRequest) -> Org | None:
+    orgs = orgs_of(request.user)
+    for org_id in (request.GET.get("org"), request.session.get("org")):
+        org = _find(orgs, org_id)
+        if org is not None:
+            break
+    else:
+        org = orgs.filter(chosen_by__user=request.user.pk).first() or orgs.order_by("id").first()
+    if org is not None and request.session.get("org") != org.id:
+        request.session["org"] = org.id
+    return org
+
+
+def orgs_for_header(request: HttpRequest) -> dict[str, Any] | None:
+    """Returns the current org and the first of the user's orgs, or None if the user has no org."""
+    org = current_org(request)
+    if org is None:
+        return None
+    orgs = list(orgs_of(request.user).order_by("name", "id")[: ORGS_IN_HEADER + 1])
+    return {
+        "org": org,
+        "orgs": orgs[:ORGS_IN_HEADER],
+        "has_more": len(orgs) > ORGS_IN_HEADER,
+        "is_choice": len(orgs) > 1,
+    }
+
+
+def choose_org(request: HttpRequest) -> HttpResponse:
+    """Searches the user's orgs. On POST, makes one the current org and goes back to the page before."""
+    back = request.POST.get("next") or request.GET.get("next") or ""
+    if not url_has_allowed_host_and_scheme(back, allowed_hosts=None):
+        back = reverse("admin:index")
+    orgs = orgs_of(request.user)
+    if request.method == "POST":
+        org = _find(orgs, request.POST.get("org"))
+        if org is None:
+            raise PermissionDenied
+        user: Any = request.user
+        ChosenOrg.objects.update_or_create(user=user, defaults={"org": org})
+        request.session["org"] = org.id
+        # The filters of a list belong to the rows of the org that it showed.
+        return redirect(back.partition("?")[0])
+    query = request.GET.get("q", "").strip()
+    if query:
+        named = _find(orgs, query)
+        orgs = orgs.filter(Q(name__icontains=query) | Q(id__in=[] if named is None else [named.id]))
+    found = list(orgs.order_by("name", "id")[: ORGS_FOUND + 1])
+    context = {
+        "title": "Choose an org",
+        "orgs": found[:ORGS_FOUND],
+        "has_more": len(found) > ORGS_FOUND,
+        "query": query,
+        "next": back,
+    }
+    return TemplateResponse(request, "admin/choose_org.html", site.each_context(request) | context)
+
+
+def _find(orgs: Any, org_id: Any) -> Org | None:
+    text = str(org_id)
+    return orgs.filter(id=int(text)).first() if text.isascii() and text.isdigit() and len(text) <= 18 else None

@@ -23,7 +23,7 @@ def current_org(request: HttpRequest) -> Org | None:
     """Returns the org whose rows the lists show, or None if the user has no org.
 
     It is the org that `?org=` names, else the one in the session, else the one that the user chose last, else the one
-    with the lowest id. The session stores it. An org that the user may not work on is ignored. Looked up once a request.
+    with the lowest id. The session stores it. Ignores an org that the user may not work on. Looks it up once a request.
     """
     if not hasattr(request, KEPT):
         setattr(request, KEPT, _look_up(request))

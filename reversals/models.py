@@ -284,6 +284,13 @@ class BulkRun(models.Model):
     made_at = models.DateTimeField()
     confirmed_at = models.DateTimeField(null=True, blank=True, help_text="Empty: only checked so far.")
     confirmed_by = models.CharField(max_length=150, blank=True, help_text="The user who first confirmed the run.")
+    task = models.UUIDField(null=True, blank=True, help_text="The worker's task for the run. Empty: the run rests.")
+    worked_by = models.CharField(
+        max_length=150, blank=True, db_default="", help_text="The user under whose name the worker works on the run."
+    )
+    notice = models.CharField(max_length=1200, blank=True, db_default="", help_text="Why the run does not go on.")
+    cancelled_at = models.DateTimeField(null=True, blank=True)
+    cancelled_by = models.CharField(max_length=150, blank=True, db_default="")
 
     class Meta:
         indexes = [models.Index(fields=["org", "made_at"], name="bulk_runs_by_time")]

@@ -342,3 +342,11 @@ def make_task(**columns: Any) -> queue.Row:
     about = {"task_path": tasks.clear_sessions.module_path, "queue_name": queue.SCHEDULED, "backend_name": "default"}
     about |= {"args_kwargs": {"args": [], "kwargs": {}}, "run_after": timezone.now()}
     return DBTaskResult.objects.create(**about | columns)
+
+
+def work(steps: int | None = None) -> None:
+    """Runs tasks that users requested until none is due, or so many."""
+    queue.report("one", "host")
+    while steps != 0 and (row := queue.claim([queue.REQUESTED], "one")) is not None:
+        queue.run(row)
+        steps = None if steps is None else steps - 1

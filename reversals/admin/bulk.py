@@ -30,22 +30,21 @@ from loyalty.staff.access import may_work_on, orgs_of
 from loyalty.staff.current_org import current_org
 from reversals.admin.export import inert
 from reversals.admin.html import counted, in_points, moment
-from reversals.admin.reversing import ManualForm, in_words
+from reversals.admin.reversing import ManualForm
 from reversals.manual.bulk import results, runs
 from reversals.manual.bulk.runs import Totals
 from reversals.manual.bulk.uploads import MOST_BYTES, MOST_ROWS, FileRefused, FileRow, read_rows
 from reversals.models import BulkRow, BulkRun
-from reversals.refusals import Refused
+from reversals.operations.worker import bulk, queue
 
-ADD = ("reversals.add_bulkrun", "reversals.add_reversal")
 ROWS_PER_PAGE = 50
 
-Step = Callable[[BulkRun, str], Refused | None]
+Step = Callable[[BulkRun, str], None]
 
 
 def may_reverse_in_bulk(request: HttpRequest) -> bool:
     """Returns whether the user may create bulk runs and make their reversals."""
-    return bool(request.user.has_perms(ADD))
+    return bool(request.user.has_perms(bulk.RIGHTS))
 
 
 class UploadForm(forms.Form):
@@ -124,13 +123,17 @@ class BulkRunAdmin(PageAdmin):
         return [
             path("<int:run_id>/check/", wrap(self.check_view), name="reversals_bulkrun_check"),
             path("<int:run_id>/run/", wrap(self.run_view), name="reversals_bulkrun_run"),
+            path("<int:run_id>/pause/", wrap(self.pause_view), name="reversals_bulkrun_pause"),
+            path("<int:run_id>/cancel/", wrap(self.cancel_view), name="reversals_bulkrun_cancel"),
+            path("<int:run_id>/progress/", wrap(self.progress_view), name="reversals_bulkrun_progress"),
             path("<int:run_id>/result.csv", wrap(self.result_view), name="reversals_bulkrun_result"),
             *super().get_urls(),
         ]
 
     @admin.display(description="confirmed")
     def stage(self, run: BulkRun) -> str:
-        return f"by {run.confirmed_by}" if run.confirmed_by else "not yet"
+        confirmed = f"by {run.confirmed_by}" if run.confirmed_by else "not yet"
+        return f"{confirmed}; cancelled by {run.cancelled_by}" if run.cancelled_by else confirmed
 
     @admin.display(description="rows")
     def row_counts(self, run: Any) -> str:
@@ -147,7 +150,9 @@ class BulkRunAdmin(PageAdmin):
             org, file = form.cleaned_data["org"], form.cleaned_data["file"]
             username = request.user.get_username()
             run, is_new = runs.make_run(org=org, key=form.key, name=file.name, rows=form.rows, made_by=username)
-            if not is_new:
+            if is_new:
+                bulk.start(run, made_by=username)
+            else:
                 self.message_user(request, _uploaded_before(run), messages.WARNING)
             return redirect("admin:reversals_bulkrun_change", run.pk)
         context = self.admin_site.each_context(request) | {
@@ -165,7 +170,7 @@ class BulkRunAdmin(PageAdmin):
         return {
             "title": f"Bulk run {row.name}",
             "facts": [*_facts(row), *_sums(row, totals)],
-            "task": _task(request, row, totals) if self.has_add_permission(request) else None,
+            "task": _task(row, totals) if self.has_add_permission(request) else None,
             "filters": _filters(totals),
             "status": status,
             "rows": _rows_table(shown.object_list),
@@ -173,12 +178,30 @@ class BulkRunAdmin(PageAdmin):
         }
 
     def check_view(self, request: HttpRequest, run_id: int) -> HttpResponse:
-        """Checks the next rows of the run."""
-        return self._take_step(request, run_id, lambda run, username: runs.check_some(run, made_by=username))
+        """Lets the worker check the rows of the run."""
+        return self._take_step(request, run_id, lambda run, username: bulk.start(run, made_by=username))
 
     def run_view(self, request: HttpRequest, run_id: int) -> HttpResponse:
-        """Makes the next reversals of the run. The first call confirms the run."""
-        return self._take_step(request, run_id, _confirm_and_run)
+        """Confirms the run and lets the worker make its reversals."""
+        return self._take_step(request, run_id, _confirm_and_start)
+
+    def pause_view(self, request: HttpRequest, run_id: int) -> HttpResponse:
+        """Stops the run until somebody continues it."""
+        return self._take_step(request, run_id, lambda run, username: bulk.pause(run, made_by=username))
+
+    def cancel_view(self, request: HttpRequest, run_id: int) -> HttpResponse:
+        """Stops the run for good."""
+        return self._take_step(request, run_id, lambda run, username: bulk.cancel(run, made_by=username))
+
+    def progress_view(self, request: HttpRequest, run_id: int) -> HttpResponse:
+        """Returns the progress as JSON to the page's script."""
+        run = self._run(request, run_id)
+        if not self.has_view_permission(request, run):
+            raise PermissionDenied
+        totals = runs.totals_of(run)
+        done, of = _progress(run, totals)
+        progress = {"done": done, "all": of, "working": bulk.is_at_work(run), "notice": _notice(run)}
+        return JsonResponse(progress, headers={"Cache-Control": "no-store"})
 
     def result_view(self, request: HttpRequest, run_id: int) -> HttpResponse:
         """Returns the result of each row as CSV."""
@@ -199,29 +222,21 @@ class BulkRunAdmin(PageAdmin):
         return run
 
     def _take_step(self, request: HttpRequest, run_id: int, step: Step) -> HttpResponse:
-        """Takes one step for the user. Returns the progress as JSON to the page's script; redirects a plain form."""
         run = self._run(request, run_id)
         if not self.has_add_permission(request):
             raise PermissionDenied
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         try:
-            refusal = step(run, request.user.get_username())
-            notice = in_words(refusal) if refusal is not None else ""
+            step(run, request.user.get_username())
         except InvalidOperation as error:
-            notice = f"Not possible: {error}."
-        if request.accepts("text/html"):
-            if notice:
-                self.message_user(request, notice, messages.WARNING)
-            return redirect("admin:reversals_bulkrun_change", run.pk)
-        totals = runs.totals_of(run)
-        done, of = _progress(run, totals)
-        return JsonResponse({"done": done, "all": of, "finished": done == of, "notice": notice})
+            self.message_user(request, f"Not possible: {error}.", messages.WARNING)
+        return redirect("admin:reversals_bulkrun_change", run.pk)
 
 
-def _confirm_and_run(run: BulkRun, username: str) -> Refused | None:
+def _confirm_and_start(run: BulkRun, username: str) -> None:
     runs.confirm(run, made_by=username)
-    return runs.run_some(run, made_by=username)
+    bulk.start(run, made_by=username)
 
 
 @admin.action(description="Reverse in bulk", permissions=["bulk"])
@@ -243,6 +258,8 @@ def reverse_in_bulk(modeladmin: Any, request: HttpRequest, queryset: QuerySet[Re
                 reason=form.reason,
                 made_by=request.user.get_username(),
             )
+            if run.task is None and runs.totals_of(run).unchecked:
+                bulk.start(run, made_by=request.user.get_username())
             return redirect("admin:reversals_bulkrun_change", run.pk)
         except InvalidOperation as error:
             form.add_error(None, f"Not possible: {error}.")
@@ -269,45 +286,52 @@ def _progress(run: BulkRun, totals: Totals) -> tuple[int, int]:
     return (totals.checked, totals.all) if run.confirmed_at is None else (totals.done, totals.possible)
 
 
-def _task(request: HttpRequest, run: BulkRun, totals: Totals) -> dict[str, Any] | None:
-    """The next task of the run and its progress; None if the run is finished."""
+def _task(run: BulkRun, totals: Totals) -> dict[str, Any] | None:
+    """What the worker does with the run or could do next, with the buttons; None if the run has ended."""
+    if run.cancelled_by or not totals.ready_or_unchecked:
+        return None
+    done, of = (totals.checked, totals.all) if totals.unchecked else (totals.done, totals.possible)
+    is_at_work = bulk.is_at_work(run)
+    return {
+        "title": _title(run, totals),
+        "done": done,
+        "of": of,
+        "notice": _notice(run),
+        "is_at_work": is_at_work,
+        "buttons": [
+            ("pause", "Pause", "default") if is_at_work else _next(run, totals),
+            ("cancel", "Cancel", "danger"),
+        ],
+    }
+
+
+def _title(run: BulkRun, totals: Totals) -> str:
     if totals.unchecked:
-        return _checking(run, totals, starts=run.made_by == request.user.get_username())
-    return _reversing(run, totals) if totals.ready else None
+        return "Checking the rows; no points are reversed yet"
+    return "Reversing points" if run.confirmed_at is not None else "Rows checked; no points are reversed yet"
 
 
-def _checking(run: BulkRun, totals: Totals, *, starts: bool) -> dict[str, Any]:
-    """The task of checking rows.
-
-    It starts automatically only for the user who created the run, because its dry runs are recorded under the name
-    of the user whose page sends them.
-    """
-    title = "Checking the rows; no points are reversed yet"
-    return {
-        "title": title,
-        "title_at_work": title,
-        "done": totals.checked,
-        "of": totals.all,
-        "address": reverse("admin:reversals_bulkrun_check", args=[run.pk]),
-        "button": "Continue checking",
-        "starts": "on-load" if starts else "on-click",
-    }
+def _next(run: BulkRun, totals: Totals) -> tuple[str, str, str]:
+    """The button that lets the worker begin or continue: name of the address, text and variant."""
+    if totals.unchecked:
+        return "check", "Continue checking", "primary"
+    if run.confirmed_at is not None:
+        return "run", "Continue", "primary"
+    return "run", f"Reverse {counted(totals.ready, 'row')}, {in_points(totals.points_ready)}", "primary"
 
 
-def _reversing(run: BulkRun, totals: Totals) -> dict[str, Any]:
-    title = "Reversing points"
-    is_confirmed = run.confirmed_at is not None
-    return {
-        "title": title if is_confirmed else "Rows checked; no points are reversed yet",
-        "title_at_work": title,
-        "done": totals.done,
-        "of": totals.possible,
-        "address": reverse("admin:reversals_bulkrun_run", args=[run.pk]),
-        "button": "Continue"
-        if is_confirmed
-        else f"Reverse {counted(totals.ready, 'row')}, {in_points(totals.points_ready)}",
-        "starts": "on-click",
-    }
+def _notice(run: BulkRun) -> str:
+    """Why the run does not go on, and when it does."""
+    if run.task is None:
+        return run.notice
+    if not queue.is_somebody_working():
+        return "No worker is running, so the run waits. It continues when an operator starts the worker."
+    task = queue.failing().filter(id=run.task).first()
+    if task is None:
+        return run.notice
+    reason = run.notice or "The last step failed."
+    again = "" if task.status == queue.Status.FAILED else f" It is tried again from {task.run_after:%H:%M:%S} UTC."
+    return reason + again
 
 
 def _facts(run: BulkRun) -> list[tuple[str, Any]]:
@@ -316,6 +340,7 @@ def _facts(run: BulkRun) -> list[tuple[str, Any]]:
         ("Org", run.org),
         ("Created", f"by {run.made_by}, {run.made_at:%Y-%m-%d %H:%M:%S} UTC"),
         ("Confirmed", confirmed),
+        *([("Cancelled", f"by {run.cancelled_by}, {moment(run.cancelled_at)}")] if run.cancelled_by else []),
     ]
 
 

@@ -21,11 +21,11 @@ from loyalty.errors import InvalidOperation
 from loyalty.ledger.merging import merge_customers
 from loyalty.models import Lot, OrgAccess, Redemption
 from reversals.admin.export import inert
-from reversals.manual import approvals
+from reversals.manual import approvals, manual_reversals
 from reversals.manual.bulk import runs
 from reversals.manual.bulk.runs import check_some, confirm, make_run, run_some, start_from_redemptions
 from reversals.manual.bulk.uploads import FileRow
-from reversals.models import Approval, BulkRow, BulkRun, Channel, Reversal
+from reversals.models import Approval, Attempt, BulkRow, BulkRun, Channel, Reversal
 from tests.builders import (
     ON,
     World,
@@ -38,6 +38,7 @@ from tests.builders import (
     redeemed,
     set_value,
     staff_of,
+    work,
 )
 from tests.movements.test_races import at_once
 
@@ -67,9 +68,20 @@ def send_file(client: Client, world: World, *lines: str, **changes: Any) -> Http
     return client.post(reverse("admin:reversals_bulkrun_add"), form)
 
 
+def press(client: Client, run: BulkRun, name: str) -> HttpResponse:
+    return client.post(reverse(f"admin:reversals_bulkrun_{name}", args=[run.pk]))
+
+
+def progress(client: Client, run: BulkRun) -> dict[str, Any]:
+    shown = client.get(reverse("admin:reversals_bulkrun_progress", args=[run.pk])).json()
+    return {"done": shown["done"], "all": shown["all"], "finished": not shown["working"], "notice": shown["notice"]}
+
+
 def step(client: Client, run: BulkRun, name: str) -> dict[str, Any]:
-    address = reverse(f"admin:reversals_bulkrun_{name}", args=[run.pk])
-    return client.post(address, headers={"Accept": "application/json"}).json()
+    """Starts the run and lets the worker finish it. Returns the progress."""
+    press(client, run, name)
+    work()
+    return progress(client, run)
 
 
 def page(client: Client, run: BulkRun, **parameters: Any) -> HttpResponse:
@@ -91,6 +103,11 @@ def checked_and_confirmed(run: BulkRun) -> BulkRun:
     assert check_some(run, made_by="meera") is None
     confirm(run, made_by="meera")
     return run
+
+
+def said(response: HttpResponse) -> str:
+    """The last message that the page shows after the response."""
+    return [str(each) for each in get_messages(response.wsgi_request)][-1]
 
 
 def statuses(run: BulkRun) -> list[str]:
@@ -131,9 +148,9 @@ def test_an_uploaded_file_is_checked_confirmed_and_run(world: World, operator: C
         "R1,ten,",
     )
     assert (run.name, run.made_by, run.confirmed_at) == ("returns.csv", "meera", None)
-    assert page(operator, run).context["task"]["starts"] == "on-load"
-
-    assert step(operator, run, "check") == {"done": 6, "all": 6, "finished": True, "notice": ""}
+    assert page(operator, run).context["task"]["is_at_work"]
+    work()
+    assert progress(operator, run) == {"done": 6, "all": 6, "finished": True, "notice": ""}
     assert_nothing_moved(world)
     preview = page(operator, run).context
     assert preview["facts"][3:] == [
@@ -143,7 +160,7 @@ def test_an_uploaded_file_is_checked_confirmed_and_run(world: World, operator: C
         ("Points to expired lots", "4"),
         ("Rows that need approval", "0"),
     ]
-    assert preview["task"]["button"] == "Reverse 3 rows, 14 points"
+    assert preview["task"]["buttons"][0] == ("run", "Reverse 3 rows, 14 points", "primary")
 
     assert step(operator, run, "run") == {"done": 3, "all": 3, "finished": True, "notice": ""}
     reversals = Reversal.objects.filter(org=world.org).order_by("id")
@@ -197,28 +214,103 @@ def test_running_again_changes_nothing(world: World, operator: Client) -> None:
 
 
 @pytest.mark.django_db
-def test_each_step_stops_at_its_time_limit_and_the_next_continues(
-    world: World, operator: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_take_turns_in_short_steps(world: World, operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "STEP_SECONDS", 0)
-    run = run_of(world, *(redeemed(world, 1) for _ in range(3)))
-    assert [step(operator, run, "check")["done"] for _ in range(3)] == [1, 2, 3]
-    assert [step(operator, run, "run") for _ in range(3)] == [
-        {"done": done, "all": 3, "finished": done == 3, "notice": ""} for done in (1, 2, 3)
-    ]
+    one, two = (run_of(world, *(redeemed(world, 1) for _ in range(3))) for _ in range(2))
+    for run in (one, two):
+        press(operator, run, "check")
+    done = []
+    for _ in range(6):
+        work(steps=1)
+        done.append((progress(operator, one)["done"], progress(operator, two)["done"]))
+    assert done == [(1, 0), (1, 1), (2, 1), (2, 2), (3, 2), (3, 3)]
+    press(operator, one, "run")
+    for made in (1, 2, 3):
+        work(steps=1)
+        assert progress(operator, one) == {"done": made, "all": 3, "finished": made == 3, "notice": ""}
     assert Reversal.objects.filter(org=world.org).count() == 3
 
 
 @pytest.mark.django_db
-def test_buttons_work_without_javascript(world: World, operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "STEP_SECONDS", 0)
+def test_buttons_work_without_javascript(world: World, operator: Client) -> None:
     run = run_of(world, redeemed(world, 1), redeemed(world, 2))
-    for name in ("check", "check", "run", "run"):
-        shown = page(operator, run)
+    for name in ("check", "pause", "check", "work", "run", "pause", "run", "work"):
+        if name == "work":
+            work()
+            continue
         address = reverse(f"admin:reversals_bulkrun_{name}", args=[run.pk])
-        assert f'<form method="post" action="{address}"' in shown.content.decode()
-        operator.post(address)
+        assert f'<form method="post" action="{address}"' in page(operator, run).content.decode()
+        press(operator, run, name)
     assert statuses(run) == ["REVERSED", "REVERSED"]
+
+
+@pytest.mark.django_db
+def test_paused_run_stops_before_its_next_row_and_can_be_continued(
+    world: World, operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = checked_and_confirmed(run_of(world, *(redeemed(world, 1) for _ in range(3))))
+    reverse_row = manual_reversals.reverse
+
+    def pause_meanwhile(wanted: Any) -> Any:
+        press(operator, run, "pause")
+        return reverse_row(wanted)
+
+    monkeypatch.setattr(manual_reversals, "reverse", pause_meanwhile)
+    assert step(operator, run, "run") == {"done": 1, "all": 3, "finished": True, "notice": "Paused by meera."}
+    monkeypatch.undo()
+    work()
+    assert statuses(run) == ["REVERSED", "READY", "READY"]
+    assert page(operator, run).context["task"]["buttons"][0][:2] == ("run", "Continue")
+    assert step(operator, run, "run") == {"done": 3, "all": 3, "finished": True, "notice": ""}
+
+
+@pytest.mark.django_db
+def test_cancelled_run_never_continues(world: World, operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = checked_and_confirmed(run_of(world, *(redeemed(world, 1) for _ in range(3))))
+    monkeypatch.setattr(runs, "STEP_SECONDS", 0)
+    press(operator, run, "run")
+    work(steps=1)
+    press(operator, run, "cancel")
+    work()
+    response = press(operator, run, "run")
+    assert said(response) == "Not possible: the run was cancelled."
+    work()
+    assert statuses(run) == ["REVERSED", "READY", "READY"]
+    shown = page(operator, run).context
+    assert (shown["task"], shown["facts"][3][0]) == (None, "Cancelled")
+    assert [line[4] for line in result(operator, run)[1:]] == ["reversed", "cancelled", "cancelled"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("lost", ["access", "role", "account"])
+def test_run_stops_when_its_user_loses_the_right_to_it(
+    world: World, operator: Client, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    run = checked_and_confirmed(run_of(world, *(redeemed(world, 1) for _ in range(2))))
+    monkeypatch.setattr(runs, "STEP_SECONDS", 0)
+    press(operator, run, "run")
+    work(steps=1)
+    user = User.objects.get(username="meera")
+    if lost == "access":
+        OrgAccess.objects.filter(user=user).delete()
+    elif lost == "role":
+        user.groups.clear()
+    else:
+        User.objects.filter(username="meera").update(is_active=False)
+    work()
+    assert statuses(run) == ["REVERSED", "READY"]
+    arun = staff_of(world, "Reversal operator", username="arun")
+    assert progress(arun, run)["notice"].startswith("meera may not make bulk reversals in this org any more.")
+    assert step(arun, run, "run")["done"] == 2
+    made_by = Reversal.objects.filter(org=world.org).order_by("id").values_list("made_by", flat=True)
+    assert list(made_by) == ["meera", "arun"]
+
+
+@pytest.mark.django_db
+def test_page_says_that_no_worker_is_running(world: World, operator: Client) -> None:
+    run = run_of(world, redeemed(world, 1))
+    press(operator, run, "check")
+    assert page(operator, run).context["task"]["notice"].startswith("No worker is running")
 
 
 @pytest.mark.django_db
@@ -246,21 +338,24 @@ def test_each_reversal_is_recorded_under_the_user_who_ran_it(
 ) -> None:
     monkeypatch.setattr(runs, "STEP_SECONDS", 0)
     run = run_of(world, redeemed(world, 1), redeemed(world, 2))
-    check_some(run, made_by="meera")
-    check_some(run, made_by="meera")
+    step(operator, run, "check")
     arun = staff_of(world, "Reversal operator", username="arun")
-    step(operator, run, "run")
-    step(arun, run, "run")
+    press(operator, run, "run")
+    work(steps=1)
+    press(arun, run, "run")
+    work()
     made_by = Reversal.objects.filter(org=world.org).order_by("id").values_list("made_by", flat=True)
     assert list(made_by) == ["meera", "arun"]
 
 
 @pytest.mark.django_db
-def test_checking_starts_automatically_only_for_the_user_who_created_the_run(world: World, operator: Client) -> None:
-    run = run_of(world, redeemed(world, 1))
+def test_checking_starts_automatically_under_the_name_of_the_user_who_uploaded(world: World, operator: Client) -> None:
+    run = upload(operator, world, f"{redeemed(world, 1).public_id},,")
     arun = staff_of(world, "Reversal operator", username="arun")
-    assert 'data-steps="on-load"' in page(operator, run).content.decode()
-    assert 'data-steps="on-click"' in page(arun, run).content.decode()
+    page(arun, run)
+    work()
+    assert progress(arun, run) == {"done": 1, "all": 1, "finished": True, "notice": ""}
+    assert Attempt.objects.get(org=world.org, is_dry_run=True).made_by == "meera"
 
 
 @pytest.mark.django_db
@@ -301,12 +396,12 @@ def test_a_temporary_refusal_stops_the_step_and_the_next_step_continues(
         checked_and_confirmed(run)
     set_value(world.org, PAUSED, "yes")
     stopped = step(operator, run, name)
-    assert stopped == {
-        "done": 0,
-        "all": 2,
-        "finished": False,
-        "notice": "898 Points reversal currently unavailable. Reversals are paused for this org. Try again later.",
-    }
+    notice = stopped.pop("notice")
+    assert stopped == {"done": 0, "all": 2, "finished": False}
+    assert notice.startswith(
+        "898 Points reversal currently unavailable. Reversals are paused for this org. Try again later."
+        " It is tried again from "
+    )
     assert statuses(run) == ["READY", "READY"]
     set_value(world.org, PAUSED, "no")
     assert step(operator, run, name) == {"done": 2, "all": 2, "finished": True, "notice": ""}
@@ -327,10 +422,10 @@ def test_a_final_refusal_is_recorded_and_does_not_stop_other_rows(world: World, 
 @pytest.mark.django_db
 def test_a_run_with_unchecked_rows_or_without_ready_rows_does_not_start(world: World, operator: Client) -> None:
     run = run_of(world, redeemed(world, 1))
-    assert step(operator, run, "run")["notice"] == "Not possible: 1 row must still be checked; check all rows first."
+    assert said(press(operator, run, "run")) == "Not possible: 1 row must still be checked; check all rows first."
     set_value(world.org, ON, "no")
     step(operator, run, "check")
-    assert step(operator, run, "run")["notice"] == "Not possible: no row is ready to reverse."
+    assert said(press(operator, run, "run")) == "Not possible: no row is ready to reverse."
     run.refresh_from_db()
     assert run.confirmed_at is None
     with pytest.raises(InvalidOperation):
@@ -368,8 +463,7 @@ def test_uploading_the_same_rows_again_opens_their_run(world: World, operator: C
     renamed = SimpleUploadedFile("again.csv", f"reason;points;redemption_id\ntorn;7;{redemption.public_id}\n".encode())
     response = send_file(staff_of(world, "Reversal operator", username="arun"), world, file=renamed)
     assert response["Location"] == reverse("admin:reversals_bulkrun_change", args=[first.pk])
-    [said] = [str(message) for message in get_messages(response.wsgi_request)]
-    assert said.startswith("meera uploaded the same rows on ")
+    assert said(response).startswith("meera uploaded the same rows on ")
     run_some(first, made_by="arun")
     assert Reversal.objects.get(org=world.org).points == 7
 
@@ -459,7 +553,7 @@ def test_a_run_of_another_org_is_not_found(world: World, operator: Client) -> No
     other = make_world()
     run = checked_and_confirmed(run_of(other, redeemed(other, 1)))
     assert page(operator, run).status_code == 302
-    for name in ("check", "run", "result"):
+    for name in ("check", "run", "pause", "cancel", "progress", "result"):
         address = reverse(f"admin:reversals_bulkrun_{name}", args=[run.pk])
         assert (operator.get(address).status_code, operator.post(address).status_code) == (404, 404)
     beyond = reverse("admin:reversals_bulkrun_run", args=[10**30])
@@ -482,7 +576,7 @@ def test_users_without_permission_can_view_but_not_run(world: World, lacking: st
     client.force_login(viewer)
     assert page(client, run).context["task"] is None
     assert result(client, run)[1][4] == "ready"
-    for name in ("check", "run"):
+    for name in ("check", "run", "pause", "cancel"):
         assert client.post(reverse(f"admin:reversals_bulkrun_{name}", args=[run.pk])).status_code == 403
     assert client.get(reverse("admin:reversals_bulkrun_add")).status_code == 403
     select(client, Redemption.objects.get(org=world.org), confirmed="yes", note="x")

@@ -80,6 +80,7 @@ PAGES: dict[str, tuple[str, str | None]] = {
     "loyalty_customer_status": ("loyalty.change_customer", "loyalty.customer"),
     "loyalty_customer_unlock": ("loyalty.lock_reversals", "loyalty.customer"),
     "loyalty_redemption_reverse": ("reversals.add_reversal", "loyalty.redemption"),
+    "reversals_bulkrun_progress": ("reversals.view_bulkrun", "reversals.bulkrun"),
     "reversals_bulkrun_result": ("reversals.view_bulkrun", "reversals.bulkrun"),
     "reversals_reversal_correct": ("reversals.add_correction", "reversals.reversal"),
 }
@@ -88,7 +89,9 @@ POSTS: dict[str, tuple[str, str | None]] = {
     "loyalty_redemption_export": ("reversals.export_ledger", None),
     "reversals_approval_decide": ("reversals.decide_approval", "reversals.approval"),
     "reversals_attempt_export": ("reversals.export_ledger", None),
+    "reversals_bulkrun_cancel": ("reversals.add_bulkrun", "reversals.bulkrun"),
     "reversals_bulkrun_check": ("reversals.add_bulkrun", "reversals.bulkrun"),
+    "reversals_bulkrun_pause": ("reversals.add_bulkrun", "reversals.bulkrun"),
     "reversals_bulkrun_run": ("reversals.add_bulkrun", "reversals.bulkrun"),
     "reversals_correction_export": ("reversals.export_ledger", None),
     "reversals_reversal_export": ("reversals.export_ledger", None),

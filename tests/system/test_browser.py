@@ -19,9 +19,9 @@ from django_otp.oath import totp
 from playwright.sync_api import Browser, ConsoleMessage, Dialog, Locator, Page, expect, sync_playwright
 
 from loyalty.models import Org, Program, ReasonCode
-from reversals.manual.bulk import runs as bulk_service
+from reversals.manual.bulk import runs
 from reversals.models import Correction, Reversal
-from tests.builders import ON, World, make_customer, make_lot, make_world, redeem, redeemed, set_value, staff_of
+from tests.builders import ON, World, make_customer, make_lot, make_world, redeem, redeemed, set_value, staff_of, work
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -194,18 +194,10 @@ def test_points_are_reversed_after_preview(desk_for: DeskFor, world: World) -> N
     assert Reversal.objects.get(org=world.org).made_by == username_of(world, "Reversal operator")
 
 
-RECORD_PROGRESS = """
-  const text = document.getElementById("progress-text");
-  const seen = [];
-  new MutationObserver(() => seen.push(text.textContent)).observe(text, {childList: true});
-  addEventListener("pagehide", () => sessionStorage.setItem("seen", seen.join()));
-"""
-
-
 def test_a_file_is_uploaded_checked_and_reversed(
     desk_for: DeskFor, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk_service, "STEP_SECONDS", 0)
+    monkeypatch.setattr(runs, "STEP_SECONDS", 0)
     lines = ["redemption_id,points,reason", *(f"{redeemed(world, 3).public_id},2," for _ in range(5)), "nobody,1,x"]
     desk = desk_for("Reversal operator")
     page = desk.open("/admin/reversals/bulkrun/add/")
@@ -215,16 +207,25 @@ def test_a_file_is_uploaded_checked_and_reversed(
     )
     page.get_by_label("Reason for rows without one").fill("shop closed")
     page.get_by_role("button", name="Upload and check").click()
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
+    desk.check("Bulk run returns.csv")
+    work()
     confirm = page.get_by_role("button", name="Reverse 5 rows, 10 points")
     expect(confirm).to_be_visible()
     expect(page.get_by_role("progressbar", name="Rows checked; no points are reversed yet")).to_have_attribute(
         "aria-valuemax", "5"
     )
     desk.check("Bulk run returns.csv")
-    page.evaluate(RECORD_PROGRESS)
     confirm.press("Enter")
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
+    for done in (1, 2):
+        work(steps=1)
+        expect(page.get_by_text(f"{done} of 5 done")).to_be_visible()
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_role("alert")).to_contain_text("Paused by ")
+    page.get_by_role("button", name="Continue").click()
+    work()
     expect(page.get_by_text("Reversed (5)")).to_be_visible()
-    assert page.evaluate("sessionStorage.getItem('seen')") == ",".join(f"{n} of 5 done" for n in range(1, 6))
     desk.check("Bulk run returns.csv")
     with page.expect_download() as download:
         page.get_by_role("link", name="Download as CSV").click()
@@ -248,15 +249,21 @@ def test_stopped_bulk_run_shows_reason_and_can_be_continued(desk_for: DeskFor, w
     desk.check("Reverse in bulk")
     page.get_by_label("Note").fill("shop closed")
     page.get_by_role("button", name="Check redemptions").click()
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
+    work()
     confirm = page.get_by_role("button", name="Reverse 2 rows, 6 points")
     expect(confirm).to_be_visible()
     set_value(world.org, "Reversal_paused", "yes")
     confirm.press("Enter")
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
+    work()
     expect(page.get_by_role("alert")).to_contain_text("898 Points reversal currently unavailable.")
     desk.check("Bulk run")
     set_value(world.org, "Reversal_paused", "no")
-    page.reload()
+    page.get_by_role("button", name="Pause").click()
     page.get_by_role("button", name="Continue").click()
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
+    work()
     expect(page.get_by_text("Reversed (2)")).to_be_visible()
     assert Reversal.objects.filter(org=world.org).count() == len(redemptions)
 
@@ -506,6 +513,9 @@ def test_input_of_customers_and_staff_is_never_executed(desk_for: DeskFor, world
         {"name": f"{PAYLOAD}.csv", "mimeType": "text/csv", "buffer": csv_file(PAYLOAD, PAYLOAD, PAYLOAD)}
     )
     page.get_by_role("button", name="Upload and check").click()
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
+    desk.check("Bulk run returns.csv")
+    work()
     expect(page.get_by_role("link", name="Not possible (1)")).to_be_visible()
     check_nothing_injected(desk)
 

@@ -24,7 +24,7 @@ def rows_of(run: BulkRun, status: str = "") -> QuerySet[BulkRow]:
     rows = BulkRow.objects.filter(org_id=run.org_id, run_id=run.id)
     if status:
         rows = rows.filter(status=status)
-    return rows.select_related("reversal", "approval__reversal").order_by("position")
+    return rows.select_related("run", "reversal", "approval__reversal").order_by("position")
 
 
 def reversal_of(row: BulkRow) -> Reversal | None:
@@ -37,6 +37,8 @@ def status_of(row: BulkRow) -> str:
     """The current status of the row. A row that waited for approval may have been decided since."""
     if row.approval is not None and row.approval.status != Approval.Status.WAITING:
         return str(row.approval.get_status_display()).lower()
+    if row.status == BulkRow.Status.READY and row.run.cancelled_by:
+        return "cancelled"
     if row.status == BulkRow.Status.READY and row.points is None:
         return "not checked yet"
     return str(row.get_status_display())
@@ -47,6 +49,8 @@ def outcome_of(row: BulkRow) -> str:
     approval = row.approval
     if approval is not None and approval.decided_by:
         return ": ".join(part for part in (f"decided by {approval.decided_by}", approval.comment) if part)
+    if row.status == BulkRow.Status.READY and row.run.cancelled_by:
+        return "not made, because the run was cancelled"
     if row.status == BulkRow.Status.READY and row.needs_approval:
         return "; ".join(part for part in ("will wait for a second user's approval", row.outcome) if part)
     return str(row.outcome)

@@ -52,6 +52,10 @@ class Totals:
         return self.all - self.unchecked
 
     @property
+    def ready_or_unchecked(self) -> int:
+        return self.ready + self.unchecked
+
+    @property
     def possible(self) -> int:
         return self.all - self.invalid
 
@@ -104,10 +108,13 @@ def start_from_redemptions(
     return run
 
 
-def check_some(run: BulkRun, *, made_by: str) -> Refused | None:
-    """Checks rows by dry runs for about STEP_SECONDS. Returns the temporary refusal that stopped it, if any."""
+def check_some(run: BulkRun, *, made_by: str, is_wanted: Callable[[], bool] = lambda: True) -> Refused | None:
+    """Checks rows by dry runs for about STEP_SECONDS, while it `is_wanted`.
+
+    Returns the temporary refusal that stopped it, if any.
+    """
     unchecked = _rows(run).filter(status=Status.READY, points__isnull=True)
-    return _process(unchecked, lambda row: _check(row, made_by))
+    return _process(unchecked, lambda row: _check(row, made_by), is_wanted)
 
 
 def confirm(run: BulkRun, *, made_by: str) -> None:
@@ -128,15 +135,17 @@ def confirm(run: BulkRun, *, made_by: str) -> None:
     run.refresh_from_db()
 
 
-def run_some(run: BulkRun, *, made_by: str) -> Refused | None:
-    """Makes reversals of ready rows for about STEP_SECONDS, each once, even if several users and tabs run it.
+def run_some(run: BulkRun, *, made_by: str, is_wanted: Callable[[], bool] = lambda: True) -> Refused | None:
+    """Makes reversals of ready rows for about STEP_SECONDS, each once, even if several workers run it.
+
+    Asks before each row whether it still `is_wanted`.
 
     `made_by` is recorded as the user who made these reversals. Returns the temporary refusal that stopped it, if any.
     Raises InvalidOperation if the run is not confirmed.
     """
     if run.confirmed_at is None:
         raise InvalidOperation("the run is not confirmed yet")
-    return _process(_rows(run).filter(status=Status.READY), lambda row: _reverse(row, made_by))
+    return _process(_rows(run).filter(status=Status.READY), lambda row: _reverse(row, made_by), is_wanted)
 
 
 def totals_of(run: BulkRun) -> Totals:
@@ -195,10 +204,14 @@ def _rows(run: BulkRun) -> QuerySet[BulkRow]:
     return BulkRow.objects.filter(org_id=run.org_id, run_id=run.id)
 
 
-def _process(rows: QuerySet[BulkRow], work: Callable[[BulkRow], Refused | None]) -> Refused | None:
-    """Processes rows, at least one, until STEP_SECONDS are over. Stops at a temporary refusal and returns it."""
+def _process(
+    rows: QuerySet[BulkRow], work: Callable[[BulkRow], Refused | None], is_wanted: Callable[[], bool]
+) -> Refused | None:
+    """Processes rows until STEP_SECONDS are over. Stops at a temporary refusal and returns it."""
     ends_at = time.monotonic() + STEP_SECONDS
     for row in rows.order_by("position")[:ROWS_AT_ONCE]:
+        if not is_wanted():
+            break
         refusal = work(row)
         if refusal is not None:
             return refusal

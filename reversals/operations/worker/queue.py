@@ -14,6 +14,7 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 from django_tasks import TaskContext, TaskResultStatus
+from django_tasks.base import Task
 from django_tasks_db.models import DBTaskResult
 
 from reversals.models import WorkerProcess
@@ -69,6 +70,11 @@ def release_lost(worker_id: str, *, holding: Collection[UUID]) -> None:
             logger.warning("the worker of task %s ended before the task did", row.task_path)
             # The first time at once. Later ones wait, because the task itself may be what ends its workers.
             _try_again(row, "", "The worker ended before the task did.", failures=len(row.worker_ids) - 1)
+
+
+def add(task: Task[..., Any], *arguments: Any) -> UUID:
+    """Adds a task that is due now and returns its id. A task without a time would come after all others."""
+    return UUID(task.using(run_after=timezone.now(), queue_name=REQUESTED).enqueue(*arguments).id)
 
 
 def claim(queues: Sequence[str], worker_id: str) -> Row | None:

@@ -1,65 +1,41 @@
-// Runs the steps of a bulk run: submits the form of its page until the run is finished, and shows the progress.
+// Shows the progress of a bulk run while the worker works on it, and loads the page again when it has stopped.
 
-const form = document.querySelector("form[data-steps]");
+const section = document.querySelector("section[data-progress]");
 const bar = document.getElementById("progress");
 const text = document.getElementById("progress-text");
-const title = document.getElementById("progress-title");
 const notice = document.getElementById("progress-notice");
+const MILLISECONDS = 1000;
 
-function show(step) {
-  const share = step.all ? Math.floor((100 * step.done) / step.all) : 100;
-  bar.setAttribute("aria-valuenow", step.done);
-  bar.setAttribute("aria-valuemax", step.all);
-  bar.setAttribute("aria-valuetext", `${step.done} of ${step.all} done`);
+function show(progress) {
+  const share = progress.all ? Math.floor((100 * progress.done) / progress.all) : 100;
+  bar.setAttribute("aria-valuenow", progress.done);
+  bar.setAttribute("aria-valuemax", progress.all);
+  bar.setAttribute("aria-valuetext", `${progress.done} of ${progress.all} done`);
   bar.firstElementChild.style.width = `${share}%`;
-  text.textContent = `${step.done} of ${step.all} done`;
+  const done = `${progress.done} of ${progress.all} done`;
+  if (text.textContent !== done) text.textContent = done;
+  if (notice.textContent !== progress.notice) notice.textContent = progress.notice;
+  notice.hidden = !progress.notice;
 }
 
-async function takeStep() {
-  const response = await fetch(form.action, {
-    method: "POST",
-    body: new FormData(form),
-    headers: { Accept: "application/json" },
-  });
-  // If the session has ended, the reply is the sign-in page.
-  if (!response.ok || !response.headers.get("Content-Type").startsWith("application/json")) {
-    throw new Error("The reply is not a step of the run.");
-  }
-  return response.json();
-}
-
-function setBusy(isBusy) {
-  const button = form.querySelector("button");
-  button.disabled = isBusy;
-  button.classList.toggle("opacity-50", isBusy);
-}
-
-async function runSteps() {
-  setBusy(true);
-  title.textContent = form.dataset.titleAtWork;
-  notice.hidden = true;
+async function follow() {
   try {
-    let step;
-    do {
-      step = await takeStep();
-      show(step);
-    } while (!step.finished && !step.notice);
-    if (step.finished) {
+    const response = await fetch(section.dataset.progress, { headers: { Accept: "application/json" } });
+    // If the session has ended, the reply is the sign-in page.
+    if (!response.ok || !response.headers.get("Content-Type").startsWith("application/json")) {
+      throw new Error("The reply is not the progress of the run.");
+    }
+    const progress = await response.json();
+    show(progress);
+    if (!progress.working) {
       window.location.reload();
       return;
     }
-    notice.textContent = step.notice;
   } catch {
-    notice.textContent = "The server sent an unexpected reply. Finished rows are saved. Reload the page, then continue.";
+    notice.textContent = "The progress cannot be read now. The run goes on without this page. Reload the page later.";
+    notice.hidden = false;
   }
-  notice.hidden = false;
-  setBusy(false);
+  setTimeout(follow, MILLISECONDS);
 }
 
-if (form) {
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    runSteps();
-  });
-  if (form.dataset.steps === "on-load") runSteps();
-}
+if (section) setTimeout(follow, MILLISECONDS);

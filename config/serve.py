@@ -1,5 +1,6 @@
 """Starts the production server: `python -m config.serve`, with granian's options or environment variables."""
 
+import json
 import os
 import shutil
 import socket
@@ -27,9 +28,45 @@ def main() -> None:
     """Replaces this process with granian. Its workers write metrics to a folder that is new at each start."""
     _check_monitoring_address(os.environ.get("MONITORING_ADDRESS", ""))
     counted = _new_folder(MEMORY if os.access(MEMORY, os.W_OK) else Path(tempfile.gettempdir()))
-    environment = DEFAULTS | {"PROMETHEUS_MULTIPROC_DIR": counted} | os.environ
+    log = {"GRANIAN_LOG_CONFIG": _write_log_config(Path(counted)), "GRANIAN_LOG_LEVEL": _level().lower()}
+    environment = DEFAULTS | log | {"PROMETHEUS_MULTIPROC_DIR": counted} | os.environ
     granian = str(Path(sys.executable).parent / "granian")
     os.execve(granian, [granian, *sys.argv[1:], "config.wsgi:application"], environment)  # noqa: S606
+
+
+def _level() -> str:
+    return os.environ.get("LOG_LEVEL") or "INFO"
+
+
+def _write_log_config(folder: Path) -> str:
+    """Writes a configuration with which granian's own lines look like those of the application. Returns its path."""
+    is_text = os.environ.get("LOG_FORMAT") == "line"
+    formatter = {
+        "()": "logging.Formatter" if is_text else "pythonjsonlogger.json.JsonFormatter",
+        **(
+            {"fmt": "%(asctime)s %(levelname)s %(name)s [-] %(message)s"}
+            if is_text
+            else {
+                "fmt": "%(levelname)s %(name)s %(message)s",
+                "timestamp": "time",
+                "rename_fields": {"levelname": "level", "name": "logger"},
+            }
+        ),
+    }
+    logger = {"handlers": ["console"], "level": _level().upper(), "propagate": False}
+    path = folder / "log.json"
+    path.write_text(
+        json.dumps(
+            {
+                "version": 1,
+                "disable_existing_loggers": False,
+                "formatters": {"console": formatter},
+                "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "console"}},
+                "loggers": {"_granian": logger, "granian.access": logger},
+            }
+        )
+    )
+    return str(path)
 
 
 def _check_monitoring_address(address: str) -> None:

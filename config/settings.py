@@ -238,6 +238,9 @@ for origin in CSRF_TRUSTED_ORIGINS:
 LOG_FORMAT = env.str("LOG_FORMAT", "") or ("line" if DEBUG else "json")
 if LOG_FORMAT not in {"json", "line"}:
     raise ImproperlyConfigured(f"LOG_FORMAT is {LOG_FORMAT!r}; expected json or line")
+LOG_LEVEL = (env.str("LOG_LEVEL", "") or "INFO").upper()
+if LOG_LEVEL not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+    raise ImproperlyConfigured(f"LOG_LEVEL is {LOG_LEVEL!r}; expected DEBUG, INFO, WARNING or ERROR")
 # The public address of the server, behind the proxy, to which `doctor` sends a request. Empty: it sends none.
 PUBLIC_URL = env.str("PUBLIC_URL", "").rstrip("/")
 if PUBLIC_URL and not PUBLIC_URL.startswith(("https://", "http://")):
@@ -472,7 +475,7 @@ LOGGING = {
     "handlers": {
         "console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["request_id"]},
     },
-    "root": {"handlers": ["console"], "level": "INFO"},
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
         "django.request": {"filters": ["unforeseen"]},
         "django.security": {"level": "CRITICAL"},  # any client can cause these; the access log has the 400 or 403

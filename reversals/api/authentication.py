@@ -33,6 +33,8 @@ class ApiClientAuthentication(BaseAuthentication):
         if credentials is None:
             raise AuthenticationFailed
         username, password = credentials
+        # For the access line of a 401 or 429.
+        request._request.tried_username = username  # type: ignore[attr-defined]
         login = Login(username, keyed_digest(password), address_of(request))
         _must_wait(failed_logins.seconds_to_wait(login))
         _must_wait(rates.seconds_to_wait(username=username, digest=login.digest))

@@ -370,6 +370,12 @@ def log() -> Any:
     logging.getLogger().removeHandler(handler)
 
 
+def test_access_line_of_a_401_has_the_username_that_was_tried(world: World, log: list[str]) -> None:
+    world.ask({}, user="no\nbody" + "x" * 200)
+    [line] = [json.loads(each) for each in log]
+    assert (line["status"], line["address"], line["username"]) == (401, "127.0.0.1", "no?body" + "x" * 93)
+
+
 def test_reply_attempt_and_log_share_the_request_id(world: World, log: list[str]) -> None:
     response = world.reverse(redeemed(world, 10), 99)
     attempt = Attempt.objects.get()
@@ -386,6 +392,7 @@ def test_reply_attempt_and_log_share_the_request_id(world: World, log: list[str]
         "operation": "ReversePoints",
         "status": 400,
         "code": 817,
+        "address": "127.0.0.1",
         "org_id": world.org.id,
         "client": world.username,
         "attempt_id": attempt.id,

@@ -9,12 +9,15 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.encoding import escape_uri_path
 
+from loyalty.clients.addresses import address_of
 from loyalty.clients.callers import Caller
 from reversals.api.errors import Reply
 from reversals.api.monitoring.views import VIEWS
 from reversals.movements import counters
 
 logger = logging.getLogger("access")
+
+LONGEST_USERNAME = 100
 
 
 class AccessMiddleware:
@@ -63,9 +66,14 @@ def _operation_of(request: HttpRequest) -> str:
 
 
 def _caller_of(request: HttpRequest, response: HttpResponseBase) -> dict[str, Any]:
-    """Returns the org and API client of the caller, and the row id of the attempt, if there are any."""
+    """Returns the caller's address, and org, API client and the row id of the attempt, if there are any.
+
+    If the call was turned away, adds the username that it tried, which anybody may have written.
+    """
     caller = getattr(request, "user", None)
-    about: dict[str, Any] = {}
+    about: dict[str, Any] = {"address": address_of(request)}
+    if response.status_code in {401, 429} and (tried := getattr(request, "tried_username", "")):
+        about["username"] = "".join(each if each.isprintable() else "?" for each in tried[:LONGEST_USERNAME])
     # Not isinstance, because it would make Django load the session's user, and the database may be unavailable.
     if type(caller) is Caller:
         about |= {"org_id": caller.org.id, "client": caller.username}

@@ -3,12 +3,19 @@
 from typing import Any
 
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import redirect
+from django.urls import URLPattern, path
+from django.views.decorators.http import require_POST
 
 from loyalty.admin.base import LedgerAdmin
 from loyalty.staff.access import orgs_of
 from reversals.models import LedgerCheck
+from reversals.operations.worker import tasks
+
+ADD = "reversals.add_ledgercheck"
 
 
 @admin.register(LedgerCheck)
@@ -18,6 +25,28 @@ class LedgerCheckAdmin(LedgerAdmin):
     list_select_related = ["org"]
     ordering = ["-finished_at"]
     fields = ["covers", "started_at", "finished_at", "seconds", "broken_count"]
+
+    def get_urls(self) -> list[URLPattern]:
+        wrap = self.admin_site.admin_view
+        return [
+            path("verify/", wrap(require_POST(self.verify_view)), name="reversals_ledgercheck_verify"),
+            path("progress/", wrap(self.progress_view), name="reversals_ledgercheck_progress"),
+            *super().get_urls(),
+        ]
+
+    def verify_view(self, request: HttpRequest) -> HttpResponse:
+        """Lets the worker check the ledger of all orgs now."""
+        if not request.user.has_perm(ADD):
+            raise PermissionDenied
+        tasks.request_check()
+        return redirect("admin:index")
+
+    def progress_view(self, request: HttpRequest) -> HttpResponse:
+        """Returns the progress of the check as JSON to the page's script."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        progress = tasks.check_under_way() or {"done": 0, "all": 0, "working": False, "notice": ""}
+        return JsonResponse(progress, headers={"Cache-Control": "no-store"})
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """The checks of each of the user's orgs, and the checks that covered all orgs."""

@@ -23,7 +23,7 @@ from reversals.admin import searches_page
 from reversals.admin.statuses import NEEDS_APPROVAL
 from reversals.models import Approval, Correction, LedgerCheck
 from reversals.operations.daily_totals import ACCEPTED, Total, first_day, start_of, totals_of
-from reversals.operations.worker import queue
+from reversals.operations.worker import queue, tasks
 from reversals.refusals import ErrorCode
 
 PERIODS = (7, 30, 90)
@@ -210,4 +210,8 @@ def _last_check(org_ids: Sequence[int], now: datetime) -> dict[str, Any]:
     """The last run of verify_ledger that covered all orgs on the page, and whether the next run is due."""
     covering = Q(org__isnull=True) | Q(org__in=org_ids) if len(org_ids) == 1 else Q(org__isnull=True)
     last = LedgerCheck.objects.filter(covering).order_by("-finished_at").first()
-    return {"last": last, "is_due": last is None or now - last.finished_at > CHECK_IS_FRESH_FOR}
+    return {
+        "last": last,
+        "under_way": tasks.check_under_way(),
+        "is_due": last is None or now - last.finished_at > CHECK_IS_FRESH_FOR,
+    }

@@ -82,6 +82,7 @@ PAGES: dict[str, tuple[str, str | None]] = {
     "loyalty_redemption_reverse": ("reversals.add_reversal", "loyalty.redemption"),
     "reversals_bulkrun_progress": ("reversals.view_bulkrun", "reversals.bulkrun"),
     "reversals_bulkrun_result": ("reversals.view_bulkrun", "reversals.bulkrun"),
+    "reversals_ledgercheck_progress": ("reversals.view_ledgercheck", None),
     "reversals_reversal_correct": ("reversals.add_correction", "reversals.reversal"),
 }
 # URLs that accept only POST.
@@ -94,6 +95,7 @@ POSTS: dict[str, tuple[str, str | None]] = {
     "reversals_bulkrun_pause": ("reversals.add_bulkrun", "reversals.bulkrun"),
     "reversals_bulkrun_run": ("reversals.add_bulkrun", "reversals.bulkrun"),
     "reversals_correction_export": ("reversals.export_ledger", None),
+    "reversals_ledgercheck_verify": ("reversals.add_ledgercheck", None),
     "reversals_reversal_export": ("reversals.export_ledger", None),
 }
 # Arguments after the row in the URL.

@@ -2,6 +2,7 @@
 
 import logging
 from datetime import timedelta
+from typing import Any
 
 from django.conf import settings
 from django.core.management import call_command
@@ -46,6 +47,27 @@ def verify_ledger(context: TaskContext) -> dict[str, int]:
     for problem in check.broken:
         logger.error("ledger check: %s", problem)
     return {"broken": len(check.broken)}
+
+
+def request_check() -> None:
+    """Lets the worker check the ledger now. A check that runs already is not begun again."""
+    under_way = queue.unfinished(verify_ledger.module_path)
+    if under_way.exists():
+        queue.run_again(list(under_way.values_list("id", flat=True)))
+    else:
+        queue.add(verify_ledger)
+
+
+def check_under_way() -> dict[str, Any] | None:
+    """Returns the parts that are done, the number of all parts, and a notice; None if no check runs or waits."""
+    row = queue.unfinished(verify_ledger.module_path).order_by("-status").first()
+    if row is None:
+        return None
+    progress = row.return_value or {"done": 0, "of": 0}
+    notice = "" if queue.is_somebody_working() else "No worker is running, so the check waits."
+    if row.traceback:
+        notice = f"The check failed and is tried again from {row.run_after:%H:%M} UTC: {row.traceback}"
+    return {"done": progress["done"], "all": progress["of"], "working": True, "notice": notice}
 
 
 @task(queue_name=queue.SCHEDULED)

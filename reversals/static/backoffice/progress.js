@@ -1,4 +1,4 @@
-// Shows the progress of a bulk run while the worker works on it, and loads the page again when it has stopped.
+// Shows the progress of a bulk run or a ledger check, and loads the page again when the worker has stopped.
 
 const section = document.querySelector("section[data-progress]");
 const bar = document.getElementById("progress");

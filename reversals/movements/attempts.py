@@ -17,6 +17,7 @@ from reversals.refusals import ErrorCode, Refused
 
 REFUSALS_REPLAY_FOR = timedelta(days=31)
 PURGED_AT_ONCE = 1_000
+_BEFORE_EVERY_ID = -(2**63)
 
 _COLUMNS = [(str(field.column), field.attname) for field in Attempt._meta.concrete_fields]
 # Not *: PostgreSQL refuses to run a prepared `SELECT *` again after a migration has added a column.
@@ -147,9 +148,12 @@ def purge(*, before: datetime) -> int:
         .exclude(holds_key=True, created_at__gt=timezone.now() - REFUSALS_REPLAY_FOR)
         .exclude(org_id__in=closed_orgs())
     )
-    removed = 0
-    while batch := list(old.values_list("id", flat=True)[:PURGED_AT_ONCE]):
-        removed += Attempt.objects.filter(id__in=batch).delete()[0]
+    removed, last = 0, _BEFORE_EVERY_ID
+    # Each statement looks at one batch of ids. A search for old attempts among millions that are kept would start again
+    # with each batch, and reach the statement timeout.
+    while ids := list(Attempt.objects.filter(id__gt=last).order_by("id").values_list("id", flat=True)[:PURGED_AT_ONCE]):
+        removed += old.filter(id__gt=last, id__lte=ids[-1]).delete()[0]
+        last = ids[-1]
     return removed
 
 

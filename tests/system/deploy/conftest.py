@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.deploy.machines import create_role, place_of, stacked
-from tests.system.faults.conftest import Stage, make_stage, once, serve, stage  # noqa: F401 (fixtures)
+from tests.system.faults.conftest import Stage, make_stage, once, serve, sqlite_stage, stage  # noqa: F401 (fixtures)
 from tests.system.faults.machines import Server
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 from contextlib import closing
 from pathlib import Path
@@ -35,6 +36,8 @@ def test_backup_taken_under_load_is_restored_and_replays_its_answers(stage: Stag
 
     with stage.database.connected() as connection:
         connection.execute("CREATE DATABASE restored")
+    kept = stage.database.rows("SELECT kind, size FROM reversals_backup")
+    assert kept == [("dump", (tmp_path / "backup").stat().st_size)]
     url = stage.url.replace("/postgres?", "/restored?")
     _run([str(DEPLOY / "restore"), str(tmp_path / "backup"), url])
     restored = environment_of(url)
@@ -56,6 +59,30 @@ def test_backup_taken_under_load_is_restored_and_replays_its_answers(stage: Stag
     finally:
         server.stop()
     assert json.loads(manage(restored, ("verify_ledger", "--json")))["ok"]
+
+
+def test_restored_copy_of_sqlite_keeps_the_laws_and_never_appends_to_the_live_anchor(
+    sqlite_stage: Stage,
+    tmp_path: Path,
+) -> None:
+    live, anchor = sqlite_stage.environment, str(tmp_path / "anchor")
+    manage(live, ("seal_ledger", "--anchor", anchor))
+    before = Path(anchor).read_bytes()
+    _run([str(DEPLOY / "backup"), sqlite_stage.url, str(tmp_path / "backup")])
+    with closing(sqlite3.connect(sqlite_stage.url.removeprefix("sqlite:///"))) as file:
+        size = (tmp_path / "backup").stat().st_size
+        assert file.execute("SELECT kind, size FROM reversals_backup").fetchall() == [("copy", size)]
+
+    url = f"sqlite:///{tmp_path / 'restored.sqlite3'}"
+    _run([str(DEPLOY / "restore"), str(tmp_path / "backup"), url])
+    restored = environment_of(url)
+    assert json.loads(manage(restored, ("verify_ledger", "--json", "--anchor", anchor)))["ok"]
+    with pytest.raises(AssertionError, match="belongs to another database"):
+        manage(restored, ("seal_ledger", "--anchor", anchor))
+    assert Path(anchor).read_bytes() == before
+    manage(restored, ("seal_ledger", "--anchor", str(tmp_path / "own")))
+    with pytest.raises(AssertionError, match="exists; move it away first"):
+        _run([str(DEPLOY / "restore"), str(tmp_path / "backup"), url])
 
 
 def _send_again(server: Server, key: str, body: dict[str, object]) -> tuple[str | None, object]:

@@ -179,8 +179,8 @@ def stage(once: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stag
 @pytest.fixture(scope="session")
 def sqlite_stage(once: None, tmp_path_factory: pytest.TempPathFactory) -> Stage:
     """A stage on SQLite."""
-    folder = tmp_path_factory.mktemp("sqlite")
-    return make_stage(f"sqlite:///{folder / 'faults.sqlite3'}", None, folder)
+    url = f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'faults.sqlite3'}"
+    return make_stage(url, None, tmp_path_factory.mktemp("ledger"))
 
 
 @pytest.fixture

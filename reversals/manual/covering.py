@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Coalesce
 
@@ -40,10 +40,19 @@ def cover_redemptions(org: Org, *, made_by: str, reason: str, dry_run: bool) -> 
     missing = Draw.objects.filter(org_id=org.id, lot__isnull=True)
     for customer_id in list(missing.order_by().values_list("redemption__customer_id", flat=True).distinct()):
         with transaction.atomic():
+            _wait_patiently()
             lock_customers(org_id=org.id, ids=[customer_id])
             _Customer(org.id, customer_id, made_by, reason).cover(covered)
             transaction.set_rollback(dry_run)
     return covered
+
+
+def _wait_patiently() -> None:
+    """Waits for locks as long as an import does, so that one busy customer does not end a run of minutes."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '60s'")
+            cursor.execute("SET LOCAL statement_timeout = 0")
 
 
 class _Customer:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from loyalty.models import Covering, CoveringLine, Draw, Lot, Redemption
@@ -178,6 +180,16 @@ def test_covering_breaks_no_seal_and_is_sealed(world: World, tmp_path: Path) -> 
     line = CoveringLine.objects.filter(org=world.org, lot=lots[0]).get()
     Draw.objects.filter(id=line.draw_id).update(first_points=points(11))
     assert check_seals().problems != []
+
+
+@pytest.mark.usefixtures("on_postgresql")
+def test_busy_customer_does_not_end_the_run_at_the_lock_timeout_of_requests(world: World) -> None:
+    redeem(world.asha, 5, program=world.program, at=days_ago(5))
+    with CaptureQueriesContext(connection) as captured:
+        cover(world)
+    statements = [query["sql"] for query in captured]
+    locking = next(number for number, sql in enumerate(statements) if "FOR NO KEY UPDATE" in sql)
+    assert "SET LOCAL lock_timeout = '60s'" in statements[:locking]
 
 
 @pytest.mark.parametrize("options", [("--reason", " "), ("--by", "x" * 151), ("--reason", "x" * 501)])

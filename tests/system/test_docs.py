@@ -11,6 +11,7 @@ import pytest
 from django.db import connection
 
 from tests.serving import ROOT, serving
+from tests.templates import copy_migrated_sqlite
 
 TUTORIAL = ROOT / "docs" / "first-hour.md"
 
@@ -60,3 +61,24 @@ def test_tutorial_works_command_by_command(tmp_path: Path) -> None:
     assert "idempotent-replayed: true" in printed.lower()
     assert re.search(r'"code":817,.*\b70\b', printed)
     assert "all hold" in printed
+
+
+def test_commands_of_the_readme_make_an_org_that_can_be_called(tmp_path: Path) -> None:
+    """Only the settings differ from the page: a database in a file, and no question for the superuser's password."""
+    section = (ROOT / "README.md").read_text().split("\n## Run it in production\n")[1].split("\n## ")[0]
+    first, second = re.findall(r"^```\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    for name in (".env.example", "manage.py", "config", "loyalty", "reversals", "templates"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    (tmp_path / "var").mkdir()
+    copy_migrated_sqlite(tmp_path / "var" / "loyalty.sqlite3")
+    set_up = (
+        "sed -i 's/^SECRET_KEY=.*/SECRET_KEY=of-this-test/' .env\nmake() { .venv/bin/python manage.py migrate -v0; }\n"
+    )
+    first = first.replace("make serve", f"{set_up}make serve")
+    asked = "createsuperuser --noinput --username admin --email admin@shop.example"
+    script = (first + second).replace("createsuperuser", asked).replace(".venv/bin/python", sys.executable)
+    environment = {"PATH": os.environ["PATH"]}
+    printed = run(f"cd {tmp_path}\n" + script, environment)
+    assert "username: till.1" in printed
+    assert "new_value: yes" in printed

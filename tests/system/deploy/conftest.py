@@ -1,18 +1,22 @@
 """The whole of `deploy/compose.yaml` without its containers: nginx, two servers, PgBouncer and PostgreSQL."""
 
 import copy
+import json
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPSConnection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.system.deploy.machines import create_role, place_of, stacked
+from tests.system.deploy.machines import UnitServer, create_role, place_of, stacked
 from tests.system.faults.conftest import Stage, make_stage, once, serve, sqlite_stage, stage  # noqa: F401 (fixtures)
-from tests.system.faults.machines import Server
+from tests.system.faults.load import HEADERS
+from tests.system.faults.machines import wait_until
 
 
 def needs(program: str) -> None:
@@ -26,8 +30,36 @@ class Stack:
     """All running parts. `through` opens a connection to the proxy."""
 
     stage: Stage
-    servers: list[Server]
+    servers: list[UnitServer]
     through: partial[HTTPSConnection]
+
+
+def ask(
+    stack: Stack, body: Any, method: str = "POST", path: str = "/v2/points/reverse", **headers: str
+) -> tuple[int, bytes, Any]:
+    with closing(stack.through()) as connection:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, body, HEADERS | named)
+        response = connection.getresponse()
+        return response.status, response.read(), response.headers
+
+
+class Logged:
+    """Reads in `lines` what the proxy logs of the calls during the block."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.log = stack.servers[0].runtime / "access.log"
+
+    def __enter__(self) -> "Logged":
+        self.before = self.log.stat().st_size
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # nginx may write the line of a call after its answer.
+        wait_until(lambda: self.log.read_bytes().endswith(b"\n"))
+        self.lines: list[dict[str, Any]] = [
+            json.loads(line) for line in self.log.read_bytes()[self.before :].splitlines()
+        ]
 
 
 @pytest.fixture(scope="package")

@@ -1,9 +1,12 @@
 """Runs the parts of `deploy/` around the servers on this machine: the database role, PgBouncer and nginx."""
 
 import os
+import re
+import shlex
 import shutil
 import ssl
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -40,21 +43,57 @@ def create_role(url: str) -> None:
     run_script(url, DEPLOY / "role.sql", DATABASE_PASSWORD=PASSWORD)
 
 
+class UnitServer(Server):
+    """A server that starts and stops with the lines of `deploy/loyalty@.service`, as systemd runs them.
+
+    `runtime` replaces /run/loyalty, where the proxy sees which server is about to stop.
+    """
+
+    def __init__(self, environment: dict[str, str], runtime: Path) -> None:
+        self.runtime, self.unit = runtime, (DEPLOY / "loyalty@.service").read_text()
+        super().__init__(environment)
+
+    def start(self) -> None:
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 (read after the server has ended)
+        [(_, words)] = self._lines("ExecStart")
+        self.process = subprocess.Popen(words, cwd=ROOT, env=self.environment, stdout=self.log, stderr=self.log)
+        self._run("ExecStartPost")
+        wait_until(self.is_ready)
+
+    def stop(self) -> None:
+        self._run("ExecStop")
+        super().stop()
+
+    def _run(self, name: str) -> None:
+        for may_fail, words in self._lines(name):
+            subprocess.run(words, cwd=ROOT, env=self.environment, check=not may_fail)
+
+    def _lines(self, name: str) -> list[tuple[bool, list[str]]]:
+        """Each command of that name, and whether systemd ignores its failure."""
+        lines = re.findall(rf"^{name}=(-?)(.+)", self.unit, re.MULTILINE)
+        assert lines, name
+        places = {"/srv/loyalty/.venv/bin/python": sys.executable, "/run/loyalty": str(self.runtime)}
+        places |= {"%i": str(self.port)}
+        return [(bool(dash), shlex.split(replaced(line, places))) for dash, line in lines]
+
+
 @contextmanager
-def stacked(database: Database, environment: dict[str, str]) -> Iterator[tuple[list[Server], partial[HTTPSConnection]]]:
+def stacked(
+    database: Database, environment: dict[str, str]
+) -> Iterator[tuple[list[UnitServer], partial[HTTPSConnection]]]:
     """Runs two servers with PgBouncer in front of the database, and nginx in front of the servers.
 
     Yields the servers, and a function that opens a connection to nginx.
     """
     folder = Path(tempfile.mkdtemp(prefix="stack-"))
-    folder.chmod(0o755)  # PgBouncer runs as another user
+    folder.chmod(0o755)  # PgBouncer and the workers of nginx run as other users
     with ExitStack() as parts:
         parts.callback(shutil.rmtree, folder)
         pooled = {"DATABASE_URL": parts.enter_context(pgbouncer(database, folder)), "DATABASE_POOLER": "on"}
-        servers = []
+        servers: list[UnitServer] = []
         for _ in range(2):
-            servers.append(Server(environment | BEHIND_PROXY | pooled))
-            parts.callback(servers[-1].stop)
+            servers.append(UnitServer(environment | BEHIND_PROXY | pooled, folder))
+            parts.callback(servers[-1].kill)
         yield servers, parts.enter_context(nginx(servers, folder))
 
 
@@ -83,17 +122,23 @@ def pgbouncer(database: Database, folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def nginx(servers: list[Server], folder: Path) -> Iterator[partial[HTTPSConnection]]:
+def nginx(servers: list[UnitServer], folder: Path) -> Iterator[partial[HTTPSConnection]]:
     """Runs nginx in front of the servers with a new certificate; yields a function that opens a connection to it."""
     program, port = place_of("nginx"), free_port()
     assert program, "nginx is not installed"
-    certificate = make_certificate(folder)
+    certificate, key = folder / "server.crt", folder / "server.key"
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    words += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(words, check=True, capture_output=True)
     configuration = _write_adapted(
         DEPLOY / "nginx.conf",
         folder / "nginx.conf",
         {
             "app1:8000": f"127.0.0.1:{servers[0].port}",
             "app2:8000": f"127.0.0.1:{servers[1].port}",
+            "/run/loyalty/app1": f"{folder}/{servers[0].port}",
+            "/run/loyalty/app2": f"{folder}/{servers[1].port}",
+            "/var/log/nginx/": f"{folder}/",
             "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
             "/certificates/": f"{folder}/",
         },
@@ -104,15 +149,6 @@ def nginx(servers: list[Server], folder: Path) -> Iterator[partial[HTTPSConnecti
     with running([program, "-c", str(configuration), "-g", directives]):
         wait_until(partial(_serves, through))
         yield through
-
-
-def make_certificate(folder: Path) -> Path:
-    """Writes `server.crt` and `server.key` for localhost into the folder; returns the certificate's path."""
-    certificate, key = folder / "server.crt", folder / "server.key"
-    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    words += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(words, check=True, capture_output=True)
-    return certificate
 
 
 @contextmanager
@@ -129,12 +165,16 @@ def running(words: list[str], **options: Any) -> Iterator[None]:
 def _write_adapted(shipped: Path, path: Path, changes: dict[str, str]) -> Path:
     """Writes the shipped file with the addresses of this machine to `path`; each replaced text must occur in it."""
     text = shipped.read_text()
-    for before, after in changes.items():
-        assert before in text, before
-        text = text.replace(before, after)
-    path.write_text(text)
+    assert all(before in text for before in changes), changes
+    path.write_text(replaced(text, changes))
     path.chmod(0o644)
     return path
+
+
+def replaced(text: str, changes: dict[str, str]) -> str:
+    for before, after in changes.items():
+        text = text.replace(before, after)
+    return text
 
 
 def _answers(url: str) -> bool:

@@ -66,10 +66,13 @@ class Fault:
     seen: str = ""
     injected: int = 0
     recovery_seconds: float = 0
+    refused_seconds: float = 0
 
     def judge(self, load: Load) -> None:
         """Adds to the report; fails if anything was lost, duplicated, left without an answer, or answered with 500."""
         journal, stored = load.journal, _stored(self.stage, load.name)
+        if journal.refused_at:
+            self.refused_seconds = round(max(journal.refused_at) - min(journal.refused_at), 2)
         answered = journal.accepted()
         problems = {
             "nothing was injected": not self.injected,
@@ -91,6 +94,7 @@ class Fault:
                 "tries": journal.tries,
                 "answers": dict(sorted(journal.codes.items())),
                 "movements": len(stored),
+                "refused_seconds": self.refused_seconds,
                 "recovery_seconds": self.recovery_seconds,
                 "problems": [problem for problem, is_so in problems.items() if is_so],
             }
@@ -210,6 +214,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         result = "; ".join(report["problems"]) or "passed"
         terminalreporter.line(
             f"{report['fault']}, {report['database']}: {report['injected']} injected, {report['requests']} requests in"
-            f" {report['tries']} attempts, {report['movements']} movements, served again after"
-            f" {report['recovery_seconds']} s: {result}"
+            f" {report['tries']} attempts, {report['movements']} movements, refused for"
+            f" {report['refused_seconds']} s, served again after {report['recovery_seconds']} s: {result}"
         )

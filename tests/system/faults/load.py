@@ -27,6 +27,7 @@ class Journal:
 
     answers: dict[str, tuple[int, dict[str, Any]]] = field(default_factory=dict)
     codes: Counter[str] = field(default_factory=Counter)
+    refused_at: list[float] = field(default_factory=list)
     tries: int = 0
     unanswered: list[str] = field(default_factory=list)
 
@@ -37,7 +38,10 @@ class Journal:
 
 
 class Load:
-    """Runs clients during the block. At its end, every key that was sent has its answer or is listed as unanswered."""
+    """Runs clients during the block. At its end, every key that was sent has its answer or is listed as unanswered.
+
+    With `is_keyed=False` they redeem points without a key, and no call is sent again.
+    """
 
     def __init__(
         self,
@@ -45,8 +49,10 @@ class Load:
         redemptions: Sequence[tuple[str, int]],
         *,
         name: str,
+        is_keyed: bool = True,
     ) -> None:
         self.connect, self.redemptions, self.name = list(connect), list(redemptions), name
+        self.is_keyed = is_keyed
         self.journal = Journal()
         self.over = threading.Event()
         self.lock = threading.Lock()
@@ -70,7 +76,11 @@ class Load:
         count = 0
         while not self.over.is_set():
             count += 1
-            self._send_until_answered(f"{self.name}-{number}-{count}", *self._next_call(chance))
+            key = f"{self.name}-{number}-{count}"
+            if self.is_keyed:
+                self._send_until_answered(key, *self._next_call(chance))
+            else:
+                self._send(HEADERS, *_redemption(chance.choice(self.redemptions)[1], key))
 
     def _next_call(self, chance: random.Random) -> tuple[str, dict[str, Any]]:
         """The path and body of a call: usually part of a reversal, sometimes all remaining points, or a redemption."""
@@ -84,7 +94,7 @@ class Load:
     def _send_until_answered(self, key: str, path: str, body: dict[str, Any]) -> None:
         until = time.monotonic() + TRIES_FOR_SECONDS
         while time.monotonic() < until:
-            answer = self._send(key, path, body)
+            answer = self._send(HEADERS | {"Idempotency-Key": key}, path, body)
             if answer is not None and (answer[0] == 200 or (400 <= answer[0] < 500 and answer[0] not in {409, 429})):
                 with self.lock:
                     self.journal.answers[key] = answer
@@ -93,11 +103,11 @@ class Load:
         with self.lock:
             self.journal.unanswered.append(key)
 
-    def _send(self, key: str, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
+    def _send(self, headers: dict[str, str], path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
         """Sends the call to one of the servers; returns its answer, or None if there was no answer."""
         try:
             with closing(random.choice(self.connect)()) as connection:
-                connection.request("POST", path, json.dumps(body), HEADERS | {"Idempotency-Key": key})
+                connection.request("POST", path, json.dumps(body), headers)
                 response = connection.getresponse()
                 text = response.read()
                 answer = response.status, json.loads(text)
@@ -112,3 +122,11 @@ class Load:
         with self.lock:
             self.journal.tries += 1
             self.journal.codes[code] += 1
+            if code == "no answer" or code.startswith("5"):
+                self.journal.refused_at.append(time.monotonic())
+
+
+def _redemption(customer_id: int, number: str) -> tuple[str, dict[str, Any]]:
+    """The path and body of a redemption that is not a duplicate of another one."""
+    body = {"points": 0.001, "programId": "973", "transactionNumber": number}
+    return f"/v2/customers/{customer_id}/redemptions", body

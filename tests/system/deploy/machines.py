@@ -126,10 +126,7 @@ def nginx(servers: list[UnitServer], folder: Path) -> Iterator[partial[HTTPSConn
     """Runs nginx in front of the servers with a new certificate; yields a function that opens a connection to it."""
     program, port = place_of("nginx"), free_port()
     assert program, "nginx is not installed"
-    certificate, key = folder / "server.crt", folder / "server.key"
-    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    words += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(words, check=True, capture_output=True)
+    certificate = make_certificate(folder)
     configuration = _write_adapted(
         DEPLOY / "nginx.conf",
         folder / "nginx.conf",
@@ -149,6 +146,15 @@ def nginx(servers: list[UnitServer], folder: Path) -> Iterator[partial[HTTPSConn
     with running([program, "-c", str(configuration), "-g", directives]):
         wait_until(partial(_serves, through))
         yield through
+
+
+def make_certificate(folder: Path) -> Path:
+    """Writes `server.crt` and `server.key` for localhost into the folder; returns the certificate's path."""
+    certificate, key = folder / "server.crt", folder / "server.key"
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    words += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(words, check=True, capture_output=True)
+    return certificate
 
 
 @contextmanager

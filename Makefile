@@ -57,6 +57,7 @@ lint: $(DEV_INSTALLED)
 	SECRET_KEY=lint $(BIN)/mypy
 	$(BIN)/lint-imports
 	SECRET_KEY=lint DATABASE_URL=sqlite://:memory: $(BIN)/python manage.py makemigrations --check --dry-run
+	SECRET_KEY=lint DATABASE_URL=sqlite://:memory: $(BIN)/python -m tests.migration_lint
 
 # Asks the vulnerability service of pip-audit about each locked version; needs the network, and fails where a version
 # cannot be looked up. A venv of its own keeps what pip-audit needs out of the locks; requirements-dev.lock has all

@@ -88,3 +88,15 @@ class RowIdField(models.BigIntegerField):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs |= {"primary_key": True, "default": new_row_id, "editable": False}
         super().__init__(*args, **kwargs)
+
+
+class RandomKey(models.Func):
+    """A random text from the database: the default of a unique key for rows that older code inserts without one."""
+
+    output_field = models.CharField()
+
+    def as_sqlite(self, *args: Any, **kwargs: Any) -> tuple[str, list[Any]]:
+        return "lower(hex(randomblob(16)))", []
+
+    def as_postgresql(self, *args: Any, **kwargs: Any) -> tuple[str, list[Any]]:
+        return "replace(gen_random_uuid()::text, '-', '')", []

@@ -5,7 +5,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from loyalty.constraints import AppendOnly, SameOrg
-from loyalty.fields import PointsField, RowIdField
+from loyalty.fields import PointsField, RandomKey, RowIdField
 from loyalty.models import EventName, owning_org, owning_org_of_movement, parent_of_org
 from reversals.refusals import LADDERS, Ladder
 
@@ -278,7 +278,9 @@ class BulkRun(models.Model):
 
     id = RowIdField()
     org = owning_org()
-    key = models.CharField(max_length=64, help_text="Identifies the run if the same rows are sent again.")
+    key = models.CharField(
+        max_length=64, db_default=RandomKey(), help_text="Identifies the run if the same rows are sent again."
+    )
     name = models.CharField(max_length=200, help_text="The name of the file, or of the selection.")
     made_by = models.CharField(max_length=150)
     made_at = models.DateTimeField()

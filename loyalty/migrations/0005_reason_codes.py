@@ -24,6 +24,8 @@ def remove_reason_codes(apps, schema_editor):
 
 class Migration(migrations.Migration):
 
+    under_load = "Inserts four rows for each org into a new table."
+
     dependencies = [
         ("loyalty", "0004_back_office"),
     ]

@@ -3,6 +3,8 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
 
+    under_load = "Before the first release. Older code cannot insert changes of settings without the new column."
+
     dependencies = [
         ('loyalty', '0005_reason_codes'),
     ]

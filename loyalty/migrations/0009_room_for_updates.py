@@ -22,6 +22,8 @@ def _on_postgresql(schema_editor: Any, clause: str) -> None:
 
 class Migration(migrations.Migration):
 
+    under_load = "Sets a storage parameter, for which calls do not wait."
+
     dependencies = [("loyalty", "0008_erasure")]
 
     operations = [migrations.RunPython(leave_room, fill_pages)]

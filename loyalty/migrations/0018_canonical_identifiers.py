@@ -64,6 +64,8 @@ def make_canonical(apps, schema_editor):
 
 class Migration(migrations.Migration):
 
+    under_load = "Reads all identifiers, and updates only those that change. Run no import meanwhile."
+
     dependencies = [
         ("loyalty", "0017_exact_numbers"),
     ]

@@ -7,6 +7,8 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
 
+    under_load = "Before the first release. Older code cannot insert rows without the new columns."
+
     dependencies = [
         ('loyalty', '0002_groups'),
         ('reversals', '0001_reversals'),

@@ -27,6 +27,8 @@ def remove_roles(apps, schema_editor):
 
 class Migration(migrations.Migration):
 
+    under_load = "Writes roles and permissions only."
+
     dependencies = [
         ("auth", "0012_alter_user_first_name_max_length"),
         ("contenttypes", "0002_remove_content_type_name"),

@@ -4,6 +4,8 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
 
+    under_load = "Before the first release. Older code cannot insert rows without the new columns."
+
     dependencies = [
         ('loyalty', '0004_back_office'),
         ('reversals', '0006_roles'),

@@ -2,6 +2,17 @@ from django.db import migrations, models
 from django.db.models.functions import Cast
 
 
+class AddKey(migrations.AddField):
+    """Adds the column with a default in PostgreSQL, because older code inserts runs without a key."""
+
+    def database_forwards(self, app_label, schema_editor, from_state, to_state):
+        super().database_forwards(app_label, schema_editor, from_state, to_state)
+        if schema_editor.connection.vendor == "postgresql":
+            schema_editor.execute(
+                "ALTER TABLE reversals_bulkrun ALTER COLUMN key SET DEFAULT replace(gen_random_uuid()::text, '-', '')"
+            )
+
+
 def name_by_row_id(apps, schema_editor):
     runs = apps.get_model("reversals", "BulkRun").objects.using(schema_editor.connection.alias)
     runs.update(key=Cast("id", models.CharField(max_length=64)))
@@ -9,12 +20,14 @@ def name_by_row_id(apps, schema_editor):
 
 class Migration(migrations.Migration):
 
+    under_load = "The new column has a default in the database. Runs are few, and each is updated once."
+
     dependencies = [
         ("reversals", "0009_channel_names"),
     ]
 
     operations = [
-        migrations.AddField(
+        AddKey(
             model_name="bulkrun",
             name="key",
             field=models.CharField(

@@ -71,6 +71,8 @@ def put_replaced_points_back(apps: Any, schema_editor: Any) -> None:
 
 
 class Migration(migrations.Migration):
+    under_load = "Updates only lots that were re-issued or whose points were. Calls about these lots wait until it commits."
+
     dependencies = [
         ("loyalty", "0012_points_reissued"),
         ("reversals", "0014_rare_answers"),

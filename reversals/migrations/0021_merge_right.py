@@ -23,6 +23,8 @@ def take(apps, schema_editor):
 
 class Migration(migrations.Migration):
 
+    under_load = "Adds one permission to a role."
+
     dependencies = [
         ("loyalty", "0015_merges"),
         ("reversals", "0020_merge_kind"),

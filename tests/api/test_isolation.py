@@ -252,6 +252,7 @@ COMMANDS: dict[str, Words | None] = {
     "reverse_points": lambda world, names, folder: [
         *(str(world.org.id), names.redemption, "--reason", "why", "--by", "meera")
     ],
+    "migrate": None,
     "merge_customers": lambda world, names, folder: [
         *(str(world.org.id), names.customer, str(world.asha.public_id)),
         *("--ticket", "T-1", "--reason", "why", "--by", "meera"),

@@ -102,16 +102,17 @@ def _dangers_of_new_column(field: Any) -> Iterator[str]:
 
 def _dangers_of_changes(changes: dict[str, tuple[Any, Any]]) -> Iterator[str]:
     for name, (was, now) in changes.items():
-        is_harmless = {
-            "db_constraint": now is False,
-            "null": bool(now),
-            "db_default": now is not None,
-            "max_length": was is not None and now is not None and now > was,
-        }
         if name == "column":
             yield "old code still uses the column; keep its name with db_column"
-        elif not is_harmless.get(name, False):
+        elif not _is_harmless(name, was, now):
             yield f"{name} changes, which can rewrite or read the whole table while calls wait, or stop old code"
+
+
+def _is_harmless(name: str, was: Any, now: Any) -> bool:
+    """Returns whether calls and old code do not notice the change of a field's attribute."""
+    if name == "max_length":
+        return was is not None and now is not None and now > was
+    return (name, now) in {("db_constraint", False), ("null", True)} or (name == "db_default" and now is not None)
 
 
 def main() -> int:

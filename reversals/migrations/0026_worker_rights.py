@@ -34,6 +34,8 @@ def take(apps, schema_editor):
 
 class Migration(migrations.Migration):
 
+    under_load = "Writes roles and permissions only."
+
     dependencies = [
         ("reversals", "0025_worker"),
         ("django_tasks_database", "0021_conditional_partial_index_ordering"),

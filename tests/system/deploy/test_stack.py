@@ -108,6 +108,16 @@ def test_lock_timeout_applies_through_pgbouncer(stack: Stack) -> None:
     assert ask(stack, request, Idempotency_Key="stack-3")[0] == 200
 
 
+@pytest.mark.parametrize("declared", ["on", "off"])
+def test_migrate_refuses_pgbouncer_whether_it_is_declared_or_not(stack: Stack, declared: str) -> None:
+    environment = stack.servers[0].environment | {"DATABASE_POOLER": declared}
+    words = [sys.executable, "manage.py", "migrate"]
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    expected = "goes through a pooler" if declared == "on" else "goes through a pooler|unsupported startup parameter"
+    assert re.search(expected, done.stderr), done.stderr
+
+
 def test_application_role_is_not_superuser(stack: Stack) -> None:
     database = stack.stage.database
     assert database is not None

@@ -5,7 +5,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('reversals', '0023_covering_kind'),
+        ('reversals', '0026_worker_rights'),
     ]
 
     operations = [

@@ -261,9 +261,7 @@ class LiveExecutor(MigrationExecutor):
                 if time.monotonic() - waiting_since > GIVE_UP_AFTER_SECONDS:
                     raise CommandError(_given_up(step, self.connection)) from error
                 if tries & (tries - 1) == 0:  # 1, 2, 4, 8 and so on
-                    say(
-                        f"{step}: other transactions hold a lock; nothing of it was changed; try {tries + 1} follows"
-                    )
+                    say(f"{step}: other transactions hold a lock; nothing of it was changed; try {tries + 1} follows")
             time.sleep(random.uniform(0.2, 1.0))  # noqa: S311 jitter
         raise AssertionError
 

@@ -32,7 +32,7 @@ VERSIONS = {
 }
 LONGEST_CALL_SECONDS = 5.0
 
-# {n} rows of an org without calls, in proportion: customers, lots, redemptions with a draw, attempts.
+# {n} attempts of an org without calls, and for ten of them a customer, for fifty a lot and a redemption with a draw.
 FILL = (
     "SET session_replication_role = replica",
     "INSERT INTO loyalty_customer (id, org_id, public_id, status, reversals_locked, reversals_lock_reason)"
@@ -41,12 +41,12 @@ FILL = (
     " SELECT n, 2, n, 'EXTERNAL_ID', 'E' || n FROM generate_series(1, {n} / 10) n",
     "INSERT INTO loyalty_lot (id, org_id, program_id, customer_id, lot_ref, points_awarded, points_remaining,"
     " awarded_at) SELECT n, 2, 1, 1 + n % ({n} / 10), 'L' || n, 2000, 1000, '2026-01-01'"
-    " FROM generate_series(1, {n} / 5) n",
+    " FROM generate_series(1, {n} / 50) n",
     "INSERT INTO loyalty_redemption (id, org_id, program_id, customer_id, public_id, points, points_reversed,"
     " redeemed_at, transaction_number) SELECT n, 2, 1, 1 + n % ({n} / 10), 'R' || n, 1000, 0, '2026-02-01', ''"
-    " FROM generate_series(1, {n} / 5) n",
+    " FROM generate_series(1, {n} / 50) n",
     "INSERT INTO loyalty_draw (id, org_id, redemption_id, lot_id, position, points, points_reversed)"
-    " SELECT n, 2, n, n, 1, 1000, 0 FROM generate_series(1, {n} / 5) n",
+    " SELECT n, 2, n, n, 1, 1000, 0 FROM generate_series(1, {n} / 50) n",
     "INSERT INTO reversals_attempt (id, org_id, created_at, request_id, channel, made_by, reason, redemption_id_asked,"
     " external_reference_asked, identifier_type, identifier_masked, idempotency_key, holds_key, fingerprint,"
     " http_status, rule, refusal_reason, reply, is_dry_run, operation)"

@@ -5,7 +5,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('reversals', '0026_worker_rights'),
+        ('reversals', '0028_bulk_in_background'),
     ]
 
     operations = [

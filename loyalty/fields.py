@@ -95,8 +95,8 @@ class RandomKey(models.Func):
 
     output_field = models.CharField()
 
-    def as_sqlite(self, compiler: Any, connection: Any, **extra_context: Any) -> tuple[str, tuple[str | int, ...]]:
-        return "lower(hex(randomblob(16)))", ()
+    def as_sqlite(self, compiler: Any, connection: Any, **extra_context: Any) -> Any:
+        return "lower(hex(randomblob(16)))", []
 
-    def as_postgresql(self, *args: Any, **kwargs: Any) -> tuple[str, tuple[str | int, ...]]:
-        return "replace(gen_random_uuid()::text, '-', '')", ()
+    def as_postgresql(self, *args: Any, **kwargs: Any) -> tuple[str, list[Any]]:
+        return "replace(gen_random_uuid()::text, '-', '')", []

@@ -11,6 +11,7 @@ from reversals.assurance.sealing.checking import check_seals
 from reversals.assurance.verification import LAWS, broken_laws, record_check, rows_checked
 
 Progress = Callable[[int, int], None]
+PARTS = len(LAWS) + 1  # the laws, and the seals
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,8 @@ def check_ledger(
 
     Calls `progress` with the number of parts that are done and the number of all parts.
     """
-    started_at, parts = timezone.now(), len(LAWS) + 1
-    broken = [str(row) for row in broken_laws(org_id, progress=lambda laws: progress(laws, parts))]
+    started_at = timezone.now()
+    broken = [str(row) for row in broken_laws(org_id, progress=lambda laws: progress(laws, PARTS))]
     checked = rows_checked(org_id)
     if org_id is None:
         seals = check_seals(anchor)

@@ -11,7 +11,7 @@ from django_tasks import TaskContext, task
 from django_tasks_db.models import DBTaskResult
 
 from loyalty.models import Org
-from reversals.assurance.ledger_check import check_ledger
+from reversals.assurance import ledger_check
 from reversals.assurance.sealing import seals
 from reversals.models import Seal
 from reversals.movements import attempts
@@ -43,7 +43,7 @@ def verify_ledger(context: TaskContext) -> dict[str, int]:
 
     # Before the first seal there is no anchor.
     anchor = settings.LEDGER_ANCHOR if Seal.objects.exists() else None
-    check = check_ledger(anchor=anchor, progress=note)
+    check = ledger_check.check_ledger(anchor=anchor, progress=note)
     for problem in check.broken:
         logger.error("ledger check: %s", problem)
     return {"broken": len(check.broken)}
@@ -63,7 +63,7 @@ def check_under_way() -> dict[str, Any] | None:
     row = queue.unfinished(verify_ledger.module_path).order_by("-status").first()
     if row is None:
         return None
-    progress = row.return_value or {"done": 0, "of": 0}
+    progress = row.return_value or {"done": 0, "of": ledger_check.PARTS}
     notice = "" if queue.is_somebody_working() else "No worker is running, so the check waits."
     if row.traceback:
         notice = f"The check failed and is tried again from {row.run_after:%H:%M} UTC: {row.traceback}"

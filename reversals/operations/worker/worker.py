@@ -1,6 +1,7 @@
 """Runs everything that is not a call, until it is stopped: events, the schedule, and what users request."""
 
 import logging
+import os
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -61,7 +62,7 @@ class Worker:
         queue.leave(self.id)
 
     def _report(self) -> None:
-        queue.report(self.id, socket.gethostname())
+        queue.report(self.id, f"{socket.gethostname()}, process {os.getpid()}")
         queue.release_lost(self.id, holding=self._holding)
         self._schedule.add_due(timezone.now())
 

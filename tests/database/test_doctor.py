@@ -247,13 +247,15 @@ def test_full_disk_is_found(monkeypatch: pytest.MonkeyPatch, free: int, status: 
 
 # The way through the proxy
 
+SEEN = {"scheme": "https", "sender": "10.0.0.1", "trusted": "yes", "forwarded": "yes", "address": "203.0.113.5"}
+
 
 @pytest.mark.parametrize(
     ("seen", "found"),
     [
-        ({"scheme": "https", "sender": "10.0.0.1", "trusted": "yes", "address": "203.0.113.5"}, "a call arrives over"),
-        ({"scheme": "http", "sender": "10.0.0.1", "trusted": "no", "address": "10.0.0.1"}, "a request over https"),
-        ({"scheme": "https", "sender": "10.0.0.1", "trusted": "yes", "address": "10.0.0.1"}, "the proxy 10.0.0.1"),
+        (SEEN, "a call arrives over https from 203.0.113.5"),
+        (SEEN | {"scheme": "http", "trusted": "no"}, "a request over https"),
+        (SEEN | {"forwarded": "no"}, "the proxy 10.0.0.1 does not send"),
         ({}, "another server answers"),
     ],
 )

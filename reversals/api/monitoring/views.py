@@ -47,6 +47,7 @@ def _as_seen(request: HttpRequest) -> dict[str, str]:
         "scheme": (request.scheme or "") if is_trusted else request.META["wsgi.url_scheme"],
         "sender": request.META.get("REMOTE_ADDR", ""),
         "trusted": "yes" if is_trusted else "no",
+        "forwarded": "yes" if settings.FORWARDED_FOR_HEADER in request.META else "no",
     }
 
 

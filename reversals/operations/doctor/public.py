@@ -69,7 +69,7 @@ def _judge(seen: dict[str, Any]) -> Finding:
             expected=f"{scheme}, in the header that FORWARDED_PROTO_HEADER names, from a trusted proxy",
             do="Set TRUSTED_PROXIES and FORWARDED_PROTO_HEADER, and let the proxy send the header (deploy/nginx.conf).",
         )
-    if seen["trusted"] == "yes" and seen["address"] == seen["sender"]:
+    if seen["trusted"] == "yes" and seen["forwarded"] == "no":
         return wrong(
             "proxy",
             f"the proxy {seen['sender']} does not send the caller's address, so all callers share one",

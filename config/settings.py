@@ -91,8 +91,9 @@ def database(name: str, default: str = environ.Env.NOTSET) -> dict[str, Any]:
     try:
         connection = environ.Env.db_url_config(url)
         connection |= several_hosts(url)
-    except ValueError as error:
-        raise ImproperlyConfigured(f"{expected}: {error}") from error
+    except ValueError:
+        # Its message can quote a part of the password, and so would its traceback.
+        raise ImproperlyConfigured(f"{expected}; in a password, write % / : @ as %25 %2F %3A %40") from None
     engine = connection.get("ENGINE")
     options = connection.pop("OPTIONS", {})
     if engine == "django.db.backends.sqlite3":

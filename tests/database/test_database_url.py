@@ -128,3 +128,12 @@ def test_transactions_are_read_committed_whatever_the_servers_default(
                     assert shown(wrapper, "transaction_isolation") == "read committed"
         finally:
             session.execute(f"DROP DATABASE {name}")
+
+
+@pytest.mark.parametrize("password", ["se/cret", "se:cret/x", "se%cret/:x"])
+def test_error_of_an_unreadable_url_has_no_part_of_the_password(password: str) -> None:
+    with pytest.raises(ImproperlyConfigured) as raised:
+        settings_of(f"postgres://loyalty:{password}@one:5432/shop")
+    assert "write % / : @ as %25 %2F %3A %40" in str(raised.value)
+    assert not [part for part in ("se/", "cret", "secret", "se:") if part in str(raised.value)]
+    assert raised.value.__suppress_context__

@@ -71,7 +71,7 @@ def test_the_runbook_names_commands_and_metrics_that_exist(samples: Samples) -> 
     assert set(re.findall(r"loyalty_\w+", RUNBOOK)) <= {name for name, _ in samples} | {
         "loyalty_sessions_waiting_for_locks"
     }
-    files = set(re.findall(r"`?(deploy/\w+)", RUNBOOK))
+    files = set(re.findall(r"`?(deploy/\w+(?:\.\w+)?)", RUNBOOK))
     assert all((project.BASE_DIR / name).exists() for name in files)
     named = set(re.findall(r"alerts? (\w+)(?: and (\w+))?", RUNBOOK))
     assert {name for names in named for name in names if name} == {rule["alert"] for rule in RULES}

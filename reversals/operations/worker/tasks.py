@@ -2,10 +2,13 @@
 
 import logging
 from datetime import timedelta
+from functools import partial
+from threading import Thread
 from typing import Any
 
 from django.conf import settings
 from django.core.management import call_command
+from django.db import connection
 from django.utils import timezone
 from django_tasks import TaskContext, task
 from django_tasks_db.models import DBTaskResult
@@ -39,7 +42,14 @@ def verify_ledger(context: TaskContext) -> dict[str, int]:
     """Checks every law and every seal over all orgs, with the anchor."""
 
     def note(done: int, of: int) -> None:
-        queue.note_progress(context, {"done": done, "of": of})
+        # On PostgreSQL the check reads in a read-only transaction, so the progress needs another connection.
+        progress = partial(_note_and_close if connection.vendor == "postgresql" else queue.note_progress, context)
+        if connection.vendor == "postgresql":
+            thread = Thread(target=progress, args=[{"done": done, "of": of}])
+            thread.start()
+            thread.join()
+        else:
+            progress({"done": done, "of": of})
 
     # Before the first seal there is no anchor.
     anchor = settings.LEDGER_ANCHOR if Seal.objects.exists() else None
@@ -47,6 +57,11 @@ def verify_ledger(context: TaskContext) -> dict[str, int]:
     for problem in check.broken:
         logger.error("ledger check: %s", problem)
     return {"broken": len(check.broken)}
+
+
+def _note_and_close(context: TaskContext, progress: dict[str, Any]) -> None:
+    queue.note_progress(context, progress)
+    connection.close()
 
 
 def request_check() -> None:

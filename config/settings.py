@@ -382,7 +382,10 @@ CSRF_FAILURE_VIEW = "loyalty.staff.csrf.failure"
 SECURE_SSL_REDIRECT = HTTPS_ONLY
 SECURE_REDIRECT_EXEMPT = [r"^(?!admin|docs|static/)"]
 SECURE_HSTS_SECONDS = int(timedelta(days=365).total_seconds()) if HTTPS_ONLY else 0
-SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS_ONLY
+# Browsers keep both for a year, for all subdomains, so only the domain's owner can decide them.
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS_ONLY and switch("HSTS_PRELOAD")
+# `check --deploy` would ask for both.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 # HttpsMiddleware removes this header from requests that do not come from TRUSTED_PROXIES.
 SECURE_PROXY_SSL_HEADER = (FORWARDED_PROTO_HEADER, "https") if TRUSTED_PROXIES and FORWARDED_PROTO_HEADER else None
 SECURE_REFERRER_POLICY = SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"

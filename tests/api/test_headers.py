@@ -113,6 +113,24 @@ def test_https_reply_has_strict_transport_security(settings: Any) -> None:
     assert "Strict-Transport-Security" not in Client().get("/openapi.json")
 
 
+@pytest.mark.parametrize(("preload", "expected"), [("", False), ("off", False), ("on", True)])
+def test_subdomains_and_preload_are_only_on_if_asked_for(preload: str, expected: bool) -> None:
+    environment = {
+        "SECRET_KEY": "x" * 50,
+        "HTTPS_ONLY": "on",
+        "HSTS_PRELOAD": preload,
+        "TRUSTED_PROXIES": "10.0.0.1",
+        "FORWARDED_FOR_HEADER": "ForwardedFor",
+        "FORWARDED_PROTO_HEADER": "ForwardedProto",
+    }
+    names = ("SECURE_HSTS_SECONDS", "SECURE_HSTS_INCLUDE_SUBDOMAINS", "SECURE_HSTS_PRELOAD")
+    code = f"from config import settings; print(*(bool(getattr(settings, name)) for name in {names}))"
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.split() == ["True", str(expected), str(expected)]
+
+
 def test_page_over_http_is_redirected_and_api_call_is_403(world: World, settings: Any) -> None:
     settings.SECURE_SSL_REDIRECT = True
     for address in ("/admin/login/", "/admin", "/docs/", "/static/backoffice/style.css"):

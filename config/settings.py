@@ -254,8 +254,9 @@ MONITORING_ADDRESS = address("MONITORING_ADDRESS")
 # to write to this file.
 LEDGER_ANCHOR = BASE_DIR / (env.str("LEDGER_ANCHOR", "") or "var/ledger.anchor")
 
-# After this many days the worker removes attempts and events. 0 keeps them.
+# After this many days the worker removes attempts, the client addresses in them, and events. 0 keeps them.
 ATTEMPTS_KEPT_FOR_DAYS = whole_number("ATTEMPTS_KEPT_FOR_DAYS", 0)
+ATTEMPT_ADDRESSES_KEPT_FOR_DAYS = whole_number("ATTEMPT_ADDRESSES_KEPT_FOR_DAYS", 30)
 EVENTS_KEPT_FOR_DAYS = whole_number("EVENTS_KEPT_FOR_DAYS", 0)
 # The queues of the worker (reversals.operations.worker).
 TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": ["scheduled", "requested"]}}

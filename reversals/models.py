@@ -124,6 +124,9 @@ class Attempt(models.Model):
     channel = models.CharField(max_length=16, choices=Channel)
     client = parent_of_org("loyalty.ApiClient", null=True, blank=True)
     made_by = models.CharField(max_length=150)
+    address = models.GenericIPAddressField(
+        null=True, blank=True, help_text="The client address of an API call, until ATTEMPT_ADDRESSES_KEPT_FOR_DAYS."
+    )
     reason = models.CharField(max_length=500, blank=True)
 
     redemption_id_asked = models.CharField("redemption id requested", max_length=64, blank=True)

@@ -199,6 +199,7 @@ def _asked(attempt: Attempt) -> list[tuple[str, Any]]:
         ("Dry run", "yes, no points moved" if attempt.is_dry_run else "no"),
         ("Channel", attempt.get_channel_display()),
         ("Made by", attempt.made_by),
+        ("Client address", attempt.address or "not stored"),
         ("Redemption id", attempt.redemption_id_asked or "none"),
         ("External reference", attempt.external_reference_asked or "none"),
         ("Redemption", link_or_none(redemption)),

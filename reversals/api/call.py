@@ -8,6 +8,7 @@ from django.http import HttpResponse, QueryDict
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from loyalty.clients.addresses import address_of
 from loyalty.clients.callers import Caller
 from reversals.api import errors, fields
 from reversals.api.strict_json import parse_object
@@ -60,6 +61,7 @@ class ApiCall:
             channel=Channel.API,
             made_by=self.caller.username,
             client_id=self.caller.client_id,
+            address=address_of(request),
             operation=operation,
         )
 

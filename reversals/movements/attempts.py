@@ -1,10 +1,12 @@
 """Records every call that asks to move points, and finds the attempt that holds an idempotency key."""
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Protocol
 
 from django.db import Error, IntegrityError, connection
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from loyalty.clients.credentials import keyed_digest
@@ -148,13 +150,28 @@ def purge(*, before: datetime) -> int:
         .exclude(holds_key=True, created_at__gt=timezone.now() - REFUSALS_REPLAY_FOR)
         .exclude(org_id__in=closed_orgs())
     )
-    removed, last = 0, _BEFORE_EVERY_ID
-    # Each statement looks at one batch of ids. A search for old attempts among millions that are kept would start again
-    # with each batch, and reach the statement timeout.
+    return sum(batch.delete()[0] for batch in _batches(old))
+
+
+def forget_addresses(*, before: datetime) -> int:
+    """Removes the client address from attempts older than `before` in batches, and returns from how many.
+
+    The attempts of a closed org keep theirs, because nothing is written to them here.
+    """
+    old = Attempt.objects.filter(created_at__lt=before, address__isnull=False).exclude(org_id__in=closed_orgs())
+    return sum(batch.update(address=None) for batch in _batches(old))
+
+
+def _batches(rows: QuerySet[Attempt]) -> Iterator[QuerySet[Attempt]]:
+    """Yields the rows in parts, each of one batch of ids of the whole table.
+
+    A search for old attempts among millions that are kept would start again with each batch, and reach the statement
+    timeout.
+    """
+    last = _BEFORE_EVERY_ID
     while ids := list(Attempt.objects.filter(id__gt=last).order_by("id").values_list("id", flat=True)[:PURGED_AT_ONCE]):
-        removed += old.filter(id__gt=last, id__lte=ids[-1]).delete()[0]
+        yield rows.filter(id__gt=last, id__lte=ids[-1])
         last = ids[-1]
-    return removed
 
 
 def key_in_use() -> Refused:

@@ -6,6 +6,7 @@
 |---|---|---|
 | attempt | `identifier_masked` (its last characters) | emptied in attempts of the customer or with the same text |
 | attempt | `reason`, `refusal_reason`, `redemption_id_asked`, `external_reference_asked` | erased if found |
+| attempt | `address` | stays until ATTEMPT_ADDRESSES_KEPT_FOR_DAYS: the org's till called from it, not the customer |
 | attempt | `fingerprint` | stays: a keyed hash that is needed to recognise a repeat of the key |
 | attempt | `idempotency_key`, `reply` | stay: a repeat must find the key, and no stored reply holds an identifier |
 | reversal, correction | `reason` | replaced by its digest if found, so that its seal still holds |

@@ -397,7 +397,7 @@ def test_reply_attempt_and_log_share_the_request_id(world: World, log: list[str]
         "client": world.username,
         "attempt_id": attempt.id,
     }
-    assert attempt.request_id == response["X-CAP-REQUEST-ID"]
+    assert (attempt.request_id, attempt.address) == (response["X-CAP-REQUEST-ID"], "127.0.0.1")
 
 
 def test_log_escapes_the_path_and_omits_the_query_string(client: Client, log: list[str]) -> None:

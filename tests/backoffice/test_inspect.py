@@ -152,7 +152,7 @@ def test_a_refused_attempt_shows_request_result_and_rule(world: World, auditor: 
         "99",
         "till.1",
     )
-    assert (asked["Idempotency key"], asked["Channel"]) == ("till-1:7", "API")
+    assert (asked["Idempotency key"], asked["Channel"], asked["Client address"]) == ("till-1:7", "API", "127.0.0.1")
     assert redemption.public_id in asked["Redemption"]
     assert (answered["Result"], answered["Rule"]) == (badge(Status("refused 817", "danger")), "MORE_THAN_LEFT")
     assert answered["Published message"] == ErrorCode.MORE_THAN_LEFT.message

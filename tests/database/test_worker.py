@@ -13,6 +13,7 @@ from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
 
 from reversals.models import Attempt, DayTotals, LedgerCheck, WorkerProcess
+from reversals.movements import attempts
 from reversals.operations.worker import queue, tasks
 from reversals.operations.worker.queue import QUEUES, Status
 from reversals.operations.worker.schedule import SCHEDULE, Schedule
@@ -106,6 +107,23 @@ def test_attempts_are_purged_by_the_retention_setting(
     make_task(task_path=tasks.purge_attempts.module_path)
     run_next()
     assert Attempt.objects.filter(org=world.org).exists() is is_kept
+
+
+@pytest.mark.parametrize(("kept_days", "kept"), [(0, ["127.0.0.1"] * 2), (30, [None, "127.0.0.1"])])
+def test_client_addresses_are_removed_from_old_attempts_by_the_retention_setting(
+    world: World, settings: Any, monkeypatch: pytest.MonkeyPatch, kept_days: int, kept: list[str | None]
+) -> None:
+    settings.ATTEMPT_ADDRESSES_KEPT_FOR_DAYS = kept_days
+    monkeypatch.setattr(attempts, "PURGED_AT_ONCE", 1)
+    redemption = redeemed(world, 10)
+    replies = [world.reverse(redemption, 1, key="key-1").content for _ in range(2)]
+    Attempt.objects.filter(org=world.org).update(created_at=days_ago(31))
+    world.reverse(redemption, 1)
+    make_task(task_path=tasks.purge_addresses.module_path)
+    run_next()
+    rows = Attempt.objects.filter(org=world.org).order_by("created_at")
+    assert list(rows.values_list("address", flat=True)) == kept
+    assert world.reverse(redemption, 1, key="key-1").content == replies[0] == replies[1]
 
 
 def test_idle_worker_writes_nothing() -> None:

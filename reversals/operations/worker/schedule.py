@@ -34,6 +34,7 @@ SCHEDULE = (
     Scheduled(tasks.verify_ledger, DAY, at=timedelta(hours=3)),
     Scheduled(tasks.count_totals, DAY, at=timedelta(minutes=15)),
     Scheduled(tasks.purge_attempts, DAY, at=timedelta(hours=2)),
+    Scheduled(tasks.purge_addresses, DAY, at=timedelta(hours=2)),
     Scheduled(tasks.purge_events, DAY, at=timedelta(hours=2)),
     Scheduled(tasks.clear_sessions, DAY, at=timedelta(hours=2)),
     Scheduled(tasks.purge_tasks, DAY, at=timedelta(hours=2)),

@@ -100,6 +100,13 @@ def purge_attempts() -> dict[str, int] | None:
 
 
 @task(queue_name=queue.SCHEDULED)
+def purge_addresses() -> dict[str, int] | None:
+    """Removes client addresses from attempts that are older than ATTEMPT_ADDRESSES_KEPT_FOR_DAYS; 0 keeps them."""
+    days = settings.ATTEMPT_ADDRESSES_KEPT_FOR_DAYS
+    return {"removed": attempts.forget_addresses(before=timezone.now() - timedelta(days=days))} if days else None
+
+
+@task(queue_name=queue.SCHEDULED)
 def purge_events() -> dict[str, int] | None:
     """Removes events that are older than EVENTS_KEPT_FOR_DAYS; 0 keeps them."""
     days = settings.EVENTS_KEPT_FOR_DAYS

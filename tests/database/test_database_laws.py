@@ -25,6 +25,7 @@ from loyalty.ledger.merging import merge_customers
 from loyalty.models import (
     ApiClient,
     ApiSecret,
+    ChosenOrg,
     Covering,
     CoveringLine,
     Customer,
@@ -305,7 +306,7 @@ class Family:
         """Returns an unsaved copy of the family's row, with a new id and the changes."""
         row = self.rows[model]
         values = {field.attname: getattr(row, field.attname) for field in model._meta.concrete_fields}
-        return model(**(values | {"id": new_row_id()} | changes))
+        return model(**(values | {model._meta.pk.attname: new_row_id()} | changes))
 
     def fresh_copy_of(self, model: Model, changes: Changes) -> models.Model:
         """Returns an unsaved copy that is valid except for the changes."""
@@ -350,6 +351,7 @@ def make_family() -> Family:
         CoveringLine: {"lot_id": spare_draw.lot_id or line.reissued_lot_id},
         CustomerMerge: {"source_id": world.asha.id},
         OrgAccess: {"user_id": make_user().id},
+        ChosenOrg: {"user_id": make_user().id},
         ReversalLine: {"draw_id": spare_draw.id},
         Correction: {"reversal_id": redemption.reversals.exclude(id=reversal.id).get().id},
         Delivery: {"webhook_id": make_webhook(world.org).id},
@@ -368,7 +370,8 @@ def kept_by_staff(world: World) -> list[models.Model]:
     move = OrgMove.objects.create(
         org=world.org, step=OrgMove.Step.ARRIVED, manifest="0" * 64, made_by="ravi", made_at=days_ago(1)
     )
-    return [OrgAccess.objects.create(user=make_user(), org=world.org), code, change, move]
+    access, chosen = (model.objects.create(user=make_user(), org=world.org) for model in (OrgAccess, ChosenOrg))
+    return [access, chosen, code, change, move]
 
 
 def work_on(reversal: Reversal) -> list[models.Model]:

@@ -41,17 +41,21 @@ def sections(request: HttpRequest) -> list[dict[str, Any]]:
             _list(request, "Events", "bolt", "reversals.event"),
             _list(request, "Deliveries", "outgoing_mail", "reversals.delivery"),
         ),
-        _section(
-            "Administration",
-            _list(request, "Users", "badge", "auth.user"),
-            _list(request, "Roles", "shield_person", "auth.group"),
-            _list(request, "Changes", "manage_history", "loyalty.staffchange"),
-            _link("Searches", "search_insights", "searches", _may(request, "loyalty.view_staffchange")),
-            _list(request, "Ledger checks", "fact_check", "reversals.ledgercheck"),
-            _list(request, "Background tasks", "schedule", "django_tasks_database.dbtaskresult"),
-        ),
+        _administration(request),
     ]
     return [section for section in found if section["items"]]
+
+
+def _administration(request: HttpRequest) -> dict[str, Any]:
+    return _section(
+        "Administration",
+        _list(request, "Users", "badge", "auth.user"),
+        _list(request, "Roles", "shield_person", "auth.group"),
+        _list(request, "Changes", "manage_history", "loyalty.staffchange"),
+        _link("Searches", "search_insights", "searches", _may(request, "loyalty.view_staffchange")),
+        _list(request, "Ledger checks", "fact_check", "reversals.ledgercheck"),
+        _list(request, "Background tasks", "schedule", "django_tasks_database.dbtaskresult"),
+    )
 
 
 def _section(title: str, *links: dict[str, Any] | None) -> dict[str, Any]:

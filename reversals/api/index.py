@@ -3,7 +3,10 @@
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
+from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.vary import vary_on_headers
+
+from reversals.api.errors import not_found
 
 ADDRESSES = {
     "reverse": "POST /v2/points/reverse",
@@ -19,9 +22,12 @@ ADDRESSES = {
 }
 
 
+@csrf_exempt
 @vary_on_headers("Accept")
 def index(request: HttpRequest) -> HttpResponse:
     """Redirects to /admin/ if the caller accepts HTML, as browsers do; else returns the addresses as JSON."""
+    if request.method not in {"GET", "HEAD"}:
+        return not_found(request, None)
     if "text/html" in request.headers.get("Accept", ""):
         return redirect("admin:index")
     return JsonResponse({"name": "Loyalty back office", "version": settings.VERSION, "addresses": ADDRESSES})

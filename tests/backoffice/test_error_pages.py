@@ -85,6 +85,11 @@ def test_the_root_leads_a_browser_to_the_back_office(client: Client) -> None:
     assert (response.status_code, response["Location"]) == (302, "/admin/")
 
 
+def test_a_call_sent_to_the_root_is_answered_404_in_the_envelope(client: Client) -> None:
+    response = Client(enforce_csrf_checks=True).post("/", "{}", content_type="application/json")
+    assert (response.status_code, response.json()["errors"][0]["code"]) == (404, 404)
+
+
 @pytest.mark.parametrize("accept", [None, "*/*", "application/json"])
 def test_the_root_tells_a_program_the_addresses(client: Client, accept: str | None) -> None:
     response = client.get("/", headers={} if accept is None else {"accept": accept})

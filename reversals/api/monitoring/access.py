@@ -17,7 +17,8 @@ from reversals.movements import counters
 
 logger = logging.getLogger("access")
 
-LONGEST_USERNAME = 100
+# Shorter than any API secret and its MD5, which a client that confuses username and password sends as the username.
+LONGEST_USERNAME = 31
 
 
 class AccessMiddleware:
@@ -73,10 +74,17 @@ def _caller_of(request: HttpRequest, response: HttpResponseBase) -> dict[str, An
     caller = getattr(request, "user", None)
     about: dict[str, Any] = {"address": address_of(request)}
     if response.status_code in {401, 429} and (tried := getattr(request, "tried_username", "")):
-        about["username"] = "".join(each if each.isprintable() else "?" for each in tried[:LONGEST_USERNAME])
+        about["username"] = _printable(tried)
     # Not isinstance, because it would make Django load the session's user, and the database may be unavailable.
     if type(caller) is Caller:
         about |= {"org_id": caller.org.id, "client": caller.username}
     if isinstance(response, Reply) and response.attempt is not None:
         about["attempt_id"] = response.attempt.id
     return about
+
+
+def _printable(username: str) -> str:
+    """Returns the username without control characters. One that may be a secret is replaced by its length."""
+    if len(username) > LONGEST_USERNAME:
+        return f"({len(username)} characters)"
+    return "".join(each if each.isprintable() else "?" for each in username)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.system.deploy.machines import UnitServer, create_role, place_of, stacked
+from tests.system.deploy.machines import UnitServer, create_role, drop_role, place_of, stacked
 from tests.system.faults.conftest import Stage, make_stage, once, serve, sqlite_stage, stage  # noqa: F401 (fixtures)
 from tests.system.faults.load import HEADERS
 from tests.system.faults.machines import wait_until
@@ -69,6 +69,8 @@ def stack(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
     owned = of_role(stage, tmp_path_factory.mktemp("ledger"))
     with stacked(owned.database, owned.environment) as (servers, through):
         yield Stack(owned, servers, through)
+    # In random order the tests of another package can come between, and then this fixture is made again.
+    drop_role(stage.url)
 
 
 def of_role(stage: Stage, folder: Path) -> Stage:  # noqa: F811

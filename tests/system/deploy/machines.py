@@ -43,6 +43,13 @@ def create_role(url: str) -> None:
     run_script(url, DEPLOY / "role.sql", DATABASE_PASSWORD=PASSWORD)
 
 
+def drop_role(url: str) -> None:
+    """Drops the role and the database that `create_role` created."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DROP DATABASE loyalty WITH (FORCE)")
+        connection.execute("DROP ROLE loyalty")
+
+
 class UnitServer(Server):
     """A server that starts and stops with the lines of `deploy/loyalty@.service`, as systemd runs them.
 

@@ -23,7 +23,8 @@ def current_org(request: HttpRequest) -> Org | None:
     """Returns the org whose rows the lists show, or None if the user has no org.
 
     It is the org that `?org=` names, else the one in the session, else the one that the user chose last, else the one
-    with the lowest id. The session stores it. Ignores an org that the user may not work on. Looks it up once a request.
+    with the lowest id. The session stores the one that an address named. Ignores an org that the user may not work on.
+    Looks it up once a request.
     """
     if not hasattr(request, KEPT):
         setattr(request, KEPT, _look_up(request))
@@ -33,15 +34,13 @@ def current_org(request: HttpRequest) -> Org | None:
 
 def _look_up(request: HttpRequest) -> Org | None:
     orgs = orgs_of(request.user)
-    for org_id in (request.GET.get("org"), request.session.get("org")):
-        org = _find(orgs, org_id)
-        if org is not None:
-            break
-    else:
-        org = orgs.filter(chosen_by__user=request.user.pk).first() or orgs.order_by("id").first()
-    if org is not None and request.session.get("org") != org.id:
-        request.session["org"] = org.id
-    return org
+    if (org := _find(orgs, request.GET.get("org"))) is not None:
+        if request.session.get("org") != org.id:
+            request.session["org"] = org.id
+        return org
+    if (org := _find(orgs, request.session.get("org"))) is not None:
+        return org
+    return orgs.filter(chosen_by__user=request.user.pk).first() or orgs.order_by("id").first()
 
 
 def orgs_for_header(request: HttpRequest) -> dict[str, Any] | None:

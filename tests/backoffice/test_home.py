@@ -230,12 +230,12 @@ def test_home_lists_orgs_that_are_off_or_paused_or_have_a_broken_setting(world: 
 def test_home_shows_the_last_check_of_the_ledger_or_of_the_chosen_org(world: World) -> None:
     other = make_world()
     client = client_for(world, other)
-    assert home(client).context["check"] == {"last": None, "is_due": True}
+    assert home(client).context["check"] == {"last": None, "under_way": None, "is_due": True}
     whole = LedgerCheck.objects.create(started_at=days_ago(8), finished_at=days_ago(8), broken_count=0)
     own = LedgerCheck.objects.create(org=world.org, started_at=days_ago(1), finished_at=days_ago(1), broken_count=2)
-    assert home(client).context["check"] == {"last": whole, "is_due": True}
+    assert home(client).context["check"] == {"last": whole, "under_way": None, "is_due": True}
     page = home(client, org=world.org.id)
-    assert page.context["check"] == {"last": own, "is_due": False}
+    assert page.context["check"] == {"last": own, "under_way": None, "is_due": False}
     assert "2 rows break a law of the ledger" in page.content.decode()
 
 

@@ -256,7 +256,8 @@ def test_command_merges_and_prints_what_moved(world: World, ravi: Customer, caps
 
 
 @pytest.mark.usefixtures("committed", "on_postgresql")
-def test_reversals_that_race_with_a_merge_are_made_once_or_refused_with_901() -> None:
+def test_reversals_that_race_with_a_merge_are_made_once_or_refused() -> None:
+    """Refused with 901, or with 896 if they waited for a lock too long."""
     world = make_world()
     ravi = make_customer(world.org)
     redemption = redeemed_by(ravi, world)
@@ -264,7 +265,7 @@ def test_reversals_that_race_with_a_merge_are_made_once_or_refused_with_901() ->
     calls.insert(5, lambda: merge(world, ravi, world.asha))
     answers = [answer for answer in at_once(calls) if answer is not None]
     outcomes = [0 if answer.status_code == 200 else answer.json()["errors"][0]["code"] for answer in answers]
-    assert set(outcomes) <= {0, 901}
+    assert set(outcomes) <= {0, 896, 901}
     reversed_points = Redemption.objects.get(id=redemption.id).points_reversed
     assert reversed_points == Decimal(outcomes.count(0))
     assert broken_laws(world.org.id) == []

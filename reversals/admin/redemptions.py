@@ -166,7 +166,7 @@ def _draw_row(draw: Draw, now: datetime) -> list[Any]:
 
 
 def _coverings(redemption: Redemption) -> dict[str, Any] | None:
-    """The lots that were found later for points drawn from no lot; None if there are none."""
+    """The lots that were found later for points drawn from no lot, or None if no lot was found."""
     lines = CoveringLine.objects.filter(org_id=redemption.org_id, covering__redemption=redemption)
     rows = [
         [

@@ -78,7 +78,7 @@ def add(task: Task[..., Any], *arguments: Any) -> UUID:
 
 
 def claim(queues: Sequence[str], worker_id: str) -> Row | None:
-    """Takes the next task of these queues that is due, or returns None. Writes nothing if there is none."""
+    """Takes the next task of these queues that is due, or returns None and writes nothing if no task is due."""
     due = DBTaskResult.objects.ready().filter(queue_name__in=queues)
     while (row := due.first()) is not None:
         before, row.status, row.worker_ids = _held(row), Status.RUNNING, [*row.worker_ids, worker_id]

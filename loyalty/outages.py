@@ -5,7 +5,7 @@ import time
 from enum import Enum
 
 from django.conf import settings
-from django.db import Error, IntegrityError, InterfaceError, OperationalError
+from django.db import DatabaseError, Error, InterfaceError, InternalError, OperationalError
 
 logger = logging.getLogger(__name__)
 
@@ -124,10 +124,12 @@ def outage_of(error: Error) -> Outage | None:
     name = getattr(error.__cause__, "sqlite_errorname", "")
     if name:
         return next((outage for start, outage in _SQLITE.items() if name.startswith(start)), None)
-    if isinstance(error, IntegrityError):
-        return None
-    # libpq gives no code to a connection that it cannot open or that is lost.
-    return _FAILED if isinstance(error, OperationalError | InterfaceError) else None
+    # libpq gives no code to a connection that it cannot open, that is lost, or whose server (a pooler whose database
+    # restarts) answers out of step. An error without a code of another class is a fault of the program.
+    is_of_connection = (
+        isinstance(error, OperationalError | InterfaceError | InternalError) or type(error) is DatabaseError
+    )
+    return _FAILED if is_of_connection else None
 
 
 def is_lock_timeout(error: Error) -> bool:

@@ -5,7 +5,15 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.db import Error, InterfaceError, InternalError, OperationalError, ProgrammingError
+from django.db import (
+    DatabaseError,
+    Error,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    ProgrammingError,
+)
 
 from loyalty import outages
 from loyalty.outages import Outage, outage_of
@@ -59,7 +67,10 @@ def test_class_decides_over_the_type_that_the_driver_gave_the_error() -> None:
     [
         (OperationalError("connection refused"), Outage.FAILED),
         (InterfaceError("the connection is closed"), Outage.FAILED),
+        (InternalError("received 2 results from command 'BEGIN'"), Outage.FAILED),
+        (DatabaseError("lost synchronization with server"), Outage.FAILED),
         (ProgrammingError("no results to fetch"), None),
+        (IntegrityError("CHECK constraint failed"), None),
     ],
 )
 def test_error_without_a_code_is_an_outage_if_the_connection_failed(error: Error, outage: Outage | None) -> None:

@@ -44,22 +44,18 @@ def ask(
         return response.status, response.read(), response.headers
 
 
-class Logged:
-    """Reads in `lines` what the proxy logs of the calls during the block."""
+def logged(stack: Stack, replies: list[Any]) -> list[dict[str, Any]]:
+    """Returns what the proxy logged of the calls with these reply headers; it may write a line after its answer."""
+    wanted = [headers["X-CAP-REQUEST-ID"] for headers in replies]
+    found: dict[str, dict[str, Any]] = {}
 
-    def __init__(self, stack: Stack) -> None:
-        self.log = stack.servers[0].runtime / "access.log"
+    def is_logged() -> bool:
+        whole = (stack.servers[0].runtime / "access.log").read_text().rpartition("\n")[0]
+        found.update({line["request_id"]: line for line in map(json.loads, whole.splitlines())})
+        return set(wanted) <= set(found)
 
-    def __enter__(self) -> "Logged":
-        self.before = self.log.stat().st_size
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        # nginx may write the line of a call after its answer.
-        wait_until(lambda: self.log.read_bytes().endswith(b"\n"))
-        self.lines: list[dict[str, Any]] = [
-            json.loads(line) for line in self.log.read_bytes()[self.before :].splitlines()
-        ]
+    wait_until(is_logged)
+    return [found[request_id] for request_id in wanted]
 
 
 @pytest.fixture(scope="package")

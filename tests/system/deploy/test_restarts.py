@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.system.deploy.conftest import Logged, Stack, ask
+from tests.system.deploy.conftest import Stack, ask, logged
 from tests.system.faults.load import Load
 from tests.system.faults.machines import wait_until
 
@@ -46,8 +46,6 @@ def test_no_call_fails_during_ten_rolling_restarts(stack: Stack) -> None:
     assert {is_keyed: _failed(codes) for is_keyed, codes in answers.items()} == {True: {}, False: {}}
 
 
-# Deep, because about one run in seven has an answer of 500 to a call, whose cause is not known yet.
-@pytest.mark.deep
 def test_postgresql_that_restarts_is_used_again_within_about_a_second(stack: Stack) -> None:
     """With PgBouncer's default every call is refused for 15 s after a restart within half a second."""
     database = stack.stage.database
@@ -65,12 +63,12 @@ def test_server_that_is_about_to_stop_gets_no_call(stack: Stack) -> None:
     flag = first.runtime / str(first.port)
     flag.touch()
     try:
-        with Logged(stack) as logged:
-            for _ in range(6):
-                assert ask(stack, None, "GET", "/health/ready")[0] == 200
+        answers = [ask(stack, None, "GET", "/health/ready") for _ in range(6)]
     finally:
         flag.unlink()
-    assert [line["upstream"] for line in logged.lines] == [f"127.0.0.1:{second.port}"] * 6
+    assert [status for status, _, _ in answers] == [200] * 6
+    lines = logged(stack, [headers for _, _, headers in answers])
+    assert {line["upstream"] for line in lines} == {f"127.0.0.1:{second.port}"}
 
 
 def test_calls_are_answered_while_both_servers_are_about_to_stop(stack: Stack) -> None:

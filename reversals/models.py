@@ -424,6 +424,59 @@ class CheckResult(models.Model):
         return f"{self.name} on {self.host}"
 
 
+class Export(models.Model):
+    """A list that the worker writes as a CSV file, because it is too long for a request. It is removed after a week."""
+
+    class Status(models.TextChoices):
+        WAITING = "WAITING", "waiting"
+        RUNNING = "RUNNING", "running"
+        READY = "READY", "ready"
+        FAILED = "FAILED", "failed"
+
+    id = RowIdField()
+    org = owning_org()
+    asked_by = models.CharField(max_length=150, help_text="The username of the only user who can download it.")
+    kind = models.CharField(max_length=64, help_text="The model of the list, such as reversals.reversal.")
+    filters = models.TextField(help_text="The query string of the list.")
+    task = models.UUIDField(help_text="The worker's task for the export.")
+    asked_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True, blank=True)
+    rows = models.PositiveBigIntegerField(default=0, help_text="The number of rows in its parts.")
+    status = models.CharField(max_length=16, choices=Status, default=Status.WAITING)
+    notice = models.CharField(max_length=500, blank=True, help_text="Why it failed.")
+    expires_at = models.DateTimeField(help_text="When the worker may remove it.")
+
+    class Meta:
+        indexes = [models.Index(fields=["org", "asked_by", "asked_at"], name="exports_by_user")]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(status__in=["WAITING", "RUNNING", "READY", "FAILED"]), name="export_status_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"export of {self.kind} by {self.asked_by}"
+
+
+class ExportPart(models.Model):
+    """Some rows of an export. Each part begins after the last row of the one before."""
+
+    id = RowIdField()
+    export = models.ForeignKey(Export, on_delete=models.CASCADE, db_index=False, related_name="parts")
+    number = models.PositiveIntegerField(help_text="1, 2, 3 and so on.")
+    rows = models.PositiveIntegerField()
+    last_id = models.BigIntegerField(null=True, help_text="The row id of its last row.")
+    last_time = models.DateTimeField(null=True, help_text="The time of its last row, if a time orders the list.")
+    size = models.PositiveIntegerField(help_text="The number of bytes before compression.")
+    content = models.BinaryField(help_text="CSV, compressed with gzip.")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["export", "number"], name="export_part_once")]
+
+    def __str__(self) -> str:
+        return f"part {self.number} of export {self.export_id}"
+
+
 class Seal(models.Model):
     """One seal in the hash chain over the history of all orgs. Rows are only added."""
 

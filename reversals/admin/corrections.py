@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from loyalty.admin.base import OneOrg, PageAdmin, points_column
 from loyalty.admin.links import link, link_column
 from loyalty.ledger.points import written
-from reversals.admin.export import Exportable
+from reversals.admin.exports import Exportable
 from reversals.admin.filters import Period
 from reversals.admin.html import moment
 from reversals.models import Correction, ReversalLine

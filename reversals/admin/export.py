@@ -1,32 +1,22 @@
-"""Exports lists as CSV files: always complete, recorded as a change, and without formulas for a spreadsheet to run."""
+"""Writes lists as CSV: their columns, newest row first, and without formulas for a spreadsheet to run."""
 
 import csv
 import io
-import tempfile
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import IO, Any
+from typing import Any, TypeAlias
 
-from django.contrib.admin.options import IncorrectLookupParameters
-from django.core.exceptions import PermissionDenied
-from django.db import DataError
-from django.db.models import Model, Q, QuerySet
-from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseBase
-from django.shortcuts import redirect
-from django.urls import URLPattern, path
-from django.utils import timezone
-from django.views.decorators.http import require_POST
+from django.db.models import Q, QuerySet
 
 from loyalty.ledger.points import written
-from loyalty.staff.audit import record_change
-from loyalty.staff.current_org import current_org
 from reversals.admin.statuses import status_of_attempt, status_of_redemption, status_of_reversal
 
-EXPORT = "reversals.export_ledger"
 ROWS_AT_ONCE = 2_000
+# A row's place in the order of a file: its row id, and its time if one orders the file.
+Place: TypeAlias = tuple[int, datetime | None]
 
 # Spreadsheet programs on Windows read a file as UTF-8 only if it begins with this mark.
 _BYTE_ORDER_MARK = "\ufeff"
@@ -35,7 +25,7 @@ _INVISIBLE = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
 
 
 @dataclass(frozen=True, slots=True)
-class Export:
+class Columns:
     """The columns of an export by header, and the field with the time that orders the rows, if there is one.
 
     A column is the path of a field, or a function of the row.
@@ -46,7 +36,7 @@ class Export:
 
 
 EXPORTS = {
-    "loyalty.redemption": Export(
+    "loyalty.redemption": Columns(
         {
             "redemption_id": "public_id",
             "status": status_of_redemption,
@@ -60,7 +50,7 @@ EXPORTS = {
         },
         time=None,
     ),
-    "reversals.reversal": Export(
+    "reversals.reversal": Columns(
         {
             "reversal_id": "public_id",
             "status": status_of_reversal,
@@ -80,7 +70,7 @@ EXPORTS = {
         },
         time="created_at",
     ),
-    "reversals.correction": Export(
+    "reversals.correction": Columns(
         {
             "reversal_id": "reversal.public_id",
             "redemption_id": "reversal.redemption.public_id",
@@ -93,7 +83,7 @@ EXPORTS = {
         },
         time="created_at",
     ),
-    "reversals.attempt": Export(
+    "reversals.attempt": Columns(
         {
             "created_at": "created_at",
             "status": status_of_attempt,
@@ -118,87 +108,45 @@ EXPORTS = {
 }
 
 
-class Exportable:
-    """A list of one org's rows that users with permission can export with the list's filters."""
-
-    change_list_template = "admin/reversals/exportable_list.html"
-
-    def get_urls(self: Any) -> list[URLPattern]:
-        view = self.admin_site.admin_view(require_POST(self.export_view))
-        name = f"{self.opts.app_label}_{self.opts.model_name}_export"
-        return [path("export/", view, name=name), *super().get_urls()]  # type: ignore[misc]
-
-    def changelist_view(self: Any, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        # The export is of the org that this page shows, even if another page has selected a different org since.
-        shown = {"org": current_org(request)} | (extra_context or {})
-        return super().changelist_view(request, shown)  # type: ignore[misc, no-any-return]
-
-    def export_view(self: Any, request: HttpRequest) -> HttpResponseBase:
-        """Returns the file after it is complete and recorded as a change. The address holds the list's filters."""
-        if not request.user.has_perm(EXPORT) or not self.has_view_permission(request):
-            raise PermissionDenied
-        org = current_org(request)
-        if org is None:
-            raise Http404
-        try:
-            file = _file(EXPORTS[self.opts.label_lower], self.get_changelist_instance(request).queryset)
-        except (IncorrectLookupParameters, OverflowError, DataError):
-            return redirect(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
-        kind = str(self.opts.verbose_name_plural)
-        record_change(
-            org,
-            org=org,
-            action=f"exported {kind}",
-            made_by=request.user.get_username(),
-            reason="export",
-            before={},
-            after={"filters": request.GET.urlencode()},
-        )
-        return FileResponse(
-            file,
-            as_attachment=True,
-            filename=f"{org.id}-{kind}-{timezone.now():%Y-%m-%d}.csv",
-            content_type="text/csv; charset=utf-8",
-            headers={"Cache-Control": "no-store"},
-        )
+def header_of(columns: Columns) -> str:
+    """Returns the first line of the file."""
+    return _BYTE_ORDER_MARK + _csv([list(columns.columns)])
 
 
-def _file(export: Export, rows: QuerySet[Any]) -> IO[bytes]:
-    """Writes the whole export to a file, so that the response has a length and a client notices if it is cut off."""
-    file = tempfile.TemporaryFile()  # noqa: SIM115 (the response closes it)
-    for text in _lines(export, rows):
-        file.write(text.encode())
-    file.seek(0)
-    return file
+def lines_of(columns: Columns, rows: Iterable[Any]) -> str:
+    """Returns the lines of these rows."""
+    return _csv([_cell(_value(row, column)) for column in columns.columns.values()] for row in rows)
 
 
-def _lines(export: Export, rows: QuerySet[Any]) -> Iterator[str]:
-    """The text of the file, one chunk of rows at a time, newest first."""
-    yield _BYTE_ORDER_MARK + _csv([list(export.columns)])
-    paths = [column for column in export.columns.values() if isinstance(column, str)]
+def ordered(columns: Columns, rows: QuerySet[Any]) -> QuerySet[Any]:
+    """Returns the rows newest first, with the rows that columns refer to."""
+    paths = [column for column in columns.columns.values() if isinstance(column, str)]
     parents = {path.rpartition(".")[0].replace(".", "__") for path in paths} - {""}
     rows = rows.select_related(*sorted(parents)) if parents else rows
-    for chunk in _chunks(rows, export.time):
-        yield _csv([_cell(_value(row, column)) for column in export.columns.values()] for row in chunk)
+    return rows.order_by(*([f"-{columns.time}"] if columns.time else []), "-id")
 
 
-def _chunks(rows: QuerySet[Any], time: str | None) -> Iterator[list[Any]]:
-    """The rows in chunks. Each chunk starts after the last row of the one before, so that every statement is short."""
-    rows = rows.order_by(*([f"-{time}"] if time else []), "-id")
-    chunk = list(rows[:ROWS_AT_ONCE])
-    while chunk:
+def chunks(columns: Columns, rows: QuerySet[Any], *, last: Place | None = None) -> Iterator[list[Any]]:
+    """Yields the rows after `last` in chunks. Each chunk starts after the one before, so every statement is short."""
+    rows = ordered(columns, rows)
+    while chunk := list((rows if last is None else rows.filter(_after(last, columns.time)))[:ROWS_AT_ONCE]):
         yield chunk
         if len(chunk) < ROWS_AT_ONCE:
             return
-        chunk = list(rows.filter(_after(chunk[-1], time))[:ROWS_AT_ONCE])
+        last = place_of(columns, chunk[-1])
 
 
-def _after(last: Model, time: str | None) -> Q:
+def place_of(columns: Columns, row: Any) -> Place:
+    """Returns the row's place in the order of the file."""
+    return (row.pk, getattr(row, columns.time) if columns.time else None)
+
+
+def _after(last: Place, time: str | None) -> Q:
+    row_id, moment = last
     if time is None:
-        return Q(id__lt=last.pk)
-    moment = getattr(last, time)
+        return Q(id__lt=row_id)
     # Only the first condition is a range of the index; an "or" is not.
-    return Q(**{f"{time}__lte": moment}) & (Q(**{f"{time}__lt": moment}) | Q(id__lt=last.pk))
+    return Q(**{f"{time}__lte": moment}) & (Q(**{f"{time}__lt": moment}) | Q(id__lt=row_id))
 
 
 def _value(row: Any, column: str | Callable[[Any], object]) -> Any:

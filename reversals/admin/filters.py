@@ -43,7 +43,8 @@ class Period(admin.SimpleListFilter):
             }
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        period, now = self.value() or self.default, timezone.now()
+        # An export in the worker counts from when the user asked for it.
+        period, now = self.value() or self.default, getattr(request, "asked_at", None) or timezone.now()
         if period == "today":
             return queryset.filter(created_at__gte=now.replace(hour=0, minute=0, second=0, microsecond=0))
         if period in {"7", "30", "90"}:

@@ -17,7 +17,7 @@ from loyalty.ledger.canonical import spellings
 from loyalty.ledger.points import grouped
 from loyalty.models import Redemption
 from reversals.admin.correcting import may_correct
-from reversals.admin.export import Exportable
+from reversals.admin.exports import Exportable
 from reversals.admin.filters import ByClient, ByOperation, ByProgram, ByProgramAsked, ByRule, ByStatus, Period
 from reversals.admin.html import Amount, amount, in_points, link_or_none, moment, until, written_or
 from reversals.admin.statuses import reversals_with_status, status_of_attempt, status_of_request, status_of_reversal

@@ -17,7 +17,7 @@ from loyalty.admin.statuses import badge
 from loyalty.ledger.points import grouped, written
 from loyalty.models import CoveringLine, Draw, Redemption
 from reversals.admin.bulk import may_reverse_in_bulk, reverse_in_bulk
-from reversals.admin.export import Exportable
+from reversals.admin.exports import Exportable
 from reversals.admin.html import Amount, amount, in_points, moment, until
 from reversals.admin.obstacles import obstacle_of
 from reversals.admin.reversing import Page, ReverseForm, approval_in_words, preview_of, take_step

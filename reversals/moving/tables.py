@@ -8,11 +8,11 @@ from django.apps import apps
 from django.db import DEFAULT_DB_ALIAS, models
 
 from loyalty.models import ChosenOrg, Org, OrgAccess, OrgMove
-from reversals.models import DayTotals, LedgerCheck, SealedRow
+from reversals.models import DayTotals, Export, ExportPart, LedgerCheck, SealedRow
 
-# Tables that refer to an org but belong to the cell: access of staff and their chosen org, ledger checks, seals and
-# moves.
-OF_THE_CELL = {ChosenOrg, OrgAccess, OrgMove, LedgerCheck, SealedRow}
+# Tables that refer to an org but belong to the cell: access of staff and their chosen org, exports of lists,
+# ledger checks, seals and moves.
+OF_THE_CELL = {ChosenOrg, OrgAccess, OrgMove, Export, ExportPart, LedgerCheck, SealedRow}
 
 Model = type[models.Model]
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.contrib.admin.sites import site
 from django.contrib.auth.models import Group, User
 from django.contrib.contenttypes.models import ContentType
@@ -17,6 +18,7 @@ from loyalty.emf.stored import set_emf
 from loyalty.ledger.groups import set_group
 from loyalty.models import Org, ReasonCode
 from loyalty.staff.audit import record_change
+from reversals.admin import large_exports
 from reversals.manual.bulk import runs
 from reversals.models import LedgerCheck, Reversal
 from reversals.roles import ROLES
@@ -63,6 +65,7 @@ MODELS: dict[str, Rights] = {
 }
 # Other pages: the permission that they need, and the model of the row in their URL.
 PAGES: dict[str, tuple[str, str | None]] = {
+    "exports": ("reversals.export_ledger", None),
     "find": ("loyalty.view_redemption", None),
     "searches": ("loyalty.view_staffchange", None),
     "emf": ("loyalty.view_emfsetting", None),
@@ -87,6 +90,7 @@ PAGES: dict[str, tuple[str, str | None]] = {
 }
 # URLs that accept only POST.
 POSTS: dict[str, tuple[str, str | None]] = {
+    "export_download": ("reversals.export_ledger", "reversals.export"),
     "loyalty_redemption_export": ("reversals.export_ledger", None),
     "reversals_approval_decide": ("reversals.decide_approval", "reversals.approval"),
     "reversals_attempt_export": ("reversals.export_ledger", None),
@@ -135,6 +139,7 @@ def world(db: None) -> World:
         org=world.org, key="page-1", redemptions=[reversal.redemption], reason="why", made_by="meera"
     )
     make_task()
+    large_exports.add(org=world.org, asked_by="meera", kind="reversals.reversal", filters=f"org={world.org.id}")
     LedgerCheck.objects.create(org=world.org, started_at=days_ago(1), finished_at=days_ago(1), broken_count=0)
     return world
 
@@ -170,7 +175,7 @@ def may(rights: set[str], role: str, permission: str) -> bool:
 
 def row_of(model: str, world: World) -> models.Model:
     """Returns a row of the world's org."""
-    kind: Any = next(each for each in site._registry if each._meta.label_lower == model)
+    kind: Any = apps.get_model(model)
     if kind is Org:
         return world.org
     has_org = any(field.name == "org" for field in kind._meta.get_fields())

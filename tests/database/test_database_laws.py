@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.apps import apps
@@ -60,6 +61,8 @@ from reversals.models import (
     DayTotals,
     Delivery,
     Event,
+    Export,
+    ExportPart,
     LedgerCheck,
     Reversal,
     ReversalLine,
@@ -112,6 +115,8 @@ FRESH: dict[Model, Changes] = {
     CheckResult: {"name": "another"},
     DayTotals: {"rule": "NOT_FOUND"},
     Event: {"event_id": "another"},
+    Export: {},
+    ExportPart: {"number": 2},
     Seal: {},
     SealedRow: {"position": 2, "row_id": 2},
     WorkerProcess: {"id": "another"},
@@ -150,6 +155,7 @@ UNIQUE: list[tuple[str, Model, Changes]] = [
     ("correction_once_per_reversal", Correction, {}),
     ("bulk_row_position_unique", BulkRow, {}),
     ("day_totals_once", DayTotals, {}),
+    ("export_part_once", ExportPart, {}),
     ("sealed_position_unique", SealedRow, {"row_id": 2}),
     ("row_sealed_once", SealedRow, {"position": 2}),
 ]
@@ -189,6 +195,7 @@ CHECKED: list[tuple[str, Model, Changes]] = [
     ("line_is_available_and_expired", ReversalLine, {"points": 3, "points_available": 1, "points_expired": 1}),
     ("delivery_status_known", Delivery, {"status": "LOST"}),
     ("approval_status_known", Approval, {"status": "GONE"}),
+    ("export_status_known", Export, {"status": "LOST"}),
     ("approval_by_another_person", Approval, {"decided_by": "ravi"}),
     ("approval_says_who_decided", Approval, {"decided_by": ""}),
     ("approval_says_who_decided", Approval, {"decided_at": None}),
@@ -287,7 +294,7 @@ def test_every_reference_within_an_org_has_a_same_org_constraint() -> None:
         (model, field.column)
         for model in MODELS
         for field in model._meta.concrete_fields
-        if isinstance(field, models.ForeignKey) and field.remote_field.model not in {Org, User, Seal}
+        if isinstance(field, models.ForeignKey) and field.remote_field.model not in {Org, User, Seal, Export}
     }
     assert {(model, column) for _, model, column, _ in SAME_ORG} == references - CLIENT_OF_MOVEMENT
 
@@ -409,7 +416,17 @@ def work_on(reversal: Reversal) -> list[models.Model]:
     backup = Backup.objects.create(kind="full", finished_at=now)
     worker = WorkerProcess.objects.create(id=f"of {org.id}", host="host", started_at=now, seen_at=now)
     result = CheckResult.objects.create(host=f"of {org.id}", name="disk", status=0, detail="", checked_at=now)
-    return [approval, correction, run, row, check, totals, backup, worker, result, *sealed(reversal)]
+    rows = [approval, correction, run, row, check, totals, backup, worker, result]
+    return [*rows, *exported(org), *sealed(reversal)]
+
+
+def exported(org: Org) -> list[models.Model]:
+    """Creates an export of a list of the org, with one part."""
+    now = days_ago(0)
+    export = Export.objects.create(
+        org=org, asked_by="ravi", kind="reversals.reversal", task=uuid4(), asked_at=now, expires_at=now
+    )
+    return [export, ExportPart.objects.create(export=export, number=1, rows=0, size=0, content=b"")]
 
 
 def sealed(reversal: Reversal) -> list[models.Model]:

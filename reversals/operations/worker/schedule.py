@@ -36,6 +36,7 @@ SCHEDULE = (
     Scheduled(tasks.purge_attempts, DAY, at=timedelta(hours=2)),
     Scheduled(tasks.purge_addresses, DAY, at=timedelta(hours=2)),
     Scheduled(tasks.purge_events, DAY, at=timedelta(hours=2)),
+    Scheduled(tasks.purge_exports, DAY, at=timedelta(hours=2)),
     Scheduled(tasks.clear_sessions, DAY, at=timedelta(hours=2)),
     Scheduled(tasks.purge_tasks, DAY, at=timedelta(hours=2)),
 )

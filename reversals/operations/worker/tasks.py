@@ -16,7 +16,7 @@ from django_tasks_db.models import DBTaskResult
 from loyalty.models import Org
 from reversals.assurance import ledger_check
 from reversals.assurance.sealing import seals
-from reversals.models import Seal
+from reversals.models import Export, Seal
 from reversals.movements import attempts
 from reversals.operations import daily_totals
 from reversals.operations.doctor import examination
@@ -111,6 +111,13 @@ def purge_events() -> dict[str, int] | None:
     """Removes events that are older than EVENTS_KEPT_FOR_DAYS; 0 keeps them."""
     days = settings.EVENTS_KEPT_FOR_DAYS
     return {"removed": outbox.purge(before=timezone.now() - timedelta(days=days))} if days else None
+
+
+@task(queue_name=queue.SCHEDULED)
+def purge_exports() -> dict[str, int]:
+    """Removes exports of lists that have expired, with their parts."""
+    expired = Export.objects.filter(expires_at__lt=timezone.now())
+    return {"removed": expired.delete()[1].get("reversals.Export", 0)}
 
 
 @task(queue_name=queue.SCHEDULED)

@@ -14,10 +14,10 @@ from typing import IO
 import psycopg
 
 from tests.postgresql import private_postgresql
-from tests.templates import url_of
+from tests.templates import make_templates, url_of
 
 SQLITE = "sqlite:///var/loyalty.sqlite3"
-# These tests do not depend on the database, so they run only with SQLite.
+# No database can change these tests, nor those marked `once`, so they run with SQLite alone.
 PURE = ["tests/unit"]
 # Two processes share each run, so that all processes end at about the same time.
 HALVES = [["tests/movements", "tests/database"], ["tests/api", "tests/backoffice"]]
@@ -28,11 +28,12 @@ def selections(arguments: list[str]) -> tuple[list[list[str]], list[list[str]]]:
     options = [word for word in arguments if word not in {"--system", "--deep"}]
     if "--deep" in arguments:
         return [["-m", "deep", *options]], [["-m", "deep", *options]]
+    everywhere = ["-m", "not deep and not once", *options]
     options = ["-m", "not deep", *options]
     if "--system" in arguments:
-        return [["tests/system", *options]], [["tests/system", *options]]
-    first, second = ([*half, *options] for half in HALVES)
-    return [[*PURE, *first], second], [first, second]
+        return [["tests/system", *options]], [["tests/system", *everywhere]]
+    first, second = HALVES
+    return [[*PURE, *first, *options], [*second, *options]], [[*first, *everywhere], [*second, *everywhere]]
 
 
 def start(url: str, words: list[str], output: IO[str]) -> subprocess.Popen[str]:
@@ -44,6 +45,7 @@ def main(arguments: list[str]) -> int:
     """Prints what each run said when all have ended, and returns the exit code of one that failed."""
     on_sqlite, on_postgresql = selections(arguments)
     with tempfile.TemporaryDirectory() as folder, private_postgresql() as url:
+        make_templates(url)
         planned = [(name_of("SQLite", number), SQLITE, words) for number, words in enumerate(on_sqlite)]
         databases = [url, *(_another_database(url) for _ in on_postgresql[1:])]
         planned += [

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +16,13 @@ import psycopg
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "var" / "templates"
 CODE = ("config", "loyalty", "reversals")
+
+
+def make_templates(server: str) -> None:
+    """Creates the templates of SQLite and of the PostgreSQL server at the same time, if they are missing."""
+    with ThreadPoolExecutor() as threads:
+        for made in (threads.submit(_migrated_sqlite), threads.submit(migrated_postgresql, server)):
+            made.result()
 
 
 def copy_migrated_sqlite(path: Path) -> None:

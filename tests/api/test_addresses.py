@@ -14,6 +14,8 @@ from django.test import Client, RequestFactory
 from loyalty.clients.addresses import _warn_of_missing_header, address_of
 from tests.builders import World
 
+pytestmark = pytest.mark.once
+
 FORWARDED_FOR = "HTTP_FORWARDEDFOR"
 OWN = "198.51.100.1"
 CASES = [

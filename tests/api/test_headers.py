@@ -16,7 +16,7 @@ from django.urls import reverse
 from config import api
 from tests.builders import World, redeemed, staff_of
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 NOTHING = {"default-src": "'none'", "base-uri": "'none'", "form-action": "'none'", "frame-ancestors": "'none'"}
 OF_BACK_OFFICE = NOTHING | {

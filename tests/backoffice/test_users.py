@@ -15,7 +15,7 @@ from loyalty.models import OrgAccess, StaffChange
 from reversals.roles import ROLES
 from tests.builders import World, make_world, staff_of
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 PASSWORD = "quite a long password"
 USERS, ROLES_LIST, CHANGES = "/admin/auth/user/", "/admin/auth/group/", "/admin/loyalty/staffchange/"

@@ -193,6 +193,7 @@ def name_of(model: str, kind: str) -> str:
     return f"{model.replace('.', '_')}_{kind}"
 
 
+@pytest.mark.once
 def test_every_admin_url_is_covered_by_these_tests() -> None:
     known = OPEN | OF_SIGN_IN | OF_DJANGO | set(PAGES) | set(POSTS)
     for model in MODELS:
@@ -201,6 +202,7 @@ def test_every_admin_url_is_covered_by_these_tests() -> None:
     assert {model._meta.label_lower for model in site._registry} == set(MODELS)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("role", WITH_ROLES)
 def test_each_role_opens_exactly_its_own_pages(world: World, role: str) -> None:
     client, rights = sign_in(world, role)
@@ -228,6 +230,7 @@ def test_each_role_opens_exactly_its_own_pages(world: World, role: str) -> None:
     assert wrong == []
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("role", WITH_ROLES)
 def test_each_role_is_refused_posts_without_permission(world: World, role: str) -> None:
     client, rights = sign_in(world, role)
@@ -242,6 +245,7 @@ def test_each_role_is_refused_posts_without_permission(world: World, role: str) 
             assert client.post(address, {"reason": "because"}).status_code == 403, address
 
 
+@pytest.mark.once
 def test_rows_of_a_foreign_org_are_not_found_with_any_role(world: World) -> None:
     """The user has every role, but in another org."""
     client = staff_of(make_world(), *ROLES, username="foreign")
@@ -261,6 +265,7 @@ def test_rows_of_a_foreign_org_are_not_found_with_any_role(world: World) -> None
             assert client.post(address, {"step": "confirm", "decision": "approve"}).status_code == 404, page
 
 
+@pytest.mark.once
 def test_pages_redirect_to_sign_in_without_a_session(world: World) -> None:
     for model in MODELS:
         for kind in ("changelist", "add"):
@@ -269,6 +274,7 @@ def test_pages_redirect_to_sign_in_without_a_session(world: World) -> None:
             assert response["Location"].startswith(reverse("admin:login"))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("role", WITH_ROLES)
 def test_each_role_is_offered_exactly_its_own_actions(world: World, role: str, rf: Any) -> None:
     _client, rights = sign_in(world, role)

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, connection, transaction
+from django.db import ProgrammingError, connection, transaction
 
 from loyalty.ledger.groups import set_group
 from loyalty.models import Redemption
@@ -82,7 +82,7 @@ def test_reversal_is_rolled_back_if_its_event_cannot_be_written(world: World) ->
 
     def fail(execute: Any, sql: str, *rest: Any) -> Any:
         if "INSERT INTO" in sql and "reversals_event" in sql:
-            raise DatabaseError("the disk is full")
+            raise ProgrammingError("the column does not exist")
         return execute(sql, *rest)
 
     with connection.execute_wrapper(fail):

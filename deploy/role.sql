@@ -7,4 +7,6 @@ ALTER ROLE loyalty SET lock_timeout = '2s';
 ALTER ROLE loyalty SET statement_timeout = '5s';
 ALTER ROLE loyalty SET idle_in_transaction_session_timeout = '10s';
 ALTER ROLE loyalty SET default_transaction_isolation = 'read committed';
+-- manage.py doctor reads the lag of standbys, which other roles do not see.
+GRANT pg_read_all_stats TO loyalty;
 CREATE DATABASE loyalty OWNER loyalty;

@@ -15,8 +15,11 @@ from django.urls import reverse
 
 from config import replica
 from loyalty.models import Redemption
+from reversals.operations.doctor import copies
+from reversals.operations.doctor.findings import Status
 from tests.builders import World, make_world, redeemed, staff_of
 from tests.postgresql import Replica
+from tests.system.faults.machines import wait_until
 
 pytestmark = pytest.mark.usefixtures("committed", "on_postgresql")
 
@@ -120,6 +123,18 @@ def test_api_call_does_not_use_the_replica(running: psycopg.Connection) -> None:
     assert world.reverse(redemption, 2).status_code == 200
     assert world.read(f"/v2/points/redemptions/{redemption.public_id}").status_code == 200
     assert connections["replica"].connection is None
+
+
+def test_doctor_warns_of_a_standby_that_is_behind(running: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    [healthy] = copies.replication()
+    assert (healthy.status, healthy.found) == (Status.OK, "1 standby connected, at most 0 s behind")
+    monkeypatch.setattr(copies, "LAG_SECONDS", 0.2)
+    running.execute("SELECT pg_wal_replay_pause()")
+    try:
+        make_world()
+        wait_until(lambda: [each.status for each in copies.replication()] == [Status.WARNING])
+    finally:
+        running.execute("SELECT pg_wal_replay_resume()")
 
 
 def test_pages_come_from_primary_while_replica_is_stopped(

@@ -20,10 +20,12 @@ def replication() -> Iterator[Finding]:
     if connection.vendor == "sqlite":
         return
     required = one("SHOW synchronous_standby_names")
-    connected, may_see, synchronous = row(
+    connected, may_see, synchronous, behind = row(
         "SELECT count(*), coalesce(bool_and(state IS NOT NULL), true),"
-        " count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')) FROM pg_stat_replication"
+        " count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')),"
+        " coalesce(extract(epoch FROM max(replay_lag)), 0) FROM pg_stat_replication"
     )
+    lag = float(behind)
     idle_slots = one("SELECT string_agg(slot_name, ', ') FROM pg_replication_slots WHERE NOT active")
     if required and (not connected or (may_see and not synchronous)):
         yield wrong(
@@ -39,8 +41,18 @@ def replication() -> Iterator[Finding]:
             expected="active slots only",
             do="Bring the standby back, or drop its slot with SELECT pg_drop_replication_slot(NAME).",
         )
+    elif lag > LAG_SECONDS:
+        yield warning(
+            "replication",
+            f"a standby is {lag:.0f} s behind, so a failover to it takes longer",
+            expected=f"at most {LAG_SECONDS} s",
+            do="Check the standby's load, its disk and the network between both.",
+            value=lag,
+        )
     else:
-        yield fine("replication", f"{connected} standbys connected" if connected != 1 else "1 standby connected")
+        standbys = "1 standby connected" if connected == 1 else f"{connected} standbys connected"
+        seen = f", at most {lag:.0f} s behind" if connected and may_see else ""
+        yield fine("replication", f"{standbys}{seen}", value=lag if may_see else None)
 
 
 def replica() -> Iterator[Finding]:

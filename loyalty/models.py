@@ -197,6 +197,26 @@ class OrgMove(models.Model):
         return f"{self.get_step_display()} {self.made_at:%Y-%m-%d %H:%M}"
 
 
+class Maintenance(models.Model):
+    """One switch of the cell's maintenance. The last one says whether it is on. Append-only."""
+
+    id = models.BigAutoField(primary_key=True)
+    is_on = models.BooleanField()
+    reason = models.CharField(max_length=500, blank=True)
+    made_by = models.CharField(max_length=150)
+    made_at = models.DateTimeField()
+    request_id = models.CharField(max_length=32, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(is_on=False) | ~Q(reason=""), name="maintenance_says_why"),
+            AppendOnly(name="maintenance_append_only"),
+        ]
+
+    def __str__(self) -> str:
+        return f"maintenance {'on' if self.is_on else 'off'} {self.made_at:%Y-%m-%d %H:%M}"
+
+
 class ReasonCode(models.Model):
     """A reason for manual reversals. Each org has its own list, and reports count reversals by it."""
 

@@ -11,6 +11,7 @@ from loyalty.emf.registry import EmfSettings
 from loyalty.ledger.clock import as_datetime_or_none
 from loyalty.ledger.snapshots import OrgFacts
 from loyalty.ledger.sql import Statement
+from loyalty.maintenance import IS_ON
 from loyalty.outages import outage_of
 
 
@@ -18,7 +19,8 @@ from loyalty.outages import outage_of
 class Caller:
     """An authenticated API client with its org and the org's settings.
 
-    `also` is an additional value that the same statement looked up.
+    `in_maintenance`: maintenance was on, so the call may write nothing. `also` is an additional value that the same
+    statement looked up.
     """
 
     client_id: int
@@ -28,6 +30,7 @@ class Caller:
     settings: EmfSettings
     secret_id: int
     secret_last_used_at: datetime | None
+    in_maintenance: bool = False
     also: Any = None
     is_authenticated: bool = True  # DRF expects this attribute of a user
 
@@ -60,7 +63,7 @@ def _caller_row(username: str, digest: str, also: Statement) -> Any:
                    secret.id, secret.last_used_at,
                    (SELECT CAST({all_rows}({array}(setting.program_id, setting.key, setting.value)) AS text)
                       FROM loyalty_emfsetting setting WHERE setting.org_id = client.org_id),
-                   {also_sql}
+                   {IS_ON}, {also_sql}
               FROM loyalty_apiclient client
               JOIN loyalty_org org ON org.id = client.org_id AND org.is_active
               JOIN loyalty_apisecret secret ON secret.org_id = client.org_id AND secret.client_id = client.id
@@ -72,7 +75,7 @@ def _caller_row(username: str, digest: str, also: Statement) -> Any:
 
 
 def _caller(username: str, *row: Any) -> Caller:
-    client_id, calls_per_minute, org_id, country, v2_enabled, secret_id, last_used_at, settings, also = row
+    client_id, calls_per_minute, org_id, country, v2_enabled, secret_id, last_used_at, settings, is_on, also = row
     return Caller(
         client_id=client_id,
         username=username,
@@ -81,5 +84,6 @@ def _caller(username: str, *row: Any) -> Caller:
         settings=EmfSettings({(program_id, key): value for program_id, key, value in json.loads(settings or "[]")}),
         secret_id=secret_id,
         secret_last_used_at=as_datetime_or_none(last_used_at),
+        in_maintenance=bool(is_on),
         also=also,
     )

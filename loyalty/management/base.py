@@ -9,19 +9,25 @@ from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
+from loyalty import maintenance
 from loyalty.moves import is_of_closed_org
 
 
 class LoyaltyCommand(BaseCommand):
     """A command whose `run` returns its result, which is printed as text, or with --json as one JSON object.
 
+    A command that `may_write` is refused in maintenance, unless its user adds --in-maintenance.
+
     If `run` raises a ValueError, ValidationError or DatabaseError, prints the message on stderr and exits with code 1.
     """
 
     requires_system_checks = ()
+    may_write = True
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+        if self.may_write:
+            parser.add_argument("--in-maintenance", action="store_true", help="run although maintenance is on")
         self.add_own_arguments(parser)
 
     def add_own_arguments(self, parser: CommandParser) -> None:
@@ -39,7 +45,7 @@ class LoyaltyCommand(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            result = self.run(**options)
+            result = self._run(**options)
         except ValidationError as error:
             raise CommandError("; ".join(_problems(error))) from error
         except ValueError as error:
@@ -52,6 +58,14 @@ class LoyaltyCommand(BaseCommand):
             raise CommandError(f"the database failed ({error}); check that it is reachable and migrated") from error
         self.stdout.write(json.dumps(result) if options["json"] else self.as_text(result))
         self.report(result)
+
+    def _run(self, **options: Any) -> dict[str, Any]:
+        if not self.may_write or options.pop("in_maintenance", False):
+            return self.run(**options)
+        with maintenance.refusing_writes():
+            if maintenance.is_on():
+                raise maintenance.UnderMaintenance
+            return self.run(**options)
 
 
 def operator() -> str:

@@ -9,12 +9,13 @@ from django.contrib import messages
 from django.contrib.auth import logout
 from django.db import Error, connection, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
-from django.shortcuts import redirect
+from django.shortcuts import redirect, render
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path
 from django.utils.decorators import method_decorator
 from unfold.sites import UnfoldAdminSite
 
+from loyalty import maintenance
 from loyalty.moves import is_of_closed_org
 from loyalty.outages import note_outage, outage_of
 from loyalty.staff import error_pages
@@ -28,7 +29,7 @@ Page = Callable[..., HttpResponseBase]
 
 
 def explain_outages(page: Page) -> Page:
-    """Wraps a page so that it answers 503 with an explanation in an outage, or if the org is closed for a move.
+    """Wraps a page so that it answers 503 with an explanation in an outage, in maintenance, or for a closed org.
 
     A connection that died since the last request is replaced first.
     """
@@ -41,6 +42,8 @@ def explain_outages(page: Page) -> Page:
             response = page(request, *args, **kwargs)
             # Render here, because templates query the database too.
             return response.render() if isinstance(response, TemplateResponse) else response
+        except maintenance.UnderMaintenance:
+            return _form_for_later(request)
         except HashingBusy:
             text = "Nothing was changed. Go back and try again in a few seconds."
             return gate.refuse(503, "Many users are signing in", text, wait=2)
@@ -85,6 +88,7 @@ class BackOffice(UnfoldAdminSite):
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         return super().each_context(request) | {
             "version": settings.VERSION,
+            "maintenance": maintenance.current(),
             "orgs_for_header": lambda: orgs_for_header(request),
         }
 
@@ -96,7 +100,12 @@ class BackOffice(UnfoldAdminSite):
 
         def within_limits(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             sessions.end_if_over(request)
-            return page(request, *args, **kwargs)
+            if not (_is_form(request) and self.has_permission(request)):
+                return page(request, *args, **kwargs)
+            with maintenance.refusing_writes():
+                if maintenance.is_on():
+                    raise maintenance.UnderMaintenance
+                return page(request, *args, **kwargs)
 
         return update_wrapper(explain_outages(within_limits), page)
 
@@ -121,6 +130,23 @@ class BackOffice(UnfoldAdminSite):
         if request.method == "GET" and views.awaits_second_factor(request):
             return views.second_factor_page(request)
         return super().login(request, extra_context)
+
+
+def _is_form(request: HttpRequest) -> bool:
+    """Whether the request is a form that changes something. Signing out and exports are not refused in maintenance."""
+    name = getattr(request.resolver_match, "url_name", None) or ""
+    return request.method == "POST" and name != "logout" and not name.endswith("_export")
+
+
+def _form_for_later(request: HttpRequest) -> HttpResponse:
+    """The page that refuses a form in maintenance, with what the user typed, so that it can be sent again later."""
+    sent = [(name, value) for name in request.POST for value in request.POST.getlist(name)]
+    can_be_kept = not request.FILES and not any("password" in name for name, _ in sent)
+    kept = [(name, value) for name, value in sent if name != "csrfmiddlewaretoken"]
+    context = {"fields": kept if can_be_kept else [], "can_be_kept": can_be_kept}
+    page = render(request, "admin/maintenance.html", context, status=503)
+    page["Retry-After"] = str(maintenance.RETRY_AFTER_SECONDS)
+    return page
 
 
 def _record(request: HttpRequest, action: str, *, reason: str, after: dict[str, Any]) -> None:

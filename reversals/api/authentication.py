@@ -44,7 +44,8 @@ class ApiClientAuthentication(BaseAuthentication):
             raise AuthenticationFailed
         failed_logins.note_success(login)
         _must_wait(rates.note_call(caller, digest=login.digest))
-        note_use(caller.secret_id, last_used_at=caller.secret_last_used_at)
+        if not caller.in_maintenance:
+            note_use(caller.secret_id, last_used_at=caller.secret_last_used_at)
         return caller, None
 
     def authenticate_header(self, request: Request) -> str:

@@ -99,11 +99,17 @@ class ApiCall:
         self, movement: Movement[Accepted], render: Callable[[Accepted | Refused], engine.Reply]
     ) -> Outcome[Accepted]:
         """Runs the movement. The engine need not look up the key: the query for the caller did, as `caller.also`."""
-        return engine.run(movement, self.attempt, render=render, key_is_free=self.caller.also is None)
+        return engine.run(
+            movement,
+            self.attempt,
+            render=render,
+            key_is_free=self.caller.also is None,
+            in_maintenance=self.caller.in_maintenance,
+        )
 
     def refuse(self, refusal: Refused, render: Callable[[Any], engine.Reply]) -> Outcome[Any]:
         """Records the refusal of a request that could not be read."""
-        return engine.refuse(refusal, self.attempt, render=render)
+        return engine.refuse(refusal, self.attempt, render=render, in_maintenance=self.caller.in_maintenance)
 
     def send(self, outcome: Outcome[Any], body: str | None = None) -> HttpResponse:
         """Builds the HTTP reply with the attempt's body, or with `body` if the view has completed it."""

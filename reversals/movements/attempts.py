@@ -9,6 +9,7 @@ from django.db import Error, IntegrityError, connection
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from loyalty import maintenance
 from loyalty.clients.credentials import keyed_digest
 from loyalty.ledger.identifiers import Identifier, masked
 from loyalty.ledger.sql import Statement, insert_into
@@ -24,6 +25,8 @@ _BEFORE_EVERY_ID = -(2**63)
 _COLUMNS = [(str(field.column), field.attname) for field in Attempt._meta.concrete_fields]
 # Not *: PostgreSQL refuses to run a prepared `SELECT *` again after a migration has added a column.
 _NAMES = ", ".join(column for column, _ in _COLUMNS)
+_PLACES = [maintenance.GUARDED_VALUE if column == maintenance.GUARDED_COLUMN else "%s" for column, _ in _COLUMNS]
+_INSERT = f"INSERT INTO reversals_attempt ({', '.join(column for column, _ in _COLUMNS)}) VALUES ({', '.join(_PLACES)})"
 
 
 class MovementRequest(Protocol):
@@ -84,7 +87,8 @@ def find_answer(attempt: Attempt) -> Attempt | None:
     if holder is None:
         return None
     if _has_lapsed(holder):
-        Attempt.objects.filter(org_id=holder.org_id, id=holder.id).update(holds_key=False)
+        lapsed = Attempt.objects.filter(org_id=holder.org_id, id=holder.id)
+        maintenance.unless_on(lapsed).update(holds_key=False)
         return None
     if holder.fingerprint != attempt.fingerprint:
         raise Refused(
@@ -120,16 +124,20 @@ def answer_of_holder(attempt: Attempt) -> Attempt:
 
 
 def record(attempt: Attempt) -> bool:
-    """Inserts the attempt. Returns False if another attempt holds its key."""
-    sql, params = insert_into("reversals_attempt", _columns(attempt))
+    """Inserts the attempt. Returns False if another attempt holds its key. Fails if maintenance is on."""
+    sql, params = insertion(attempt)
     with connection.cursor() as cursor:
         cursor.execute(f"{sql} ON CONFLICT DO NOTHING", params)
         return bool(cursor.rowcount == 1)
 
 
 def insertion(attempt: Attempt) -> Statement:
-    """The statement that inserts an accepted attempt. It fails (`is_held`) if another attempt holds its key."""
-    return insert_into("reversals_attempt", _columns(attempt))
+    """The statement that inserts the attempt.
+
+    It fails if another attempt holds its key (`is_held`), or if maintenance is on (`maintenance.was_refused`).
+    """
+    _, params = insert_into("reversals_attempt", {column: getattr(attempt, name) for column, name in _COLUMNS})
+    return _INSERT, params
 
 
 def was_committed(attempt: Attempt) -> bool:
@@ -185,7 +193,3 @@ def key_in_use() -> Refused:
 
 def _has_lapsed(holder: Attempt) -> bool:
     return holder.code is not None and holder.created_at <= timezone.now() - REFUSALS_REPLAY_FOR
-
-
-def _columns(attempt: Attempt) -> dict[str, Any]:
-    return {column: getattr(attempt, name) for column, name in _COLUMNS}

@@ -9,6 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from django.db import Error, transaction
 
+from loyalty import maintenance
 from loyalty.ledger.sql import Statement, execute_together
 from loyalty.outages import cause_of, is_lock_timeout, sqlstate_of
 from reversals.models import Attempt, Channel
@@ -102,21 +103,30 @@ def run(
     *,
     render: Callable[[Accepted | Refused], Reply] = no_body,
     key_is_free: bool = False,
+    in_maintenance: bool | None = None,
 ) -> Outcome[Accepted]:
     """Runs the movement once and records the attempt, accepted or refused.
 
     `attempt` holds the caller, the channel and the idempotency key. It must be new. `render` creates the reply, which
     is stored to answer repeats of the key. `key_is_free`: the key was already looked up, and no attempt holds it.
+    `in_maintenance`: whether maintenance is on; None if the caller has not looked. Then the call is refused and not
+    recorded, but a repeat of a key is still answered.
     Returns refusals and outages as outcomes, in the order of the operation's refusals; does not raise them.
     """
     attempt.operation = movement.operation
-    call: _Call[Accepted] = _Call(attempt, render, started=time.monotonic())
+    call: _Call[Accepted] = _Call(attempt, render, time.monotonic(), in_maintenance)
     return _counted(call.run(movement, key_is_free=key_is_free))
 
 
-def refuse(refusal: Refused, attempt: Attempt, *, render: Callable[[Any], Reply] = no_body) -> Outcome[Any]:
+def refuse(
+    refusal: Refused,
+    attempt: Attempt,
+    *,
+    render: Callable[[Any], Reply] = no_body,
+    in_maintenance: bool | None = None,
+) -> Outcome[Any]:
     """Records a call that was refused before its request could be read: its headers or its body are wrong."""
-    return _counted(_Call(attempt, render, started=time.monotonic()).refuse(refusal))
+    return _counted(_Call(attempt, render, time.monotonic(), in_maintenance).refuse(refusal))
 
 
 def _counted(outcome: Outcome[Accepted]) -> Outcome[Accepted]:
@@ -133,6 +143,7 @@ class _Call(Generic[Accepted]):
     attempt: Attempt
     render: Callable[[Accepted | Refused], Reply]
     started: float
+    in_maintenance: bool | None
     in_transaction: bool = False
     is_writing: bool = False
 
@@ -143,6 +154,10 @@ class _Call(Generic[Accepted]):
                 earlier = attempts.find_answer(self.attempt)
                 if earlier is not None:
                     return Outcome(earlier, None, is_replay=True)
+            if self.in_maintenance is None:
+                self.in_maintenance = maintenance.is_on()
+            if self.in_maintenance:
+                raise outages.under_maintenance()
             self.in_transaction = True
             return self._move(movement)
         except Refused as refusal:
@@ -166,6 +181,9 @@ class _Call(Generic[Accepted]):
             except LockFirst as first:
                 moment = replace(moment, customer_ids=first.customer_ids)
             except Error as error:
+                if maintenance.was_refused(error):  # it was switched on meanwhile
+                    self.in_maintenance = True
+                    raise
                 if is_committing and attempts.was_committed(self.attempt):
                     return outcome
                 if self._lost_its_key(error):
@@ -203,6 +221,8 @@ class _Call(Generic[Accepted]):
 
     def refuse(self, refusal: Refused) -> Outcome[Accepted]:
         """Records the refusal outside of a transaction. Returns it, or the reply of the attempt that holds the key."""
+        if self.in_maintenance:
+            return Outcome(self.attempt, self._put_on_attempt(refusal))
         try:
             return self._record(refusal)
         except Refused as refused_by_key:

@@ -2,6 +2,7 @@
 
 from django.db import Error, IntegrityError
 
+from loyalty import maintenance
 from loyalty.moves import is_of_closed_org
 from loyalty.outages import Outage, note_outage, outage_of, sqlstate_of
 from reversals.refusals import ErrorCode, Refused
@@ -31,8 +32,8 @@ def is_retryable(error: Error) -> bool:
 def refusal_for(error: Error, *, during_movement: bool) -> Refused | None:
     """The refusal for the error; None if it is not an outage but a fault of this program.
 
-    898 if the database cannot be reached or written to, or the org is closed. 896 if it is busy. 886 if it failed
-    during the movement.
+    898 if the database cannot be reached or written to, the org is closed, or maintenance is on. 896 if it is busy.
+    886 if it failed during the movement.
     """
     if is_of_closed_org(error):
         return Refused(
@@ -40,6 +41,8 @@ def refusal_for(error: Error, *, during_movement: bool) -> Refused | None:
             "The org is being moved. Send the request again later to the same host, with the same Idempotency-Key.",
             staff_reason="The org is being moved. Try again later at the same address.",
         )
+    if maintenance.was_refused(error):
+        return under_maintenance()
     outage = outage_of(error)
     if outage is None:
         return None
@@ -52,6 +55,15 @@ def refusal_for(error: Error, *, during_movement: bool) -> Refused | None:
         ErrorCode.DATABASE_FAILED,
         "The database failed. Send the request again with the same Idempotency-Key, so that points move only once.",
         staff_reason="The database failed. Before you try again, check whether the points have moved.",
+    )
+
+
+def under_maintenance() -> Refused:
+    """The refusal of a movement while maintenance is on."""
+    return Refused(
+        ErrorCode.UNAVAILABLE,
+        "Maintenance is in progress. Send the request again after Retry-After, with the same Idempotency-Key.",
+        staff_reason="Maintenance is in progress, so nothing was changed. Try again when it has ended.",
     )
 
 

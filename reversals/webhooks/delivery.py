@@ -15,6 +15,7 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery
 from django.utils import timezone
 from django.utils.http import parse_http_date_safe
 
+from loyalty import maintenance
 from loyalty.clients.credentials import webhook_secret
 from loyalty.errors import InvalidOperation
 from loyalty.models import Webhook
@@ -169,7 +170,7 @@ class _Shares:
 def webhooks_with_something_due() -> QuerySet[Webhook]:
     """Returns the active webhooks with due deliveries, in random order, so that each gets its turn.
 
-    Leaves out webhooks that rest, and webhooks of closed orgs.
+    Leaves out webhooks that rest, and webhooks of closed orgs. Returns none while maintenance is on.
     """
     now = timezone.now()
     due = Delivery.objects.filter(
@@ -177,7 +178,7 @@ def webhooks_with_something_due() -> QuerySet[Webhook]:
     )
     rested = Q(rests_until__isnull=True) | Q(rests_until__lte=now)
     webhooks = Webhook.objects.filter(rested, Exists(due), is_active=True)
-    return webhooks.exclude(org_id__in=closed_orgs()).order_by("?")
+    return maintenance.unless_on(webhooks).exclude(org_id__in=closed_orgs()).order_by("?")
 
 
 @transaction.atomic
@@ -201,6 +202,7 @@ def claim(webhook: Webhook, *, at_most: int) -> list[Delivery]:
         .filter(in_progress__isnull=True)
         .select_related("event")
     )
+    due = maintenance.unless_on(due)  # again, because it may have been switched on since the webhook was found
     claimed: list[Delivery] = list(due.select_for_update(skip_locked=True, of=("self",)).order_by("due_at")[:at_most])
     Delivery.objects.filter(id__in=[delivery.id for delivery in claimed]).update(leased_until=now + LEASE)
     for delivery in claimed:

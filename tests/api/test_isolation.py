@@ -247,6 +247,7 @@ COMMANDS: dict[str, Words | None] = {
     "import_ledger": importing,
     "import_org": None,
     "limit_api_client": lambda world, names, folder: [str(world.org.id), names.client, "5", "--reason", "why"],
+    "maintenance": None,
     "purge_attempts": None,
     "purge_events": None,
     "reverse_points": lambda world, names, folder: [

@@ -39,6 +39,7 @@ from loyalty.models import (
     GroupMember,
     LedgerImport,
     Lot,
+    Maintenance,
     Org,
     OrgAccess,
     OrgMove,
@@ -90,6 +91,7 @@ FRESH: dict[Model, Changes] = {
     EmfSetting: {"key": "Reversal_limit_days"},
     EmfChange: {},
     OrgMove: {},
+    Maintenance: {},
     ReasonCode: {"code": "ANOTHER"},
     StaffChange: {},
     ApiClient: {"username": "till.2"},
@@ -167,6 +169,7 @@ CHECKED: list[tuple[str, Model, Changes]] = [
     ("customer_merged_into_another", Customer, {"status": "ACTIVE"}),
     ("customer_merge_says_why", CustomerMerge, {"ticket": ""}),
     ("customer_merge_says_why", CustomerMerge, {"reason": ""}),
+    ("maintenance_says_why", Maintenance, {"is_on": True}),
     ("covering_says_why", Covering, {"reason": ""}),
     ("covering_says_why", Covering, {"points": 0}),
     ("covering_line_points_positive", CoveringLine, {"points": 0}),
@@ -274,6 +277,7 @@ APPEND_ONLY: dict[Model, str] = {
     CustomerMerge: "customer_merge_append_only",
     EmfChange: "emf_change_append_only",
     LedgerImport: "ledger_import_append_only",
+    Maintenance: "maintenance_append_only",
     OrgMove: "org_move_append_only",
     Reversal: "reversal_append_only",
     ReversalLine: "line_append_only",
@@ -377,8 +381,9 @@ def kept_by_staff(world: World) -> list[models.Model]:
     move = OrgMove.objects.create(
         org=world.org, step=OrgMove.Step.ARRIVED, manifest="0" * 64, made_by="ravi", made_at=days_ago(1)
     )
+    off = Maintenance.objects.create(is_on=False, made_by="ravi", made_at=days_ago(1))
     access, chosen = (model.objects.create(user=make_user(), org=world.org) for model in (OrgAccess, ChosenOrg))
-    return [access, chosen, code, change, move]
+    return [access, chosen, code, change, move, off]
 
 
 def work_on(reversal: Reversal) -> list[models.Model]:

@@ -50,11 +50,12 @@ from tests.system.faults.machines import wait_until
 
 pytestmark = pytest.mark.usefixtures("committed")
 
-# Models without an org: staff and their sign-in, counts of calls, the chain of seals.
+# Models without an org: staff and their sign-in, counts of calls, maintenance, the chain of seals.
 SHARED = {
     *("admin.LogEntry", "auth.Group", "auth.Group_permissions", "auth.Permission", "auth.User", "auth.User_groups"),
     *("auth.User_user_permissions", "axes.AccessAttempt", "axes.AccessAttemptExpiration", "axes.AccessFailureLog"),
-    *("axes.AccessLog", "contenttypes.ContentType", "loyalty.Tally", "otp_static.StaticDevice"),
+    *("axes.AccessLog", "contenttypes.ContentType", "loyalty.Maintenance", "loyalty.Tally"),
+    "otp_static.StaticDevice",
     *("otp_static.StaticToken", "otp_totp.TOTPDevice", "reversals.Backup", "reversals.Seal", "sessions.Session"),
     *("django_tasks_database.DBTaskResult", "reversals.WorkerProcess", "reversals.CheckResult"),
 }

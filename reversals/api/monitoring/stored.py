@@ -13,6 +13,7 @@ from django_tasks_db.models import DBTaskResult
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from loyalty import maintenance
 from loyalty.models import Webhook
 from reversals.api.monitoring import health
 from reversals.models import Approval, Backup, CheckResult, Delivery, Event, LedgerCheck, Seal, WorkerProcess
@@ -29,7 +30,10 @@ class Stored(Collector):
         yield _build()
         try:
             health.check()
-            stored = (_last_check, _last_seal, _backups, _events, _resting, _approvals, _worker, _findings, _waits)
+            stored = (
+                *(_last_check, _last_seal, _backups, _events, _resting),
+                *(_approvals, _worker, _findings, _waits, _maintenance),
+            )
             gauges = [gauge for gauges in stored for gauge in gauges()]
         except (DatabaseError, InterfaceError, health.NotReady):
             yield _gauge("loyalty_database_up", _UP, 0)
@@ -41,6 +45,12 @@ class Stored(Collector):
 def _build() -> Metric:
     versions = {"version": str(settings.SPECTACULAR_SETTINGS["VERSION"]), "python": platform.python_version()}
     return InfoMetricFamily("loyalty_build", "Versions of the back office and of Python.", value=versions)
+
+
+def _maintenance() -> Iterator[Metric]:
+    yield _gauge(
+        "loyalty_maintenance", "1 while maintenance is on, and calls are refused with 898.", maintenance.is_on()
+    )
 
 
 def _last_check() -> Iterator[Metric]:

@@ -9,6 +9,7 @@ from reversals.webhooks.delivery import Worker
 
 class Command(LoyaltyCommand):
     help = "Delivers events to webhooks until stopped by SIGTERM or SIGINT. Several can run at the same time."
+    may_write = False
 
     def add_own_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--once", action="store_true", help="deliver the events that are due now, then exit")

@@ -16,6 +16,7 @@ class Command(LoyaltyCommand):
         "Writes docs/api.md from the OpenAPI document. With --check, writes nothing and exits with 1 if the file is"
         " out of date."
     )
+    may_write = False
 
     def add_own_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--check", action="store_true", help="only report whether the file is up to date")

@@ -11,6 +11,7 @@ from reversals.privacy.exporting import export_customer
 
 class Command(LoyaltyCommand):
     help = "Prints all stored data of a customer as one JSON document, indented unless --json is given."
+    may_write = False
 
     def add_own_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("org_id", type=int, metavar="ORG_ID", help="id of the org")

@@ -13,6 +13,7 @@ class Command(LoyaltyCommand):
         "Seals all imports, lots, redemptions, reversals, corrections, setting changes, customers and programs that are"
         " not sealed yet, and appends the seals to the anchor file."
     )
+    may_write = False
 
     def add_own_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(

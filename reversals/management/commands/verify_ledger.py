@@ -22,6 +22,7 @@ class Command(LoyaltyCommand):
         "Checks every law of the ledger over all rows, and every seal unless --org is given. If a law or a seal is"
         " broken, names the rows and exits with 1."
     )
+    may_write = False
 
     def add_own_arguments(self, parser: CommandParser) -> None:
         which = parser.add_mutually_exclusive_group()

@@ -1,0 +1,147 @@
+"""Maintenance of the whole cell: while it is on, calls, pages and commands write nothing, on any server.
+
+The last row of a table says whether it is on. A call reads it in the statement that looks up its caller, and once more
+in the statement that writes. So a transaction that begins after maintenance was switched on writes nothing, and
+`switch_on` waits for those that began earlier.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from django.db import DEFAULT_DB_ALIAS, Error, IntegrityError, connection
+from django.db.models import Exists, Model, QuerySet
+from django.utils import timezone
+
+from loyalty.errors import InvalidOperation
+from loyalty.models import Maintenance
+from loyalty.request_id import current_request_id
+
+# An SQL expression: whether maintenance is on.
+IS_ON = "COALESCE((SELECT is_on FROM loyalty_maintenance ORDER BY id DESC LIMIT 1), FALSE)"
+# A new attempt has this SQL expression for this column. In maintenance it is NULL, which the database refuses there.
+GUARDED_COLUMN = "channel"
+GUARDED_VALUE = f"CASE WHEN {IS_ON} THEN NULL ELSE CAST(%s AS text) END"
+RETRY_AFTER_SECONDS = 30
+POLL_SECONDS = 0.1
+
+Row = TypeVar("Row", bound=Model)
+
+_WRITES = {"INSERT", "UPDATE", "DELETE"}
+_NOT_NULL = "23502"
+
+
+class UnderMaintenance(InvalidOperation):
+    """Nothing was written, because maintenance is on."""
+
+    def __init__(self) -> None:
+        super().__init__("maintenance is on, so nothing was written; see the command maintenance")
+
+
+@dataclass(frozen=True, slots=True)
+class RunningTransaction:
+    """A transaction that began before maintenance, and may still write."""
+
+    pid: int
+    began_at: datetime
+    statement: str
+
+
+def current() -> Maintenance | None:
+    """Returns the row that switched maintenance on, or None while it is off. Reads the primary database."""
+    last = Maintenance.objects.using(DEFAULT_DB_ALIAS).order_by("-id").first()
+    return last if last is not None and last.is_on else None
+
+
+def is_on() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {IS_ON}")
+        return bool(cursor.fetchone()[0])
+
+
+def unless_on(rows: QuerySet[Row]) -> QuerySet[Row]:
+    """Returns the rows, or none while maintenance is on."""
+    last = Maintenance.objects.order_by("-id").values("id")[:1]
+    return rows.filter(~Exists(Maintenance.objects.filter(id__in=last, is_on=True)))
+
+
+def switch_on(*, reason: str, made_by: str, wait_seconds: float) -> tuple[Maintenance, list[RunningTransaction]]:
+    """Switches maintenance on, and waits until the transactions that began earlier have ended.
+
+    Returns the row that switched it on, and the transactions that are still running after `wait_seconds`. If
+    maintenance is on already, waits again. Raises InvalidOperation without a reason.
+    """
+    row = current() or _switch(is_on=True, reason=reason, made_by=made_by)
+    return row, _wait_for_earlier(wait_seconds)
+
+
+def switch_off(*, reason: str, made_by: str) -> Maintenance:
+    """Switches maintenance off. Raises InvalidOperation if it is off."""
+    if current() is None:
+        raise InvalidOperation("maintenance is off already")
+    return _switch(is_on=False, reason=reason, made_by=made_by)
+
+
+def _switch(*, is_on: bool, reason: str, made_by: str) -> Maintenance:
+    if is_on and not reason.strip():
+        raise InvalidOperation("maintenance needs a reason")
+    row = Maintenance(is_on=is_on, reason=reason.strip(), made_by=made_by, made_at=timezone.now())
+    row.request_id = current_request_id()
+    row.clean_fields()
+    row.save(force_insert=True)
+    return row
+
+
+def _wait_for_earlier(seconds: float) -> list[RunningTransaction]:
+    """Waits for the transactions of this database that have begun by now, and returns those that have not ended.
+
+    On SQLite there are none: a transaction takes the only write lock when it begins, so all earlier ones have ended.
+    """
+    if connection.vendor != "postgresql":
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        [now] = cursor.fetchone()
+    deadline = time.monotonic() + seconds
+    while running := _begun_before(now):
+        if time.monotonic() >= deadline:
+            return running
+        time.sleep(POLL_SECONDS)
+    return []
+
+
+def _begun_before(moment: datetime) -> list[RunningTransaction]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pid, xact_start, left(query, 100) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND backend_type = 'client backend' AND pid <> pg_backend_pid() AND xact_start <= %s ORDER BY xact_start",
+            [moment],
+        )
+        return [RunningTransaction(*row) for row in cursor.fetchall()]
+
+
+def was_refused(error: Error) -> bool:
+    """Returns whether the database refused a row because maintenance is on (`GUARDED_VALUE`)."""
+    if not isinstance(error, IntegrityError):
+        return False
+    cause = error.__cause__
+    diagnosis = getattr(cause, "diag", None)
+    if diagnosis is None:
+        return str(cause).startswith("NOT NULL constraint failed") and str(cause).endswith(f".{GUARDED_COLUMN}")
+    return getattr(cause, "sqlstate", None) == _NOT_NULL and diagnosis.column_name == GUARDED_COLUMN
+
+
+@contextmanager
+def refusing_writes() -> Iterator[None]:
+    """Raises UnderMaintenance for each write within the block while maintenance is on."""
+    with connection.execute_wrapper(_refuse_write):
+        yield
+
+
+def _refuse_write(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
+    if sql.lstrip()[:6].upper() in _WRITES and is_on():
+        raise UnderMaintenance
+    return execute(sql, params, many, context)

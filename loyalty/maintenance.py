@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, Error, IntegrityError, connection
-from django.db.models import Exists, Model, QuerySet
+from django.db.models import Exists, Q
 from django.utils import timezone
 
 from loyalty.errors import InvalidOperation
@@ -27,8 +27,6 @@ GUARDED_COLUMN = "channel"
 GUARDED_VALUE = f"CASE WHEN {IS_ON} THEN NULL ELSE CAST(%s AS text) END"
 RETRY_AFTER_SECONDS = 30
 POLL_SECONDS = 0.1
-
-Row = TypeVar("Row", bound=Model)
 
 _WRITES = {"INSERT", "UPDATE", "DELETE"}
 _NOT_NULL = "23502"
@@ -62,10 +60,10 @@ def is_on() -> bool:
         return bool(cursor.fetchone()[0])
 
 
-def unless_on(rows: QuerySet[Row]) -> QuerySet[Row]:
-    """Returns the rows, or none while maintenance is on."""
+def is_off() -> Q:
+    """Returns the condition of a query that maintenance is off."""
     last = Maintenance.objects.order_by("-id").values("id")[:1]
-    return rows.filter(~Exists(Maintenance.objects.filter(id__in=last, is_on=True)))
+    return Q(~Exists(Maintenance.objects.filter(id__in=last, is_on=True)))
 
 
 def switch_on(*, reason: str, made_by: str, wait_seconds: float) -> tuple[Maintenance, list[RunningTransaction]]:

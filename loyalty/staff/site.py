@@ -9,7 +9,8 @@ from django.contrib import messages
 from django.contrib.auth import logout
 from django.db import Error, connection, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect
+from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path
 from django.utils.decorators import method_decorator
@@ -144,9 +145,8 @@ def _form_for_later(request: HttpRequest) -> HttpResponse:
     can_be_kept = not request.FILES and not any("password" in name for name, _ in sent)
     kept = [(name, value) for name, value in sent if name != "csrfmiddlewaretoken"]
     context = {"fields": kept if can_be_kept else [], "can_be_kept": can_be_kept}
-    page = render(request, "admin/maintenance.html", context, status=503)
-    page["Retry-After"] = str(maintenance.RETRY_AFTER_SECONDS)
-    return page
+    page = render_to_string("admin/maintenance.html", context, request)
+    return HttpResponse(page, status=503, headers={"Retry-After": str(maintenance.RETRY_AFTER_SECONDS)})
 
 
 def _record(request: HttpRequest, action: str, *, reason: str, after: dict[str, Any]) -> None:

@@ -87,8 +87,7 @@ def find_answer(attempt: Attempt) -> Attempt | None:
     if holder is None:
         return None
     if _has_lapsed(holder):
-        lapsed = Attempt.objects.filter(org_id=holder.org_id, id=holder.id)
-        maintenance.unless_on(lapsed).update(holds_key=False)
+        Attempt.objects.filter(maintenance.is_off(), org_id=holder.org_id, id=holder.id).update(holds_key=False)
         return None
     if holder.fingerprint != attempt.fingerprint:
         raise Refused(

@@ -178,7 +178,7 @@ def webhooks_with_something_due() -> QuerySet[Webhook]:
     )
     rested = Q(rests_until__isnull=True) | Q(rests_until__lte=now)
     webhooks = Webhook.objects.filter(rested, Exists(due), is_active=True)
-    return maintenance.unless_on(webhooks).exclude(org_id__in=closed_orgs()).order_by("?")
+    return webhooks.filter(maintenance.is_off()).exclude(org_id__in=closed_orgs()).order_by("?")
 
 
 @transaction.atomic
@@ -202,7 +202,7 @@ def claim(webhook: Webhook, *, at_most: int) -> list[Delivery]:
         .filter(in_progress__isnull=True)
         .select_related("event")
     )
-    due = maintenance.unless_on(due)  # again, because it may have been switched on since the webhook was found
+    due = due.filter(maintenance.is_off())  # again, because it may have been switched on since the webhook was found
     claimed: list[Delivery] = list(due.select_for_update(skip_locked=True, of=("self",)).order_by("due_at")[:at_most])
     Delivery.objects.filter(id__in=[delivery.id for delivery in claimed]).update(leased_until=now + LEASE)
     for delivery in claimed:

@@ -23,6 +23,8 @@ from reversals.movements import attempts, engine
 from reversals.movements.attempts import new_attempt
 from reversals.movements.reverse.movement import Reverse
 from reversals.movements.reverse.requests import ReversalRequest
+from reversals.operations.worker import queue
+from reversals.operations.worker.schedule import Schedule
 from reversals.refusals import ErrorCode, Refused
 from reversals.webhooks import delivery
 from tests.builders import ADDRESS, ON, World, make_lot, make_webhook, make_world, points, redeemed, set_value, staff_of
@@ -206,6 +208,14 @@ def test_events_wait_until_maintenance_has_ended(world: World) -> None:
     assert delivery.claim(webhook, at_most=1) == []
     maintenance.switch_off(reason="", made_by="m")
     assert len(delivery.claim(webhook, at_most=1)) == Delivery.objects.filter(org=world.org).count() == 1
+
+
+def test_tasks_of_the_worker_wait_except_the_proofs_of_the_ledger(on: None) -> None:
+    Schedule().add_due(timezone.now())
+    claimed = []
+    while (task := queue.claim(queue.QUEUES, "worker")) is not None:
+        claimed.append(task.task_path)
+    assert set(claimed) == queue.RUN_IN_MAINTENANCE
 
 
 def test_pages_show_a_banner_and_refuse_forms_without_losing_what_was_typed(world: World, on: None) -> None:

@@ -12,6 +12,7 @@ class Command(LoyaltyCommand):
         "Runs everything that is not a call, until stopped by SIGTERM or SIGINT: delivers events, runs scheduled tasks"
         " and what users request. Several can run at the same time."
     )
+    may_write = False  # in maintenance its tasks wait
 
     def add_own_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--once", action="store_true", help="do what is due now, then exit")

@@ -10,13 +10,14 @@ from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 from django_tasks import TaskContext, TaskResultStatus
 from django_tasks.base import Task
 from django_tasks_db.models import DBTaskResult
 
+from loyalty import maintenance
 from reversals.models import WorkerProcess
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,9 @@ FIRST_DELAY = timedelta(minutes=1)
 LONGEST_DELAY = timedelta(hours=1)
 # A task that returns this goes to the end of its queue and is run again, so that long tasks take turns.
 UNFINISHED = "unfinished"
+
+# Tasks that add proofs only.
+RUN_IN_MAINTENANCE = {f"reversals.operations.worker.tasks.{name}" for name in ("seal_ledger", "verify_ledger")}
 
 Row: TypeAlias = DBTaskResult[..., Any]
 Status = TaskResultStatus
@@ -78,8 +82,12 @@ def add(task: Task[..., Any], *arguments: Any) -> UUID:
 
 
 def claim(queues: Sequence[str], worker_id: str) -> Row | None:
-    """Takes the next task of these queues that is due, or returns None and writes nothing if no task is due."""
-    due = DBTaskResult.objects.ready().filter(queue_name__in=queues)
+    """Takes the next task of these queues that is due, or returns None and writes nothing if no task is due.
+
+    While maintenance is on, tasks wait, except the proofs of the ledger.
+    """
+    may_run = maintenance.is_off() | Q(task_path__in=RUN_IN_MAINTENANCE)
+    due = DBTaskResult.objects.ready().filter(may_run, queue_name__in=queues)
     while (row := due.first()) is not None:
         before, row.status, row.worker_ids = _held(row), Status.RUNNING, [*row.worker_ids, worker_id]
         if before.update(status=row.status, started_at=timezone.now(), worker_ids=row.worker_ids):

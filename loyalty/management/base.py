@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError
+from django.db import DatabaseError, Error
 
 from loyalty import maintenance
 from loyalty.moves import is_of_closed_org
@@ -63,7 +63,7 @@ class LoyaltyCommand(BaseCommand):
         if not self.may_write or options.pop("in_maintenance", False):
             return self.run(**options)
         with maintenance.refusing_writes():
-            if maintenance.is_on():
+            if _is_in_maintenance():
                 raise maintenance.UnderMaintenance
             return self.run(**options)
 
@@ -74,6 +74,14 @@ def operator() -> str:
         return f"{getpass.getuser()} (command)"
     except (KeyError, OSError):  # in a container the user may have no name
         return f"user {os.getuid()} (command)"
+
+
+def _is_in_maintenance() -> bool:
+    """Whether maintenance is on. False in an outage, so that the command says itself what failed, or needs no database."""
+    try:
+        return maintenance.is_on()
+    except Error:
+        return False
 
 
 def _problems(error: ValidationError) -> list[str]:

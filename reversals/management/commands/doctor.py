@@ -9,6 +9,7 @@ from reversals.operations.doctor.examination import examine, store
 
 class Command(LoyaltyCommand):
     help = "Says what is wrong with this set-up, what is expected, and what to do. Exits with code 1 after an error."
+    may_write = False  # findings are stored in maintenance too
 
     def add_own_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--store", action="store_true", help="store the findings, for the metrics and their alerts")

@@ -77,7 +77,7 @@ def operator() -> str:
 
 
 def _is_in_maintenance() -> bool:
-    """Whether maintenance is on. False in an outage, so that the command says itself what failed, or needs no database."""
+    """Whether maintenance is on. False in an outage: the command itself says what failed, or needs no database."""
     try:
         return maintenance.is_on()
     except Error:

@@ -91,8 +91,9 @@ def run_in_subprocess(folder: Path, *words: str) -> subprocess.CompletedProcess[
 
 
 def test_refused_command_reports_on_stderr_and_exits_with_1(tmp_path: Path) -> None:
-    done = run_in_subprocess(tmp_path, "import_ledger", str(tmp_path), "--json")
-    expected = f"CommandError: {tmp_path} contains no customers.csv, points.csv or redemptions.csv (or .csv.gz)\n"
+    (folder := tmp_path / "ledger").mkdir()
+    done = run_in_subprocess(tmp_path, "import_ledger", str(folder), "--json")
+    expected = f"CommandError: {folder} contains no customers.csv, points.csv or redemptions.csv (or .csv.gz)\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", expected)
 
 

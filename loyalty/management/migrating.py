@@ -22,10 +22,11 @@ from typing import Any, NamedTuple, TypeVar
 from django.core.management.base import CommandError
 from django.db import OperationalError, transaction
 from django.db.backends.postgresql.schema import DatabaseSchemaEditor
-from django.db.migrations import Migration, RunPython
+from django.db.migrations import AlterField, AlterModelOptions, Migration, RunPython
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
+from django.db.models import Field
 
 Result = TypeVar("Result")
 
@@ -178,6 +179,8 @@ class LiveExecutor(MigrationExecutor):
     def apply_migration(
         self, state: ProjectState, migration: Migration, fake: bool = False, fake_initial: bool = False
     ) -> ProjectState:
+        if not fake and _changes_only_texts(migration, state):
+            return self._apply_texts(state, migration)
         if fake or fake_initial or self.connection.vendor != "postgresql":
             return super().apply_migration(state, migration, fake=fake, fake_initial=fake_initial)
         if self.progress_callback:
@@ -194,6 +197,18 @@ class LiveExecutor(MigrationExecutor):
             progress.forget(migration)
         if self.progress_callback:
             self.progress_callback("apply_success", migration, fake)
+        return state
+
+    def _apply_texts(self, state: ProjectState, migration: Migration) -> ProjectState:
+        """Records the migration. Django would render all related models again for each of a hundred help texts."""
+        if self.progress_callback:
+            self.progress_callback("apply_start", migration, False)
+        state.__dict__.pop("apps", None)
+        for operation in migration.operations:
+            operation.state_forwards(migration.app_label, state)
+        self.record_migration(migration)  # type: ignore[call-arg, arg-type]
+        if self.progress_callback:
+            self.progress_callback("apply_success", migration, False)
         return state
 
     def _take(
@@ -275,6 +290,26 @@ def say(line: str) -> None:
 @contextmanager
 def _nothing() -> Iterator[None]:
     yield
+
+
+def _changes_only_texts(migration: Migration, state: ProjectState) -> bool:
+    """Returns whether all operations change only what Python sees, such as help texts."""
+    return all(
+        isinstance(each, AlterModelOptions)
+        or (
+            isinstance(each, AlterField)
+            and _in_database(each.field)
+            == _in_database(state.models[migration.app_label, each.model_name_lower].fields[each.name])
+        )
+        for each in migration.operations
+    )
+
+
+def _in_database(field: Field[Any, Any]) -> tuple[Any, ...]:
+    """Returns what of a field is in the database."""
+    _, path, arguments, options = field.deconstruct()
+    seen_by_python = set(field.non_db_attrs) - {"db_column"}
+    return path, arguments, {name: value for name, value in options.items() if name not in seen_by_python}
 
 
 def _is_atomic(migration: Migration, operation: Operation) -> bool:

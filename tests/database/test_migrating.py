@@ -99,6 +99,25 @@ def catalogue() -> list[tuple[Any, ...]]:
     ]
 
 
+def test_migration_of_texts_alone_changes_the_state_and_not_the_database(filled: ProjectState) -> None:
+    text = ops.AlterField("thing", "name", models.CharField(max_length=9, help_text="As printed."))
+    with connection.execute_wrapper(recorder := Recorder()):
+        state = apply(2, [text, ops.AlterModelOptions("thing", {"verbose_name": "item"})], filled)
+    assert [sql for sql in recorder.seen if "django_migrations" not in sql and not sql.startswith("SELECT")] == []
+    field = state.apps.get_model(APP, "thing")._meta.get_field("name")
+    assert (field.help_text, field.model._meta.verbose_name) == ("As printed.", "item")
+
+
+def test_migration_that_also_changes_a_column_reaches_the_database(filled: ProjectState) -> None:
+    text = ops.AlterField("thing", "name", models.CharField(max_length=9, help_text="As printed."))
+    apply(2, [text, ops.AlterField("thing", "name", models.CharField(max_length=10))], filled)
+    lengths = execute(
+        "SELECT character_maximum_length FROM information_schema.columns"
+        " WHERE table_name = 'scratch_thing' AND column_name = 'name'"
+    )
+    assert lengths == [(10,)]
+
+
 def test_filled_table_gets_the_same_schema_as_an_empty_one(filled: ProjectState) -> None:
     with connection.execute_wrapper(recorder := Recorder()):
         apply(2, CHANGES, filled)

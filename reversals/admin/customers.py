@@ -1,47 +1,39 @@
-"""Shows customers with their identifiers, balances, lots and a timeline; locks reversals and changes the status."""
+"""Lists customers, locks reversals, and changes the status and the identifiers of a customer; merges customers."""
 
 from collections.abc import Callable
-from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db.models import F, Q, QuerySet, Sum
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
-from django.utils import timezone
-from django.utils.html import format_html_join
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from loyalty.admin.base import OneOrg, PageAdmin
 from loyalty.admin.confirmation import ReasonForm, ask, done
-from loyalty.admin.links import link, page_of
-from loyalty.admin.statuses import badge, status_of_lot
+from loyalty.admin.links import page_of
 from loyalty.errors import InvalidOperation
-from loyalty.ledger.clock import database_now
 from loyalty.ledger.customer_identifiers import NEW, set_identifier
 from loyalty.ledger.customers import GIVEN_STATUSES, lock_reversals, set_status, unlock_reversals
 from loyalty.ledger.identifiers import IdentifierType, masked
-from loyalty.models import Customer, CustomerIdentifier, GroupMember, Lot
-from reversals.admin.html import Amount, amount, counted, in_points, moment
-from reversals.admin.timeline import NEWEST, timeline_of
+from loyalty.models import Customer, CustomerIdentifier
+from reversals.admin.customer_page import (
+    CHANGE_IDENTIFIERS,
+    SEE_IDENTIFIERS,
+    is_locked,
+    lock_in_words,
+    shown_of,
+    type_in_words,
+)
+from reversals.admin.html import counted, moment
 from reversals.manual.merging import merge_customers
 
 LOCK = "loyalty.lock_reversals"
 CHANGE = "loyalty.change_customer"
 MERGE = "loyalty.merge_customers"
-CHANGE_IDENTIFIERS = "loyalty.change_customeridentifier"
-SEE_IDENTIFIERS = "loyalty.see_identifiers"
-EXPIRIES_SHOWN = 12
-ZERO = Decimal(0)
-
-
-def _type_in_words(kind: str) -> str:
-    return kind.lower().replace("_", " ").capitalize()
 
 
 class LockForm(ReasonForm):
@@ -84,7 +76,7 @@ class IdentifierForm(ReasonForm):
     identifier = forms.ChoiceField(required=False, widget=UnfoldAdminSelectWidget)
     type = forms.ChoiceField(
         label="Type of a new identifier",
-        choices=[(kind.value, _type_in_words(kind)) for kind in IdentifierType if kind is not IdentifierType.ID],
+        choices=[(kind.value, type_in_words(kind)) for kind in IdentifierType if kind is not IdentifierType.ID],
         widget=UnfoldAdminSelectWidget,
     )
     value = forms.CharField(
@@ -113,7 +105,7 @@ class CustomerAdmin(PageAdmin):
 
     @admin.display(description="reversals")
     def reversals(self, customer: Customer) -> str:
-        return _lock_in_words(customer)
+        return lock_in_words(customer)
 
     def get_urls(self) -> list[URLPattern]:
         views = {
@@ -132,25 +124,14 @@ class CustomerAdmin(PageAdmin):
         ]
 
     def page(self, request: HttpRequest, row: Customer) -> dict[str, Any]:
-        may_see, now = request.user.has_perm, database_now()
+        may = request.user.has_perm
         return {
             "title": f"Customer {row.public_id}",
-            "is_locked": _is_locked(row),
-            "facts": _facts(row),
-            "identifiers": _identifiers(row, unmasked=may_see(SEE_IDENTIFIERS)),
-            "balances": _balances(row, now),
-            "expiries": _expiries(row, now),
-            "lots": _lots(row, now) if may_see("loyalty.view_lot") else None,
-            "timeline": {
-                "headers": ["When", "What happened", "Record", Amount("Points"), "Details", "By"],
-                "rows": [each.as_row() for each in timeline_of(row, may_see=may_see)],
-            },
-            "newest": NEWEST,
-            "of_customer": f"org={row.org_id}&customer__id__exact={row.pk}",
-            "may_lock": may_see(LOCK) and row.merged_into_id is None,
-            "may_change_identifiers": may_see(CHANGE_IDENTIFIERS) and not (row.merged_into_id or row.erased_at),
-            "may_merge": may_see(MERGE) and row.merged_into_id is None,
-            "may_change": may_see(CHANGE) and row.status != Customer.Status.MERGED,
+            "is_locked": is_locked(row),
+            "may_lock": may(LOCK) and row.merged_into_id is None,
+            "may_merge": may(MERGE) and row.merged_into_id is None,
+            "may_change": may(CHANGE) and row.status != Customer.Status.MERGED,
+            **shown_of(request, row),
         }
 
     def lock_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -215,10 +196,11 @@ class CustomerAdmin(PageAdmin):
             "type", "id"
         )
         names = [
-            (str(each.id), f"{_type_in_words(each.type)} {each.value if unmasked else masked(each.value)}")
+            (str(each.id), f"{type_in_words(each.type)} {each.value if unmasked else masked(each.value)}")
             for each in identifiers
         ]
-        return {"status": customer.status, "identifiers": names}
+        chosen = request.GET.get("identifier", "")
+        return {"status": customer.status, "identifiers": names, "identifier": chosen}
 
 
 def _set_identifier(customer: Customer, values: dict[str, Any], made_by: str) -> str:
@@ -241,7 +223,7 @@ def _set_identifier(customer: Customer, values: dict[str, Any], made_by: str) ->
     done_to_it = "changed" if change.after[kind.value] else "removed"
     if not change.before[kind.value]:
         done_to_it = "added"
-    return f"{_type_in_words(kind)} of customer {customer} is {done_to_it}."
+    return f"{type_in_words(kind)} of customer {customer} is {done_to_it}."
 
 
 def _lock(customer: Customer, values: dict[str, Any], made_by: str) -> str:
@@ -271,92 +253,3 @@ def _merge(customer: Customer, values: dict[str, Any], made_by: str) -> str:
     )
     lots, redemptions = counted(merged.lots, "lot"), counted(merged.redemptions, "redemption")
     return f"Customer {customer} is merged into customer {merged.target}: {lots} and {redemptions} moved."
-
-
-def _is_locked(customer: Customer) -> bool:
-    until = customer.reversals_locked_until
-    return customer.reversals_locked and (until is None or until > timezone.now())
-
-
-def _lock_in_words(customer: Customer) -> str:
-    if not _is_locked(customer):
-        return "not locked"
-    return f"locked until {moment(customer.reversals_locked_until, none='a user unlocks them')}"
-
-
-def _facts(customer: Customer) -> list[tuple[str, Any]]:
-    membership = GroupMember.objects.filter(org_id=customer.org_id, customer=customer, left_at__isnull=True)
-    member = membership.select_related("group").first()
-    facts = [
-        ("Customer id", customer.public_id),
-        ("Org", customer.org),
-        ("Status", customer.get_status_display()),
-        ("Reversals", _lock_in_words(customer)),
-        ("Group", "none" if member is None else link(member.group)),
-    ]
-    if customer.merged_into is not None:
-        facts.append(("Merged into", link(customer.merged_into)))
-    merged = Customer.objects.filter(org_id=customer.org_id, merged_into=customer).order_by("public_id")[:NEWEST]
-    if merged:
-        names = format_html_join(", ", "{}", ([link(each)] for each in merged))
-        facts.append(("Customers merged into this one", names))
-    return [*facts, ("Lock reason", customer.reversals_lock_reason)] if _is_locked(customer) else facts
-
-
-def _identifiers(customer: Customer, *, unmasked: bool) -> list[tuple[str, str]]:
-    named = CustomerIdentifier.objects.filter(org_id=customer.org_id, customer=customer).order_by("type", "id")
-    return [(_type_in_words(each.type), each.value if unmasked else masked(each.value)) for each in named[:NEWEST]]
-
-
-def _balances(customer: Customer, now: datetime) -> list[tuple[str, str]]:
-    totals = _held(customer, now).aggregate(
-        available=Sum("points_remaining", filter=_unexpired(now)),
-        expired=Sum("points_remaining", filter=~_unexpired(now)),
-    )
-    return [
-        ("Available", in_points(totals["available"] or ZERO)),
-        ("Expired, not spent", in_points(totals["expired"] or ZERO)),
-    ]
-
-
-def _expiries(customer: Customer, now: datetime) -> dict[str, Any]:
-    """The available points by expiry, soonest first."""
-    by_expiry = _held(customer, now).filter(_unexpired(now)).values_list("expires_at").annotate(Sum("points_remaining"))
-    soonest_first = by_expiry.order_by(F("expires_at").asc(nulls_last=True))
-    return {
-        "headers": ["Expires", Amount("Points")],
-        "rows": [[moment(expires_at), amount(points)] for expires_at, points in soonest_first[:EXPIRIES_SHOWN]],
-    }
-
-
-def _held(customer: Customer, now: datetime) -> QuerySet[Lot]:
-    """The customer's lots that hold points at `now`, expired or not."""
-    lots = Lot.objects.filter(org_id=customer.org_id, customer=customer)
-    return lots.filter(points_remaining__gt=0, awarded_at__lte=now).order_by()
-
-
-def _unexpired(now: datetime) -> Q:
-    return Q(expires_at__isnull=True) | Q(expires_at__gt=now)
-
-
-def _lots(customer: Customer, now: datetime) -> dict[str, Any]:
-    lots = Lot.objects.filter(org_id=customer.org_id, customer=customer).select_related("program")
-    return {
-        "headers": [
-            *("Lot", "Status", "Program", "Awarded", "Expires"),
-            *map(Amount, ("Points awarded", "Points remaining", "Re-issued")),
-        ],
-        "rows": [
-            [
-                link(lot),
-                badge(status_of_lot(lot, now)),
-                lot.program.name,
-                moment(lot.awarded_at),
-                moment(lot.expires_at),
-                amount(lot.points_awarded),
-                amount(lot.points_remaining),
-                amount(lot.points_reissued),
-            ]
-            for lot in lots.order_by("-awarded_at", "-id")[:NEWEST]
-        ],
-    }

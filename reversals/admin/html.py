@@ -5,8 +5,9 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import models
+from django.db.models import QuerySet
 from django.template.defaultfilters import pluralize
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 
 from loyalty.admin.links import link
 from loyalty.admin.statuses import EXPIRED, badge
@@ -55,3 +56,38 @@ def counted(count: int, noun: str) -> str:
 def in_points(points: Decimal) -> str:
     """The amount with its unit: "1 point", "1,012.5 points"."""
     return f"{grouped(points)} point{pluralize(points)}"
+
+
+COUNTED_UP_TO = 1_000
+
+
+def counted_up_to(rows: QuerySet[Any]) -> str:
+    """The number of rows, or "more than 1,000", so that counting never reads more rows than that."""
+    return in_count(rows.order_by()[: COUNTED_UP_TO + 1].count())
+
+
+def in_count(count: int) -> str:
+    """A count that stopped after 1,000, in words."""
+    return f"{count:,}" if count <= COUNTED_UP_TO else f"more than {COUNTED_UP_TO:,}"
+
+
+def copyable(value: object, name: str) -> str:
+    """A value with a button that copies it. Without a script there is no button."""
+    return format_html(
+        '<span class="copyable"><span>{}</span> <button type="button" class="copy" data-copy="{}" aria-label="Copy {}"'
+        " hidden>Copy</button></span>",
+        value,
+        value,
+        name,
+    )
+
+
+def bars(most: Decimal, **points: Decimal) -> str:
+    """A bar of one or more parts. `most` points fill the whole width. The table beside it has the numbers."""
+    parts, start = [], Decimal(0)
+    for name, each in points.items():
+        width = 100 * each / most if most else Decimal(0)
+        parts.append((name, f"{start:.2f}", f"{width:.2f}"))
+        start += width
+    shapes = format_html_join("", '<rect class="{}" x="{}%" width="{}%" height="100%"/>', parts)
+    return format_html('<svg class="bars" aria-hidden="true" focusable="false">{}</svg>', shapes)

@@ -1,6 +1,7 @@
 """What stands in the way of reversing a redemption, shown on its page before anybody tries."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from django.urls import reverse
 
@@ -32,8 +33,15 @@ class Obstacle:
 
 def obstacle_of(redemption: Redemption) -> Obstacle | None:
     """Returns the first obstacle, in the order of refusals, or None if any user with the right can reverse it all."""
-    settings = settings_of(redemption.org_id)
-    refusal = standing_refusal(_facts(redemption, settings))
+    return obstacle_at(database_now(), redemption, settings_of(redemption.org_id))
+
+
+def obstacle_at(now: datetime, redemption: Redemption, settings: EmfSettings) -> Obstacle | None:
+    """Returns the first obstacle at this time, with the settings of the redemption's org. Queries nothing.
+
+    The redemption must have been read with its customer and program.
+    """
+    refusal = standing_refusal(_facts(redemption, settings, now))
     if refusal is None:
         return _approval(redemption, settings)
     if refusal.error in OF_CUSTOMER:
@@ -57,9 +65,9 @@ def _settings_page(redemption: Redemption) -> str:
     return reverse("admin:org_emf", args=[redemption.org_id])
 
 
-def _facts(redemption: Redemption, settings: EmfSettings) -> Facts:
+def _facts(redemption: Redemption, settings: EmfSettings, now: datetime) -> Facts:
     """The redemption as the rules read it, without draws and earlier reversals, and without locks."""
-    customer, program, now = redemption.customer, redemption.program, database_now()
+    customer, program = redemption.customer, redemption.program
     return Facts(
         request=ReversalRequest(redemption.public_id, None, None, None),
         settings=settings,

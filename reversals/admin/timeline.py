@@ -11,7 +11,7 @@ from loyalty.admin.links import link
 from loyalty.ledger.points import grouped
 from loyalty.ledger.queries import with_merged
 from loyalty.models import Covering, Customer, CustomerMerge, Lot, Redemption
-from reversals.admin.html import Amount, in_points, moment
+from reversals.admin.html import COUNTED_UP_TO, Amount, in_count, in_points, moment
 from reversals.admin.statuses import NEEDS_APPROVAL
 from reversals.models import Approval, Attempt, Correction, Reversal
 
@@ -33,45 +33,72 @@ class Moment:
         return [moment(self.at), self.what, self.name, Amount(self.points), self.details, self.by]
 
 
-def timeline_of(customer: Customer, *, may_see: Callable[[str], bool]) -> list[Moment]:
-    """The newest entries of the customer, newest first, of the kinds that the user may see."""
-    redemptions = Redemption.objects.filter(org_id=customer.org_id, customer=customer)
-    newest = list(redemptions.order_by("-redeemed_at")[:NEWEST])
-    kinds: dict[str, Callable[[], Iterable[Moment]]] = {
-        "loyalty.view_customer": lambda: _merges(customer),
-        "loyalty.view_lot": lambda: _awards(customer),
-        "loyalty.view_redemption": lambda: [*map(_redeemed, newest), *_coverings(customer)],
-        "reversals.view_reversal": lambda: _reversals(customer),
-        "reversals.view_correction": lambda: _corrections(customer),
-        "reversals.view_approval": lambda: _waiting(customer, redemptions),
-        "reversals.view_attempt": lambda: _refused(customer, newest),
-    }
-    moments = [each for permission, read in kinds.items() if may_see(permission) for each in read()]
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of entries: the permission to see them, and how to read them."""
+
+    name: str
+    title: str
+    permission: str
+    rows: Callable[[Customer], QuerySet[Any]]
+    moments: Callable[[QuerySet[Any], Customer], Iterable[Moment]]
+
+
+def timeline_of(customer: Customer, *, may_see: Callable[[str], bool], kind: str = "") -> list[Moment]:
+    """The newest entries of the customer, newest first, of the kinds that the user may see, or of one of them."""
+    kinds = [each for each in KINDS if may_see(each.permission) and kind in ("", each.name)]
+    moments = [moment for each in kinds for moment in each.moments(each.rows(customer), customer)]
     return sorted(moments, key=lambda each: each.at, reverse=True)[:NEWEST]
 
 
-def _awards(customer: Customer) -> Iterable[Moment]:
-    lots = Lot.objects.filter(org_id=customer.org_id, customer=customer).select_related("program")
-    for lot in lots.order_by("-awarded_at")[:NEWEST]:
+def count_of(customer: Customer, *, may_see: Callable[[str], bool]) -> str:
+    """The number of all entries that the user may see, or that they are more than 1,000."""
+    count = 0
+    for kind in KINDS:
+        if may_see(kind.permission) and count <= COUNTED_UP_TO:
+            count += kind.rows(customer).order_by()[: COUNTED_UP_TO + 1].count()
+    return in_count(count)
+
+
+def _lots(customer: Customer) -> QuerySet[Lot]:
+    return Lot.objects.filter(org_id=customer.org_id, customer=customer)
+
+
+def _awards(lots: QuerySet[Lot], customer: Customer) -> Iterable[Moment]:
+    for lot in lots.select_related("program").order_by("-awarded_at")[:NEWEST]:
         details = f"{lot.program.name}, expires {moment(lot.expires_at)}"
         yield Moment(lot.awarded_at, "Awarded", link(lot), f"+{grouped(lot.points_awarded)}", details, "")
 
 
-def _redeemed(redemption: Redemption) -> Moment:
-    details = f"{grouped(redemption.points_reversed)} reversed so far"
-    return Moment(redemption.redeemed_at, "Redeemed", link(redemption), f"-{grouped(redemption.points)}", details, "")
+def _redemptions(customer: Customer) -> QuerySet[Redemption]:
+    return Redemption.objects.filter(org_id=customer.org_id, customer=customer)
 
 
-def _coverings(customer: Customer) -> Iterable[Moment]:
-    coverings = Covering.objects.filter(org_id=customer.org_id, redemption__customer=customer)
+def _redeemed(redemptions: QuerySet[Redemption], customer: Customer) -> Iterable[Moment]:
+    for redemption in redemptions.order_by("-redeemed_at")[:NEWEST]:
+        details = f"{grouped(redemption.points_reversed)} reversed so far"
+        points = f"-{grouped(redemption.points)}"
+        yield Moment(redemption.redeemed_at, "Redeemed", link(redemption), points, details, "")
+
+
+def _coverings(customer: Customer) -> QuerySet[Covering]:
+    return Covering.objects.filter(org_id=customer.org_id, redemption__customer=customer)
+
+
+def _covered(coverings: QuerySet[Covering], customer: Customer) -> Iterable[Moment]:
     for covering in coverings.select_related("redemption").order_by("-made_at")[:NEWEST]:
         details = f"{in_points(covering.points)} now drawn from lots: {covering.reason}"
         yield Moment(covering.made_at, "Covered", link(covering.redemption), "", details, covering.made_by)
 
 
-def _reversals(customer: Customer) -> Iterable[Moment]:
-    reversals = _reversals_of(customer).select_related("redemption")
-    for reversal in reversals.order_by("-created_at", "-id")[:NEWEST]:
+def _reversals(customer: Customer) -> QuerySet[Reversal]:
+    """The reversals of the customer and of those who were merged into the customer."""
+    customer_ids = with_merged(org_id=customer.org_id, customer_id=customer.id)
+    return Reversal.objects.filter(org_id=customer.org_id, customer_id__in=customer_ids)
+
+
+def _reversed(reversals: QuerySet[Reversal], customer: Customer) -> Iterable[Moment]:
+    for reversal in reversals.select_related("redemption").order_by("-created_at", "-id")[:NEWEST]:
         details = f"of redemption {reversal.redemption}"
         if reversal.points_expired:
             details += f", {grouped(reversal.points_expired)} to expired lots"
@@ -79,15 +106,12 @@ def _reversals(customer: Customer) -> Iterable[Moment]:
         yield Moment(reversal.created_at, "Reversed", link(reversal), points, details, reversal.made_by)
 
 
-def _reversals_of(customer: Customer) -> QuerySet[Reversal]:
-    """The reversals of the customer and of those who were merged into the customer."""
+def _merges(customer: Customer) -> QuerySet[CustomerMerge]:
     customer_ids = with_merged(org_id=customer.org_id, customer_id=customer.id)
-    return Reversal.objects.filter(org_id=customer.org_id, customer_id__in=customer_ids)
+    return CustomerMerge.objects.filter(Q(source=customer) | Q(target_id__in=customer_ids), org_id=customer.org_id)
 
 
-def _merges(customer: Customer) -> Iterable[Moment]:
-    customer_ids = with_merged(org_id=customer.org_id, customer_id=customer.id)
-    merges = CustomerMerge.objects.filter(Q(source=customer) | Q(target_id__in=customer_ids), org_id=customer.org_id)
+def _merged(merges: QuerySet[CustomerMerge], customer: Customer) -> Iterable[Moment]:
     for merge in merges.select_related("source", "target").order_by("-made_at")[:NEWEST]:
         what, other = "Customer merged into this one", merge.source
         if merge.source_id == customer.id:
@@ -98,9 +122,11 @@ def _merges(customer: Customer) -> Iterable[Moment]:
         yield Moment(merge.made_at, what, link(other), "", details, merge.made_by)
 
 
-def _corrections(customer: Customer) -> Iterable[Moment]:
-    reversals = _reversals_of(customer)
-    corrections = Correction.objects.filter(org_id=customer.org_id, reversal__in=reversals.values("id"))
+def _corrections(customer: Customer) -> QuerySet[Correction]:
+    return Correction.objects.filter(org_id=customer.org_id, reversal__in=_reversals(customer).values("id"))
+
+
+def _corrected(corrections: QuerySet[Correction], customer: Customer) -> Iterable[Moment]:
     for correction in corrections.select_related("reversal").order_by("-created_at")[:NEWEST]:
         details = f"approved by {correction.approved_by}: {correction.reason}"
         points = f"-{grouped(correction.points)}"
@@ -108,21 +134,41 @@ def _corrections(customer: Customer) -> Iterable[Moment]:
         yield Moment(correction.created_at, "Reversal corrected", reversal, points, details, correction.made_by)
 
 
-def _waiting(customer: Customer, redemptions: QuerySet[Redemption]) -> Iterable[Moment]:
-    waiting = Approval.objects.filter(
-        org_id=customer.org_id, status=Approval.Status.WAITING, redemption__in=redemptions.values("id")
+def _requests(customer: Customer) -> QuerySet[Approval]:
+    redemption_ids = _redemptions(customer).values("id")
+    return Approval.objects.filter(
+        org_id=customer.org_id, status=Approval.Status.WAITING, redemption__in=redemption_ids
     )
-    for approval in waiting.order_by("-asked_at")[:NEWEST]:
+
+
+def _waiting(requests: QuerySet[Approval], customer: Customer) -> Iterable[Moment]:
+    for approval in requests.order_by("-asked_at")[:NEWEST]:
         details = f"{in_points(approval.points)}: {approval.reason}"
         yield Moment(approval.asked_at, "Waiting for approval", link(approval), "", details, approval.asked_by)
 
 
-def _refused(customer: Customer, redemptions: list[Redemption]) -> Iterable[Moment]:
-    asked = Attempt.objects.filter(
-        org_id=customer.org_id, redemption_id_asked__in=[redemption.public_id for redemption in redemptions]
-    )
-    for attempt in asked.exclude(rule__in=("", NEEDS_APPROVAL)).order_by("-created_at")[:NEWEST]:
+def _refusals(customer: Customer) -> QuerySet[Attempt]:
+    """The refused attempts for the customer's newest redemptions. An attempt has no reference to the customer."""
+    newest = _redemptions(customer).order_by("-redeemed_at").values_list("public_id", flat=True)[:NEWEST]
+    asked = Attempt.objects.filter(org_id=customer.org_id, redemption_id_asked__in=list(newest))
+    return asked.exclude(rule__in=("", NEEDS_APPROVAL))
+
+
+def _refused(refusals: QuerySet[Attempt], customer: Customer) -> Iterable[Moment]:
+    for attempt in refusals.order_by("-created_at")[:NEWEST]:
         what = "Dry run refused" if attempt.is_dry_run else "Refused"
         details = f"{attempt.code}: {attempt.refusal_reason}"
         name = link(attempt, attempt.redemption_id_asked)
         yield Moment(attempt.created_at, what, name, "", details, attempt.made_by)
+
+
+KINDS = (
+    Kind("awarded", "Points awarded", "loyalty.view_lot", _lots, _awards),
+    Kind("redeemed", "Redemptions", "loyalty.view_redemption", _redemptions, _redeemed),
+    Kind("covered", "Coverings", "loyalty.view_redemption", _coverings, _covered),
+    Kind("reversed", "Reversals", "reversals.view_reversal", _reversals, _reversed),
+    Kind("corrected", "Corrections", "reversals.view_correction", _corrections, _corrected),
+    Kind("waiting", "Requests that wait for approval", "reversals.view_approval", _requests, _waiting),
+    Kind("refused", "Refusals", "reversals.view_attempt", _refusals, _refused),
+    Kind("merged", "Merges", "loyalty.view_customer", _merges, _merged),
+)

@@ -2,19 +2,31 @@
 
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from loyalty.models import Customer, CustomerGroup, GroupMember, Redemption, StaffChange
+from loyalty.models import (
+    Customer,
+    CustomerGroup,
+    GroupMember,
+    Lot,
+    OrgAccess,
+    Program,
+    Redemption,
+    StaffChange,
+)
+from reversals.admin import html
 from reversals.models import Approval, Attempt, Correction, Reversal
 from tests.builders import (
+    ON,
     World,
     days_ago,
     in_days,
@@ -24,12 +36,14 @@ from tests.builders import (
     make_world,
     redeem,
     redeemed,
+    set_value,
     staff_of,
 )
 
 pytestmark = pytest.mark.django_db
 
 XSS = "<script>alert(1)</script>"
+TABS = ("overview", "lots", "redemptions", "activity")
 
 
 @pytest.fixture
@@ -37,12 +51,12 @@ def operator(world: World) -> Client:
     return staff_of(world, "Reversal operator")
 
 
-def page(client: Client, customer: Customer) -> HttpResponse:
-    return client.get(reverse("admin:loyalty_customer_change", args=[customer.pk]))
+def page(client: Client, customer: Customer, tab: str = "overview", **filters: Any) -> HttpResponse:
+    return client.get(reverse("admin:loyalty_customer_change", args=[customer.pk]), {"tab": tab} | filters)
 
 
-def text_of(client: Client, customer: Customer) -> str:
-    response = page(client, customer)
+def text_of(client: Client, customer: Customer, tab: str = "overview", **filters: Any) -> str:
+    response = page(client, customer, tab, **filters)
     assert response.status_code == 200
     return response.content.decode()
 
@@ -64,10 +78,10 @@ def asha_of(world: World) -> Customer:
 
 def test_identifiers_are_shown_in_full_to_users_with_permission(world: World, operator: Client) -> None:
     customer = make_customer(world.org, identifiers={"MOBILE": "9876543210", "EMAIL": "ravi@shop.example"})
-    assert page(operator, customer).context["identifiers"] == [
-        ("Email", "ravi@shop.example"),
-        ("Mobile", "919876543210"),
-    ]
+    text = text_of(operator, customer)
+    for value in ("ravi@shop.example", "919876543210"):
+        assert f'data-copy="{value}"' in text
+    assert f"identifiers/?identifier={customer.identifiers.get(type='EMAIL').pk}" in text
 
 
 def test_identifiers_are_masked_for_support(world: World) -> None:
@@ -77,26 +91,121 @@ def test_identifiers_are_masked_for_support(world: World) -> None:
     assert "********3210" in text
     assert "919876543210" not in text
     assert "ravi@shop" not in text
+    assert re.findall('data-copy="([^"]+)"', text) == [str(customer.public_id)]
+    assert "Change or remove" not in text
 
 
-def test_balances_are_available_expired_and_by_expiry(world: World, operator: Client) -> None:
-    soon, later = in_days(5).replace(microsecond=0), in_days(50).replace(microsecond=0)
-    for points, expires_at in ((10, soon), ("2.5", soon), (7, later), (4, None), (3, days_ago(1))):
-        make_lot(world.asha, points, program=world.program, expires_at=expires_at)
+def test_balances_are_shown_by_program_and_by_month_of_expiry(world: World, operator: Client) -> None:
+    first, second = datetime(2099, 1, 31, tzinfo=UTC), datetime(2099, 2, 1, tzinfo=UTC)
+    other = Program.objects.create(org=world.org, public_id=2, name="Other")
+    for points, expires_at, program in (
+        *((10, first, world.program), ("2.5", first, other), (7, second, world.program)),
+        *((4, None, world.program), (3, days_ago(1), world.program)),
+    ):
+        make_lot(world.asha, points, program=program, expires_at=expires_at)
     make_lot(world.asha, 99, program=world.program, awarded_at=in_days(1))
     shown = page(operator, world.asha).context
-    assert shown["balances"] == [("Available", "23.5 points"), ("Expired, not spent", "3 points")]
-    assert shown["expiries"]["rows"] == [
-        [f"{soon:%Y-%m-%d %H:%M:%S} UTC", "12.5"],
-        [f"{later:%Y-%m-%d %H:%M:%S} UTC", "7"],
-        ["never", "4"],
+    assert shown["balances"] == [
+        ("Available", "23.5 points"),
+        ("Expired, not spent", "3 points"),
+        ("Next expiry", "2099-01-31 00:00:00 UTC"),
     ]
+    rows = [(each[0], *each[1:3]) for each in shown["by_program"]["rows"]]
+    assert sorted(rows) == sorted([(world.program.name, "21", "3"), ("Other", "2.5", "0")])
+    assert [(name, points) for name, points, _ in shown["by_expiry"]["rows"]] == [
+        ("January 2099", "12.5"),
+        ("February 2099", "7"),
+        ("never", "4"),
+    ]
+    assert 'class="available" x="0.00%" width="100.00%"' in shown["by_expiry"]["rows"][0][2]
+
+
+def test_expiries_after_twelve_months_are_shown_as_one_row(world: World, operator: Client) -> None:
+    for month in range(15):
+        make_lot(
+            world.asha, 1, program=world.program, expires_at=datetime(2098 + month // 12, month % 12 + 1, 2, tzinfo=UTC)
+        )
+    rows = page(operator, world.asha).context["by_expiry"]["rows"]
+    assert (len(rows), rows[-1][:2]) == (13, ["later", "3"])
 
 
 def test_a_customer_without_points_or_activity_has_a_page(world: World, operator: Client) -> None:
     shown = page(operator, world.asha).context
-    assert shown["balances"] == [("Available", "0 points"), ("Expired, not spent", "0 points")]
-    assert (shown["identifiers"], shown["timeline"]["rows"]) == ([], [])
+    nothing = [("Available", "0 points"), ("Expired, not spent", "0 points"), ("Next expiry", "none")]
+    assert (shown["balances"], shown["identifiers"]["rows"]) == (nothing, [])
+    for tab in ("lots", "redemptions", "activity"):
+        assert page(operator, world.asha, tab).context["table"]["rows"] == []
+
+
+def test_tabs_show_their_counts_and_only_what_the_user_may_see(world: World, operator: Client) -> None:
+    redemption = redeemed(world, 10)
+    world.reverse(redemption, 4)
+    titles = [tab["title"] for tab in page(operator, world.asha).context["tabs"]]
+    assert titles == ["Overview", "Lots (1)", "Redemptions (1)", "Activity (3)"]
+    viewer = User.objects.create_user("vik", is_staff=True)
+    viewer.user_permissions.add(Permission.objects.get(codename="view_customer"))
+    OrgAccess.objects.create(user=viewer, org=world.org)
+    client = Client()
+    client.force_login(viewer)
+    shown = page(client, world.asha, "lots").context
+    assert [tab["title"] for tab in shown["tabs"]] == ["Overview", "Activity (0)"]
+    assert shown["tab"] == "overview"
+
+
+def test_count_of_a_tab_stops_after_a_thousand(monkeypatch: pytest.MonkeyPatch, world: World, operator: Client) -> None:
+    monkeypatch.setattr(html, "COUNTED_UP_TO", 2)
+    make_small_lots(world, 3)
+    assert page(operator, world.asha).context["tabs"][1]["title"] == "Lots (more than 2)"
+
+
+def test_lots_are_filtered_ordered_and_shown_page_by_page(world: World, operator: Client) -> None:
+    other = Program.objects.create(org=world.org, public_id=2, name="Other")
+    late = make_lot(world.asha, 5, program=world.program, expires_at=in_days(90))
+    soon = make_lot(world.asha, 5, program=other, expires_at=in_days(9))
+    expired = make_lot(world.asha, 5, program=world.program, expires_at=days_ago(1))
+    spent = make_lot(world.asha, 5, program=world.program)
+    Lot.objects.filter(pk=spent.pk).update(points_remaining=0)
+
+    def found(**filters: str) -> list[str]:
+        rows = page(operator, world.asha, "lots", **filters).context["table"]["rows"]
+        return [re.search(">([^<]+)</a>", row[0])[1] for row in rows]  # type: ignore[index]
+
+    assert found(status="available", order="expiry") == [soon.lot_ref, late.lot_ref]
+    assert found(status="spent") == [spent.lot_ref]
+    assert found(status="expired") == [expired.lot_ref]
+    assert found(program="2") == [soon.lot_ref]
+    for odd in ("x", "-1", "0", "9" * 30, "\0", "٣"):
+        assert found(status=odd, program=odd, order=odd, p=odd) in ([], found())
+    make_small_lots(world, 50)
+    text = text_of(operator, world.asha, "lots", status="available")
+    assert "tab=lots&amp;status=available&amp;p=2" in text
+    assert "Previous" not in text
+    assert len(found(status="available", p="2")) == 2
+
+
+def test_redemptions_have_a_link_that_reverses_them_for_whoever_may(world: World, operator: Client) -> None:
+    opened, partly, done = redeemed(world, 10), redeemed(world, 10), redeemed(world, 10)
+    world.reverse(partly, 4)
+    world.reverse(done, 10)
+
+    def found(**filters: str) -> list[str]:
+        rows = page(operator, world.asha, "redemptions", **filters).context["table"]["rows"]
+        return [re.search(">([^<]+)</a>", row[0])[1] for row in rows]  # type: ignore[index]
+
+    text = text_of(operator, world.asha, "redemptions")
+    assert text.count(">Reverse 10 points</a>") == text.count(">Reverse 6 points</a>") == 1
+    assert reverse("admin:loyalty_redemption_reverse", args=[opened.pk]) in text
+    assert [found(status=each) for each in ("open", "partly", "reversed", "waiting")] == [
+        [opened.public_id],
+        [partly.public_id],
+        [done.public_id],
+        [],
+    ]
+    assert "Reverse 10 points" not in text_of(staff_of(world, "Support", username="sana"), world.asha, "redemptions")
+    set_value(world.org, ON, "no")
+    text = text_of(operator, world.asha, "redemptions")
+    assert text.count('role="status"') == 1
+    assert ("Reverse 10 points" in text, text.count("not possible now")) == (False, 2)
 
 
 def test_the_page_shows_the_group(world: World, operator: Client) -> None:
@@ -131,7 +240,7 @@ def make_history(world: World) -> Redemption:
 
 def test_the_timeline_holds_every_kind_newest_first(world: World, operator: Client) -> None:
     redemption = make_history(world)
-    rows = page(operator, world.asha).context["timeline"]["rows"]
+    rows = page(operator, world.asha, "activity").context["table"]["rows"]
     assert [(row[1], row[3]) for row in rows] == [
         ("Reversal corrected", "-4"),
         ("Waiting for approval", ""),
@@ -143,6 +252,8 @@ def test_the_timeline_holds_every_kind_newest_first(world: World, operator: Clie
     links = [re.search(r'href="([^"]+)"', row[2])[1] for row in rows]  # type: ignore[index]
     assert reverse("admin:loyalty_redemption_change", args=[redemption.pk]) in links
     assert all(operator.get(link).status_code == 200 for link in links)
+    found = page(operator, world.asha, "activity", kind="reversed").context["table"]["rows"]
+    assert [row[1] for row in found] == ["Reversed"]
 
 
 def test_markup_in_names_and_reasons_is_escaped(world: World, operator: Client) -> None:
@@ -162,7 +273,7 @@ def test_markup_in_names_and_reasons_is_escaped(world: World, operator: Client) 
         code=804,
         refusal_reason=XSS,
     )
-    text = text_of(operator, customer)
+    text = "".join(text_of(operator, customer, tab) for tab in TABS)
     assert XSS not in text
     assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 5
 
@@ -176,9 +287,13 @@ def test_the_number_of_queries_does_not_grow_with_rows(
             world.reverse(redeemed(world, 2), 1)
 
     fill(3)
-    few = count_queries(lambda: text_of(operator, world.asha))
+
+    def counts() -> list[int]:
+        return [count_queries(partial(text_of, operator, world.asha, tab)) for tab in TABS]
+
+    few = counts()
     fill(57)
-    assert count_queries(lambda: text_of(operator, world.asha)) == few
+    assert counts() == few
 
 
 def test_a_customer_of_another_org_is_not_found(world: World, operator: Client) -> None:
@@ -288,7 +403,7 @@ def test_operator_merges_a_customer_into_another(world: World, operator: Client)
     assert "Merged into" in text_of(operator, ravi)
     text = text_of(operator, world.asha)
     assert "Customers merged into this one" in text
-    assert "the same customer twice (ticket T-1)" in text
+    assert "the same customer twice (ticket T-1)" in text_of(operator, world.asha, "activity")
     assert "Merge into another customer" not in text_of(operator, ravi)
 
 

@@ -56,6 +56,19 @@ function silence(icon) {
   if (stop !== icon) icon.setAttribute("aria-hidden", "true");
 }
 
+// Names the areas that scroll, which are all called the same, and empties of header cells, which have no name.
+function nameAreas() {
+  for (const area of document.querySelectorAll(".simplebar-content-wrapper")) {
+    const name = area.closest("#nav-sidebar-apps") ? "Pages" : area.closest("#changelist-filter") ? "Filters" : "Table";
+    area.setAttribute("aria-label", name);
+  }
+  for (const header of document.querySelectorAll("th")) {
+    if (header.textContent.trim() !== "" || header.querySelector("input, img")) continue;
+    header.innerHTML = '<span class="sr-only">Actions</span>';
+  }
+}
+
+window.addEventListener("load", nameAreas);
 document.addEventListener("DOMContentLoaded", () => {
   document.getElementById("changelist-filter-close")?.setAttribute("title", "Close the filters");
   document.querySelectorAll(SWITCHES).forEach(makeButton);

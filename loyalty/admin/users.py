@@ -7,14 +7,17 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
+from django import forms
 from django.apps import apps
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.contrib.auth.models import Group, User
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import models
+from django.forms.models import BaseInlineFormSet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.decorators import method_decorator
@@ -27,7 +30,7 @@ from unfold.contrib.filters.admin import TextFilter
 from unfold.decorators import action
 from unfold.forms import AdminPasswordChangeForm, UserCreationForm
 from unfold.paginator import InfinitePaginator
-from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldBooleanWidget
 
 from loyalty.admin.base import Forgiving, OneOrg, PageAdmin, ReadOnly, ReasonedForm, Recorded, Undeletable
 from loyalty.admin.confirmation import ReasonForm, ask, done
@@ -35,6 +38,7 @@ from loyalty.errors import InvalidOperation
 from loyalty.models import OrgAccess, StaffChange
 from loyalty.staff.audit import record_change
 from loyalty.staff.locks import lock_users
+from loyalty.staff.rights import ROLES_IN_WORDS, effective_rights, rights_of_role
 from loyalty.staff.signin import second_factor
 
 SHOWN = 50
@@ -60,11 +64,45 @@ class SuperusersOnly:
         return bool(request.user.is_superuser)
 
 
-class UserForm(ReasonedForm):
+class ConfirmedForm(forms.ModelForm):
+    """A user whose missing role or orgs must be confirmed, because the user could then do or see nothing."""
+
+    without = forms.BooleanField(
+        label="Yes, without a role or an org",
+        required=False,
+        widget=UnfoldBooleanWidget,
+        help_text="A user without a role may do nothing, and a user without an org sees no rows.",
+    )
+
+    def clean(self) -> dict[str, Any] | None:
+        given: dict[str, Any] | None = super().clean()
+        cleaned = self.cleaned_data
+        is_superuser = cleaned.get("is_superuser", self.instance.is_superuser)
+        may_miss = cleaned.get("without") or is_superuser or not cleaned.get("is_active", self.instance.is_active)
+        if not cleaned.get("groups") and not may_miss:
+            self.add_error("groups", f"Choose a role, or tick “{self.fields['without'].label}”.")
+        return given
+
+
+class OrgAccessFormSet(BaseInlineFormSet):
+    """The orgs of a user. It reads the tick of the user's form, because it is checked after that form."""
+
+    def clean(self) -> None:
+        super().clean()
+        user = self.instance
+        if user.is_superuser or not user.is_active or "without" in self.data:
+            return
+        kept = [each for each in self.forms if each.cleaned_data.get("org") and not each.cleaned_data.get("DELETE")]
+        if not kept:
+            label = ConfirmedForm.declared_fields["without"].label
+            raise ValidationError(f"Choose an org, or tick “{label}”.")
+
+
+class UserForm(ConfirmedForm, ReasonedForm):
     """A change of a user by a superuser. The password is set on another page."""
 
 
-class NewUserForm(UserCreationForm):
+class NewUserForm(ConfirmedForm, UserCreationForm):
     """A new user, with a first password."""
 
     usable_password = None
@@ -93,10 +131,20 @@ ORGS_SHOWN = 3
 
 class OrgAccessInline(SuperusersOnly, TabularInline):
     model = OrgAccess
+    formset = OrgAccessFormSet
     fields = ["org"]
-    extra = 0
     verbose_name = "org"
     verbose_name_plural = "Orgs that the user may work on (superusers may work on all orgs)"
+
+    def get_extra(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> int:
+        """Offers an empty row to a user without orgs."""
+        return 0 if obj is not None and obj.org_accesses.exists() else 1
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        field = super().formfield_for_foreignkey(db_field, request, **kwargs)
+        if field is not None:
+            field.widget.attrs["aria-label"] = "Org"  # the table has no label for each row
+        return field
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return bool(request.user.is_superuser)
@@ -124,15 +172,15 @@ class UserAdmin(Forgiving, Recorded, SuperusersOnly, Undeletable, ModelAdmin):
     search_fields = ["username", "first_name", "last_name", "email"]
     ordering = ["username"]
     inlines = [OrgAccessInline]
-    actions_detail = ["set_password", "reset_second_factor"]
+    actions_detail = ["rights", "set_password", "reset_second_factor"]
     add_fieldsets = [
         (None, {"fields": ["username", "password1", "password2", "first_name", "last_name", "email"]}),
-        ("Permissions", {"fields": ["groups", "is_superuser"]}),
+        ("Permissions", {"fields": ["groups", "is_superuser", "without"]}),
         (None, {"fields": ["reason"]}),
     ]
     fieldsets = [
         (None, {"fields": ["username", "first_name", "last_name", "email"]}),
-        ("Permissions", {"fields": ["is_active", "groups", "is_superuser"]}),
+        ("Permissions", {"fields": ["is_active", "groups", "is_superuser", "without"]}),
         ("Sign-in", {"fields": ["has_second_factor", "last_login", "date_joined"]}),
         (None, {"fields": ["reason"]}),
     ]
@@ -158,7 +206,9 @@ class UserAdmin(Forgiving, Recorded, SuperusersOnly, Undeletable, ModelAdmin):
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         options = {"label": "Roles", "help_text": "", "widget": UnfoldAdminCheckboxSelectMultipleWidget}
-        return super().formfield_for_manytomany(db_field, request, **options | kwargs)
+        field: Any = super().formfield_for_manytomany(db_field, request, **options | kwargs)
+        field.label_from_instance = _role_in_words
+        return field
 
     @admin.display(description="name")
     def full_name(self, user: User) -> str:
@@ -203,6 +253,17 @@ class UserAdmin(Forgiving, Recorded, SuperusersOnly, Undeletable, ModelAdmin):
         before = {name: form.before[name] for name in changed if name in form.before}
         action, reason = "changed" if change else "added", form.cleaned_data["reason"]
         _record(request, form.instance, action, reason, before=before, after=changed)
+
+    @action(description="Effective rights", url_path="rights")
+    def rights(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Shows everything that the user may do and see, with the role that gives each right."""
+        user = self._user(request, object_id)
+        context = self.admin_site.each_context(request) | {"opts": self.opts, "original": user}
+        context |= {"title": f"What {user} may do", "page": _page_of(user), "facts": _rights_facts(user)}
+        if user.is_active and not user.is_superuser:
+            rows = [[right.words, ", ".join(sources)] for right, sources in effective_rights(user)]
+            context["table"] = {"headers": ["May", "Because of the role"], "rows": rows}
+        return TemplateResponse(request, "admin/auth/rights.html", context)
 
     @action(description="Set password", url_path="set-password")
     @method_decorator(sensitive_post_parameters())
@@ -259,17 +320,20 @@ class UserAdmin(Forgiving, Recorded, SuperusersOnly, Undeletable, ModelAdmin):
 class RoleAdmin(Forgiving, Recorded, ReadOnly, SuperusersOnly, ModelAdmin):
     """Roles, read-only. Migrations create them from `reversals/roles.py`."""
 
-    list_display = ["name"]
+    list_display = ["name", "summary"]
     list_per_page = 50
     ordering = ["name"]
     paginator = InfinitePaginator
     show_full_result_count = False
-    fields = readonly_fields = ["name", "permissions_in_words", "users"]
+    fields = readonly_fields = ["name", "summary", "permissions_in_words", "users"]
 
-    @admin.display(description="permissions")
+    @admin.display(description="in one sentence")
+    def summary(self, role: Group) -> str:
+        return ROLES_IN_WORDS.get(role.name, "")
+
+    @admin.display(description="may")
     def permissions_in_words(self, role: Group) -> str:
-        names = role.permissions.order_by("content_type__app_label", "name").values_list("name")
-        return format_html_join("", "<p>{}</p>", names)
+        return format_html_join("", "<p>{}</p>", ([right.words] for right in rights_of_role(role)))
 
     @admin.display(description="users")
     def users(self, role: Group) -> str:
@@ -407,6 +471,24 @@ def _record(
 ) -> None:
     made_by = request.user.get_username()
     record_change(user, org=None, action=action, made_by=made_by, reason=reason, before=before, after=after)
+
+
+def _role_in_words(role: Group) -> str:
+    words = ROLES_IN_WORDS.get(role.name)
+    return f"{role.name}: {words}" if words else role.name
+
+
+def _rights_facts(user: User) -> list[tuple[str, Any]]:
+    """Returns where the user's rights apply."""
+    orgs = [str(access.org) for access in user.org_accesses.select_related("org").order_by("org_id")]
+    roles = [role.name for role in user.groups.order_by("name")]
+    where = ", ".join(orgs) or "no org, so the user sees no rows"
+    return [
+        ("Sign-in", "allowed" if user.is_active else "not allowed: the user is inactive, so no right applies"),
+        ("Superuser", "yes: may do everything in every org" if user.is_superuser else "no"),
+        ("Roles", ", ".join(roles) or "no role"),
+        ("Orgs", "all" if user.is_superuser else where),
+    ]
 
 
 def _page_of(user: User) -> str:

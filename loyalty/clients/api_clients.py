@@ -47,7 +47,7 @@ def add_secret(client: ApiClient, secret: str | None = None) -> str:
     lock_api_client(client.id)
     if ApiSecret.objects.filter(org_id=client.org_id, client=client).count() >= LIVE_SECRETS:
         raise InvalidOperation(
-            f"{client.username} has {LIVE_SECRETS} live secrets; revoke the one that is no longer used"
+            f"API client {client.username} has {LIVE_SECRETS} live secrets; revoke the one that is no longer used"
         )
     secret = new_secret() if secret is None else secret
     if len(secret) < SHORTEST_SECRET:
@@ -66,7 +66,7 @@ def revoke_secret(client: ApiClient, secret_id: int) -> ApiSecret:
     lock_api_client(client.id)
     secret = ApiSecret.objects.filter(org_id=client.org_id, client=client, id=secret_id).first()
     if secret is None:
-        raise InvalidOperation(f"{client.username} no longer has this secret")
+        raise InvalidOperation(f"API client {client.username} no longer has this secret")
     ApiSecret.objects.filter(id=secret.id).delete()
     return secret
 
@@ -79,7 +79,7 @@ def set_api_client_active(client: ApiClient, *, is_active: bool) -> None:
     """
     stored = lock_api_client(client.id)
     if stored.is_active == is_active:
-        raise InvalidOperation(f"{client.username} is already {'active' if is_active else 'revoked'}")
+        raise InvalidOperation(f"API client {client.username} is already {'active' if is_active else 'revoked'}")
     stored.is_active = is_active
     stored.save(update_fields=["is_active"])
 
@@ -96,7 +96,7 @@ def limit_api_client(client: ApiClient, *, calls_per_minute: int | None, reason:
     stored = lock_api_client(client.id)
     before, stored.calls_per_minute = stored.calls_per_minute, calls_per_minute
     if before == calls_per_minute:
-        raise InvalidOperation(f"{client.username} already has this limit")
+        raise InvalidOperation(f"API client {client.username} already has this limit")
     stored.clean_fields()
     stored.save(update_fields=["calls_per_minute"])
     return record_change(

@@ -325,7 +325,7 @@ def test_command_limits_a_client_and_records_the_reason(world: World) -> None:
     [
         (("till.2", "5", "--reason", "why"), "has no API client till.2; create it with create_api_client"),
         (("till.1", "5", "--reason", " "), "a change of a limit needs a reason"),
-        (("till.1", "--reason", "why"), "till.1 already has this limit"),
+        (("till.1", "--reason", "why"), "API client till.1 already has this limit"),
         (("till.1", "9999999999", "--reason", "why"), "calls_per_minute: Ensure this value is less than or equal to"),
     ],
 )

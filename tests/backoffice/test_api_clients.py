@@ -130,7 +130,7 @@ def test_client_can_have_two_live_secrets_and_a_third_is_refused(world: World, t
     assert [status(world, secret) for secret in (world.secret, second)] == [400, 400]
     assert "Issue another secret" not in text_of(team.get(page_of(client)))
     page = text_of(team.post(page_of(client, "issue"), REASON))
-    assert "Till.1 has 2 live secrets; revoke the one that is no longer used." in page
+    assert "API client till.1 has 2 live secrets; revoke the one that is no longer used." in page
     assert len(secrets_of(world)) == 2
     assert [change[2:] for change in changes(world)] == [
         ("secret issued", "meera", "A new till.", {"live secrets": 1}, {"live secrets": 2})
@@ -150,7 +150,9 @@ def test_revoked_secret_is_refused_immediately_and_the_other_still_works(world: 
     assert [status(world, secret) for secret in (world.secret, second)] == [401, 400]
     kept = changes(world)[-1]
     assert (kept[2], kept[4], list(kept[5]), kept[6]) == ("secret revoked", "Leaked.", ["issued", "last used"], {})
-    assert "Till.1 no longer has this secret." in text_of(team.post(revoke_page(first), {"reason": "Again."}))
+    assert "API client till.1 no longer has this secret." in text_of(
+        team.post(revoke_page(first), {"reason": "Again."})
+    )
 
 
 @pytest.mark.django_db
@@ -158,7 +160,9 @@ def test_revoked_client_is_refused_until_it_is_reinstated(world: World, team: Cl
     client = client_of(world)
     assert team.post(page_of(client, "revoke"), {"reason": "Stolen till."}).status_code == DONE
     assert status(world, world.secret) == 401
-    assert "Till.1 is already revoked." in text_of(team.post(page_of(client, "revoke"), {"reason": "Again."}))
+    assert "API client till.1 is already revoked." in text_of(
+        team.post(page_of(client, "revoke"), {"reason": "Again."})
+    )
     assert team.post(page_of(client, "reinstate"), {"reason": "Found it."}).status_code == DONE
     assert status(world, world.secret) == 400
     assert [change[2:] for change in changes(world)] == [

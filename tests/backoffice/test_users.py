@@ -1,10 +1,12 @@
 """Users of the back office: who may manage them, what is recorded, and the list of all changes."""
 
 import json
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
@@ -12,6 +14,7 @@ from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from loyalty.models import OrgAccess, StaffChange
+from loyalty.staff.rights import ROLES_IN_WORDS, rights_of_role
 from reversals.roles import ROLES
 from tests.builders import World, make_world, staff_of
 
@@ -137,7 +140,7 @@ def test_invalid_new_user_is_refused_with_the_reason(superuser: Client, values: 
 
 def test_change_of_roles_and_orgs_is_recorded_by_name(world: World, superuser: Client, ravi: User) -> None:
     operator = Group.objects.get(name="Reversal operator")
-    values = changed_ravi(ravi, groups=[operator.pk], first_name="Ravindra")
+    values = changed_ravi(ravi, groups=[operator.pk], first_name="Ravindra", without="on")
     response = superuser.post(page_of(ravi), values | orgs(*ravi.org_accesses.all(), remove=True))
     assert response.status_code == 302, text_of(response)
     assert not ravi.org_accesses.exists()
@@ -152,6 +155,78 @@ def test_change_of_roles_and_orgs_is_recorded_by_name(world: World, superuser: C
             {"first name": "Ravindra", "roles": "Reversal operator", "orgs": ""},
         )
     ]
+
+
+@pytest.mark.parametrize(
+    ("values", "new_orgs", "problem"),
+    [
+        ({"groups": []}, 1, "Choose a role, or tick “Yes, without a role or an org”."),
+        ({}, 0, "Choose an org, or tick “Yes, without a role or an org”."),
+        ({"groups": [], "without": "on"}, 0, ""),
+        ({"groups": [], "is_superuser": "on"}, 0, ""),
+    ],
+)
+def test_user_without_role_or_org_is_saved_only_if_confirmed(
+    world: World, superuser: Client, values: dict[str, Any], new_orgs: int, problem: str
+) -> None:
+    sent = new_user(**values) | orgs(new=(world.org.id,) * new_orgs)
+    response = superuser.post(f"{USERS}add/", sent)
+    assert (response.status_code, problem in text_of(response)) == (200 if problem else 302, True)
+    assert User.objects.filter(username="asha").exists() is not bool(problem)
+
+
+def test_user_loses_the_last_org_only_if_confirmed(superuser: Client, ravi: User) -> None:
+    values = changed_ravi(ravi) | orgs(*ravi.org_accesses.all(), remove=True)
+    assert "Choose an org, or tick" in text_of(superuser.post(page_of(ravi), values))
+    assert superuser.post(page_of(ravi), values | {"is_active": ""}).status_code == 302
+    assert not ravi.org_accesses.exists()
+
+
+def test_every_field_of_the_user_page_has_a_label(world: World, superuser: Client, ravi: User) -> None:
+    text = text_of(superuser.get(page_of(ravi)))
+    selects = re.findall(r"<select[^>]*>", text)
+    assert selects
+    assert all('aria-label="Org"' in each for each in selects if "org_accesses" in each)
+
+
+def test_rights_page_shows_each_right_with_the_role_that_gives_it(
+    world: World, superuser: Client, ravi: User, count_queries: Callable[..., int]
+) -> None:
+    few = count_queries(lambda: superuser.get(page_of(ravi, "rights")))
+    ravi.groups.add(Group.objects.get(name="Approver"))
+    ravi.user_permissions.add(Permission.objects.get(codename="merge_customers"))
+    page = superuser.get(page_of(ravi, "rights"))
+    assert count_queries(lambda: superuser.get(page_of(ravi, "rights"))) <= few + 1
+    rows = dict(page.context["table"]["rows"])
+    assert rows["approve or reject requests of other users"] == "Approver"
+    assert rows["see customers"] == "Approver, Support"
+    assert rows["merge customers"] == "given to the user alone"
+    assert "reverse points" not in rows
+    assert str(world.org) in text_of(page)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"is_active": False}, "the user is inactive, so no right applies"),
+        ({"is_superuser": True}, "may do everything in every org"),
+        ({}, "no org, so the user sees no rows"),
+    ],
+)
+def test_rights_page_says_if_roles_do_not_decide(
+    superuser: Client, ravi: User, values: dict[str, Any], text: str
+) -> None:
+    ravi.org_accesses.all().delete()
+    User.objects.filter(pk=ravi.pk).update(**values)
+    page = superuser.get(page_of(ravi, "rights"))
+    assert text in text_of(page)
+    assert ("table" in page.context) is not bool(values)
+
+
+def test_every_role_has_a_sentence_and_rights_in_words() -> None:
+    assert set(ROLES_IN_WORDS) == set(ROLES)
+    words = [right.words for role in Group.objects.all() for right in rights_of_role(role)]
+    assert [each for each in words if each.startswith(("Can", "view"))] == []
 
 
 def test_username_cannot_change_and_users_cannot_be_deleted(superuser: Client, ravi: User) -> None:
@@ -252,7 +327,7 @@ def test_second_factor_is_reset_only_with_a_reason(superuser: Client, ravi: User
             {"second factor": False},
         )
     ]
-    assert "Ravi has no second factor yet" in text_of(superuser.post(address, {"reason": "Again."}))
+    assert "User ravi has no second factor yet" in text_of(superuser.post(address, {"reason": "Again."}))
 
 
 def test_reset_of_the_second_factor_ends_sessions_verified_with_it(superuser: Client, ravi: User, settings) -> None:
@@ -276,7 +351,9 @@ def test_superusers_cannot_reset_their_own_second_factor(superuser: Client, root
 
 def test_role_page_is_read_only_and_shows_permissions_and_users(superuser: Client, ravi: User) -> None:
     page = text_of(superuser.get(f"{ROLES_LIST}{ravi.groups.get().pk}/change/"))
-    assert "Can view customer" in page
+    assert "see lots" in page
+    assert "reads customers and their points, with identifiers masked" in page
+    assert "Can view" not in page
     assert "ravi" in page
     assert superuser.get(f"{ROLES_LIST}add/").status_code == 403
     assert superuser.post(f"{ROLES_LIST}{ravi.groups.get().pk}/change/", {"name": "Admins"}).status_code == 403

@@ -72,6 +72,7 @@ PAGES: dict[str, tuple[str, str | None]] = {
     "org_emf": ("loyalty.view_emfsetting", "loyalty.org"),
     "org_emf_change": ("loyalty.change_emfsetting", "loyalty.org"),
     "auth_user_reset_second_factor": (SUPERUSER, "auth.user"),
+    "auth_user_rights": (SUPERUSER, "auth.user"),
     "auth_user_set_password": (SUPERUSER, "auth.user"),
     "loyalty_apiclient_issue": ("loyalty.change_apiclient", "loyalty.apiclient"),
     "loyalty_apiclient_reinstate": ("loyalty.change_apiclient", "loyalty.apiclient"),
@@ -123,12 +124,15 @@ WITH_ROLES = [*ROLES, "superuser", "no role"]
 
 @pytest.fixture
 def world(db: None) -> World:
-    """Creates a world with a row of every model."""
+    return world_with_a_row_of_every_model()
+
+
+def world_with_a_row_of_every_model() -> World:
     world = make_world()
-    User.objects.create_user("vik", is_staff=True)
+    User.objects.create_user(f"vik.{world.org.id}", is_staff=True)
     make_webhook(world.org)
     create_api_client(org=world.org, username="till.2")
-    ReasonCode.objects.create(org=world.org, code="RETURNED", meaning="Goods came back")
+    ReasonCode.objects.create(org=world.org, code="RETURNED", meaning="The goods were returned")
     set_emf(org=world.org, key="Reversal_window_days", value="30", ticket="T-1", reason="policy", changed_by="meera")
     set_group(org=world.org, public_id=7, add=[world.asha.public_id])
     record_change(world.asha, org=world.org, action="changed", made_by="meera", reason="why", before={}, after={})

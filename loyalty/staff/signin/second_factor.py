@@ -103,7 +103,7 @@ def reset(user: User, *, made_by: str, reason: str) -> None:
     """
     lock_user(user.pk)
     if not is_set_up(user):
-        raise InvalidOperation(f"{user.username} has no second factor yet; they set one up when they next sign in")
+        raise InvalidOperation(f"user {user.username} has no second factor yet; they set one up when they next sign in")
     TOTPDevice.objects.filter(user=user).delete()
     StaticDevice.objects.filter(user=user).delete()
     _record(user, action="second factor reset", made_by=made_by, reason=reason, is_set_up=False)

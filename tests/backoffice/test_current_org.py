@@ -66,7 +66,7 @@ def test_foreign_org_cannot_be_chosen(client: Client, world: World) -> None:
 
 
 @pytest.mark.parametrize("address", ["https://evil.example/", "//evil.example", "javascript:alert(1)", ""])
-def test_choice_leads_nowhere_outside(client: Client, world: World, address: str) -> None:
+def test_choice_of_an_org_redirects_only_within_the_back_office(client: Client, world: World, address: str) -> None:
     assert client.post(CHOOSE, {"org": world.org.id, "next": address})["Location"] == "/admin/"
 
 

@@ -22,7 +22,9 @@ pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 @pytest.fixture
 def operator(world: World) -> Client:
-    ReasonCode.objects.get_or_create(org=world.org, code="GOODS_RETURNED", defaults={"meaning": "Goods came back"})
+    ReasonCode.objects.get_or_create(
+        org=world.org, code="GOODS_RETURNED", defaults={"meaning": "The goods were returned"}
+    )
     return staff_of(world, "Reversal operator")
 
 

@@ -297,7 +297,7 @@ def test_secret_is_hidden_from_users_who_may_only_view_webhooks(world: World) ->
     assert "whsec_" not in shown
 
 
-def test_staff_change_a_webhook(world: World, staff: Client) -> None:
+def test_change_of_a_webhook_by_staff_is_stored_and_recorded(world: World, staff: Client) -> None:
     webhook = make_webhook(world.org)
     values = {"url": "https://new.example/", "event_names": ["pointsRedeemed"], "reason": "Moved."}
     page(staff, "loyalty_webhook_change", webhook.id, data=values)

@@ -376,7 +376,7 @@ def make_user() -> User:
 
 def kept_by_staff(world: World) -> list[models.Model]:
     """Creates a user's access to the org, and rows that staff and operators add for it."""
-    code = ReasonCode.objects.create(org=world.org, code="GOODS_RETURNED", meaning="The goods came back.")
+    code = ReasonCode.objects.create(org=world.org, code="GOODS_RETURNED", meaning="The goods were returned.")
     change = record_change(code, org=world.org, action="added", made_by="ravi", reason="asked", before={}, after={})
     move = OrgMove.objects.create(
         org=world.org, step=OrgMove.Step.ARRIVED, manifest="0" * 64, made_by="ravi", made_at=days_ago(1)

@@ -950,7 +950,7 @@ def test_link_to_a_ledger_file_is_read(world: World, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_compressed_file_is_named(
+def test_compressed_file_is_refused_and_named(
     world: World, tmp_path: Path, name: str, change: Callable[[bytes], bytes], found: str
 ) -> None:
     (tmp_path / name).write_bytes(change(as_csv("points", [lot_row(world, "L1", 1)])))
@@ -958,7 +958,7 @@ def test_compressed_file_is_named(
 
 
 @pytest.mark.parametrize("encoding", ["utf-32", "utf-32-le", "utf-32-be"])
-def test_utf_32_is_named(world: World, tmp_path: Path, encoding: str) -> None:
+def test_utf_32_file_is_refused_and_named(world: World, tmp_path: Path, encoding: str) -> None:
     (tmp_path / "points.csv").write_bytes(as_csv("points", [lot_row(world, "L1", 1)]).decode().encode(encoding))
     assert "expected UTF-8, found UTF-32" in refusal_of_import(tmp_path)
 
@@ -978,7 +978,7 @@ def test_text_that_is_not_utf_8_is_named_with_its_line(
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
-def test_utf_16_is_named(world: World, tmp_path: Path, encoding: str) -> None:
+def test_utf_16_file_is_refused_and_named(world: World, tmp_path: Path, encoding: str) -> None:
     (tmp_path / "points.csv").write_bytes(as_csv("points", [lot_row(world, "L1", 1)]).decode().encode(encoding))
     assert refusal_of_import(tmp_path) == (
         "points.csv line 1: expected UTF-8, found UTF-16; save the file as CSV UTF-8"

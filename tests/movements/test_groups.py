@@ -1,4 +1,4 @@
-"""Tests groups: members redeem each other's points, and reversals return the points to their owners."""
+"""Tests groups: members redeem each other's points, and reversals add the points to their owners' lots."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -76,6 +76,23 @@ def test_changelog_begins_with_the_version() -> None:
     assert __version__ in versions
 
 
+# Words that CONTRIBUTING.md replaces by others. Migrations keep what they said, and the page itself lists the words.
+OTHER_WORDS = re.compile(r"\b(?:(?:give|gives|gave|given|come|comes|came) back|e-mails?|once more)\b", re.IGNORECASE)
+
+
+def test_no_text_uses_words_that_the_wording_rules_replace() -> None:
+    folders = ("config", "deploy", "docs", "loyalty", "reversals", "templates", "tests")
+    files = [*(path for folder in folders for path in ROOT.glob(f"{folder}/**/*.*")), *ROOT.glob("*.md")]
+    texts = {
+        path.relative_to(ROOT): path.read_text(errors="replace")
+        for path in files
+        if path.suffix in {".py", ".md", ".html", ".js", ".yaml"} and "migrations" not in path.parts
+    }
+    own = {"CONTRIBUTING.md", "tests/unit/test_documents.py"}
+    found = {(str(path), word) for path, text in texts.items() for word in OTHER_WORDS.findall(text)}
+    assert {(path, word) for path, word in found if path not in own} == set()
+
+
 def locked(name: str) -> set[str]:
     """The lines `package==version` of a lock, without markers."""
     return set(re.findall(r"^[\w.-]+==\S+", (ROOT / name).read_text(), re.MULTILINE))

@@ -50,7 +50,7 @@ def test_each_class_of_postgresql_is_decided() -> None:
         (None, "0A001 21000 22003 22P02 23505 25001 25P02 40002 42601 42804 42P02 44000 54001 55P02 P0001 HV000"),
     ],
 )
-def test_code_is_this_outage(outage: Outage | None, codes: str) -> None:
+def test_each_code_belongs_to_its_outage(outage: Outage | None, codes: str) -> None:
     assert {code: outage_of(failed(code)) for code in codes.split() if code in CODES} == {
         code: outage for code in codes.split() if code in CODES
     }

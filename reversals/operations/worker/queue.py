@@ -1,7 +1,7 @@
 """The queue of tasks: the table of django-tasks-db, with leases, retries and fencing, which its own worker lacks.
 
 A worker holds its tasks as long as it reports. A worker that did not report for LOST_AFTER counts as dead, and another
-one runs its tasks. The list of a task's workers is its fence: a worker that comes back too late changes nothing.
+one runs its tasks. The list of a task's workers is its fence: a worker that resumes too late changes nothing.
 """
 
 import logging

@@ -26,7 +26,7 @@ def wire(stage: Stage) -> Iterator[Wire]:
     wire.close()
 
 
-def test_a_worker_is_killed(stage: Stage, serve: Serve) -> None:
+def test_no_call_is_lost_if_a_worker_is_killed(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
     with stage.under_load("kill -9 of a worker", server) as fault:
         server.workers[0].kill()
@@ -35,7 +35,9 @@ def test_a_worker_is_killed(stage: Stage, serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(("cut", "seen"), [("before", "503 886"), ("after", "")])
-def test_connection_is_cut_at_commit(stage: Stage, serve: Serve, wire: Wire, cut: str, seen: str) -> None:
+def test_no_call_is_lost_or_doubled_if_the_connection_is_cut_at_commit(
+    stage: Stage, serve: Serve, wire: Wire, cut: str, seen: str
+) -> None:
     through_wire = {"DATABASE_URL": f"postgres://postgres:@127.0.0.1:{wire.port}/postgres"}
     server = serve(stage, environment=through_wire)
     with stage.under_load(f"cut {cut} the COMMIT", server, seen=seen) as fault:
@@ -45,7 +47,7 @@ def test_connection_is_cut_at_commit(stage: Stage, serve: Serve, wire: Wire, cut
         fault.injected = wire.cuts
 
 
-def test_database_sessions_are_terminated(stage: Stage, serve: Serve) -> None:
+def test_no_call_is_lost_if_database_sessions_are_terminated(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
     with stage.under_load("backends terminated", server, seen="503 886") as fault:
         for _ in range(10):
@@ -54,7 +56,7 @@ def test_database_sessions_are_terminated(stage: Stage, serve: Serve) -> None:
 
 
 @pytest.mark.deep
-def test_server_and_its_workers_are_killed(stage: Stage, serve: Serve) -> None:
+def test_no_call_is_lost_if_server_and_workers_are_killed(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
     with stage.under_load("kill -9 of the master", server, seen="no answer") as fault:
         server.kill()
@@ -63,7 +65,7 @@ def test_server_and_its_workers_are_killed(stage: Stage, serve: Serve) -> None:
 
 
 @pytest.mark.deep
-def test_only_the_master_is_killed(stage: Stage, serve: Serve) -> None:
+def test_no_call_is_lost_if_only_the_master_is_killed(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
     with stage.under_load("kill -9 of the master, its workers left", server, seen="no answer") as fault:
         remaining = server.workers
@@ -77,7 +79,7 @@ def test_only_the_master_is_killed(stage: Stage, serve: Serve) -> None:
 
 
 @pytest.mark.deep
-def test_the_database_crashes(stage: Stage, serve: Serve) -> None:
+def test_no_call_is_lost_if_the_database_crashes(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
     with stage.under_load("pg_ctl stop -m immediate", server, seen="503 898") as fault:
         for _ in range(2):
@@ -87,7 +89,7 @@ def test_the_database_crashes(stage: Stage, serve: Serve) -> None:
 
 
 @pytest.mark.deep
-def test_worker_is_suspended_until_its_clients_have_retried(stage: Stage, serve: Serve) -> None:
+def test_suspended_worker_that_resumes_after_retries_doubles_no_call(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
     with stage.under_load("SIGSTOP of a worker", server, seen="no answer") as fault:
         worker = server.workers[0]
@@ -98,7 +100,7 @@ def test_worker_is_suspended_until_its_clients_have_retried(stage: Stage, serve:
 
 
 @pytest.mark.deep
-def test_the_database_is_read_only(stage: Stage, serve: Serve) -> None:
+def test_calls_to_a_read_only_database_are_898_and_none_is_lost(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
     with stage.under_load("read-only database", server, seen="503 898") as fault:
         _set(stage, "default_transaction_read_only", "on")
@@ -109,7 +111,7 @@ def test_the_database_is_read_only(stage: Stage, serve: Serve) -> None:
 
 
 @pytest.mark.deep
-def test_connections_are_exhausted(stage: Stage, serve: Serve) -> None:
+def test_calls_without_a_free_connection_are_898_and_none_is_lost(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
     with stage.under_load("connections exhausted", server, seen="503 898") as fault:
         taken = []
@@ -127,7 +129,7 @@ def test_connections_are_exhausted(stage: Stage, serve: Serve) -> None:
 
 
 @pytest.mark.deep
-def test_rows_are_locked_for_30_seconds(stage: Stage, serve: Serve) -> None:
+def test_calls_for_rows_locked_for_30_seconds_are_896_and_none_is_lost(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
     with (
         stage.under_load("row locked for 30 s", server, seen="503 896") as fault,
@@ -139,7 +141,7 @@ def test_rows_are_locked_for_30_seconds(stage: Stage, serve: Serve) -> None:
 
 
 @pytest.mark.deep
-def test_two_servers_are_restarted_one_after_the_other(stage: Stage, serve: Serve) -> None:
+def test_no_call_is_lost_if_two_servers_restart_one_after_the_other(stage: Stage, serve: Serve) -> None:
     servers = [serve(stage), serve(stage)]
     with stage.under_load("rolling restart", *servers, seen="no answer") as fault:
         for server in servers:
@@ -149,7 +151,7 @@ def test_two_servers_are_restarted_one_after_the_other(stage: Stage, serve: Serv
 
 
 @pytest.mark.deep
-def test_table_is_migrated_under_load(stage: Stage, serve: Serve) -> None:
+def test_no_call_is_lost_during_a_migration_under_load(stage: Stage, serve: Serve) -> None:
     server = serve(stage)
     with stage.under_load("migration", server) as fault:
         for sql in (
@@ -165,7 +167,9 @@ def test_table_is_migrated_under_load(stage: Stage, serve: Serve) -> None:
 
 
 @pytest.mark.deep
-def test_the_clock_of_one_server_is_three_days_off(stage: Stage, serve: Serve, tmp_path: Path) -> None:
+def test_no_call_is_doubled_if_the_clock_of_one_server_is_three_days_off(
+    stage: Stage, serve: Serve, tmp_path: Path
+) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import time, time_machine\ntime_machine.travel(time.time() + 3 * 86400, tick=True).start()\n"
     )
@@ -176,7 +180,7 @@ def test_the_clock_of_one_server_is_three_days_off(stage: Stage, serve: Serve, t
 
 
 @pytest.mark.deep
-def test_the_disk_is_full(once: None, serve: Serve, tmp_path: Path) -> None:
+def test_calls_on_a_full_disk_are_886_and_none_is_lost(once: None, serve: Serve, tmp_path: Path) -> None:
     try:
         with small_disk(400) as disk:
             database = Database(disk)
@@ -198,7 +202,7 @@ def test_the_disk_is_full(once: None, serve: Serve, tmp_path: Path) -> None:
 
 
 @pytest.mark.deep
-def test_a_hundred_clients_never_finish_their_headers(stage: Stage, serve: Serve) -> None:
+def test_calls_are_answered_while_a_hundred_clients_never_finish_their_headers(stage: Stage, serve: Serve) -> None:
     import socket
 
     server = serve(stage)
@@ -213,7 +217,7 @@ def test_a_hundred_clients_never_finish_their_headers(stage: Stage, serve: Serve
 
 
 @pytest.mark.deep
-def test_a_worker_on_sqlite_is_killed(sqlite_stage: Stage, serve: Serve) -> None:
+def test_no_call_is_lost_if_a_worker_on_sqlite_is_killed(sqlite_stage: Stage, serve: Serve) -> None:
     server = serve(sqlite_stage)
     with sqlite_stage.under_load("kill -9 of a worker", server, seen="no answer") as fault:
         for _ in range(3):
@@ -223,7 +227,7 @@ def test_a_worker_on_sqlite_is_killed(sqlite_stage: Stage, serve: Serve) -> None
 
 
 @pytest.mark.deep
-def test_sqlite_file_is_read_only(sqlite_stage: Stage, serve: Serve) -> None:
+def test_calls_to_a_read_only_sqlite_file_are_898_and_none_is_lost(sqlite_stage: Stage, serve: Serve) -> None:
     server = serve(sqlite_stage)
     with (
         sqlite_stage.under_load("read-only file", server, seen="503 898") as fault,
@@ -235,7 +239,7 @@ def test_sqlite_file_is_read_only(sqlite_stage: Stage, serve: Serve) -> None:
 
 
 @pytest.mark.deep
-def test_disk_of_sqlite_is_full(once: None, serve: Serve, tmp_path: Path) -> None:
+def test_calls_on_a_full_disk_of_sqlite_are_886_and_none_is_lost(once: None, serve: Serve, tmp_path: Path) -> None:
     try:
         with small_disk(40) as disk:
             stage = make_stage(f"sqlite:///{disk / 'faults.sqlite3'}", None, tmp_path)

@@ -49,7 +49,9 @@ def run(cell: Stage, *words: str) -> dict[str, Any]:
 
 
 @pytest.mark.deep
-def test_an_org_moves_while_tills_call(cells: tuple[Stage, Stage], serve: Serve, tmp_path: Path) -> None:
+def test_org_that_moves_while_tills_call_loses_and_doubles_no_call(
+    cells: tuple[Stage, Stage], serve: Serve, tmp_path: Path
+) -> None:
     first, second = cells
     current, new = serve(first), serve(second)
     old = current

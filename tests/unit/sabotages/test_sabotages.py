@@ -25,7 +25,7 @@ def test_each_replaced_text_occurs_once_in_its_file(sabotage: Sabotage) -> None:
 
 
 @by_name
-def test_named_test_exists(sabotage: Sabotage) -> None:
+def test_test_that_a_sabotage_names_exists(sabotage: Sabotage) -> None:
     path, _, name = sabotage.test.partition("::")
     functions = [node for node in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(node, ast.FunctionDef)]
     assert not name or name in {function.name for function in functions}

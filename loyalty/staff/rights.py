@@ -7,7 +7,7 @@ from django.contrib.auth.models import Group, Permission, User
 
 ROLES_IN_WORDS = {
     "Back-end team": "changes settings, orgs, programs, reason codes, groups, API clients and webhooks",
-    "Reversal operator": "reverses points singly and in bulk, requests corrections, locks, merges and changes customers",
+    "Reversal operator": "reverses points, requests corrections, locks, merges and changes customers",
     "Approver": "approves or rejects the requests of other users",
     "Auditor": "reads everything, including who changed what, and exports it",
     "Support": "reads customers and their points, with identifiers masked",

@@ -103,7 +103,9 @@ def test_migration_of_texts_alone_changes_the_state_and_not_the_database(filled:
     text = ops.AlterField("thing", "name", models.CharField(max_length=9, help_text="As printed."))
     with connection.execute_wrapper(recorder := Recorder()):
         state = apply(2, [text, ops.AlterModelOptions("thing", {"verbose_name": "item"})], filled)
-    assert [sql for sql in recorder.seen if "django_migrations" not in sql and not sql.lstrip().startswith("SELECT")] == []
+    assert [
+        sql for sql in recorder.seen if "django_migrations" not in sql and not sql.lstrip().startswith("SELECT")
+    ] == []
     field = state.apps.get_model(APP, "thing")._meta.get_field("name")
     assert (field.help_text, field.model._meta.verbose_name) == ("As printed.", "item")
 

@@ -77,7 +77,7 @@ def test_changelog_begins_with_the_version() -> None:
 
 
 # Words that CONTRIBUTING.md replaces by others. Migrations keep what they said, and the page itself lists the words.
-OTHER_WORDS = re.compile(r"\b(?:(?:give|gives|gave|given)(?: \w+)? back|(?:come|comes|came) back|e-mails?)\b", re.IGNORECASE)
+OTHER_WORDS = re.compile(r"\b(?:(?:give|gives|gave|given)(?: \w+)? back|(?:come|comes|came) back|e-mails?)\b", re.I)
 
 
 def test_no_text_uses_words_that_the_wording_rules_replace() -> None:

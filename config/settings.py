@@ -48,6 +48,16 @@ def whole_number(name: str, default: int) -> int:
     return int(text)
 
 
+def keys(name: str) -> list[str]:
+    """Returns the keys in the variable `name`, separated by commas."""
+    return [key.strip() for key in env.str(name, "").split(",") if key.strip()]
+
+
+def pepper_of(secret_key: str) -> str:
+    """Returns the pepper that is used with this SECRET_KEY if API_PEPPER is not set."""
+    return salted_hmac("loyalty.pepper", "", secret_key, algorithm="sha256").hexdigest()
+
+
 def networks(name: str) -> list[IPv4Network | IPv6Network]:
     """Returns the networks in the variable `name`, separated by commas. A single address is a network of one."""
     try:
@@ -198,10 +208,16 @@ DEBUG = switch("DEBUG")
 SECRET_KEY = env.str("SECRET_KEY", "not-a-secret-for-debugging-only" if DEBUG else "")
 if not SECRET_KEY:
     raise ImproperlyConfigured("SECRET_KEY is not set; it is required unless DEBUG is on")
-# The key of the hashes of API secrets. Changing it makes all issued secrets invalid.
-API_PEPPER = env.str("API_PEPPER", "") or salted_hmac("loyalty.pepper", "", SECRET_KEY, algorithm="sha256").hexdigest()
-if len(API_PEPPER) < 32:
-    raise ImproperlyConfigured("API_PEPPER is too short; expected at least 32 characters")
+# Former values of SECRET_KEY, or the next one, with which sessions and links of other servers were signed.
+SECRET_KEY_FALLBACKS = keys("SECRET_KEY_FALLBACKS")
+# The key of the hashes of API secrets. The former ones are tried where it does not match.
+API_PEPPER = env.str("API_PEPPER", "") or pepper_of(SECRET_KEY)
+API_PEPPER_FORMER = [
+    *keys("API_PEPPER_FORMER"),
+    *(pepper_of(key) for key in SECRET_KEY_FALLBACKS),
+]
+if any(len(pepper) < 32 for pepper in (API_PEPPER, *API_PEPPER_FORMER)):
+    raise ImproperlyConfigured("API_PEPPER or API_PEPPER_FORMER is too short; expected at least 32 characters")
 # Whether webhook URLs may use plain http and private or loopback addresses: for tests and closed networks.
 WEBHOOKS_TO_PRIVATE_ADDRESSES = switch("WEBHOOKS_TO_PRIVATE_ADDRESSES")
 # Whether staff need a one-time code after the password.
@@ -313,7 +329,7 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "loyalty.staff.signin.sessions.SessionUserMiddleware",
     "django_otp.middleware.OTPMiddleware",
     "loyalty.staff.signin.gate.BodyMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",

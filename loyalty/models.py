@@ -305,6 +305,16 @@ class ApiSecret(models.Model):
     md5_digest = models.CharField(max_length=64, help_text="Keyed hash of the secret's MD5, which some clients send.")
     created_at = models.DateTimeField(auto_now_add=True)
     last_used_at = models.DateTimeField(null=True, blank=True, help_text="Exact to the hour. Empty: never used.")
+    pepper = models.CharField(
+        max_length=16,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Names the API_PEPPER of the hashes. Empty: not known.",
+    )
+    hashed_at = models.DateTimeField(
+        null=True, blank=True, help_text="When it was hashed anew with another API_PEPPER. Empty: never."
+    )
 
     class Meta:
         verbose_name = "API secret"
@@ -370,6 +380,18 @@ class Webhook(models.Model):
         max_length=16, choices=RestReason, blank=True, default="", db_default="", help_text="Why deliveries wait."
     )
     created_at = models.DateTimeField(auto_now_add=True)
+    secret_version = models.PositiveIntegerField(default=1, db_default=1, editable=False)
+    former_secret_version = models.PositiveIntegerField(
+        null=True, blank=True, editable=False, help_text="Events are signed with this secret too. Empty: with one only."
+    )
+    pepper = models.CharField(
+        max_length=16,
+        blank=True,
+        default="",
+        db_default="",
+        editable=False,
+        help_text="Names the API_PEPPER without whose former values events are signed. Empty: they sign too.",
+    )
 
     class Meta:
         constraints = [

@@ -9,8 +9,10 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.db import transaction
 
+from loyalty.clients.credentials import pepper_mark, peppers, webhook_secret
 from loyalty.errors import InvalidOperation
 from loyalty.models import EventName, Org, Webhook
+from loyalty.staff.audit import record_change
 
 # A name or a numeric address. The part after % is the zone of an IPv6 address.
 _HOST = re.compile(r"[a-z0-9._-]{1,253}|[0-9a-f:.]+(%[a-z0-9._-]+)?")
@@ -29,6 +31,7 @@ def create_webhook(*, org: Org, name: str, url: str, event_names: Collection[str
     if Webhook.objects.filter(org=org, name=name.strip()).exists():
         raise InvalidOperation(f"org {org.id} already has a webhook {name.strip()}")
     webhook = Webhook(org=org, name=name.strip(), url=checked_url(url), event_names=_checked_event_names(event_names))
+    webhook.pepper = pepper_mark()
     webhook.clean_fields()
     webhook.save(force_insert=True)
     return webhook
@@ -46,6 +49,67 @@ def change_webhook(webhook: Webhook, *, url: str, event_names: Collection[str], 
     webhook.clean_fields()
     webhook.save(force_update=True)
     return webhook
+
+
+def find_webhook(org: Org, name: str) -> Webhook:
+    """Returns the org's webhook with this name. Raises InvalidOperation if it does not exist."""
+    try:
+        return Webhook.objects.get(org=org, name=name)
+    except Webhook.DoesNotExist:
+        raise InvalidOperation(f"org {org.id} has no webhook {name}; create it with create_webhook") from None
+
+
+def signing_secrets(webhook: Webhook) -> list[str]:
+    """Returns the secrets that sign the webhook's events, the newest first: each version with each pepper in use."""
+    versions = [webhook.secret_version]
+    if webhook.former_secret_version is not None:
+        versions.append(webhook.former_secret_version)
+    in_use = [settings.API_PEPPER] if webhook.pepper == pepper_mark() else peppers()
+    return [webhook_secret(webhook.id, version=version, pepper=pepper) for pepper in in_use for version in versions]
+
+
+@transaction.atomic
+def rotate_secret(webhook: Webhook, *, reason: str, made_by: str) -> str:
+    """Adds a secret, and returns it. Events are signed with the former one too, until `end_former_secret`.
+
+    Raises InvalidOperation if two are live already, or the reason is missing.
+    """
+    stored = _lock_for_rotation(webhook, reason)
+    if len(signing_secrets(stored)) > 1:
+        raise InvalidOperation(f"{stored.name} has two live secrets; end the former one first")
+    stored.former_secret_version, stored.secret_version = stored.secret_version, stored.secret_version + 1
+    _record_rotation(stored, "secret rotated", reason=reason, made_by=made_by, before=1, after=2)
+    return signing_secrets(stored)[0]
+
+
+@transaction.atomic
+def end_former_secret(webhook: Webhook, *, reason: str, made_by: str) -> None:
+    """Signs events with the newest secret only. Raises InvalidOperation if it is the only one, or without a reason."""
+    stored = _lock_for_rotation(webhook, reason)
+    live = len(signing_secrets(stored))
+    if live == 1:
+        raise InvalidOperation(f"{stored.name} has one live secret only")
+    stored.former_secret_version, stored.pepper = None, pepper_mark()
+    _record_rotation(stored, "former secret ended", reason=reason, made_by=made_by, before=live, after=1)
+
+
+def _lock_for_rotation(webhook: Webhook, reason: str) -> Webhook:
+    if not reason.strip():
+        raise InvalidOperation("a change of a signing secret needs a reason")
+    return Webhook.objects.select_for_update(no_key=True).get(org_id=webhook.org_id, id=webhook.id)
+
+
+def _record_rotation(webhook: Webhook, action: str, *, reason: str, made_by: str, before: int, after: int) -> None:
+    webhook.save(update_fields=["secret_version", "former_secret_version", "pepper"])
+    record_change(
+        webhook,
+        org=webhook.org,
+        action=action,
+        made_by=made_by,
+        reason=reason.strip(),
+        before={"live secrets": before},
+        after={"live secrets": after},
+    )
 
 
 def end_rest(webhook: Webhook) -> None:

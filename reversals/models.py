@@ -1,5 +1,7 @@
 """Tables of reversals, corrections, approvals, bulk runs, attempts, events, ledger checks and seals."""
 
+from collections.abc import Sequence
+
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
@@ -147,6 +149,8 @@ class Attempt(models.Model):
     redemption = parent_of_org("loyalty.Redemption", null=True, blank=True, related_name="attempts")
     reply = models.TextField(blank=True, help_text="The reply's body for repeats, without the customer's identifier.")
     duration_ms = models.PositiveIntegerField(null=True, blank=True)
+
+    former_fingerprints: Sequence[str] = ()  # not stored: what `fingerprint` would be with a former pepper
 
     class Meta:
         indexes = [

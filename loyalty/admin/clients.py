@@ -22,6 +22,7 @@ from loyalty.clients.api_clients import (
     revoke_secret,
     set_api_client_active,
 )
+from loyalty.clients.credentials import pepper_mark
 from loyalty.models import ApiClient, ApiSecret, Org
 from loyalty.staff.access import orgs_of
 from loyalty.staff.audit import record_change
@@ -239,13 +240,22 @@ def _facts(client: ApiClient) -> list[tuple[str, Any]]:
 
 
 def _secrets(client: ApiClient, secrets: list[ApiSecret], *, may_change: bool) -> dict[str, Any]:
-    rows = [[_written(secret.created_at), _written(secret.last_used_at)] for secret in secrets]
+    mark = pepper_mark()
+    rows = [
+        [
+            _written(secret.created_at),
+            _written(secret.last_used_at),
+            "present pepper" if secret.pepper == mark else "former pepper",
+        ]
+        for secret in secrets
+    ]
+    headers = ["Issued", "Last used (to the hour)", "Hashed with"]
     if not may_change:
-        return {"headers": ["Issued", "Last used (to the hour)"], "rows": rows}
+        return {"headers": headers, "rows": rows}
     for row, secret in zip(rows, secrets, strict=True):
         link = reverse("admin:loyalty_apiclient_revoke_secret", args=[client.pk, secret.pk])
         row.append(format_html('<a class="text-link" href="{}">Revoke the secret issued on {}</a>', link, row[0]))
-    return {"headers": ["Issued", "Last used (to the hour)", "Revoke"], "rows": rows}
+    return {"headers": [*headers, "Revoke"], "rows": rows}
 
 
 def _page_of(client: ApiClient) -> str:

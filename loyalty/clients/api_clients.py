@@ -2,7 +2,7 @@
 
 from django.db import transaction
 
-from loyalty.clients.credentials import SHORTEST_SECRET, keyed_digest, md5_form, new_secret
+from loyalty.clients.credentials import SHORTEST_SECRET, keyed_digest, keyed_digests, md5_form, new_secret, pepper_mark
 from loyalty.errors import InvalidOperation
 from loyalty.models import ApiClient, ApiSecret, Org, StaffChange
 from loyalty.staff.audit import record_change
@@ -52,11 +52,16 @@ def add_secret(client: ApiClient, secret: str | None = None) -> str:
     secret = new_secret() if secret is None else secret
     if len(secret) < SHORTEST_SECRET:
         raise InvalidOperation(f"the secret has {len(secret)} characters; expected at least {SHORTEST_SECRET}")
-    digest, md5_digest = keyed_digest(secret), keyed_digest(md5_form(secret))
     # Basic credentials do not name the org, so the same username and secret cannot be used in two orgs.
-    if ApiSecret.objects.filter(client__username=client.username, digest=digest).exists():
+    if ApiSecret.objects.filter(client__username=client.username, digest__in=keyed_digests(secret)).exists():
         raise InvalidOperation("another API client uses this username and secret; choose another secret")
-    ApiSecret.objects.create(org_id=client.org_id, client=client, digest=digest, md5_digest=md5_digest)
+    ApiSecret.objects.create(
+        org_id=client.org_id,
+        client=client,
+        digest=keyed_digest(secret),
+        md5_digest=keyed_digest(md5_form(secret)),
+        pepper=pepper_mark(),
+    )
     return secret
 
 

@@ -23,7 +23,7 @@ def note_use(secret_id: int, *, last_used_at: datetime | None) -> None:
     if last_used_at is not None and now - last_used_at < KEPT_TO:
         return
     try:
-        with _without_waiting():
+        with without_waiting():
             _store(secret_id, now)
     except Error as error:
         logger.info("the last use of an API secret was not recorded: %s", error)
@@ -46,7 +46,7 @@ def _store(secret_id: int, now: datetime) -> None:
 
 
 @contextmanager
-def _without_waiting() -> Iterator[None]:
+def without_waiting() -> Iterator[None]:
     """Makes SQLite fail at once, instead of waiting for its single write lock."""
     if connection.vendor != "sqlite":
         yield

@@ -10,9 +10,10 @@ from rest_framework.request import Request
 from loyalty.clients import failed_logins, rates
 from loyalty.clients.addresses import address_of
 from loyalty.clients.callers import Caller, find_caller
-from loyalty.clients.credentials import keyed_digest
+from loyalty.clients.credentials import keyed_digests
 from loyalty.clients.failed_logins import Login
 from loyalty.clients.last_used import note_use
+from loyalty.clients.rehashing import hash_anew
 from reversals.api.fields import idempotency_key_of
 from reversals.movements.attempts import holder_of
 from reversals.refusals import Refused
@@ -35,10 +36,11 @@ class ApiClientAuthentication(BaseAuthentication):
         username, password = credentials
         # For the access line of a 401 or 429.
         request._request.tried_username = username  # type: ignore[attr-defined]
-        login = Login(username, keyed_digest(password), address_of(request))
+        digests = keyed_digests(password)
+        login = Login(username, digests[0], address_of(request))
         _must_wait(failed_logins.seconds_to_wait(login))
         _must_wait(rates.seconds_to_wait(username=username, digest=login.digest))
-        caller = find_caller(username=username, digest=login.digest, also=holder_of(_key_of(request)))
+        caller = find_caller(username=username, digests=digests, also=holder_of(_key_of(request)))
         if caller is None:
             _must_wait(failed_logins.note_failure(login))
             raise AuthenticationFailed
@@ -46,6 +48,8 @@ class ApiClientAuthentication(BaseAuthentication):
         _must_wait(rates.note_call(caller, digest=login.digest))
         if not caller.in_maintenance:
             note_use(caller.secret_id, last_used_at=caller.secret_last_used_at)
+            if not caller.is_hashed_anew:
+                hash_anew(caller.secret_id, password)
         return caller, None
 
     def authenticate_header(self, request: Request) -> str:

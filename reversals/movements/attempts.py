@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from loyalty import maintenance
-from loyalty.clients.credentials import keyed_digest
+from loyalty.clients.credentials import keyed_digests
 from loyalty.ledger.identifiers import Identifier, masked
 from loyalty.ledger.sql import Statement, insert_into
 from loyalty.moves import closed_orgs
@@ -65,12 +65,15 @@ def describe(attempt: Attempt, request: MovementRequest) -> None:
         attempt.identifier_type = request.identifier.type.value
         attempt.identifier_masked = masked(request.identifier.value)
     if attempt.uses_key:
-        attempt.fingerprint = fingerprint(request)
+        attempt.fingerprint, *attempt.former_fingerprints = fingerprints(request)
 
 
-def fingerprint(request: MovementRequest) -> str:
-    """A keyed hash of what the request means. Equal meanings have equal hashes, even if their bytes differ."""
-    return keyed_digest(repr(request.meaning))
+def fingerprints(request: MovementRequest) -> list[str]:
+    """Keyed hashes of what the request means, with the pepper and with each former one.
+
+    Equal meanings have equal hashes, even if their bytes differ.
+    """
+    return keyed_digests(repr(request.meaning))
 
 
 def find_answer(attempt: Attempt) -> Attempt | None:
@@ -89,7 +92,7 @@ def find_answer(attempt: Attempt) -> Attempt | None:
     if _has_lapsed(holder):
         Attempt.objects.filter(maintenance.is_off(), org_id=holder.org_id, id=holder.id).update(holds_key=False)
         return None
-    if holder.fingerprint != attempt.fingerprint:
+    if holder.fingerprint not in {attempt.fingerprint, *attempt.former_fingerprints}:
         raise Refused(
             ErrorCode.KEY_OF_ANOTHER_REQUEST,
             "This Idempotency-Key was used for a different request. Send a new key with a new request.",

@@ -57,10 +57,10 @@ def _check_fits(manifest: Manifest) -> None:
         raise InvalidOperation(
             f"the export is of schema {dict(manifest.schema)} and this cell has {here}; migrate the older one"
         )
-    if manifest.pepper != files.pepper_mark(manifest.org_id):
+    if manifest.pepper not in files.pepper_marks(manifest.org_id):
         raise InvalidOperation(
             "this cell has another API_PEPPER than the cell that the org leaves, so the secrets and idempotency keys of"
-            " the org would not work here; set the same API_PEPPER"
+            " the org would not work here; set the same API_PEPPER, or add it to API_PEPPER_FORMER"
         )
     if set(manifest.tables) != {model._meta.label_lower for model in moved_models()}:
         raise InvalidOperation("the export does not hold the tables of this version")

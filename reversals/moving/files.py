@@ -10,7 +10,7 @@ from pathlib import Path
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
-from loyalty.clients.credentials import keyed_digest
+from loyalty.clients.credentials import keyed_digests
 from loyalty.errors import InvalidOperation
 from reversals.moving.tables import Model
 
@@ -100,9 +100,9 @@ def current_schema() -> dict[str, str]:
     return {app: name for app, name in applied if app in {"loyalty", "reversals"}}
 
 
-def pepper_mark(org_id: int) -> str:
-    """Returns a mark that is equal in two cells if their API_PEPPER is equal."""
-    return keyed_digest(f"cell\0{org_id}")
+def pepper_marks(org_id: int) -> list[str]:
+    """Returns marks of API_PEPPER and of each former one, which are equal in two cells if these are equal."""
+    return keyed_digests(f"cell\0{org_id}")
 
 
 def _path(folder: Path, model: Model) -> Path:

@@ -34,7 +34,7 @@ def export_org(org: Org, folder: Path, *, host: str, made_by: str) -> Manifest:
         host=host,
         exported_at=timezone.now().isoformat(),
         schema=files.current_schema(),
-        pepper=files.pepper_mark(org.id),
+        pepper=files.pepper_marks(org.id)[0],
         tables=tables,
     )
     files.write_manifest(folder, manifest)

@@ -16,12 +16,11 @@ from django.utils import timezone
 from django.utils.http import parse_http_date_safe
 
 from loyalty import maintenance
-from loyalty.clients.credentials import webhook_secret
 from loyalty.errors import InvalidOperation
 from loyalty.models import Webhook
 from loyalty.moves import closed_orgs, skipping_closed_orgs
 from loyalty.outages import note_outage, outage_of
-from loyalty.webhooks import checked_url
+from loyalty.webhooks import checked_url, signing_secrets
 from reversals.models import Delivery
 from reversals.webhooks import network, resting, signing
 from reversals.webhooks.network import Answer
@@ -226,7 +225,7 @@ def _answer_to(delivery: Delivery, deadline: float) -> Answer:
         return Answer(None, str(error), was_reached=False)
     body = body_of(event)
     headers = {"content-type": "application/json", "user-agent": "loyalty-back-office"} | signing.signed_headers(
-        secret=webhook_secret(webhook.id), event_id=event.event_id, timestamp=int(time.time()), body=body
+        secrets=signing_secrets(webhook), event_id=event.event_id, timestamp=int(time.time()), body=body
     )
     return network.post(
         url,

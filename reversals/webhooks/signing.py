@@ -3,16 +3,21 @@
 import base64
 import hashlib
 import hmac
+from collections.abc import Sequence
 
 _PREFIX = "whsec_"
 
 
-def signed_headers(*, secret: str, event_id: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """Returns the headers that prove the sender and the time. `timestamp` is in whole seconds since 1970."""
+def signed_headers(*, secrets: Sequence[str], event_id: str, timestamp: int, body: bytes) -> dict[str, str]:
+    """Returns the headers that prove the sender and the time, with a signature of each secret, separated by spaces.
+
+    `timestamp` is in whole seconds since 1970.
+    """
+    signatures = [signature(secret=secret, event_id=event_id, timestamp=timestamp, body=body) for secret in secrets]
     return {
         "webhook-id": event_id,
         "webhook-timestamp": str(timestamp),
-        "webhook-signature": signature(secret=secret, event_id=event_id, timestamp=timestamp, body=body),
+        "webhook-signature": " ".join(signatures),
     }
 
 

@@ -1,15 +1,18 @@
 """Sessions of staff: how they are stored, and when they end (an idle limit and a total limit)."""
 
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth import logout
+from django.contrib.auth import get_user, logout
+from django.contrib.auth.middleware import AuthenticationMiddleware
+from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_in
 from django.contrib.sessions.backends import db
 from django.contrib.sessions.backends.base import VALID_KEY_CHARS
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.functional import SimpleLazyObject
 
 VALID_KEY_CHARACTERS = frozenset(VALID_KEY_CHARS)
 BEGAN_AT, SEEN_AT = "began_at", "seen_at"  # in the session, in seconds since 1970
@@ -22,6 +25,27 @@ class SessionStore(db.SessionStore):
     def _validate_session_key(self, key: Any) -> bool:
         is_long_enough = super()._validate_session_key(key)  # type: ignore[misc]
         return bool(is_long_enough) and set(key) <= VALID_KEY_CHARACTERS
+
+
+class SessionUserMiddleware(AuthenticationMiddleware):
+    """Sets the user of the session. A session of a former SECRET_KEY goes on under its key.
+
+    Django alone would give it another key and delete the old one, so that the browser's other requests of that moment
+    would find no session and sign the user out.
+    """
+
+    def process_request(self, request: HttpRequest) -> None:
+        super().process_request(request)
+        request.user = cast(User, SimpleLazyObject(lambda: _user_of(request)))
+
+
+def _user_of(request: HttpRequest) -> Any:
+    session: Any = request.session
+    session.cycle_key = lambda: None
+    try:
+        return get_user(request)
+    finally:
+        del session.cycle_key
 
 
 def end_if_over(request: HttpRequest) -> None:

@@ -244,6 +244,7 @@ COMMANDS: dict[str, Words | None] = {
     ],
     "export_customer": lambda world, names, folder: [str(world.org.id), names.customer],
     "export_org": None,
+    "hashed_secrets": None,
     "import_ledger": importing,
     "import_org": None,
     "limit_api_client": lambda world, names, folder: [str(world.org.id), names.client, "5", "--reason", "why"],
@@ -258,6 +259,7 @@ COMMANDS: dict[str, Words | None] = {
         *(str(world.org.id), names.customer, str(world.asha.public_id)),
         *("--ticket", "T-1", "--reason", "why", "--by", "meera"),
     ],
+    "rotate_webhook_secret": None,
     "seal_ledger": None,
     "set_emf": setting,
     "set_identifier": lambda world, names, folder: [

@@ -38,7 +38,7 @@ def test_every_setting_is_listed_with_its_meaning(key: str) -> None:
 def test_every_environment_variable_is_in_the_example_and_the_documentation() -> None:
     names = set(
         re.findall(
-            r'(?:env\.\w+|switch|whole_number|networks|header|address|database)\("([A-Z_]+)"',
+            r'(?:env\.\w+|switch|whole_number|keys|networks|header|address|database)\("([A-Z_]+)"',
             (ROOT / "config" / "settings.py").read_text(),
         )
     )

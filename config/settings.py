@@ -211,6 +211,7 @@ if not SECRET_KEY:
 # Former values of SECRET_KEY, or the next one, with which sessions and links of other servers were signed.
 SECRET_KEY_FALLBACKS = keys("SECRET_KEY_FALLBACKS")
 # The key of the hashes of API secrets. The former ones are tried where it does not match.
+API_PEPPER_IS_SET = bool(env.str("API_PEPPER", ""))
 API_PEPPER = env.str("API_PEPPER", "") or pepper_of(SECRET_KEY)
 API_PEPPER_FORMER = [
     *keys("API_PEPPER_FORMER"),

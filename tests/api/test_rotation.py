@@ -6,16 +6,22 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
+from django.contrib.auth.tokens import default_token_generator
+from django.core import signing
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django_otp.oath import totp
+from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from config.settings import pepper_of
 from loyalty.clients.credentials import md5_form, webhook_secret
 from loyalty.models import ApiSecret, StaffChange, Webhook
 from loyalty.webhooks import signing_secrets
-from reversals.webhooks import signing
+from reversals.webhooks.signing import signature as signature_of
+from reversals.webhooks.signing import signed_headers
 from tests.api.test_headers import manage
 from tests.builders import World, make_webhook, redeemed, staff_of
 
@@ -132,13 +138,27 @@ def test_page_that_was_open_when_the_secret_key_changed_can_still_be_sent(world:
     assert staff.get("/admin/").status_code == 302
 
 
+def test_links_and_second_factors_of_the_former_key_are_valid(world: World, settings: Any) -> None:
+    settings.STAFF_SECOND_FACTOR = True
+    staff = staff_of(world, "Back-end team")
+    user = User.objects.get(username="meera")
+    device = TOTPDevice.objects.create(user=user, name="app", confirmed=True)
+    link, signed = default_token_generator.make_token(user), signing.dumps("export")
+    settings.SECRET_KEY_FALLBACKS, settings.SECRET_KEY = [settings.SECRET_KEY], "n" * 50
+    assert default_token_generator.check_token(user, link)
+    assert signing.loads(signed) == "export"
+    code = f"{totp(device.bin_key):06d}"
+    assert staff.post("/admin/second-factor/", {"code": code}).status_code == 302
+    assert staff.get("/admin/").status_code == 200
+
+
 def signatures(webhook: Webhook) -> list[str]:
-    headers = signing.signed_headers(secrets=signing_secrets(webhook), event_id="e", timestamp=1, body=b"{}")
+    headers = signed_headers(secrets=signing_secrets(webhook), event_id="e", timestamp=1, body=b"{}")
     return headers["webhook-signature"].split(" ")
 
 
 def signature(secret: str) -> str:
-    return signing.signature(secret=secret, event_id="e", timestamp=1, body=b"{}")
+    return signature_of(secret=secret, event_id="e", timestamp=1, body=b"{}")
 
 
 def test_event_is_signed_with_both_secrets_until_the_former_one_is_ended(world: World) -> None:

@@ -84,6 +84,8 @@ PAGES: dict[str, tuple[str, str | None]] = {
     "loyalty_customer_status": ("loyalty.change_customer", "loyalty.customer"),
     "loyalty_customer_unlock": ("loyalty.lock_reversals", "loyalty.customer"),
     "loyalty_redemption_reverse": ("reversals.add_reversal", "loyalty.redemption"),
+    "loyalty_webhook_end": ("loyalty.change_webhook", "loyalty.webhook"),
+    "loyalty_webhook_rotate": ("loyalty.change_webhook", "loyalty.webhook"),
     "reversals_bulkrun_progress": ("reversals.view_bulkrun", "reversals.bulkrun"),
     "reversals_bulkrun_result": ("reversals.view_bulkrun", "reversals.bulkrun"),
     "reversals_ledgercheck_progress": ("reversals.view_ledgercheck", None),

@@ -211,10 +211,20 @@ LONG = "kX2v9QwZ7LpT4mBsR8cD1fGhJ6nYtEaU0o"
         ({"SECRET_KEY": "django-insecure-" + LONG}, "SECRET_KEY is too short or too simple"),
         ({"API_PEPPER": LONG}, "API_PEPPER and SECRET_KEY are equal"),
         ({"METRICS_TOKEN": "abc"}, "METRICS_TOKEN is too short or too simple"),
+        ({"SECRET_KEY_FALLBACKS": ["short"]}, "SECRET_KEY_FALLBACKS 1 is too short or too simple"),
+        ({"SECRET_KEY_FALLBACKS": [LONG]}, "SECRET_KEY and SECRET_KEY_FALLBACKS 1 are equal"),
+        ({"API_PEPPER_FORMER": [LONG + "x", "abc"]}, "API_PEPPER_FORMER 2 is too short or too simple"),
+        ({"API_PEPPER_FORMER": [LONG + "x"]}, "still accepted: API_PEPPER_FORMER 1"),
+        ({"API_PEPPER_IS_SET": False}, "API_PEPPER is not set, so a new SECRET_KEY changes the hash of every API secret"),
+        (
+            {"SECRET_KEY_FALLBACKS": [LONG + "x"], "API_PEPPER_FORMER": ["derived from it"]},
+            "still accepted: SECRET_KEY_FALLBACKS 1",
+        ),
     ],
 )
-def test_weak_or_equal_secrets_are_found(settings: Any, changes: dict[str, str], found: str) -> None:
+def test_weak_equal_or_former_secrets_are_found(settings: Any, changes: dict[str, Any], found: str) -> None:
     settings.SECRET_KEY, settings.API_PEPPER, settings.METRICS_TOKEN = LONG, LONG[::-1], ""
+    settings.API_PEPPER_IS_SET, settings.SECRET_KEY_FALLBACKS, settings.API_PEPPER_FORMER = True, [], []
     for name, value in changes.items():
         setattr(settings, name, value)
     finding = only(machine.secrets())

@@ -3,18 +3,12 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.message import Message
 from http.client import HTTPConnection
-from pathlib import Path
 from threading import Event
 
-import pytest
-from django.db import connection
-
-from tests.postgresql import private_postgresql
-from tests.serving import HEADERS, manage, serving, with_demo_ledger
+from tests.serving import HEADERS, manage, serving
 
 CLIENTS = 50
 BODY = {
@@ -24,16 +18,6 @@ BODY = {
 }
 COUNTS = "from reversals.models import Attempt, Reversal; from loyalty.models import Redemption; print('counted',"
 COUNTS += " Attempt.objects.count(), Reversal.objects.count(), Redemption.objects.count())"
-
-
-@pytest.fixture
-def cell(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of servers on a database of their own, of the kind that this run tests."""
-    if connection.vendor == "sqlite":
-        yield with_demo_ledger(f"sqlite:///{tmp_path}/server.sqlite3")
-        return
-    with private_postgresql() as url:
-        yield with_demo_ledger(url)
 
 
 def answer(port: int, key: str, *, redeems: bool = False) -> tuple[int, int, Message]:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from django.conf import settings
 from django.db import connection
-from django.utils.crypto import salted_hmac
 
 from reversals.assurance.sealing import anchor as anchors
 from reversals.models import Seal
@@ -21,7 +20,8 @@ COUNTERS = Path("/dev/shm")  # noqa: S108
 
 
 def secrets() -> Iterator[Finding]:
-    values = {"SECRET_KEY": settings.SECRET_KEY, "API_PEPPER": settings.API_PEPPER}
+    former = _former_keys()
+    values = {"SECRET_KEY": settings.SECRET_KEY, "API_PEPPER": settings.API_PEPPER} | former
     if settings.METRICS_TOKEN:
         values["METRICS_TOKEN"] = settings.METRICS_TOKEN
     if password := settings.DATABASES["default"].get("PASSWORD"):
@@ -37,15 +37,31 @@ def secrets() -> Iterator[Finding]:
             expected=f"different random texts of at least {SHORTEST_SECRET} characters",
             do='Make new ones: python3 -c "import secrets; print(secrets.token_urlsafe(50))", see A key has leaked.',
         )
-    elif salted_hmac("loyalty.pepper", "", settings.SECRET_KEY, algorithm="sha256").hexdigest() == settings.API_PEPPER:
+    elif former:
         yield warning(
             "secrets",
-            "API_PEPPER is not set, so a new SECRET_KEY would make every API secret invalid",
+            f"still accepted: {', '.join(former)}",
+            expected="no former key, except while keys rotate",
+            do="Finish the rotation, see the runbook under A key has leaked; hashed_secrets names clients not yet done.",
+        )
+    elif not settings.API_PEPPER_IS_SET:
+        yield warning(
+            "secrets",
+            "API_PEPPER is not set, so a new SECRET_KEY changes the hash of every API secret",
             expected="API_PEPPER set",
             do="Set API_PEPPER to the derived value, see the runbook under A key has leaked.",
         )
     else:
         yield fine("secrets", "long and different")
+
+
+def _former_keys() -> dict[str, str]:
+    """Returns the former keys and peppers that are set, by name."""
+    keys = settings.SECRET_KEY_FALLBACKS
+    # The last ones are derived from the former keys.
+    peppers = settings.API_PEPPER_FORMER[: len(settings.API_PEPPER_FORMER) - len(keys)]
+    named = {"SECRET_KEY_FALLBACKS": keys, "API_PEPPER_FORMER": peppers}
+    return {f"{name} {number}": key for name, keys in named.items() for number, key in enumerate(keys, start=1)}
 
 
 def _is_weak(name: str, value: str) -> bool:

@@ -215,7 +215,10 @@ LONG = "kX2v9QwZ7LpT4mBsR8cD1fGhJ6nYtEaU0o"
         ({"SECRET_KEY_FALLBACKS": [LONG]}, "SECRET_KEY and SECRET_KEY_FALLBACKS 1 are equal"),
         ({"API_PEPPER_FORMER": [LONG + "x", "abc"]}, "API_PEPPER_FORMER 2 is too short or too simple"),
         ({"API_PEPPER_FORMER": [LONG + "x"]}, "still accepted: API_PEPPER_FORMER 1"),
-        ({"API_PEPPER_IS_SET": False}, "API_PEPPER is not set, so a new SECRET_KEY changes the hash of every API secret"),
+        (
+            {"API_PEPPER_IS_SET": False},
+            "API_PEPPER is not set, so a new SECRET_KEY changes the hash of every API secret",
+        ),
         (
             {"SECRET_KEY_FALLBACKS": [LONG + "x"], "API_PEPPER_FORMER": ["derived from it"]},
             "still accepted: SECRET_KEY_FALLBACKS 1",

@@ -42,7 +42,7 @@ def secrets() -> Iterator[Finding]:
             "secrets",
             f"still accepted: {', '.join(former)}",
             expected="no former key, except while keys rotate",
-            do="Finish the rotation, see the runbook under A key has leaked; hashed_secrets names clients not yet done.",
+            do="Finish the rotation, see the runbook under A key has leaked; hashed_secrets names who is left.",
         )
     elif not settings.API_PEPPER_IS_SET:
         yield warning(

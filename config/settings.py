@@ -94,6 +94,18 @@ def address(name: str) -> tuple[str, int] | None:
     return host.strip("[]"), int(port)
 
 
+def mail_server(name: str) -> dict[str, Any]:
+    """Returns Django's settings of the mail server at the URL in the variable `name`."""
+    expected = f"{name} must look like smtp+tls://user:password@host:587, smtp+ssl://... or consolemail://"
+    try:
+        found: dict[str, Any] = environ.Env.email_url_config(env.str(name))
+    except Exception:  # environ raises what it stumbles over; its message can quote a part of the password
+        raise ImproperlyConfigured(f"{expected}; in a password, write % / : @ as %25 %2F %3A %40") from None
+    if found.get("EMAIL_BACKEND", "").endswith(".smtp.EmailBackend") and not found.get("EMAIL_HOST"):
+        raise ImproperlyConfigured(expected)
+    return found
+
+
 def database(name: str, default: str = environ.Env.NOTSET) -> dict[str, Any]:
     """Returns Django's settings of the database at the URL in the variable `name`: SQLite or PostgreSQL."""
     url = env.str(name, default)
@@ -263,6 +275,19 @@ if LOG_LEVEL not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
 PUBLIC_URL = env.str("PUBLIC_URL", "").rstrip("/")
 if PUBLIC_URL and not PUBLIC_URL.startswith(("https://", "http://")):
     raise ImproperlyConfigured(f"PUBLIC_URL is {PUBLIC_URL!r}; expected an address such as https://loyalty.example.com")
+# The mail server. Empty: no mail is sent. With it, the worker tells approvers of requests, and users of decisions.
+EMAIL_URL = env.str("EMAIL_URL", "")
+EMAIL_TIMEOUT = 10
+if EMAIL_URL:
+    globals().update(mail_server("EMAIL_URL"))
+    DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.str("EMAIL_FROM", "")
+    if "@" not in DEFAULT_FROM_EMAIL:
+        raise ImproperlyConfigured(
+            f"EMAIL_FROM is {DEFAULT_FROM_EMAIL!r}; with EMAIL_URL it must be the sender's address, such as"
+            " loyalty@example.com"
+        )
+    if not PUBLIC_URL:
+        raise ImproperlyConfigured("EMAIL_URL is set, but PUBLIC_URL is not; emails link to the back office there")
 # The bearer token for /metrics. Without one, only this machine can read /metrics.
 METRICS_TOKEN = env.str("METRICS_TOKEN", "")
 # A further address for health and metrics, which answers while all threads hang. None: only the server's own.
@@ -325,6 +350,7 @@ MIDDLEWARE = [
     # The rest is for pages only.
     "loyalty.staff.signin.gate.SignInMiddleware",
     "config.headers.BackOfficePolicyMiddleware",
+    "config.compression.CompressionMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

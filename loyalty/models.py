@@ -169,6 +169,9 @@ class ChosenOrg(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, primary_key=True, related_name="chosen_org"
     )
     org = models.ForeignKey(Org, on_delete=models.CASCADE, related_name="chosen_by")
+    shows_all = models.BooleanField(
+        default=False, db_default=False, help_text="Whether pages that can show several orgs show all of them."
+    )
 
     def __str__(self) -> str:
         return f"{self.org_id} of user {self.user_id}"

@@ -228,9 +228,17 @@ class Approval(models.Model):
     reversal = parent_of_org(
         "reversals.Reversal", null=True, blank=True, related_name="approvals", help_text="The approved reversal."
     )
+    # Old code leaves it False, so nobody is told twice of what was asked or decided before this column existed.
+    is_news = models.BooleanField(
+        default=True, db_default=False, help_text="Whether the worker has yet to send emails about the present status."
+    )
 
     class Meta:
-        indexes = [models.Index(fields=["org", "status", "asked_at"], name="approvals_by_status")]
+        indexes = [
+            models.Index(fields=["org", "status", "asked_at"], name="approvals_by_status"),
+            models.Index(fields=["org", "asked_by", "asked_at"], name="approvals_by_asker"),
+            models.Index(fields=["org", "asked_at"], condition=Q(is_news=True), name="approvals_news"),
+        ]
         constraints = [
             models.UniqueConstraint(fields=["org", "id"], name="approval_in_org"),
             models.UniqueConstraint(fields=["org", "key"], name="approval_asked_once"),
@@ -347,6 +355,7 @@ class BulkRow(models.Model):
         indexes = [
             models.Index(fields=["org", "run", "status", "position"], name="bulk_rows_by_status"),
             models.Index(fields=["org", "redemption_id"], name="bulk_rows_by_redemption"),
+            models.Index(fields=["org", "approval"], condition=Q(approval__isnull=False), name="bulk_rows_by_approval"),
         ]
         constraints = [
             models.UniqueConstraint(fields=["org", "run", "position"], name="bulk_row_position_unique"),

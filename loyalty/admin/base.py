@@ -81,7 +81,8 @@ class OfferedFilters(ChangeList):
         filters = super().get_filters(request)
         if filters[2].keys() - LINKED:  # look-ups that no filter used
             raise IncorrectLookupParameters
-        return filters
+        are_shown = any(each.template != OneOrg.template for each in filters[0])
+        return filters[0], are_shown, *filters[2:]
 
 
 class Forgiving:
@@ -167,31 +168,30 @@ class BackOfficeAdmin(Forgiving, Recorded, ModelAdmin):
 
 
 class OneOrg(admin.SimpleListFilter):
-    """Filters a list by org. A list always shows one org, so that it is read from an index that begins with the org."""
+    """Limits a list to the current org, so that it is read from an index that begins with the org.
+
+    The page does not show it as a filter, because the header says which org it is and changes it.
+    """
 
     title = "org"
     parameter_name = "org"
+    template = "admin/parts/nothing.html"
 
     def __init__(self, request: HttpRequest, *args: Any) -> None:
         self.org = current_org(request)
         super().__init__(request, *args)
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(str(org.id), str(org)) for org in orgs_of(request.user).order_by("id")]
+        return []
 
     def has_output(self) -> bool:
-        return len(self.lookup_choices) > 1
+        return True  # otherwise Django ignores the filter
 
     def choices(self, changelist: Any) -> Iterator[Any]:
-        for org_id, name in self.lookup_choices:
-            yield {
-                "selected": self.org is not None and str(self.org.id) == org_id,
-                "query_string": changelist.get_query_string({self.parameter_name: org_id}),
-                "display": name,
-            }
+        return iter(())
 
     def queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> models.QuerySet[Any]:
-        return queryset.filter(org=self.org)
+        return queryset.filter(org=self.org or 0)
 
 
 class LedgerAdmin(ReadOnly, BackOfficeAdmin):

@@ -341,26 +341,32 @@ class RoleAdmin(Forgiving, Recorded, ReadOnly, SuperusersOnly, ModelAdmin):
 
 
 class OneOrgOrNone(OneOrg):
-    """Filters changes by org. Superusers can also choose "no org", which shows changes of users."""
+    """The changes in the current org or, for superusers, the changes that belong to no org, such as those of users."""
 
     NONE = "none"
+    title = "changes"
 
     def __init__(self, request: HttpRequest, *args: Any) -> None:
         super().__init__(request, *args)
-        self.is_none = request.user.is_superuser and request.GET.get(self.parameter_name) == self.NONE
-        if self.is_none:
-            self.org = None
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        orgs = super().lookups(request, model_admin)
-        return [*orgs, (self.NONE, "no org (changes of users)")] if request.user.is_superuser else orgs
+        self.is_choice = bool(request.user.is_superuser)
+        self.is_none = self.is_choice and request.GET.get(self.parameter_name) == self.NONE
+        self.template = "admin/filter.html" if self.is_choice else OneOrg.template
 
     def choices(self, changelist: Any) -> Iterator[Any]:
-        for choice, (value, _) in zip(super().choices(changelist), self.lookup_choices, strict=True):
-            yield choice | ({"selected": self.is_none} if value == self.NONE else {})
+        if self.is_choice:
+            org, none = {"remove": [self.parameter_name]}, {"new_params": {self.parameter_name: self.NONE}}
+            for name, is_selected, change in (
+                (f"of {self.org}", not self.is_none, org),
+                ("of no org (users)", self.is_none, none),
+            ):
+                yield {
+                    "selected": is_selected,
+                    "query_string": changelist.get_query_string(**change),
+                    "display": name,
+                }
 
     def queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> models.QuerySet[Any]:
-        return queryset.filter(org=None) if self.is_none else queryset.filter(org=self.org or 0)
+        return queryset.filter(org=None) if self.is_none else super().queryset(request, queryset)
 
 
 class ByUser(TextFilter):

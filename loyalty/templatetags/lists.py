@@ -43,9 +43,7 @@ def item(items: Sequence[Any], position: int) -> Any:
 def _by_filter(changelist: Any) -> Iterator[ActiveFilter]:
     for filter in changelist.filter_specs:
         names = [name for name in filter.expected_parameters() if name in changelist.params]
-        # A list always shows one org, so this filter cannot be removed.
-        is_removable = bool(names) and names != ["org"]
-        without = changelist.get_query_string(remove=names) if is_removable else ""
+        without = changelist.get_query_string(remove=names) if names else ""
         for choice in filter.choices(changelist):
             text = str(choice.get("display", "")) if choice.get("selected") else _typed(filter, choice)
             if text and text != gettext("All"):

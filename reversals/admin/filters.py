@@ -1,6 +1,6 @@
 """Filters the lists of reversals and attempts without counting or sorting a whole table."""
 
-from datetime import timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import reduce
 from operator import or_
 from typing import Any, ClassVar
@@ -22,34 +22,63 @@ LOOKED_THROUGH = 20_000
 
 
 class Period(admin.SimpleListFilter):
-    """How far back the list goes. The default is 30 days, or the whole list for a search."""
+    """How far back the list goes. The default is 30 days, or the whole list for a search.
+
+    A link can name the first and the last day (UTC): `from=2026-11-01&to=2026-11-03`.
+    """
 
     title = "period"
     parameter_name = "period"
 
-    def __init__(self, request: HttpRequest, *args: Any) -> None:
+    def __init__(self, request: HttpRequest, params: dict[str, Any], *args: Any) -> None:
         self.default = "all" if request.GET.get("q") else "30"
-        super().__init__(request, *args)
+        self.days = [_day(params.pop(name, [""])[-1]) for name in ("from", "to")]
+        super().__init__(request, params, *args)
+        days = zip(("from", "to"), self.days, strict=True)
+        self.used_parameters |= {name: day.isoformat() for name, day in days if day}
+
+    def expected_parameters(self) -> list[str | None]:
+        return [self.parameter_name, "from", "to"]
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [("today", "Today"), ("7", "7 days"), ("30", "30 days"), ("90", "90 days"), ("all", "All")]
 
     def choices(self, changelist: Any) -> Any:
+        first, last = self.days
         for value, name in self.lookup_choices:
             yield {
-                "selected": (self.value() or self.default) == value,
-                "query_string": changelist.get_query_string({self.parameter_name: value}),
+                "selected": not (first or last) and (self.value() or self.default) == value,
+                "query_string": changelist.get_query_string({self.parameter_name: value}, ["from", "to"]),
                 "display": name,
             }
+        if first or last:
+            shown = f"{first or 'the first day'}" if first == last else f"{first or 'the first day'} to {last or 'now'}"
+            yield {"selected": True, "query_string": changelist.get_query_string(), "display": shown}
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         # An export in the worker counts from when the user asked for it.
         period, now = self.value() or self.default, getattr(request, "asked_at", None) or timezone.now()
+        first, last = self.days
+        if first or last:
+            found = queryset.filter(created_at__gte=_start(first)) if first else queryset
+            return found.filter(created_at__lt=_start(last) + timedelta(days=1)) if last else found
         if period == "today":
             return queryset.filter(created_at__gte=now.replace(hour=0, minute=0, second=0, microsecond=0))
         if period in {"7", "30", "90"}:
             return queryset.filter(created_at__gte=now - timedelta(days=int(period)))
         return queryset
+
+
+def _day(text: str) -> date | None:
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        return None
+    return day if day < date.max else None
+
+
+def _start(day: date) -> datetime:
+    return datetime.combine(day, time.min, UTC)
 
 
 class ByStatus(admin.SimpleListFilter):

@@ -1,58 +1,53 @@
-"""The home page: reversals in the user's orgs, in boxes that each need the permission for what they count."""
+"""The home page: what waits for the user, then reversals and refusals in numbers. Each part needs a permission."""
 
-import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlencode
 
-from django import forms
+from django.contrib.auth.models import User
 from django.db.models import Count, Q, Sum
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils import timezone
-from unfold.widgets import UnfoldAdminSelectWidget
 
-from loyalty.emf.registry import ReversalState
 from loyalty.emf.stored import settings_of_orgs
 from loyalty.models import Org
-from loyalty.staff.access import orgs_of
-from loyalty.staff.current_org import current_org
-from reversals.admin import searches_page
+from loyalty.staff.current_org import orgs_shown
+from reversals.admin.charts import Part, chart
+from reversals.admin.inbox import alarms, inbox
 from reversals.admin.statuses import NEEDS_APPROVAL
-from reversals.models import Approval, Correction, LedgerCheck
-from reversals.operations.daily_totals import ACCEPTED, Total, first_day, start_of, totals_of
-from reversals.operations.worker import queue, tasks
+from reversals.manual import approvals
+from reversals.models import Correction, LedgerCheck
+from reversals.operations.daily_totals import ACCEPTED, OrgTotal, Total, first_day, start_of, totals_by_org, totals_of
+from reversals.operations.worker import tasks
 from reversals.refusals import ErrorCode
 
 PERIODS = (7, 30, 90)
 USUAL_PERIOD = 30
 ORGS_SHOWN = 50
-USERS_SHOWN = 20
+SUPERUSERS_NAMED = 5
 # After this time the ledger should be checked again.
 CHECK_IS_FRESH_FOR = timedelta(days=7)
-SEE_TASKS = "django_tasks_database.view_dbtaskresult"
-STOPPED = {ReversalState.OFF, ReversalState.PAUSED, ReversalState.BROKEN}
 
 
-class Chooser(forms.Form):
-    """Which of the user's orgs the page shows, and for how many days."""
+@dataclass(frozen=True, slots=True)
+class Period:
+    """The days that the page shows, and those that the user clicked away because they flatten the rest."""
 
-    org = forms.TypedChoiceField(coerce=int, empty_value=None, required=False, widget=UnfoldAdminSelectWidget)
-    days = forms.TypedChoiceField(
-        label="Period",
-        coerce=int,
-        empty_value=None,
-        required=False,
-        choices=[(days, f"{days} days") for days in PERIODS],
-        widget=UnfoldAdminSelectWidget,
-    )
+    days: int
+    first: date
+    last: date
+    without: frozenset[date] = frozenset()
 
-    def __init__(self, orgs: Iterable[Org], *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        choices: list[tuple[Any, str]] = [("", "All my orgs"), *((org.id, str(org)) for org in orgs)]
-        self.fields["org"].choices = choices  # type: ignore[attr-defined]
+    def address(self, days: int | None = None, *, without: Iterable[date] | None = None) -> str:
+        """Returns the address of the home page for another number of days, or without these days."""
+        query: list[tuple[str, Any]] = [("days", days or self.days)]
+        query += [("without", day.isoformat()) for day in sorted(self.without if without is None else without)]
+        return f"{reverse('admin:index')}?{urlencode(query)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +55,14 @@ class Day:
     """What was reversed on one day."""
 
     day: date
-    count: int
-    points: Decimal
-    points_expired: Decimal
+    count: int = 0
+    points: Decimal = Decimal(0)
+    points_expired: Decimal = Decimal(0)
+    address: str = ""
 
-    def with_total(self, total: Total) -> "Day":
-        return Day(
-            self.day, self.count + total.count, self.points + total.points, self.points_expired + total.points_expired
-        )
+    @property
+    def points_available(self) -> Decimal:
+        return self.points - self.points_expired
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,101 +74,190 @@ class Refusal:
     rule: str
     count: int
     share: int
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class OrgLine:
+    """The numbers of one org, with links to its lists. Without an address the user may not see the number."""
+
+    org: Org
+    count: int
+    points: Decimal
+    address: str
+    refused: int
+    refused_address: str
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """The context of the home page. An invalid choice shows an error beside the field."""
-    orgs = list(orgs_of(request.user).order_by("id"))
-    chooser = Chooser(orgs, {"days": USUAL_PERIOD} | request.GET.dict())
-    chooser.full_clean()
-    org_id, days = chooser.cleaned_data.get("org"), chooser.cleaned_data.get("days") or USUAL_PERIOD
-    if org_id is not None:
-        current_org(request)
-    shown = [org for org in orgs if org_id in (None, org.id)]
-    return context | {"orgs": orgs, "chooser": chooser, "days": days} | _boxes(request, shown, days)
+    """The context of the home page."""
+    orgs, now = orgs_shown(request), timezone.now()
+    period = _period(request, now)
+    if not orgs or not request.user.get_all_permissions():
+        return context | {"has_access": False, "superusers": _superusers()}
+    periods = [(days, period.address(days)) for days in PERIODS]
+    return context | {"has_access": True, "period": period, "periods": periods} | _parts(request, orgs, period, now)
 
 
-def _boxes(request: HttpRequest, orgs: Sequence[Org], days: int) -> dict[str, Any]:
-    """The boxes that the user may see for these orgs."""
-    if not orgs:
-        return {}
-    may, now, org_ids = request.user.has_perm, timezone.now(), [org.id for org in orgs]
+def _period(request: HttpRequest, now: datetime) -> Period:
+    """Reads the period from the address. Ignores what is not one of the choices."""
+    text = request.GET.get("days", "")
+    days = int(text) if text in {str(each) for each in PERIODS} else USUAL_PERIOD
+    first, last = first_day(days=days, now=now), now.astimezone(UTC).date()
+    shown = {day.isoformat(): day for day in _days(first, last)}
+    without = frozenset(shown[each] for each in request.GET.getlist("without") if each in shown)
+    return Period(days, first, last, without)
+
+
+def _superusers() -> list[str]:
+    """Returns the names of those who can give access."""
+    users = User.objects.filter(is_superuser=True, is_active=True, is_staff=True).order_by("username")
+    return [user.get_full_name() or user.username for user in users[:SUPERUSERS_NAMED]]
+
+
+def _parts(request: HttpRequest, orgs: Sequence[Org], period: Period, now: datetime) -> dict[str, Any]:
+    """The parts of the page that the user may see for these orgs."""
+    may, org_ids = request.user.has_perm, [org.id for org in orgs]
+    sees_settings = may("loyalty.view_emfsetting") or may("reversals.add_reversal")
+    settings = settings_of_orgs(org_ids) if sees_settings else {}
+    check = _last_check(org_ids, now) if may("reversals.view_ledgercheck") else None
+    last_check = check["last"] if check else None
+    parts = inbox(request, orgs, now) | {"check": check, "sees_settings": sees_settings}
+    parts["alarms"] = alarms(request, orgs, settings, last_check, now)
+    if may("reversals.view_approval") and "waiting" not in parts:
+        parts["approvals"] = _approvals(orgs)
+    return parts | _numbers(request, orgs, period, now)
+
+
+def _numbers(request: HttpRequest, orgs: Sequence[Org], period: Period, now: datetime) -> dict[str, Any]:
+    """Reversals, refusals and corrections of the period, and beside them the reversals of the period before."""
+    may, org_ids = request.user.has_perm, [org.id for org in orgs]
     sees_reversals, sees_attempts = may("reversals.view_reversal"), may("reversals.view_attempt")
-    totals = totals_of(org_ids, days=days, now=now) if sees_reversals or sees_attempts else []
-    boxes: dict[str, Any] = {}
-    if sees_reversals:
-        boxes["reversals"] = _reversals(totals)
-    if sees_attempts:
-        boxes["refusals"] = _refusals(totals)
+    numbers: dict[str, Any] = {}
+    if sees_reversals or sees_attempts:
+        totals = totals_of(org_ids, days=2 * period.days, now=now)
+        shown = [total for total in totals if total.day >= period.first]
+        if sees_reversals:
+            numbers["reversals"] = _reversals(totals, period, orgs)
+        if sees_attempts:
+            numbers["refusals"] = _refusals(shown, period, orgs)
+        if len(orgs) > 1:
+            by_org = totals_by_org(org_ids, days=period.days, now=now)
+            numbers["by_org"] = _by_org(orgs, by_org, period, sees_reversals, sees_attempts)
     if may("reversals.view_correction"):
-        boxes["corrections"] = _corrections(org_ids, since=start_of(first_day(days=days, now=now)))
-    if may("reversals.view_approval"):
-        boxes["approvals"] = _approvals(orgs, now)
-    if may("loyalty.view_emfsetting"):
-        boxes["stopped"] = _stopped(orgs)
-    if may("reversals.view_ledgercheck"):
-        boxes["check"] = _last_check(org_ids, now)
-    if may(searches_page.PERMISSION):
-        boxes["unusual_searches"] = _unusual_searches(request)
-    if may(SEE_TASKS):
-        boxes["worker"] = {"is_running": queue.is_somebody_working(), "failing": queue.failing().count()}
-    return boxes
+        numbers["corrections"] = _corrections(org_ids, since=start_of(period.first))
+        numbers["corrections_address"] = _list("reversals_correction", orgs, period.first, period.last)
+    return numbers
 
 
-def _reversals(totals: Iterable[Total]) -> dict[str, Any]:
-    """The points reversed by day, with their sums and the data of the charts."""
-    days: dict[date, Day] = {}
-    for total in sorted(total for total in totals if total.rule == ACCEPTED):
-        before = days.get(total.day, Day(total.day, 0, Decimal(0), Decimal(0)))
-        days[total.day] = before.with_total(total)
-    points = sum((day.points for day in days.values()), Decimal(0))
-    expired = sum((day.points_expired for day in days.values()), Decimal(0))
+def _list(model: str, orgs: Sequence[Org], first: date, last: date, **filters: str) -> str:
+    """Returns the address of the list behind a number, of these days. A list shows one org: of several, the table."""
+    if len(orgs) > 1:
+        return "#orgs"
+    query = {"org": str(orgs[0].id), "from": first.isoformat(), "to": last.isoformat()} | filters
+    return f"{reverse(f'admin:{model}_changelist')}?{urlencode(query)}"
+
+
+def _days(first: date, last: date) -> list[date]:
+    return [first + timedelta(days=after) for after in range((last - first).days + 1)]
+
+
+def _reversals(totals: Iterable[Total], period: Period, orgs: Sequence[Org]) -> dict[str, Any]:
+    """The points reversed by day, with their sums and charts, and the period before."""
+    accepted = {total.day: total for total in totals if total.rule == ACCEPTED}
+    before = _days(period.first - timedelta(days=period.days), period.first - timedelta(days=1))
+    days, earlier = ([_day(day, accepted, orgs) for day in each] for each in (_days(period.first, period.last), before))
+    points, expired = sum(day.points for day in days), sum(day.points_expired for day in days)
     return {
-        "days": [*days.values()],
-        "count": sum(day.count for day in days.values()),
+        "days": days,
+        "count": sum(day.count for day in days),
         "points": points,
         "expired_share": round(100 * expired / points, 1) if points else Decimal(0),
         "points_expired": expired,
-        "points_chart": _points_chart([*days.values()]),
-        "count_chart": _count_chart([*days.values()]),
+        "count_before": sum(day.count for day in earlier),
+        "points_before": sum(day.points for day in earlier),
+        "address": _list("reversals_reversal", orgs, period.first, period.last),
+        "charts": _charts(days, earlier, period),
     }
 
 
-def _points_chart(days: Sequence[Day]) -> str:
-    """The chart of points. The bars of expired points are drawn in front of the bars of all points."""
-    return _chart(
-        days,
-        ("to expired lots", [float(day.points_expired) for day in days], "var(--color-orange-500)"),
-        ("points reversed", [float(day.points) for day in days], "var(--color-primary-500)"),
-    )
+def _day(day: date, accepted: dict[date, Total], orgs: Sequence[Org]) -> Day:
+    address, total = _list("reversals_reversal", orgs, day, day), accepted.get(day)
+    if total is None:
+        return Day(day, address=address)
+    return Day(day, total.count, total.points, total.points_expired, address)
 
 
-def _count_chart(days: Sequence[Day]) -> str:
-    return _chart(days, ("reversals", [day.count for day in days], "var(--color-primary-500)"))
+def _charts(days: Sequence[Day], before: Sequence[Day], period: Period) -> list[dict[str, Any]]:
+    available = Part("available", "available", [day.points_available for day in days])
+    expired = Part("expired", "expired", [day.points_expired for day in days])
+    count = Part("reversals", "available", [Decimal(day.count) for day in days])
+    charts = []
+    for title, parts, earlier in (
+        ("Points reversed per day", [available, expired], [day.points for day in before]),
+        ("Reversals per day", [count], [Decimal(day.count) for day in before]),
+    ):
+        drawn = chart(
+            title,
+            [day.day for day in days],
+            parts,
+            earlier,
+            addresses=[day.address for day in days],
+            without=period.without,
+        )
+        left_out = drawn.flattening
+        charts.append(
+            {
+                "chart": drawn,
+                "leave_out": left_out and period.address(without=period.without | {left_out}),
+                "show_all": period.address(without=()) if period.without else "",
+            }
+        )
+    return charts
 
 
-def _chart(days: Sequence[Day], *bars: tuple[str, Sequence[float], str]) -> str:
-    """A bar chart by day, in the JSON that django-unfold's chart reads."""
-    datasets = [
-        {"label": label, "data": data, "backgroundColor": color, "maxTicksXLimit": 8, "displayYAxis": True}
-        for label, data, color in bars
-    ]
-    return json.dumps({"labels": [f"{day.day:%d %b}" for day in days], "datasets": datasets})
-
-
-def _refusals(totals: Iterable[Total]) -> list[Refusal]:
+def _refusals(totals: Iterable[Total], period: Period, orgs: Sequence[Org]) -> list[Refusal]:
     """The refusals, most frequent first. A request for approval is not a refusal."""
     counts: Counter[str] = Counter()
     for total in totals:
         if total.rule not in {ACCEPTED, NEEDS_APPROVAL}:
             counts[total.rule] += total.count
-    return [_refusal(rule, count, counts.total()) for rule, count in counts.most_common()]
+    return [_refusal(rule, count, counts.total(), period, orgs) for rule, count in counts.most_common()]
 
 
-def _refusal(rule: str, count: int, of: int) -> Refusal:
+def _refusal(rule: str, count: int, of: int, period: Period, orgs: Sequence[Org]) -> Refusal:
     error = ErrorCode.__members__.get(rule)  # a rule of an earlier version may have been removed
     code, message = (error.code, error.message) if error is not None else (None, "no longer in use")
-    return Refusal(code, message, rule.replace("_", " ").lower(), count, round(100 * count / of))
+    filters = {"rule": f"{rule}.{code}", "operation": "REVERSE", "is_dry_run__exact": "0"}
+    address = _list("reversals_attempt", orgs, period.first, period.last, **filters) if code else ""
+    return Refusal(code, message, rule.replace("_", " ").lower(), count, round(100 * count / of), address)
+
+
+def _by_org(
+    orgs: Sequence[Org], totals: Iterable[OrgTotal], period: Period, sees_reversals: bool, sees_attempts: bool
+) -> list[OrgLine]:
+    """The numbers of each org, those with most reversals first."""
+    accepted: dict[int, OrgTotal] = {}
+    refused = Counter[int]()
+    for total in totals:
+        if total.rule == ACCEPTED:
+            accepted[total.org_id] = total
+        elif total.rule != NEEDS_APPROVAL:
+            refused[total.org_id] += total.count
+    order = sorted(orgs, key=lambda org: (-accepted[org.id].count, -refused[org.id], org.id))
+    filters = {"rule": "refused", "operation": "REVERSE", "is_dry_run__exact": "0"}
+    first, last = period.first, period.last
+    return [
+        OrgLine(
+            org,
+            accepted[org.id].count,
+            accepted[org.id].points,
+            _list("reversals_reversal", [org], first, last) if sees_reversals else "",
+            refused[org.id],
+            _list("reversals_attempt", [org], first, last, **filters) if sees_attempts else "",
+        )
+        for org in order[:ORGS_SHOWN]
+    ]
 
 
 def _corrections(org_ids: Collection[int], *, since: datetime) -> dict[str, Any]:
@@ -182,28 +266,11 @@ def _corrections(org_ids: Collection[int], *, since: datetime) -> dict[str, Any]
     return corrections.aggregate(count=Count("id"), points=Sum("points"))
 
 
-def _approvals(orgs: Sequence[Org], now: datetime) -> dict[str, Any]:
-    """Returns how many approval requests wait for a second user, by org. Lapsed requests are not counted."""
-    waiting = (
-        Approval.objects.filter(org__in=orgs, status=Approval.Status.WAITING, lapses_at__gt=now)
-        .order_by()
-        .values_list("org_id")
-        .annotate(Count("id"))
-    )
+def _approvals(orgs: Sequence[Org]) -> dict[str, Any]:
+    """Returns how many approval requests wait for a second user, by org."""
+    waiting = approvals.waiting([org.id for org in orgs]).order_by().values_list("org_id").annotate(Count("id"))
     counts = dict(waiting)
     return {"count": sum(counts.values()), "orgs": [(org, counts[org.id]) for org in orgs if org.id in counts]}
-
-
-def _stopped(orgs: Sequence[Org]) -> dict[str, Any]:
-    """The orgs whose redemptions cannot be reversed now, and why."""
-    settings = settings_of_orgs([org.id for org in orgs])
-    stopped = [(org, state) for org in orgs if (state := settings[org.id].state()) in STOPPED]
-    return {"count": len(stopped), "orgs": stopped[:ORGS_SHOWN]}
-
-
-def _unusual_searches(request: HttpRequest) -> list[searches_page.UserDay]:
-    """The users who searched unusually much by identifiers today or yesterday, in all orgs of the user."""
-    return [each for each in searches_page.user_days(request.user, days=2) if each.is_unusual][:USERS_SHOWN]
 
 
 def _last_check(org_ids: Sequence[int], now: datetime) -> dict[str, Any]:

@@ -5,13 +5,15 @@ from typing import Any
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 
+from reversals.admin.inbox import badge
+
 
 def sections(request: HttpRequest) -> list[dict[str, Any]]:
     """The sections of the sidebar in django-unfold's format, without pages that the user may not see."""
     found = [
         _section(
             "Work",
-            _link("Home", "home", "index"),
+            _with_badge(_link("Home", "home", "index"), badge(request)),
             _link("Find", "search", "find", _may(request, "loyalty.view_redemption")),
             _list(request, "Approvals", "approval_delegation", "reversals.approval"),
             _list(request, "Bulk reversals", "playlist_add_check", "reversals.bulkrun"),
@@ -75,6 +77,13 @@ def _link(title: str, icon: str, page: str, is_allowed: bool = True) -> dict[str
 def _list(request: HttpRequest, title: str, icon: str, model: str) -> dict[str, Any] | None:
     app, _, name = model.partition(".")
     return _link(title, icon, f"{app}_{name}_changelist", _may(request, f"{app}.view_{name}"))
+
+
+def _with_badge(item: dict[str, Any] | None, text: str) -> dict[str, Any] | None:
+    """Shows a number beside the link, if there is one."""
+    if item is not None and text:
+        item |= {"badge": text, "badge_style": "solid"}
+    return item
 
 
 def _may(request: HttpRequest, permission: str) -> bool:

@@ -24,8 +24,9 @@ APPROVAL_REQUESTED = Status("approval requested", "warning")
 # The rule has this name for reversals and for corrections. It refuses nothing: the user then requests an approval.
 NEEDS_APPROVAL = ErrorCode.NEEDS_APPROVAL.name
 
+WAITING_REQUEST = Status("waiting", "warning")
 _OF_REQUEST = {
-    Approval.Status.WAITING: Status("waiting", "warning"),
+    Approval.Status.WAITING: WAITING_REQUEST,
     Approval.Status.APPROVED: Status("approved", "success"),
     Approval.Status.REJECTED: Status("rejected", "danger"),
 }

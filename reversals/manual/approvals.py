@@ -1,11 +1,13 @@
 """Creates approval requests, which a second user approves together with the movement, or rejects."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from django.db import transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from loyalty.emf import registry as emf
@@ -24,6 +26,8 @@ from reversals.movements.reverse.requests import ReversalRequest
 from reversals.refusals import ErrorCode, Refused
 
 Accepted = TypeVar("Accepted", covariant=True)
+# Ids of orgs, or a query for them.
+Orgs: TypeAlias = Collection[int] | QuerySet[Any, Any]
 
 
 def ask(
@@ -92,6 +96,7 @@ class Approved(Generic[Accepted]):
             "decided_by": self.decided_by,
             "decided_at": timezone.now(),
             "comment": self.comment.strip(),
+            "is_news": True,
             "reversal_id": decision.reversal_id if self.approval.corrects_id is None else None,
         }
         keeping = update("reversals_approval", kept, org_id=self.approval.org_id, row_id=self.approval.id)
@@ -137,8 +142,8 @@ def reject(approval: Approval, *, decided_by: str, comment: str) -> Approval:
     except Refused as refusal:
         raise InvalidOperation(refusal.reason) from refusal
     locked.status, locked.decided_by, locked.decided_at = Approval.Status.REJECTED, decided_by, timezone.now()
-    locked.comment = comment.strip()
-    locked.save(update_fields=["status", "decided_by", "decided_at", "comment"])
+    locked.comment, locked.is_news = comment.strip(), True
+    locked.save(update_fields=["status", "decided_by", "decided_at", "comment", "is_news"])
     record_change(
         locked,
         org=locked.org,
@@ -171,6 +176,19 @@ def _lock_waiting(approval: Approval, *, decided_by: str, now: datetime) -> Appr
             ErrorCode.NOT_APPROVABLE, "The points were already reversed without approval; reject this request."
         )
     return locked
+
+
+def waiting(org_ids: Orgs) -> QuerySet[Approval]:
+    """Returns the requests of these orgs that wait now, oldest first. One that has lapsed does not wait."""
+    requests = Approval.objects.filter(org_id__in=org_ids, status=Approval.Status.WAITING)
+    return requests.filter(lapses_at__gt=timezone.now()).order_by("asked_at", "id")
+
+
+def waiting_for(username: str, org_ids: Orgs) -> QuerySet[Approval]:
+    """Returns the requests of these orgs that wait and that this user did not take part in, oldest first."""
+    took_part = Q(run__made_by=username) | Q(run__confirmed_by=username)
+    rows = BulkRow.objects.filter(took_part, org_id=OuterRef("org_id"), approval_id=OuterRef("id"))
+    return waiting(org_ids).exclude(asked_by=username).exclude(Exists(rows))
 
 
 def lock_approval(*, org_id: int, approval_id: int) -> Approval:

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Count, DateField, Func, Max, Q, Sum
+from django.db.models import Count, DateField, Func, Max, Q, QuerySet, Sum
 
 from reversals.models import Attempt, DayTotals, Reversal
 
@@ -27,6 +27,16 @@ class Total:
     count: int
     points: Decimal
     points_expired: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class OrgTotal:
+    """How many calls of one org had one result in a period, with the points reversed."""
+
+    org_id: int
+    rule: str
+    count: int
+    points: Decimal
 
 
 class UtcDay(Func):
@@ -49,21 +59,47 @@ def totals_of(org_ids: Collection[int], *, days: int, now: datetime) -> list[Tot
     """
     if not org_ids:
         return []
-    today = _day(now)
+    kept, still_open = _kept_and_open(org_ids, days=days, now=now)
+    sums = kept.order_by().values_list("day", "rule").annotate(Sum("count"), Sum("points"), Sum("points_expired"))
+    of_days: dict[tuple[date, str], Total] = {(day, rule): Total(day, rule, *more) for day, rule, *more in sums}
+    for row in still_open:
+        before = of_days.get((row.day, row.rule), Total(row.day, row.rule, 0, Decimal(0), Decimal(0)))
+        of_days[row.day, row.rule] = Total(
+            row.day,
+            row.rule,
+            before.count + row.count,
+            before.points + row.points,
+            before.points_expired + row.points_expired,
+        )
+    return list(of_days.values())
+
+
+def totals_by_org(org_ids: Collection[int], *, days: int, now: datetime) -> list[OrgTotal]:
+    """The totals of each of these orgs over the last `days` UTC days, today included."""
+    if not org_ids:
+        return []
+    kept, still_open = _kept_and_open(org_ids, days=days, now=now)
+    sums = kept.order_by().values_list("org_id", "rule").annotate(Sum("count"), Sum("points"))
+    of_orgs: dict[tuple[int, str], OrgTotal] = {
+        (org_id, rule): OrgTotal(org_id, rule, *more) for org_id, rule, *more in sums
+    }
+    for row in still_open:
+        before = of_orgs.get((row.org_id, row.rule), OrgTotal(row.org_id, row.rule, 0, Decimal(0)))
+        of_orgs[row.org_id, row.rule] = OrgTotal(
+            row.org_id, row.rule, before.count + row.count, before.points + row.points
+        )
+    return list(of_orgs.values())
+
+
+def _kept_and_open(
+    org_ids: Collection[int], *, days: int, now: datetime
+) -> tuple[QuerySet[DayTotals], list[DayTotals]]:
+    """Returns the stored totals of the closed days, all of which are then stored, and those of the open days."""
     first = first_day(days=days, now=now)
     closed_before = max(_day(now - CLOSES_AFTER), first)
     _keep_closed_days(org_ids, first, closed_before)
-    kept = (
-        DayTotals.objects.filter(org_id__in=org_ids, day__gte=first, day__lt=closed_before)
-        .order_by()
-        .values_list("day", "rule")
-        .annotate(Sum("count"), Sum("points"), Sum("points_expired"))
-    )
-    still_open = _count(dict.fromkeys(org_ids, closed_before), until=today + timedelta(days=1))
-    return [
-        *(Total(*row) for row in kept),
-        *(Total(row.day, row.rule, row.count, row.points, row.points_expired) for row in still_open),
-    ]
+    kept = DayTotals.objects.filter(org_id__in=org_ids, day__gte=first, day__lt=closed_before)
+    return kept, _count(dict.fromkeys(org_ids, closed_before), until=_day(now) + timedelta(days=1))
 
 
 def first_day(*, days: int, now: datetime) -> date:

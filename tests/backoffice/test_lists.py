@@ -53,11 +53,21 @@ def test_list_shows_its_active_filters(auditor: Client) -> None:
     assert active_filters(text_of(auditor, ATTEMPTS, period="all")) == []
 
 
-def test_org_is_an_active_filter_for_users_with_several_orgs(world: World) -> None:
+def test_list_shows_the_org_of_the_header_and_offers_no_other(world: World) -> None:
+    """The header is the only switcher. An org in the address is shown on that page only."""
     client = Client()
     client.force_login(User.objects.create_superuser("meera", password="a long password"))
-    make_world()
-    assert active_filters(text_of(client, REDEMPTIONS, org=world.org.id)) == [f"Org: {world.org}"]
+    other = make_world()
+    mine, theirs = redeemed(world), redeemed(other)
+    client.post(reverse("admin:choose_org"), {"org": world.org.id})
+    for parameters, shown, hidden in (({}, mine, theirs), ({"org": other.org.id}, theirs, mine), ({}, mine, theirs)):
+        response = client.get(REDEMPTIONS, parameters)
+        page = response.content.decode()
+        assert shown.public_id in page
+        assert hidden.public_id not in page
+        assert response.context["orgs_for_header"]()["org"] == shown.org
+        assert not [name for name in active_filters(page) if name.startswith("Org")]
+        assert "By org" not in page
 
 
 def test_look_up_in_a_link_is_shown_as_an_active_filter(world: World, auditor: Client) -> None:

@@ -118,6 +118,7 @@ SWITCH = "loyalty.change_emfsetting"
 ACTIONS: dict[str, dict[str, str]] = {
     "loyalty.org": dict.fromkeys(["turn_on", "turn_off", "pause", "end_pause"], SWITCH),
     "loyalty.redemption": {"reverse_in_bulk": "reversals.add_bulkrun"},
+    "reversals.approval": {"decide": "reversals.decide_approval"},
     "reversals.delivery": {"deliver_again": "reversals.change_delivery"},
     "django_tasks_database.dbtaskresult": {"run_again": "django_tasks_database.change_dbtaskresult"},
 }

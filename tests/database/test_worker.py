@@ -65,7 +65,7 @@ def test_scheduled_task_is_added_once_in_its_interval_by_two_workers() -> None:
     ready = DBTaskResult.objects.filter(status=Status.READY)
     assert not ready.exists()
     Schedule().add_due(now + timedelta(hours=1))
-    often = {tasks.seal_ledger.module_path, tasks.examine_setup.module_path}
+    often = {each.module_path for each in (tasks.seal_ledger, tasks.examine_setup, tasks.send_emails)}
     assert {row.task_path for row in ready.all()} == often
 
 
@@ -250,8 +250,12 @@ def test_loop_of_the_worker_begins_again_after_an_error(
 
 def test_document_of_the_worker_lists_every_task_with_its_interval(settings: Any) -> None:
     table = (settings.BASE_DIR / "docs" / "worker.md").read_text()
+
+    def minutes(number: int) -> timedelta:
+        return timedelta(minutes=number)
+
     for each in SCHEDULE:
-        often = {timedelta(minutes=5): "every 5 minutes", timedelta(hours=1): "each hour"}
+        often = {minutes(1): "every minute", minutes(5): "every 5 minutes", minutes(60): "each hour"}
         interval = often.get(each.every) or f"each day, from 0{each.at} UTC"[:-7] + " UTC"
         name = each.task.name.replace("_", " ").capitalize()
         assert f"| {name} | {interval}" in table

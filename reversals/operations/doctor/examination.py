@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from loyalty.outages import cause_of
 from reversals.models import CheckResult
-from reversals.operations.doctor import copies, database, machine, public
+from reversals.operations.doctor import copies, database, machine, mail, public
 from reversals.operations.doctor.findings import Finding, Status, warning, wrong
 
 logger = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ CHECKS = (
     Check("switches", machine.switches, needs_database=False),
     Check("disk", machine.disk, needs_database=False),
     Check("proxy", public.proxy, needs_database=False, seconds=10),
+    Check("mail", mail.server, needs_database=False, seconds=10),
     Check("certificate", public.certificate, needs_database=False),
 )
 

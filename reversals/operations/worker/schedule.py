@@ -30,6 +30,7 @@ class Scheduled:
 
 SCHEDULE = (
     Scheduled(tasks.examine_setup, timedelta(minutes=5)),
+    Scheduled(tasks.send_emails, timedelta(minutes=1)),
     Scheduled(tasks.seal_ledger, HOUR),
     Scheduled(tasks.verify_ledger, DAY, at=timedelta(hours=3)),
     Scheduled(tasks.count_totals, DAY, at=timedelta(minutes=15)),

@@ -18,7 +18,7 @@ from reversals.assurance import ledger_check
 from reversals.assurance.sealing import seals
 from reversals.models import Export, Seal
 from reversals.movements import attempts
-from reversals.operations import daily_totals
+from reversals.operations import daily_totals, notices
 from reversals.operations.doctor import examination
 from reversals.operations.doctor.findings import Status
 from reversals.operations.worker import queue
@@ -26,7 +26,7 @@ from reversals.webhooks import outbox
 
 logger = logging.getLogger(__name__)
 
-TOTALS_OF_DAYS = 90  # the longest period of the home page
+TOTALS_OF_DAYS = 180  # the longest period of the home page, and the one before it
 ENDED_TASKS_ARE_KEPT_FOR = timedelta(days=30)
 
 
@@ -134,6 +134,15 @@ def examine_setup() -> dict[str, int]:
     # Otherwise the list of tasks would have little else.
     DBTaskResult.objects.successful().filter(task_path=examine_setup.module_path).delete()
     return {"errors": sum(each.status == Status.ERROR for each in findings)}
+
+
+@task(queue_name=queue.REQUESTED)
+def send_emails() -> dict[str, int]:
+    """Sends the emails about approval requests that are new."""
+    sent = notices.send_news()
+    # Otherwise the list of tasks would have little else.
+    DBTaskResult.objects.successful().filter(task_path=send_emails.module_path).delete()
+    return {"sent": sent}
 
 
 @task(queue_name=queue.SCHEDULED)

@@ -585,6 +585,32 @@ class GroupMember(models.Model):
         return f"{self.customer_id} in {self.group_id}"
 
 
+class LedgerUpload(models.Model):
+    """Ledger files that a user uploaded in the back office, which the worker imports. Only their outcome is kept."""
+
+    class Status(models.TextChoices):
+        WAITING = "WAITING", "waiting"
+        IMPORTED = "IMPORTED", "imported"
+        REFUSED = "REFUSED", "refused"
+
+    id = RowIdField()
+    org = owning_org()
+    made_by = models.CharField(max_length=150)
+    made_at = models.DateTimeField()
+    customers = models.BinaryField(null=True, help_text="customers.csv.gz, until it is imported.")
+    points = models.BinaryField(null=True, help_text="points.csv.gz, until it is imported.")
+    redemptions = models.BinaryField(null=True, help_text="redemptions.csv.gz, until it is imported.")
+    status = models.CharField(max_length=16, choices=Status, default=Status.WAITING)
+    outcome = models.TextField(blank=True)
+
+    class Meta:
+        default_permissions = ()
+        indexes = [models.Index(fields=["org", "made_at"], name="ledger_uploads_by_time")]
+
+    def __str__(self) -> str:
+        return f"{self.made_at:%Y-%m-%d %H:%M} {self.made_by}"
+
+
 class LedgerImport(models.Model):
     """One import of ledger files that added lots or redemptions to an org, with their totals. Append-only.
 

@@ -38,6 +38,7 @@ def main() -> None:
     call_command("migrate", verbosity=0)
     secret = _make_org()
     password = _make_admin()
+    _make_colleagues()
     server = subprocess.Popen([sys.executable, "-m", "config.together", "--port", port, "--log-level", "warning"])
     try:
         _wait_for(server, port)
@@ -103,6 +104,21 @@ def _make_admin() -> str:
     user.set_password(password)
     user.save()
     return password
+
+
+def _make_colleagues() -> None:
+    """Creates a user who reverses and one who approves, who cannot sign in before they are given a password."""
+    from django.contrib.auth.models import Group, User
+
+    from loyalty.models import OrgAccess
+
+    for username, role in {"demo.operator": "Reversal operator", "demo.approver": "Approver"}.items():
+        user, is_new = User.objects.get_or_create(username=username, defaults={"is_staff": True})
+        if is_new:
+            user.set_unusable_password()
+            user.save()
+            user.groups.set(Group.objects.filter(name=role))
+            OrgAccess.objects.create(user=user, org_id=ORG_ID)
 
 
 def _wait_for(server: "subprocess.Popen[bytes]", port: str) -> None:

@@ -14,7 +14,7 @@ os.environ.setdefault("DATABASE_URL", "sqlite:///var/loyalty.sqlite3")
 os.environ["API_FAILED_LOGINS_PER_MINUTE"] = "0"
 os.environ["TRUSTED_PROXIES"] = os.environ["FORWARDED_FOR_HEADER"] = os.environ["FORWARDED_PROTO_HEADER"] = ""
 os.environ["DATABASE_REPLICA_URL"] = ""
-os.environ["METRICS_TOKEN"] = ""
+os.environ["METRICS_TOKEN"] = os.environ["EMAIL_URL"] = os.environ["PUBLIC_URL"] = ""
 os.environ["DATABASE_POOLER"] = "off"
 os.environ["LOG_FORMAT"] = "json"
 # Django and pytest keep so many objects that to look among them for garbage as often as usual takes an eighth of a run.

@@ -18,6 +18,7 @@ from loyalty.emf.stored import settings_of_orgs
 from loyalty.models import Org
 from loyalty.staff.current_org import orgs_shown
 from reversals.admin.charts import Part, chart
+from reversals.admin.first_day import checklist
 from reversals.admin.inbox import alarms, inbox
 from reversals.admin.statuses import NEEDS_APPROVAL
 from reversals.manual import approvals
@@ -93,6 +94,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """The context of the home page."""
     orgs, now = orgs_shown(request), timezone.now()
     period = _period(request, now)
+    context |= {"checklist": checklist(request, orgs, now)}
     if not orgs or not request.user.get_all_permissions():
         return context | {"has_access": False, "superusers": _superusers()}
     periods = [(days, period.address(days)) for days in PERIODS]

@@ -7,12 +7,12 @@ from typing import Any
 from django.apps import apps
 from django.db import DEFAULT_DB_ALIAS, models
 
-from loyalty.models import ChosenOrg, Org, OrgAccess, OrgMove
+from loyalty.models import ChosenOrg, LedgerUpload, Org, OrgAccess, OrgMove
 from reversals.models import DayTotals, Export, ExportPart, LedgerCheck, SealedRow
 
 # Tables that refer to an org but belong to the cell: access of staff and their chosen org, exports of lists,
 # ledger checks, seals and moves.
-OF_THE_CELL = {ChosenOrg, OrgAccess, OrgMove, Export, ExportPart, LedgerCheck, SealedRow}
+OF_THE_CELL = {ChosenOrg, OrgAccess, OrgMove, Export, ExportPart, LedgerCheck, LedgerUpload, SealedRow}
 
 Model = type[models.Model]
 

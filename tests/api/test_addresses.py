@@ -163,6 +163,8 @@ def test_sign_in_behind_trusted_proxy_is_locked_by_the_users_own_address(setting
         ("FORWARDED_PROTO_HEADER", "X_Proto", "FORWARDED_PROTO_HEADER is 'X_Proto'; expected a name of letters"),
         ("HTTPS_ONLY", "on", "HTTPS_ONLY is on, so every request would count as http"),
         ("API_CALLS_PER_MINUTE", "-1", "API_CALLS_PER_MINUTE is '-1'; expected a whole number"),
+        ("EMAIL_URL", "mail.example.com", "EMAIL_URL must look like smtp+tls://user:password@host:587"),
+        ("EMAIL_URL", "smtp://mail.example.com", "EMAIL_FROM is ''; with EMAIL_URL it must be the sender's address"),
         ("API_FAILED_LOGINS_PER_MINUTE", "many", "API_FAILED_LOGINS_PER_MINUTE is 'many'; expected a whole number"),
     ],
 )

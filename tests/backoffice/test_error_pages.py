@@ -45,7 +45,7 @@ def test_an_unexpected_error_says_that_nothing_is_reversed_twice(world: World, m
     def fail(*args: Any) -> None:
         raise ZeroDivisionError("a secret detail")
 
-    monkeypatch.setattr(home, "_boxes", fail)
+    monkeypatch.setattr(home, "_parts", fail)
     client = staff_of(world, "Support")
     client.raise_request_exception = False
     text = check_page(client.get("/admin/"), 500, "Something went wrong", "/admin/")

@@ -67,6 +67,8 @@ MODELS: dict[str, Rights] = {
 PAGES: dict[str, tuple[str, str | None]] = {
     "exports": ("reversals.export_ledger", None),
     "find": ("loyalty.view_redemption", None),
+    "import_ledger": ("loyalty.add_ledgerimport", None),
+    "import_ledger_progress": ("loyalty.add_ledgerimport", None),
     "searches": ("loyalty.view_staffchange", None),
     "emf": ("loyalty.view_emfsetting", None),
     "org_emf": ("loyalty.view_emfsetting", "loyalty.org"),

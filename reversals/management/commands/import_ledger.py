@@ -8,20 +8,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from loyalty.importing.importer import import_ledger
-from loyalty.importing.stages import BAD, Check
 from loyalty.ledger.points import written
 from loyalty.management.base import LoyaltyCommand, operator
-
-# Reversals and redemptions share one set of public ids. The check is here because `loyalty` does not import
-# `reversals`.
-NO_REVERSAL_HAS_THE_ID = Check(
-    "redemptions",
-    BAD,
-    "EXISTS (SELECT 1 FROM reversals_reversal reversal"
-    " WHERE reversal.org_id = staged.org_id AND reversal.public_id = staged.redemption_id)",
-    "redemption_id",
-    "an id that is not the id of a reversal of the org",
-)
+from reversals.operations.ledger_uploads import NO_REVERSAL_HAS_THE_ID
 
 
 class Command(LoyaltyCommand):

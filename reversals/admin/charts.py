@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from math import ceil
 
 from loyalty.ledger.points import grouped
 
@@ -93,7 +94,7 @@ def _axis(largest: Decimal, largest_before: Decimal) -> tuple[Decimal, list[tupl
     step = Decimal(10) ** (reached / TICKS_AT_MOST).adjusted()
     step = next(step * factor for factor in (1, 2, 5, 10) if step * factor * TICKS_AT_MOST >= reached)
     step = max(step, Decimal(1))
-    count = int(-(-reached // step))
+    count = ceil(reached / step)
     top = step * count
     return top, [(grouped(step * number), _height(step * number, top)) for number in range(count + 1)]
 

@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('loyalty', '0022_maintenance'),
+        ('loyalty', '0023_secrets_rotate'),
     ]
 
     operations = [

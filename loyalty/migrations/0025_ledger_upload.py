@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('loyalty', '0023_chosen_all_orgs'),
+        ('loyalty', '0024_chosen_all_orgs'),
     ]
 
     operations = [

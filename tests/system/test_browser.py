@@ -11,21 +11,34 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from django.contrib.auth.models import User
 from django.contrib.staticfiles.handlers import StaticFilesHandler
 from django.db import connection
 from django.test import Client
 from django.test.testcases import LiveServerThread
+from django.urls import reverse
 from django_otp.oath import totp
 from playwright.sync_api import Browser, ConsoleMessage, Dialog, Locator, Page, expect, sync_playwright
 
 from loyalty.models import Org, Program, ReasonCode
 from reversals.manual.bulk import runs
 from reversals.models import Correction, Reversal
+from tests.backoffice.test_walk import (
+    MODELS,
+    NEVER,
+    OPEN,
+    PAGES,
+    address_of,
+    name_of,
+    row_of,
+    world_with_a_row_of_every_model,
+)
 from tests.builders import ON, World, make_customer, make_lot, make_world, redeem, redeemed, set_value, staff_of, work
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-SERIOUS = {"serious", "critical"}
+VIEWS = ((1280, "light"), (390, "dark"), (390, "light"), (1280, "dark"))
+NO_PAGES = ("_progress", "_result")  # they answer with JSON or a file
 MOST_TABS = 80
 MODELS_IN_SIDE_BAR = 10
 
@@ -119,12 +132,12 @@ class Desk:
         return self.page
 
     def check(self, title: str) -> None:
-        """Checks that the page has this title, a correct layout and no serious accessibility problems."""
+        """Checks that the page has this title, a correct layout and no accessibility problem of any level."""
         self.check_layout(title)
         # The findings of axe do not depend on the database, and it takes most of the time.
         if connection.vendor == "sqlite":
             for scheme in ("light", "dark"):
-                self._check_access(scheme)
+                assert self.violations(scheme) == [], f"{self.page.url} in {scheme}"
 
     def check_layout(self, title: str) -> None:
         """Checks the title, that the page fits both widths, that no script failed and no other host was requested."""
@@ -136,15 +149,13 @@ class Desk:
             assert not overflows, f"{self.page.url} overflows at {width}"
         assert self.problems == []
 
-    def _check_access(self, scheme: str) -> None:
+    def violations(self, scheme: str) -> list[Any]:
+        """Returns what axe finds in the page in this scheme, of any level."""
         # The page reads the system's colour scheme only while it loads, and the result of a POST cannot be reloaded.
         # Colours change in an animation; a contrast measured during it belongs to neither scheme.
         self.page.evaluate(CHANGE_COLOURS, scheme == "dark")
         found: Any = Axe().run(self.page).response["violations"]
-        serious = [
-            (each["id"], [node["html"] for node in each["nodes"]]) for each in found if each["impact"] in SERIOUS
-        ]
-        assert serious == [], f"{self.page.url} in {scheme}"
+        return [(each["id"], each["impact"], [node["html"] for node in each["nodes"]]) for each in found]
 
     def tab_to(self, target: Locator) -> None:
         """Presses Tab until the target has the focus, and checks that the focus is always visible."""
@@ -323,6 +334,97 @@ def test_no_page_violates_its_content_security_policy(desk_for: DeskFor, world: 
     page.evaluate("document.body.appendChild(document.createElement('script')).textContent = 'alert(1)'")
     assert len(desk.problems) == 1
     assert "Content Security Policy" in desk.problems[0]
+
+
+LONG_NAME = "W" * 200
+LARGE = 999_999_999_999
+
+
+@pytest.fixture
+def superuser(browser: Browser, address: str) -> Iterator[tuple[Desk, World]]:
+    """A superuser's desk, and a world with a row of every model, names of 200 characters and amounts of 12 digits."""
+    world = world_with_a_row_of_every_model()
+    Org.objects.filter(pk=world.org.pk).update(name=LONG_NAME)
+    Program.objects.filter(pk=world.program.pk).update(name=LONG_NAME)
+    make_lot(world.asha, LARGE, program=world.program)
+    redeem(world.asha, LARGE, program=world.program, external_reference_number="X" * 128)
+    set_value(world.org, "Reversal_approval_points", str(LARGE))
+    root = User.objects.create_superuser(f"root.{world.org.id}")
+    client = Client()
+    client.force_login(root)
+    desk = Desk(browser, address, client)
+    yield desk, world
+    desk.context.close()
+
+
+def pages_of(world: World) -> list[str]:
+    """Returns the addresses of all pages that show something on GET, with this world's rows."""
+    found = [address_of(page, model, world) for page, (_, model) in PAGES.items() if not page.endswith(NO_PAGES)]
+    for model in MODELS:
+        for kind in ("changelist", "change", "history"):
+            rows = [] if kind == "changelist" else [row_of(model, world).pk]
+            found.append(reverse(f"admin:{name_of(model, kind)}", args=rows))
+        if MODELS[model].add != NEVER:
+            found.append(reverse(f"admin:{name_of(model, 'add')}"))
+    customer = reverse("admin:loyalty_customer_change", args=[world.asha.pk])
+    found += [f"{customer}?tab={tab}" for tab in ("lots", "redemptions", "activity")]
+    return [*found, *(reverse(f"admin:{page}") for page in sorted(OPEN - {"jsi18n", "search"}))]
+
+
+@pytest.mark.parametrize("is_whole", [False, pytest.param(True, marks=pytest.mark.deep)], ids=["sample", "whole"])
+def test_no_page_violates_an_accessibility_rule_or_overflows(superuser: tuple[Desk, World], is_whole: bool) -> None:
+    """Every page is opened. The whole check takes both schemes at both widths; the sample takes one of four in turn."""
+    desk, world = superuser
+    desk.open(f"/admin/loyalty/lot/?org={world.org.id}")  # makes the world's org the current one
+    found = []
+    for number, path in enumerate(pages_of(world)):
+        page = desk.open(path)
+        for turn, (width, scheme) in enumerate(VIEWS):
+            if not is_whole and turn != number % len(VIEWS):
+                continue
+            page.set_viewport_size({"width": width, "height": 900})
+            overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+            wrong = desk.violations(scheme)
+            if overflow > 0 or wrong:
+                found.append((path, width, scheme, overflow, wrong))
+    assert found == []
+
+
+def test_api_document_violates_no_accessibility_rule_and_follows_the_dark_scheme(desk_for: DeskFor) -> None:
+    desk = desk_for()
+    for scheme in ("light", "dark"):
+        desk.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page = desk.open("/docs/")
+        page.get_by_role("button", name="post /v2/points/reverse", exact=False).first.click()
+        page.get_by_role("button", name="Try it out").click()
+        expect(page.get_by_role("button", name="Execute")).to_be_visible()
+        assert desk.violations(scheme) == []
+        background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (background == "rgb(27, 31, 36)") is (scheme == "dark")
+
+
+def test_keys_find_choose_rows_and_reverse_but_not_while_typing(desk_for: DeskFor, world: World) -> None:
+    redemption = redeemed(world, "7.5")
+    desk = desk_for("Reversal operator")
+    page = desk.open(f"/admin/loyalty/customer/{world.asha.pk}/change/?tab=redemptions")
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+    desk.check("Customer")
+    page.keyboard.press("Escape")
+    page.keyboard.press("/")
+    page.keyboard.type("jr?gh")
+    expect(page.get_by_role("searchbox", name="Find by")).to_have_value("jr?gh")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("No results for")).to_be_visible()
+    assert page.evaluate("window.getSelection().toString()") == "jr?gh"
+    desk.open(f"/admin/loyalty/customer/{world.asha.pk}/change/?tab=redemptions")
+    page.keyboard.press("j")
+    expect(page.get_by_role("link", name=redemption.public_id)).to_be_focused()
+    page.keyboard.press("r")
+    expect(page.get_by_role("button", name="Preview")).to_be_visible()
+    page.keyboard.press("g")
+    page.keyboard.press("h")
+    page.wait_for_url("**/admin/")
 
 
 def find_in(page: Page, name: str) -> None:

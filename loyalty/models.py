@@ -318,6 +318,19 @@ class ApiSecret(models.Model):
     hashed_at = models.DateTimeField(
         null=True, blank=True, help_text="When it was hashed anew with another API_PEPPER. Empty: never."
     )
+    label = models.CharField(
+        max_length=100, blank=True, default="", db_default="", help_text="What staff call it, such as its till."
+    )
+    fingerprint = models.CharField(
+        max_length=8,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Tells secrets apart. The page that shows the secret shows it too. Empty: not known.",
+    )
+    last_used_from = models.GenericIPAddressField(
+        null=True, blank=True, help_text="The client address of the recorded use. Empty: not known."
+    )
 
     class Meta:
         verbose_name = "API secret"

@@ -22,7 +22,7 @@ from loyalty.clients.api_clients import (
     revoke_secret,
     set_api_client_active,
 )
-from loyalty.clients.credentials import pepper_mark
+from loyalty.clients.credentials import fingerprint_of, pepper_mark
 from loyalty.models import ApiClient, ApiSecret, Org
 from loyalty.staff.access import orgs_of
 from loyalty.staff.audit import record_change
@@ -37,6 +37,22 @@ ADDRESSES = {
 }
 
 
+LABEL = forms.CharField(
+    label="Label of the secret",
+    required=False,
+    max_length=100,
+    widget=UnfoldAdminTextInputWidget,
+    help_text="What you call it, such as the till or server that uses it.",
+)
+
+
+class SecretForm(ReasonForm):
+    """Another secret of an API client."""
+
+    label = LABEL
+    field_order = ["label", "reason"]
+
+
 class NewClientForm(ReasonForm):
     """A new API client of one of the user's orgs."""
 
@@ -46,7 +62,8 @@ class NewClientForm(ReasonForm):
         widget=UnfoldAdminTextInputWidget,
         help_text="The username that the client sends with each call. Printable characters, no colon.",
     )
-    field_order = ["org", "username", "reason"]
+    label = LABEL
+    field_order = ["org", "username", "label", "reason"]
 
     def __init__(self, request: HttpRequest) -> None:
         super().__init__(request.POST or None, initial={"org": current_org(request)})
@@ -109,8 +126,8 @@ class ApiClientAdmin(PageAdmin):
         form = NewClientForm(request)
 
         def add(given: dict[str, Any]) -> tuple[ApiClient, str]:
-            client, secret = create_api_client(org=given["org"], username=given["username"])
-            after = {"username": client.username, "active": True, "live secrets": 1}
+            client, secret = create_api_client(org=given["org"], username=given["username"], label=given["label"])
+            after = {"username": client.username, "active": True, "live secrets": 1} | _named(secret, given["label"])
             _record(request, client, "added", given["reason"], before={}, after=after)
             return client, secret
 
@@ -123,12 +140,12 @@ class ApiClientAdmin(PageAdmin):
 
     def issue(self, request: HttpRequest, object_id: str) -> HttpResponse:
         client = self._client(request, object_id)
-        form = ReasonForm(request.POST or None)
+        form = SecretForm(request.POST or None)
 
         def issue(given: dict[str, Any]) -> str:
-            secret = add_secret(client)
+            secret = add_secret(client, label=given["label"])
             count = ApiSecret.objects.filter(org_id=client.org_id, client=client).count()
-            before, after = {"live secrets": count - 1}, {"live secrets": count}
+            before, after = {"live secrets": count - 1}, {"live secrets": count} | _named(secret, given["label"])
             _record(request, client, "secret issued", given["reason"], before=before, after=after)
             return secret
 
@@ -149,6 +166,7 @@ class ApiClientAdmin(PageAdmin):
         def revoke(given: dict[str, Any]) -> ApiSecret:
             secret = revoke_secret(client, secret_id)
             kept = {"issued": _written(secret.created_at), "last used": _written(secret.last_used_at)}
+            kept |= {"fingerprint": secret.fingerprint, "label": secret.label}
             _record(request, client, "secret revoked", given["reason"], before=kept, after={})
             return secret
 
@@ -210,6 +228,7 @@ class ApiClientAdmin(PageAdmin):
         # The response to the POST itself shows the secret, so that no session, message or address ever contains it.
         # `admin_view` tells the browser not to store the page.
         shown = {"title": f"New secret of {client.username}", "secret": secret, "client": client}
+        shown["fingerprint"] = fingerprint_of(secret)
         return self.render_page(request, "admin/loyalty/apiclient/secret.html", client, shown)
 
 
@@ -243,19 +262,27 @@ def _secrets(client: ApiClient, secrets: list[ApiSecret], *, may_change: bool) -
     mark = pepper_mark()
     rows = [
         [
+            secret.label or "no label",
+            secret.fingerprint or "not known",
             _written(secret.created_at),
             _written(secret.last_used_at),
+            secret.last_used_from or "",
             "present pepper" if secret.pepper == mark else "former pepper",
         ]
         for secret in secrets
     ]
-    headers = ["Issued", "Last used (to the hour)", "Hashed with"]
+    headers = ["Label", "Fingerprint", "Issued", "Last used (to the hour)", "Last used from", "Hashed with"]
     if not may_change:
         return {"headers": headers, "rows": rows}
     for row, secret in zip(rows, secrets, strict=True):
         link = reverse("admin:loyalty_apiclient_revoke_secret", args=[client.pk, secret.pk])
-        row.append(format_html('<a class="text-link" href="{}">Revoke the secret issued on {}</a>', link, row[0]))
+        row.append(format_html('<a class="text-link" href="{}">Revoke the secret issued on {}</a>', link, row[2]))
     return {"headers": [*headers, "Revoke"], "rows": rows}
+
+
+def _named(secret: str, label: str) -> dict[str, str]:
+    """Returns what the record says of a new secret, which is never the secret itself."""
+    return {"fingerprint": fingerprint_of(secret)} | ({"label": label} if label else {})
 
 
 def _page_of(client: ApiClient) -> str:

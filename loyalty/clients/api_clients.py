@@ -2,7 +2,15 @@
 
 from django.db import transaction
 
-from loyalty.clients.credentials import SHORTEST_SECRET, keyed_digest, keyed_digests, md5_form, new_secret, pepper_mark
+from loyalty.clients.credentials import (
+    SHORTEST_SECRET,
+    fingerprint_of,
+    keyed_digest,
+    keyed_digests,
+    md5_form,
+    new_secret,
+    pepper_mark,
+)
 from loyalty.errors import InvalidOperation
 from loyalty.models import ApiClient, ApiSecret, Org, StaffChange
 from loyalty.staff.audit import record_change
@@ -20,7 +28,7 @@ def find_api_client(org: Org, username: str) -> ApiClient:
 
 
 @transaction.atomic
-def create_api_client(*, org: Org, username: str, secret: str | None = None) -> tuple[ApiClient, str]:
+def create_api_client(*, org: Org, username: str, secret: str | None = None, label: str = "") -> tuple[ApiClient, str]:
     """Creates an API client and returns it with its secret, which cannot be shown again.
 
     Raises InvalidOperation if the username is taken or unusable, or the secret is too short or in use already, and
@@ -35,12 +43,12 @@ def create_api_client(*, org: Org, username: str, secret: str | None = None) -> 
     client = ApiClient(org=org, username=username)
     client.clean_fields()
     client.save(force_insert=True)
-    return client, add_secret(client, secret)
+    return client, add_secret(client, secret, label=label)
 
 
 @transaction.atomic
-def add_secret(client: ApiClient, secret: str | None = None) -> str:
-    """Adds a secret to the client and returns it.
+def add_secret(client: ApiClient, secret: str | None = None, *, label: str = "") -> str:
+    """Adds a secret to the client and returns it. `label` is what staff call it.
 
     Raises InvalidOperation if the client has two secrets already, or the given secret is too short or in use already.
     """
@@ -61,6 +69,8 @@ def add_secret(client: ApiClient, secret: str | None = None) -> str:
         digest=keyed_digest(secret),
         md5_digest=keyed_digest(md5_form(secret)),
         pepper=pepper_mark(),
+        label=label,
+        fingerprint=fingerprint_of(secret),
     )
     return secret
 

@@ -20,6 +20,11 @@ def md5_form(secret: str) -> str:
     return hashlib.md5(secret.encode(), usedforsecurity=False).hexdigest()
 
 
+def fingerprint_of(secret: str) -> str:
+    """Returns 8 hex digits that tell secrets apart. They are keyed, so nobody can try candidates against them."""
+    return keyed_digest(f"fingerprint\0{secret}")[:8]
+
+
 def peppers() -> list[str]:
     """Returns the pepper, and then the former ones."""
     return list(dict.fromkeys([settings.API_PEPPER, *settings.API_PEPPER_FORMER]))

@@ -1,4 +1,4 @@
-"""Records when each API secret was last used, exact to the hour, without delaying the call."""
+"""Records when and from where each API secret was last used, exact to the hour, without delaying the call."""
 
 import logging
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ logger = logging.getLogger(__name__)
 KEPT_TO = timedelta(hours=1)
 
 
-def note_use(secret_id: int, *, last_used_at: datetime | None) -> None:
-    """Records that the secret is used now, unless `last_used_at`, as just read, is less than 1 hour ago.
+def note_use(secret_id: int, *, last_used_at: datetime | None, address: str | None) -> None:
+    """Records that the secret is used now from the address, unless `last_used_at`, as just read, is within this hour.
 
     Commits immediately, before the call's own transaction. It waits for no lock and ignores errors: if the database is
     locked or read-only, a later call records its own time.
@@ -24,24 +24,24 @@ def note_use(secret_id: int, *, last_used_at: datetime | None) -> None:
         return
     try:
         with without_waiting():
-            _store(secret_id, now)
+            _store(secret_id, now, address)
     except Error as error:
         logger.info("the last use of an API secret was not recorded: %s", error)
 
 
-def _store(secret_id: int, now: datetime) -> None:
+def _store(secret_id: int, now: datetime, address: str | None) -> None:
     # If several calls run at once, the first one writes; the others find the row locked and skip it.
     skip_locked = "FOR NO KEY UPDATE SKIP LOCKED" if connection.vendor == "postgresql" else ""
     used_at, an_hour_ago = (connection.ops.adapt_datetimefield_value(time) for time in (now, now - KEPT_TO))
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
-            UPDATE loyalty_apisecret SET last_used_at = %s
+            UPDATE loyalty_apisecret SET last_used_at = %s, last_used_from = %s
              WHERE id = (SELECT secret.id FROM loyalty_apisecret secret
                           WHERE secret.id = %s AND (secret.last_used_at IS NULL OR secret.last_used_at <= %s)
                           {skip_locked})
             """,
-            [used_at, secret_id, an_hour_ago],
+            [used_at, address, secret_id, an_hour_ago],
         )
 
 

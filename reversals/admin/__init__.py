@@ -16,6 +16,7 @@ from reversals.admin import (
     redemptions,
     searches_page,
     tasks,
+    webhooks,
 )
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "redemptions",
     "searches_page",
     "tasks",
+    "webhooks",
 ]

@@ -7,8 +7,8 @@ from django.db.models import Exists, OuterRef, QuerySet, Subquery
 from django.utils import timezone
 
 from loyalty.admin.statuses import Status
-from loyalty.models import Redemption
-from reversals.models import Approval, Attempt, BulkRow, Correction, Reversal
+from loyalty.models import Redemption, Webhook
+from reversals.models import Approval, Attempt, BulkRow, Correction, Delivery, Reversal
 from reversals.refusals import ErrorCode
 
 OPEN = Status("open", "info")
@@ -89,6 +89,33 @@ def status_of_attempt(attempt: Attempt) -> Status:
 def status_of_row(row: BulkRow) -> Status:
     """Returns the outcome of one row of a bulk run."""
     return Status(str(row.get_status_display()), _OF_ROW[BulkRow.Status(row.status)])
+
+
+def is_failing(delivery: Delivery) -> bool:
+    """Returns whether the delivery was given up, or failed at least once and waits for the next try."""
+    return delivery.status == Delivery.Status.GIVEN_UP or (
+        delivery.status == Delivery.Status.PENDING and delivery.tries > 0
+    )
+
+
+def status_of_delivery(delivery: Delivery) -> Status:
+    """Returns what became of the delivery."""
+    if delivery.status == Delivery.Status.DELIVERED:
+        return Status("delivered", "success")
+    if delivery.status == Delivery.Status.GIVEN_UP:
+        return Status("given up", "danger")
+    return Status("failing", "warning") if delivery.tries else Status("waiting", "info")
+
+
+def status_of_webhook(webhook: Webhook) -> Status:
+    """Returns whether the webhook's receiver gets its events."""
+    if webhook.disabled_at is not None:
+        return Status("disabled by its receiver", "danger")
+    if not webhook.is_active:
+        return Status("off")
+    if webhook.rest():
+        return Status("resting", "danger")
+    return Status("failing", "warning") if webhook.failure_count else Status("active", "success")
 
 
 def _waiting(**wanted: Any) -> QuerySet[Approval]:

@@ -47,7 +47,7 @@ class ApiClientAuthentication(BaseAuthentication):
         failed_logins.note_success(login)
         _must_wait(rates.note_call(caller, digest=login.digest))
         if not caller.in_maintenance:
-            note_use(caller.secret_id, last_used_at=caller.secret_last_used_at)
+            note_use(caller.secret_id, last_used_at=caller.secret_last_used_at, address=login.address)
             if not caller.is_hashed_anew:
                 hash_anew(caller.secret_id, password)
         return caller, None

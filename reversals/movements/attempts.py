@@ -13,6 +13,7 @@ from loyalty import maintenance
 from loyalty.clients.credentials import keyed_digests
 from loyalty.ledger.identifiers import Identifier, masked
 from loyalty.ledger.sql import Statement, insert_into
+from loyalty.models import ApiSecret
 from loyalty.moves import closed_orgs
 from loyalty.request_id import current_request_id
 from reversals.models import Attempt
@@ -166,8 +167,11 @@ def purge(*, before: datetime) -> int:
 def forget_addresses(*, before: datetime) -> int:
     """Removes the client address from attempts older than `before` in batches, and returns from how many.
 
-    The attempts of a closed org keep theirs, because nothing is written to them here.
+    Also removes it from secrets that were last used before. The rows of a closed org keep theirs, because nothing is
+    written to them here.
     """
+    unused = ApiSecret.objects.filter(last_used_at__lt=before, last_used_from__isnull=False)
+    unused.exclude(org_id__in=closed_orgs()).update(last_used_from=None)
     old = Attempt.objects.filter(created_at__lt=before, address__isnull=False).exclude(org_id__in=closed_orgs())
     return sum(batch.update(address=None) for batch in _batches(old))
 

@@ -205,9 +205,9 @@ def test_page_of_a_webhook_rotates_and_ends_its_secret(world: World) -> None:
     assert "signed with a new secret" in staff.get(f"{page}rotate/").content.decode()
     assert staff.post(f"{page}rotate/", {"reason": "leaked"}).status_code == 302
     webhook.refresh_from_db()
-    shown = staff.get(f"{page}change/").content.decode()
-    assert all(secret in shown for secret in signing_secrets(webhook))
-    assert f"{page}end/" in shown
+    shown = staff.post(f"{page}secret/", {"reason": "the receiver asks"}).content.decode()
+    assert all(f'data-copy="{secret}"' in shown for secret in signing_secrets(webhook))
+    assert f"{page}end/" in staff.get(f"{page}change/").content.decode()
     assert staff.post(f"{page}end/", {"reason": "done"}).status_code == 302
     webhook.refresh_from_db()
     assert len(signing_secrets(webhook)) == 1

@@ -19,6 +19,7 @@ from loyalty.clients import last_used
 from loyalty.clients.api_clients import add_secret
 from loyalty.errors import InvalidOperation
 from loyalty.models import ApiClient, ApiSecret, StaffChange
+from reversals.movements.attempts import forget_addresses
 from reversals.roles import ROLES
 from tests.builders import World, make_world, redeemed, staff_of
 
@@ -48,6 +49,10 @@ def shown_secret(page: HttpResponse) -> str:
     return re.search(r'id="secret">([\w-]{43})<', text_of(page)).group(1)
 
 
+def shown_fingerprint(page: HttpResponse) -> str:
+    return re.search(r'id="fingerprint">(\w+)<', text_of(page)).group(1)
+
+
 def secrets_of(world: World) -> list[ApiSecret]:
     return list(ApiSecret.objects.filter(org=world.org).order_by("id"))
 
@@ -73,8 +78,10 @@ def everything_stored() -> str:
 
 @pytest.mark.django_db
 def test_new_client_gets_a_secret_that_is_shown_once(world: World, team: Client, caplog: Any) -> None:
-    page = team.post(f"{CLIENTS}add/", {"org": world.org.id, "username": "till.2"} | REASON)
-    secret = shown_secret(page)
+    asked = {"org": world.org.id, "username": "till.2", "label": "Till 2, first floor"} | REASON
+    page = team.post(f"{CLIENTS}add/", asked)
+    secret, fingerprint = shown_secret(page), shown_fingerprint(page)
+    assert f'data-copy="{secret}"' in text_of(page)
     assert page.status_code == 200
     assert "no-store" in page["Cache-Control"]
     assert status(world, secret, "till.2") == 400
@@ -86,11 +93,20 @@ def test_new_client_gets_a_secret_that_is_shown_once(world: World, team: Client,
             "meera",
             "A new till.",
             {},
-            {"username": "till.2", "active": True, "live secrets": 1},
+            {
+                "username": "till.2",
+                "active": True,
+                "live secrets": 1,
+                "fingerprint": fingerprint,
+                "label": "Till 2, first floor",
+            },
         )
     ]
     client = ApiClient.objects.get(username="till.2")
     pages = text_of(team.get(page_of(client))) + text_of(team.get(CLIENTS)) + str(page.headers)
+    assert fingerprint in pages
+    assert "Till 2, first floor" in pages
+    assert re.fullmatch("[0-9a-f]{8}", fingerprint)
     digests = [digest for each in client.secrets.all() for digest in (each.digest, each.md5_digest)]
     for hidden in (secret, *digests):
         assert hidden not in pages + everything_stored() + caplog.text
@@ -126,14 +142,21 @@ def test_invalid_new_client_is_refused_with_the_reason(
 @pytest.mark.django_db
 def test_client_can_have_two_live_secrets_and_a_third_is_refused(world: World, team: Client) -> None:
     client = client_of(world)
-    second = shown_secret(team.post(page_of(client, "issue"), REASON))
+    issued = team.post(page_of(client, "issue"), REASON)
+    second, fingerprint = shown_secret(issued), shown_fingerprint(issued)
     assert [status(world, secret) for secret in (world.secret, second)] == [400, 400]
     assert "Issue another secret" not in text_of(team.get(page_of(client)))
     page = text_of(team.post(page_of(client, "issue"), REASON))
     assert "API client till.1 has 2 live secrets; revoke the one that is no longer used." in page
     assert len(secrets_of(world)) == 2
     assert [change[2:] for change in changes(world)] == [
-        ("secret issued", "meera", "A new till.", {"live secrets": 1}, {"live secrets": 2})
+        (
+            "secret issued",
+            "meera",
+            "A new till.",
+            {"live secrets": 1},
+            {"live secrets": 2, "fingerprint": fingerprint},
+        )
     ]
     with pytest.raises(InvalidOperation):
         add_secret(client)
@@ -149,7 +172,12 @@ def test_revoked_secret_is_refused_immediately_and_the_other_still_works(world: 
     assert team.post(revoke_page(first), {"reason": "Leaked."}).status_code == DONE
     assert [status(world, secret) for secret in (world.secret, second)] == [401, 400]
     kept = changes(world)[-1]
-    assert (kept[2], kept[4], list(kept[5]), kept[6]) == ("secret revoked", "Leaked.", ["issued", "last used"], {})
+    assert (kept[2], kept[4], sorted(kept[5]), kept[6]) == (
+        "secret revoked",
+        "Leaked.",
+        ["fingerprint", "issued", "label", "last used"],
+        {},
+    )
     assert "API client till.1 no longer has this secret." in text_of(
         team.post(revoke_page(first), {"reason": "Again."})
     )
@@ -253,7 +281,11 @@ def test_staff_see_when_a_secret_was_last_used(world: World, team: Client) -> No
     assert "never" in text_of(team.get(page_of(client_of(world))))
     status(world, world.secret)
     used = f"{secrets_of(world)[0].last_used_at:%Y-%m-%d %H:%M} UTC"
-    assert used in text_of(team.get(page_of(client_of(world))))
+    page = text_of(team.get(page_of(client_of(world))))
+    assert used in page
+    assert "127.0.0.1" in page
+    forget_addresses(before=timezone.now() + timedelta(hours=1))
+    assert "127.0.0.1" not in text_of(team.get(page_of(client_of(world))))
     assert used in text_of(team.get(CLIENTS))
 
 

@@ -88,6 +88,7 @@ PAGES: dict[str, tuple[str, str | None]] = {
     "loyalty_redemption_reverse": ("reversals.add_reversal", "loyalty.redemption"),
     "loyalty_webhook_end": ("loyalty.change_webhook", "loyalty.webhook"),
     "loyalty_webhook_rotate": ("loyalty.change_webhook", "loyalty.webhook"),
+    "loyalty_webhook_secret": ("loyalty.change_webhook", "loyalty.webhook"),
     "reversals_bulkrun_progress": ("reversals.view_bulkrun", "reversals.bulkrun"),
     "reversals_bulkrun_result": ("reversals.view_bulkrun", "reversals.bulkrun"),
     "reversals_ledgercheck_progress": ("reversals.view_ledgercheck", None),
@@ -95,6 +96,7 @@ PAGES: dict[str, tuple[str, str | None]] = {
 }
 # URLs that accept only POST.
 POSTS: dict[str, tuple[str, str | None]] = {
+    "loyalty_webhook_test": ("loyalty.change_webhook", "loyalty.webhook"),
     "export_download": ("reversals.export_ledger", "reversals.export"),
     "loyalty_redemption_export": ("reversals.export_ledger", None),
     "reversals_approval_decide": ("reversals.decide_approval", "reversals.approval"),

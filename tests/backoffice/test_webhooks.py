@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -264,7 +264,7 @@ def page(client: Client, name: str, *args: object, data: dict[str, Any] | None =
     return response.content.decode()
 
 
-def test_staff_add_a_webhook_and_see_its_secret(world: World, staff: Client) -> None:
+def test_secret_of_a_new_webhook_is_shown_on_request_and_the_request_is_recorded(world: World, staff: Client) -> None:
     values = {
         "org": world.org.id,
         "name": "shop",
@@ -275,7 +275,20 @@ def test_staff_add_a_webhook_and_see_its_secret(world: World, staff: Client) -> 
     page(staff, "loyalty_webhook_add", data=values)
     webhook = Webhook.objects.get(org=world.org)
     assert (webhook.url, webhook.event_names, webhook.is_active) == (URL, "redeemedPointsReversed", True)
-    assert webhook_secret(webhook.id) in page(staff, "loyalty_webhook_change", webhook.id)
+    secret = webhook_secret(webhook.id)
+    for name in ("loyalty_webhook_change", "loyalty_webhook_secret"):
+        assert "whsec_" not in page(staff, name, webhook.id)
+    assert "This field is required." in page(staff, "loyalty_webhook_secret", webhook.id, data={"reason": " "})
+    assert f'data-copy="{secret}"' in page(staff, "loyalty_webhook_secret", webhook.id, data={"reason": "New shop."})
+    kept = StaffChange.objects.filter(subject="loyalty.webhook").order_by("-id").first()
+    assert kept is not None
+    assert (kept.action, kept.reason, kept.after, kept.made_by) == (
+        "secret shown",
+        "New shop.",
+        {"live secrets": 1},
+        "meera",
+    )
+    assert secret not in str(list(StaffChange.objects.values()))
 
 
 def test_staff_cannot_add_a_webhook_with_an_invalid_url_or_without_events(world: World, staff: Client) -> None:
@@ -295,6 +308,56 @@ def test_secret_is_hidden_from_users_who_may_only_view_webhooks(world: World) ->
     shown = page(client, "loyalty_webhook_change", webhook.id)
     assert URL in shown
     assert "whsec_" not in shown
+
+
+def test_test_event_is_signed_and_its_answer_is_shown_and_recorded(
+    world: World, staff: Client, receiver: Receiver
+) -> None:
+    webhook = make_webhook(world.org, receiver.url)
+    shown = page(staff, "loyalty_webhook_test", webhook.id, data={})
+    assert "The receiver accepted the test event with status 200 in 0." in shown
+    [received] = receiver.received
+    body = json.loads(received.body)
+    assert (body["eventName"], body["orgId"], body["data"]["isTest"]) == ("webhookTest", world.org.id, True)
+    assert received.headers["webhook-signature"].startswith("v1,")
+    assert not Delivery.objects.filter(webhook=webhook).exists()
+    receiver.answers(500, body="broken")
+    assert "did not accept the test event: status 500" in page(staff, "loyalty_webhook_test", webhook.id, data={})
+    kept = StaffChange.objects.filter(action="test event sent").order_by("id").values_list("after", flat=True)
+    assert list(kept) == [{"answer": "status 200"}, {"answer": "status 500"}]
+
+
+def test_page_of_a_webhook_shows_failing_deliveries_first_and_answers_to_those_who_may(
+    world: World, staff: Client, count_queries: Callable[..., int]
+) -> None:
+    webhook = make_webhook(world.org)
+    events = [event_of(world) for _ in range(3)]
+    few = count_queries(lambda: page(staff, "loyalty_webhook_change", webhook.id))
+    Delivery.objects.filter(event=events[0]).update(tries=2, last_status=500, last_answer="broken <b>")
+    Delivery.objects.filter(event=events[1]).update(status="DELIVERED", tries=1, last_status=200)
+    address = reverse("admin:loyalty_webhook_change", args=[webhook.pk])
+    rows = staff.get(address).context["deliveries"]["rows"]
+    assert [events[0].event_id in rows[0][0], events[2].event_id in rows[1][0]] == [True, True]
+    assert rows[0][-1] == "broken <b>"
+    for _ in range(5):
+        event_of(world)
+    assert count_queries(lambda: page(staff, "loyalty_webhook_change", webhook.id)) == few
+    viewer = User.objects.create_user("vik", is_staff=True)
+    for codename in ("view_webhook", "view_delivery"):
+        viewer.user_permissions.add(Permission.objects.get(codename=codename))
+    OrgAccess.objects.create(user=viewer, org=world.org)
+    client = Client()
+    client.force_login(viewer)
+    assert "broken" not in page(client, "loyalty_webhook_change", webhook.id)
+
+
+def test_failing_webhooks_come_first_in_the_list(world: World, staff: Client) -> None:
+    hooks = [make_webhook(world.org) for _ in range(3)]
+    Webhook.objects.filter(pk=hooks[0].pk).update(failure_count=3)
+    Webhook.objects.filter(pk=hooks[1].pk).update(is_active=False, disabled_at=timezone.now(), disabled_reason="410")
+    text = staff.get(f"/admin/loyalty/webhook/?org={world.org.id}").content.decode()
+    assert text.index(f">{hooks[1].name}<") < text.index(f">{hooks[0].name}<") < text.index(f">{hooks[2].name}<")
+    assert "disabled by its receiver" in text
 
 
 def test_change_of_a_webhook_by_staff_is_stored_and_recorded(world: World, staff: Client) -> None:

@@ -73,5 +73,7 @@ document.addEventListener("DOMContentLoaded", () => {
   document.getElementById("changelist-filter-close")?.setAttribute("title", "Close the filters");
   document.querySelectorAll(SWITCHES).forEach(makeButton);
   document.querySelectorAll(ICONS).forEach(silence);
-  document.getElementById("main")?.setAttribute("role", "main");
+  if (document.querySelector("main") !== null) return;
+  const main = document.getElementById("main") || document.getElementById("page");
+  main?.setAttribute("role", "main");
 });

@@ -26,7 +26,7 @@ from tests.system.faults.conftest import Stage, make_stage
 from tests.system.faults.load import Load
 from tests.system.faults.machines import ROOT, wait_until
 
-SUITE = "bookworm"
+SUITE = os.environ.get("DEBIAN_SUITE", "bookworm")  # trixie is Debian 13
 PAGE = ROOT / "docs" / "deployment.md"
 PORTS = (443, 5432, 6432, 8001, 8002)
 

@@ -318,7 +318,7 @@ def _ways_to_reverse(customer: Customer, page: PageOfRows, now: datetime) -> tup
         elif remaining:
             address = reverse("admin:loyalty_redemption_reverse", args=[redemption.pk])
             text = f"Reverse {in_points(remaining)}"
-            ways[redemption.pk] = format_html('<a class="text-link" data-key="r" href="{}">{}</a>', address, text)
+            ways[redemption.pk] = format_html('<a class="text-link" href="{}">{}</a>', address, text)
     return list(dict.fromkeys(obstacles)), ways
 
 

@@ -466,7 +466,10 @@ def approve_newest(approver: Desk, message: str) -> None:
     page.get_by_role("row").nth(1).get_by_role("link").first.click()
     approver.check("Request by")
     page.get_by_label("Comment").fill("seen the receipt")
-    page.get_by_role("button", name="Approve", exact=True).click()
+    page.get_by_role("heading", level=1).evaluate("each => document.activeElement.blur()")
+    page.keyboard.press("a")
+    expect(page.get_by_role("button", name="Approve", exact=True)).to_be_focused()
+    page.keyboard.press("Enter")
     expect(page.get_by_text(message)).to_be_visible()
 
 

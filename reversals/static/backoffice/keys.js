@@ -1,7 +1,7 @@
 // The keys of the back office. The key "?" shows them. No key works while the user types in a field.
 //
-// "r" follows the first link with data-key="r", in the chosen row if there is one; so does "a". A button is not pressed
-// but gets the focus, so that nothing is decided by a slip.
+// "r" and "a" use the first such link or button, in the chosen row if it has one. A link is followed; a button only gets
+// the focus, so that nothing is decided by a slip.
 
 const KEYS = [
   ["/", "Go to Find"],
@@ -10,10 +10,11 @@ const KEYS = [
   ["k", "Choose the row before"],
   ["Enter", "Open the chosen row"],
   ["r", "Reverse points of the redemption, or of the chosen row"],
-  ["a", "Go to Approve, or open the chosen request"],
+  ["a", "Go to Approve: Enter then approves"],
   ["?", "Show or hide these keys"],
 ];
 const ROWS = "#result_list tbody tr, table.rows tbody tr, [data-row]";
+const TARGETS = { a: 'button[name="decision"][value="approve"]', r: 'a[href$="/reverse/"]' };
 const SECONDS_FOR_TWO_KEYS = 2;
 
 const HOME = document.currentScript.dataset.home;
@@ -40,12 +41,9 @@ function move(step) {
 }
 
 function use(key) {
-  const named = `[data-key="${key}"]`;
-  const found = chosen?.querySelector(named) || document.querySelector(named);
-  const target = found?.matches("a, button") ? found : found?.querySelector("a, button");
-  if (!target) return;
-  if (target.matches("a")) target.click();
-  else target.focus();
+  const target = chosen?.querySelector(TARGETS[key]) || document.querySelector(TARGETS[key]);
+  if (target?.matches("a")) target.click();
+  else target?.focus();
 }
 
 function showKeys() {
@@ -92,7 +90,7 @@ document.addEventListener("keydown", (event) => {
   else if (event.key === "h" && isSecond) window.location.assign(HOME);
   else if (event.key === "j") move(1);
   else if (event.key === "k") move(-1);
-  else if (event.key === "r" || event.key === "a") use(event.key);
+  else if (event.key in TARGETS) use(event.key);
   else return;
   event.preventDefault();
 });

@@ -16,7 +16,9 @@ from typing import Any
 import django
 from django.core.management import call_command
 
+ROOT = Path(__file__).parent.parent
 LEDGER = Path(__file__).parent / "demo_ledger"
+SQLITE = "sqlite:///"
 START_SECONDS = 60  # on a busy machine
 ORG_ID, PROGRAM_ID, USERNAME, ADMIN = 100737, 973, "demo.till", "admin"
 ORG_NAME = "Demo brand"
@@ -30,7 +32,9 @@ def main() -> None:
     os.environ |= {"SECRET_KEY": secrets.token_urlsafe(50), "DEBUG": "off", "DJANGO_SETTINGS_MODULE": "config.settings"}
     os.environ |= {"STAFF_SECOND_FACTOR": "off", "HTTPS_ONLY": "off", "LOG_FORMAT": "line"}
     os.environ.setdefault("GRANIAN_WORKERS", "1")
-    os.environ.setdefault("DATABASE_URL", "sqlite:///var/demo.sqlite3")
+    url = os.environ.setdefault("DATABASE_URL", "sqlite:///var/demo.sqlite3")
+    if url.startswith(SQLITE) and "LEDGER_ANCHOR" not in os.environ:
+        _keep_the_anchor_beside(ROOT / url.removeprefix(SQLITE))
     # SIGTERM stops the server too, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     django.setup()
@@ -51,6 +55,14 @@ def main() -> None:
     finally:
         server.terminate()
         server.wait()
+
+
+def _keep_the_anchor_beside(database: Path) -> None:
+    """Gives the database an anchor of its own, because that of another one would look like tampering."""
+    anchor = Path(f"{database}.anchor")
+    if not database.exists():
+        anchor.unlink(missing_ok=True)
+    os.environ["LEDGER_ANCHOR"] = str(anchor)
 
 
 def _refuse_a_database_in_use() -> None:

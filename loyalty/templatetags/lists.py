@@ -9,6 +9,7 @@ from django.contrib import admin
 from django.utils.translation import gettext
 
 register = template.Library()
+TITLES = "_titles_in_sidebar"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +24,11 @@ class ActiveFilter:
 @register.simple_tag(takes_context=True)
 def name_of_list(context: Any, address: str) -> str:
     """Returns the sidebar's name of the list at this address, or an empty string if the sidebar does not link to it."""
-    sections = admin.site.get_sidebar_list(context["request"])  # type: ignore[attr-defined]
-    titles = {item["link"]: str(item["title"]) for section in sections for item in section["items"]}
-    return titles.get(str(address), "")
+    request = context["request"]
+    if not hasattr(request, TITLES):
+        sections = admin.site.get_sidebar_list(request)  # type: ignore[attr-defined]
+        setattr(request, TITLES, {item["link"]: str(item["title"]) for each in sections for item in each["items"]})
+    return str(getattr(request, TITLES).get(str(address), ""))
 
 
 @register.simple_tag

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from typing import Any
 from urllib.parse import urlencode
 
@@ -95,7 +96,8 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     orgs, now = orgs_shown(request), timezone.now()
     period = _period(request, now)
     context |= {"checklist": checklist(request, orgs, now)}
-    if not orgs or not request.user.get_all_permissions():
+    user: Any = request.user
+    if not orgs or not (user.is_superuser or user.get_all_permissions()):
         return context | {"has_access": False, "superusers": _superusers()}
     periods = [(days, period.address(days)) for days in PERIODS]
     return context | {"has_access": True, "period": period, "periods": periods} | _parts(request, orgs, period, now)
@@ -157,7 +159,12 @@ def _list(model: str, orgs: Sequence[Org], first: date, last: date, **filters: s
     if len(orgs) > 1:
         return "#orgs"
     query = {"org": str(orgs[0].id), "from": first.isoformat(), "to": last.isoformat()} | filters
-    return f"{reverse(f'admin:{model}_changelist')}?{urlencode(query)}"
+    return f"{_address_of(model)}?{urlencode(query)}"
+
+
+@cache
+def _address_of(model: str) -> str:
+    return reverse(f"admin:{model}_changelist")
 
 
 def _days(first: date, last: date) -> list[date]:

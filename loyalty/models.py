@@ -619,6 +619,11 @@ class LedgerUpload(models.Model):
     class Meta:
         default_permissions = ()
         indexes = [models.Index(fields=["org", "made_at"], name="ledger_uploads_by_time")]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(status__in=["WAITING", "IMPORTED", "REFUSED"]), name="ledger_upload_status_known"
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.made_at:%Y-%m-%d %H:%M} {self.made_by}"

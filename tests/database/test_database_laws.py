@@ -38,6 +38,7 @@ from loyalty.models import (
     EmfSetting,
     GroupMember,
     LedgerImport,
+    LedgerUpload,
     Lot,
     Maintenance,
     Org,
@@ -103,6 +104,7 @@ FRESH: dict[Model, Changes] = {
     CustomerGroup: {"public_id": 1},
     GroupMember: {"left_at": utc("2026-02-01")},
     LedgerImport: {},
+    LedgerUpload: {},
     Lot: {"lot_ref": "L-2"},
     Redemption: {"public_id": "R-2", "external_reference_number": None},
     Draw: {"position": 9, "lot_id": None},
@@ -199,6 +201,7 @@ CHECKED: list[tuple[str, Model, Changes]] = [
     ("delivery_status_known", Delivery, {"status": "LOST"}),
     ("approval_status_known", Approval, {"status": "GONE"}),
     ("export_status_known", Export, {"status": "LOST"}),
+    ("ledger_upload_status_known", LedgerUpload, {"status": "LOST"}),
     ("approval_by_another_person", Approval, {"decided_by": "ravi"}),
     ("approval_says_who_decided", Approval, {"decided_by": ""}),
     ("approval_says_who_decided", Approval, {"decided_at": None}),
@@ -426,12 +429,13 @@ def work_on(reversal: Reversal) -> list[models.Model]:
 
 
 def exported(org: Org) -> list[models.Model]:
-    """Creates an export of a list of the org, with one part."""
+    """Creates an export of a list of the org, with one part, and an upload of ledger files."""
     now = days_ago(0)
     export = Export.objects.create(
         org=org, asked_by="ravi", kind="reversals.reversal", task=uuid4(), asked_at=now, expires_at=now
     )
-    return [export, ExportPart.objects.create(export=export, number=1, rows=0, size=0, content=b"")]
+    part = ExportPart.objects.create(export=export, number=1, rows=0, size=0, content=b"")
+    return [export, part, LedgerUpload.objects.create(org=org, made_by="ravi", made_at=now)]
 
 
 def sealed(reversal: Reversal) -> list[models.Model]:

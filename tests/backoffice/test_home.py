@@ -1,10 +1,13 @@
 """The home page: totals, boxes by permission, and stored totals of closed days."""
 
+import gzip
+import re
 import threading
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -406,3 +409,19 @@ def test_refusals_by_a_removed_rule_are_still_counted(world: World) -> None:
         (None, "no longer in use", "gone rule", 1, 25),
     ]
     assert "no longer in use (gone rule)" in page.content.decode()
+
+
+def test_home_with_its_styles_scripts_and_fonts_weighs_less_than_500_kb(world: World) -> None:
+    client = client_for(world)
+
+    def loaded(address: str) -> bytes:
+        response = client.get(address, headers={"accept-encoding": "gzip"})
+        assert response.status_code == 200, address
+        return b"".join(response) if response.streaming else bytes(response.content)  # type: ignore[arg-type]
+
+    addresses = set(re.findall(r'(?:src|href)="(/static/[^"]+)"', home(client).content.decode()))
+    for style in [address for address in addresses if address.endswith(".css")]:
+        text = gzip.decompress(loaded(style)).decode()
+        addresses |= {urljoin(style, font) for font in re.findall(r'url\("?([^")]+\.woff2)"?\)', text)}
+    assert any(address.endswith(".woff2") for address in addresses)
+    assert sum(len(loaded(address)) for address in {"/admin/", *addresses}) < 500_000

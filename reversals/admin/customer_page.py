@@ -148,7 +148,7 @@ def _identifiers(customer: Customer, *, unmasked: bool, may_change: bool) -> dic
         row = [kind, copyable(each.value, kind) if unmasked else masked(each.value)]
         if may_change:
             address = reverse("admin:loyalty_customer_identifiers", args=[customer.pk])
-            text = f"Change or remove {kind}"
+            text = f"Change or remove {kind.lower()}"
             row.append(format_html('<a class="text-link" href="{}?identifier={}">{}</a>', address, each.pk, text))
         rows.append(row)
     return {"headers": ["Type", "Value", *(["Change"] if may_change else [])], "rows": rows}

@@ -269,6 +269,62 @@ class StaffChange(models.Model):
         return f"{self.subject_name}: {self.action}"
 
 
+class HeldChange(models.Model):
+    """A change that waits for a second user, because the org has an approval limit: what, why, and the decision."""
+
+    class Kind(models.TextChoices):
+        LIMIT = "LIMIT", "approval limit"
+        CLIENT = "CLIENT", "new API client"
+        SECRET = "SECRET", "secret of an API client"
+        REINSTATE = "REINSTATE", "reinstated API client"
+
+    class Status(models.TextChoices):
+        WAITING = "WAITING"  # also after it lapsed: lapsing does not change the status
+        CONFIRMED = "CONFIRMED"
+        REJECTED = "REJECTED"
+
+    id = RowIdField()
+    org = owning_org()
+    kind = models.CharField(max_length=16, choices=Kind)
+    details = models.JSONField(help_text="What the change needs: the setting and its value, or the API client.")
+    reason = models.CharField(max_length=500)
+    asked_by = models.CharField("requested by", max_length=150)
+    asked_at = models.DateTimeField("requested at")
+    lapses_at = models.DateTimeField(help_text="The change cannot be confirmed from then on.")
+    status = models.CharField(max_length=16, choices=Status, default=Status.WAITING)
+    decided_by = models.CharField(max_length=150, blank=True)
+    decided_at = models.DateTimeField(null=True, blank=True)
+    comment = models.CharField(max_length=500, blank=True)
+
+    class Meta:
+        verbose_name, verbose_name_plural = "change to confirm", "changes to confirm"
+        indexes = [models.Index(fields=["org", "status", "asked_at"], name="held_changes_by_status")]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(status__in=["WAITING", "CONFIRMED", "REJECTED"]), name="held_change_status_known"
+            ),
+            models.CheckConstraint(condition=~Q(decided_by=F("asked_by")), name="held_change_by_another_user"),
+            models.CheckConstraint(
+                condition=Q(status="WAITING", decided_by="", decided_at__isnull=True)
+                | (~Q(status="WAITING") & ~Q(decided_by="") & Q(decided_at__isnull=False)),
+                name="held_change_says_who_decided",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} requested by {self.asked_by}"
+
+    @property
+    def words(self) -> str:
+        """What would change."""
+        details = self.details
+        if self.kind != self.Kind.LIMIT:
+            return f"{self.get_kind_display()}: {details['username']}"
+        where = f"program {details['program']}" if details["program"] else "the org"
+        name = REGISTRY[details["key"]].label if details["key"] in REGISTRY else details["key"]
+        return f"{name} for {where}: {details['value'] or 'not set'}"
+
+
 class ApiClient(models.Model):
     """The credentials with which a till or back end calls the API for its org."""
 
@@ -483,6 +539,7 @@ class Customer(models.Model):
             ("lock_reversals", "Can lock and unlock reversals of a customer"),
             ("see_identifiers", "Can see identifiers of customers unmasked"),
             ("merge_customers", "Can merge customers"),
+            ("lift_status", "Can change the status of a customer from fraud or deactivated"),
         ]
 
     def __str__(self) -> str:

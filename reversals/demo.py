@@ -103,9 +103,9 @@ def _make_org() -> str:
     call_command("import_ledger", str(LEDGER))
     client = ApiClient.objects.filter(org_id=ORG_ID, username=USERNAME).first()
     if client is None:
-        return create_api_client(org=Org.objects.get(id=ORG_ID), username=USERNAME)[1]
+        return create_api_client(org=Org.objects.get(id=ORG_ID), username=USERNAME, is_confirmed=True)[1]
     ApiSecret.objects.filter(org_id=ORG_ID, client=client).delete()
-    return add_secret(client)
+    return add_secret(client, is_confirmed=True)
 
 
 def _make_admin() -> str:

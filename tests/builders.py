@@ -150,7 +150,7 @@ def make_world(*, settings: dict[str, str] | None = None, country: str = "IN", *
     org = make_org(country=country, **org_options)
     for key, value in ({ON: "yes"} | (settings or {})).items():
         set_value(org, key, value)
-    _, secret = create_api_client(org=org, username=World.username)
+    _, secret = create_api_client(org=org, username=World.username, is_confirmed=True)
     return World(org, make_program(org), make_customer(org), secret)
 
 
@@ -162,6 +162,14 @@ def staff_of(world: World, *roles: str, username: str = "meera") -> Client:
     client = Client()
     client.force_login(user)
     return client
+
+
+def operator_of(world: World, *, username: str = "ravi") -> User:
+    """The user with this username, who may reverse points of the world's org."""
+    user, _ = User.objects.get_or_create(username=username, defaults={"is_staff": True})
+    user.groups.add(Group.objects.get(name="Reversal operator"))
+    OrgAccess.objects.get_or_create(user=user, org=world.org)
+    return user
 
 
 def set_value(org: Org, key: str, value: str, *, program: Program | None = None) -> None:

@@ -15,6 +15,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from loyalty.admin.base import PageAdmin
 from loyalty.admin.confirmation import ReasonForm, ask, done
+from loyalty.admin.held_changes import new_secret, waits_for_second_user
 from loyalty.clients.api_clients import (
     LIVE_SECRETS,
     add_secret,
@@ -23,10 +24,12 @@ from loyalty.clients.api_clients import (
     set_api_client_active,
 )
 from loyalty.clients.credentials import fingerprint_of, pepper_mark
-from loyalty.models import ApiClient, ApiSecret, Org
+from loyalty.errors import NeedsSecondUser
+from loyalty.models import ApiClient, ApiSecret, HeldChange, Org
 from loyalty.staff.access import orgs_of
 from loyalty.staff.audit import record_change
 from loyalty.staff.current_org import current_org
+from loyalty.staff.held_changes import hold_change_of_client, hold_client
 
 ADD, CHANGE = "loyalty.add_apiclient", "loyalty.change_apiclient"
 ADDRESSES = {
@@ -125,13 +128,19 @@ class ApiClientAdmin(PageAdmin):
             raise PermissionDenied
         form = NewClientForm(request)
 
-        def add(given: dict[str, Any]) -> tuple[ApiClient, str]:
-            client, secret = create_api_client(org=given["org"], username=given["username"], label=given["label"])
+        def add(given: dict[str, Any]) -> tuple[ApiClient, str] | HeldChange:
+            about = {"org": given["org"], "username": given["username"], "label": given["label"]}
+            try:
+                client, secret = create_api_client(**about)
+            except NeedsSecondUser:
+                return hold_client(**about, reason=given["reason"], asked_by=request.user.get_username())
             after = {"username": client.username, "active": True, "live secrets": 1} | _named(secret, given["label"])
             _record(request, client, "added", given["reason"], before={}, after=after)
             return client, secret
 
         added = done(form, add)
+        if isinstance(added, HeldChange):
+            return self._wait(request, added, reverse("admin:loyalty_apiclient_changelist"))
         if added is not None:
             return self._show_once(request, *added)
         text = "A till or a back end that may call the API for the org. The next page shows its secret once."
@@ -142,14 +151,19 @@ class ApiClientAdmin(PageAdmin):
         client = self._client(request, object_id)
         form = SecretForm(request.POST or None)
 
-        def issue(given: dict[str, Any]) -> str:
-            secret = add_secret(client, label=given["label"])
+        def issue(given: dict[str, Any]) -> str | HeldChange:
+            try:
+                secret = add_secret(client, label=given["label"])
+            except NeedsSecondUser:
+                return self._hold(request, client, HeldChange.Kind.SECRET, given["reason"], label=given["label"])
             count = ApiSecret.objects.filter(org_id=client.org_id, client=client).count()
             before, after = {"live secrets": count - 1}, {"live secrets": count} | _named(secret, given["label"])
             _record(request, client, "secret issued", given["reason"], before=before, after=after)
             return secret
 
         secret = done(form, issue)
+        if isinstance(secret, HeldChange):
+            return self._wait(request, secret, _page_of(client))
         if secret is not None:
             return self._show_once(request, client, secret)
         title, text = (
@@ -194,13 +208,19 @@ class ApiClientAdmin(PageAdmin):
         client = self._client(request, object_id)
         form = ReasonForm(request.POST or None)
 
-        def change(given: dict[str, Any]) -> ApiClient:
-            set_api_client_active(client, is_active=is_active)
+        def change(given: dict[str, Any]) -> ApiClient | HeldChange:
+            try:
+                set_api_client_active(client, is_active=is_active)
+            except NeedsSecondUser:
+                return self._hold(request, client, HeldChange.Kind.REINSTATE, given["reason"])
             before, after = {"active": not is_active}, {"active": is_active}
             _record(request, client, action, given["reason"], before=before, after=after)
             return client
 
-        if done(form, change) is not None:
+        changed = done(form, change)
+        if isinstance(changed, HeldChange):
+            return self._wait(request, changed, _page_of(client))
+        if changed is not None:
             self.message_user(request, f"{client.username} is {action}.", messages.SUCCESS)
             return redirect(_page_of(client))
         title, back = f"{button.split()[0]} {client.username}", _page_of(client)
@@ -224,12 +244,20 @@ class ApiClientAdmin(PageAdmin):
             raise Http404
         return client
 
+    def _hold(
+        self, request: HttpRequest, client: ApiClient, kind: HeldChange.Kind, reason: str, *, label: str = ""
+    ) -> HeldChange:
+        asked_by = request.user.get_username()
+        return hold_change_of_client(client, kind, label=label, reason=reason, asked_by=asked_by)
+
+    def _wait(self, request: HttpRequest, held: HeldChange, back: str) -> HttpResponse:
+        self.message_user(request, waits_for_second_user(held), messages.INFO)
+        return redirect(back)
+
     def _show_once(self, request: HttpRequest, client: ApiClient, secret: str) -> HttpResponse:
         # The response to the POST itself shows the secret, so that no session, message or address ever contains it.
         # `admin_view` tells the browser not to store the page.
-        shown = {"title": f"New secret of {client.username}", "secret": secret, "client": client}
-        shown["fingerprint"] = fingerprint_of(secret)
-        return self.render_page(request, "admin/loyalty/apiclient/secret.html", client, shown)
+        return self.render_page(request, "admin/loyalty/apiclient/secret.html", client, new_secret(client, secret))
 
 
 def _record(

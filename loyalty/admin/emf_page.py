@@ -21,6 +21,7 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
+from loyalty.admin.held_changes import waits_for_second_user
 from loyalty.emf import registry as emf
 from loyalty.emf.registry import (
     REGISTRY,
@@ -35,9 +36,10 @@ from loyalty.emf.registry import (
 )
 from loyalty.emf.stored import set_emf, settings_of
 from loyalty.emf.warnings import contradictions
-from loyalty.errors import InvalidOperation
+from loyalty.errors import InvalidOperation, NeedsSecondUser
 from loyalty.ledger.queries import programs_of
 from loyalty.models import EmfChange, Org, Program
+from loyalty.staff import held_changes
 from loyalty.staff.access import orgs_of
 from loyalty.staff.current_org import current_org
 
@@ -253,18 +255,22 @@ def _initial(
 
 
 def _save(request: HttpRequest, org: Org, form: ValueForm) -> bool:
-    """Saves the change and returns whether that succeeded. If not, the form has the error."""
-    values = form.cleaned_data
+    """Saves the change, or requests that a second user confirms it. If it is refused, the form has the error."""
+    values, username = form.cleaned_data, request.user.get_username()
+    change = {
+        "org": org,
+        "program": values["program"],
+        "key": form.key.name,
+        "value": values["value"],
+        "ticket": values["ticket"],
+        "reason": values["reason"],
+    }
     try:
-        set_emf(
-            org=org,
-            program=values["program"],
-            key=form.key.name,
-            value=values["value"],
-            ticket=values["ticket"],
-            reason=values["reason"],
-            changed_by=request.user.get_username(),
-        )
+        set_emf(**change, changed_by=username)
+    except NeedsSecondUser:
+        held = held_changes.hold_limit(**change, asked_by=username)
+        messages.info(request, waits_for_second_user(held))
+        return True
     except (InvalidSetting, InvalidOperation) as error:
         form.add_error(None, str(error))
         return False

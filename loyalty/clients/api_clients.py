@@ -11,7 +11,8 @@ from loyalty.clients.credentials import (
     new_secret,
     pepper_mark,
 )
-from loyalty.errors import InvalidOperation
+from loyalty.emf.stored import settings_of
+from loyalty.errors import InvalidOperation, NeedsSecondUser
 from loyalty.models import ApiClient, ApiSecret, Org, StaffChange
 from loyalty.staff.audit import record_change
 from loyalty.staff.locks import lock_api_client
@@ -28,11 +29,14 @@ def find_api_client(org: Org, username: str) -> ApiClient:
 
 
 @transaction.atomic
-def create_api_client(*, org: Org, username: str, secret: str | None = None, label: str = "") -> tuple[ApiClient, str]:
+def create_api_client(
+    *, org: Org, username: str, secret: str | None = None, label: str = "", is_confirmed: bool = False
+) -> tuple[ApiClient, str]:
     """Creates an API client and returns it with its secret, which cannot be shown again.
 
     Raises InvalidOperation if the username is taken or unusable, or the secret is too short or in use already, and
-    ValidationError if the username is too long.
+    ValidationError if the username is too long. Raises NeedsSecondUser if the org has an approval limit, unless a
+    second user has confirmed the client.
     """
     if not username or ":" in username or not username.isprintable():
         raise InvalidOperation(
@@ -42,15 +46,17 @@ def create_api_client(*, org: Org, username: str, secret: str | None = None, lab
         raise InvalidOperation(f"org {org.id} already has an API client {username}")
     client = ApiClient(org=org, username=username)
     client.clean_fields()
+    _check_is_confirmed(org.id, is_confirmed)
     client.save(force_insert=True)
-    return client, add_secret(client, secret, label=label)
+    return client, add_secret(client, secret, label=label, is_confirmed=True)
 
 
 @transaction.atomic
-def add_secret(client: ApiClient, secret: str | None = None, *, label: str = "") -> str:
+def add_secret(client: ApiClient, secret: str | None = None, *, label: str = "", is_confirmed: bool = False) -> str:
     """Adds a secret to the client and returns it. `label` is what staff call it.
 
     Raises InvalidOperation if the client has two secrets already, or the given secret is too short or in use already.
+    Raises NeedsSecondUser as `create_api_client` does.
     """
     lock_api_client(client.id)
     if ApiSecret.objects.filter(org_id=client.org_id, client=client).count() >= LIVE_SECRETS:
@@ -63,6 +69,7 @@ def add_secret(client: ApiClient, secret: str | None = None, *, label: str = "")
     # Basic credentials do not name the org, so the same username and secret cannot be used in two orgs.
     if ApiSecret.objects.filter(client__username=client.username, digest__in=keyed_digests(secret)).exists():
         raise InvalidOperation("another API client uses this username and secret; choose another secret")
+    _check_is_confirmed(client.org_id, is_confirmed)
     ApiSecret.objects.create(
         org_id=client.org_id,
         client=client,
@@ -87,14 +94,17 @@ def revoke_secret(client: ApiClient, secret_id: int) -> ApiSecret:
 
 
 @transaction.atomic
-def set_api_client_active(client: ApiClient, *, is_active: bool) -> None:
+def set_api_client_active(client: ApiClient, *, is_active: bool, is_confirmed: bool = False) -> None:
     """Revokes the client, so that its calls are refused with 401, or reinstates it with its existing secrets.
 
-    Raises InvalidOperation if it is revoked or active already.
+    Raises InvalidOperation if it is revoked or active already. To reinstate it raises NeedsSecondUser as
+    `create_api_client` does.
     """
     stored = lock_api_client(client.id)
     if stored.is_active == is_active:
         raise InvalidOperation(f"API client {client.username} is already {'active' if is_active else 'revoked'}")
+    if is_active:
+        _check_is_confirmed(stored.org_id, is_confirmed)
     stored.is_active = is_active
     stored.save(update_fields=["is_active"])
 
@@ -123,3 +133,9 @@ def limit_api_client(client: ApiClient, *, calls_per_minute: int | None, reason:
         before={"calls per minute": before},
         after={"calls per minute": calls_per_minute},
     )
+
+
+def _check_is_confirmed(org_id: int, is_confirmed: bool) -> None:
+    """A call needs no approval, so whoever holds a secret can reverse any number of points alone."""
+    if not is_confirmed and settings_of(org_id).has_approval_limit():
+        raise NeedsSecondUser

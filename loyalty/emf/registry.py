@@ -225,6 +225,16 @@ APPROVAL_POINTS = EmfKey(
     group=EmfGroup.APPROVAL,
     unit="point",
 )
+APPROVAL_POINTS_PER_DAY = EmfKey(
+    "Reversal_approval_points_per_day",
+    _unset_or(points),
+    None,
+    "A manual reversal needs a second user's approval if it and the points that its user reversed manually and without "
+    "approval in the org within the last 24 hours are more than this.",
+    label="Points of a user without approval in 24 hours",
+    group=EmfGroup.APPROVAL,
+    unit="point",
+)
 APPROVAL_DAYS = EmfKey(
     "Reversal_approval_days",
     _DAYS,
@@ -256,6 +266,8 @@ CROSS_MEMBER_REDEMPTION = EmfKey(
 
 # All keys above, in this order.
 REGISTRY: dict[str, EmfKey[object]] = {key.name: key for key in [*globals().values()] if isinstance(key, EmfKey)}
+# The points that one user can reverse alone.
+APPROVAL_LIMITS = (APPROVAL_POINTS, APPROVAL_POINTS_PER_DAY)
 
 
 def known_key(name: str) -> EmfKey[object]:
@@ -358,6 +370,27 @@ class EmfSettings:
         for name in known:
             for program_id in {program_id for program_id, stored_name in self._stored if stored_name == name}:
                 self.get(REGISTRY[name], program_id)
+
+    def has_approval_limit(self) -> bool:
+        """Returns whether the org or one of its programs limits the points that one user can reverse alone."""
+        names = {key.name for key in APPROVAL_LIMITS}
+        return any(name in names for _, name in self._stored)
+
+    def raises_approval_limit(self, new: "EmfSettings") -> bool:
+        """Returns whether `new` lets one user reverse more points alone than these settings, in any program."""
+        places = {program_id for program_id, _ in self._stored.keys() | new._stored.keys()} | {None}
+        return any(
+            new._height(key, program_id) > self._height(key, program_id)
+            for key in APPROVAL_LIMITS
+            for program_id in places
+        )
+
+    def _height(self, key: EmfKey[Decimal | None], program_id: int | None) -> Decimal:
+        try:
+            value = self.get(key, program_id)
+        except InvalidSetting:
+            return Decimal(-1)  # then every reversal is refused
+        return Decimal("Infinity") if value is None else value
 
     def allows_reversal_somewhere(self) -> bool:
         """Returns whether the switch is on for the org or for any of its programs."""

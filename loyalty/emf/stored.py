@@ -6,7 +6,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from loyalty.emf.registry import EmfSettings, check_value, known_key
-from loyalty.errors import InvalidOperation
+from loyalty.errors import InvalidOperation, NeedsSecondUser
 from loyalty.models import EmfChange, EmfSetting, Org, Program
 from loyalty.request_id import current_request_id
 
@@ -28,13 +28,22 @@ def settings_of_orgs(org_ids: Collection[int]) -> dict[int, EmfSettings]:
 
 @transaction.atomic
 def set_emf(
-    *, org: Org, key: str, value: str, ticket: str, reason: str, changed_by: str, program: Program | None = None
+    *,
+    org: Org,
+    key: str,
+    value: str,
+    ticket: str,
+    reason: str,
+    changed_by: str,
+    program: Program | None = None,
+    is_confirmed: bool = False,
 ) -> EmfChange:
     """Sets one EMF setting and records the change. The value is in force from the next request on.
 
     An empty value removes the stored one, so that the org's value or the default is in force again.
     Raises InvalidSetting for an unknown key or an invalid value, and ValidationError if a text is too long.
-    Raises InvalidOperation if ticket or reason is missing, or there is no stored value to remove.
+    Raises InvalidOperation if ticket or reason is missing, or there is no stored value to remove. Raises
+    NeedsSecondUser if one user could then reverse more points alone, unless a second user has confirmed it.
     """
     emf_key = known_key(key)
     value = value.strip()
@@ -48,6 +57,10 @@ def set_emf(
     if setting is None and not value:
         where = "this program" if program is not None else "this org"
         raise InvalidOperation(f"{key} is not set for {where}, so it cannot be removed")
+    before = settings_of(org.id)
+    after = before.with_text(emf_key, program.id if program is not None else None, value)
+    if before.raises_approval_limit(after) and not is_confirmed:
+        raise NeedsSecondUser
     change = EmfChange(
         org=org,
         program=program,

@@ -113,6 +113,15 @@ def _approval_never_reached(place: Place) -> Iterator[str]:
         )
 
 
+def _approval_limit_above_that_of_a_day(place: Place) -> Iterator[str]:
+    once, day = place.get(emf.APPROVAL_POINTS), place.get(emf.APPROVAL_POINTS_PER_DAY)
+    if once is not None and day is not None and once > day:
+        yield (
+            f"{emf.APPROVAL_POINTS.name} is {in_words(once)} and {emf.APPROVAL_POINTS_PER_DAY.name} is {in_words(day)}."
+            " The limit of a day is always reached first, so the other one has no effect."
+        )
+
+
 def _approval_after_the_window(place: Place) -> Iterator[str]:
     window, approval = place.get(emf.WINDOW_DAYS), place.get(emf.APPROVAL_DAYS)
     if window is not None and window < approval:
@@ -132,5 +141,6 @@ RULES: tuple[tuple[tuple[EmfKey[object], ...], Rule], ...] = (
     ((emf.DUPLICATE_WINDOW_SECONDS, emf.LIMIT_DAYS), _duplicates_longer_than_period),
     ((emf.BLOCKED_STATUSES,), _everybody_blocked),
     ((emf.APPROVAL_POINTS, emf.LIMIT_POINTS), _approval_never_reached),
+    ((emf.APPROVAL_POINTS, emf.APPROVAL_POINTS_PER_DAY), _approval_limit_above_that_of_a_day),
     ((emf.WINDOW_DAYS, emf.APPROVAL_DAYS), _approval_after_the_window),
 )

@@ -18,6 +18,11 @@ def lock_users(user_ids: Collection[int]) -> dict[int, User]:
     return User.objects.select_for_update(no_key=True).order_by("id").in_bulk(user_ids)
 
 
+def lock_username(username: str) -> None:
+    """Locks the user with this username, if there is one. Nothing of them changes."""
+    User.objects.select_for_update(no_key=True).filter(username=username).values_list("id").first()
+
+
 def lock_api_client(client_id: int) -> ApiClient:
     """Locks an API client before a change of it or of its secrets. Calls of the client do not wait."""
     return ApiClient.objects.select_for_update(no_key=True).get(pk=client_id)

@@ -17,7 +17,14 @@ from loyalty.admin.confirmation import ReasonForm, ask, done
 from loyalty.admin.links import page_of
 from loyalty.errors import InvalidOperation
 from loyalty.ledger.customer_identifiers import NEW, set_identifier
-from loyalty.ledger.customers import GIVEN_STATUSES, lock_reversals, set_status, unlock_reversals
+from loyalty.ledger.customers import (
+    BLOCKING_STATUSES,
+    GIVEN_STATUSES,
+    LIFT,
+    lock_reversals,
+    set_status,
+    unlock_reversals,
+)
 from loyalty.ledger.identifiers import IdentifierType, masked
 from loyalty.models import Customer, CustomerIdentifier
 from reversals.admin.customer_page import (
@@ -130,7 +137,7 @@ class CustomerAdmin(PageAdmin):
             "is_locked": is_locked(row),
             "may_lock": may(LOCK) and row.merged_into_id is None,
             "may_merge": may(MERGE) and row.merged_into_id is None,
-            "may_change": may(CHANGE) and row.status != Customer.Status.MERGED,
+            "may_change": may(_right_to_change(row)) and row.status != Customer.Status.MERGED,
             **shown_of(request, row),
         }
 
@@ -141,7 +148,14 @@ class CustomerAdmin(PageAdmin):
         return self._change(request, object_id, LOCK, ReasonForm, _unlock, "Unlock reversals")
 
     def status_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self._change(request, object_id, CHANGE, StatusForm, _set_status, "Change status")
+        """Changes the status. To lift FRAUD or DEACTIVATED needs a right of its own."""
+        customer = self.get_object(request, object_id)
+        right = CHANGE if customer is None else _right_to_change(customer)
+
+        def change(customer: Customer, values: dict[str, Any], made_by: str) -> str:
+            return _set_status(customer, values, made_by, may_lift=request.user.has_perm(LIFT))
+
+        return self._change(request, object_id, right, StatusForm, change, "Change status")
 
     def merge_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Merges the customer into another one."""
@@ -237,8 +251,13 @@ def _unlock(customer: Customer, values: dict[str, Any], made_by: str) -> str:
     return f"Reversals of customer {customer} are unlocked."
 
 
-def _set_status(customer: Customer, values: dict[str, Any], made_by: str) -> str:
-    changed = set_status(customer, status=values["status"], reason=values["reason"], made_by=made_by)
+def _right_to_change(customer: Customer) -> str:
+    """Returns the right that a change of the customer's status needs."""
+    return LIFT if customer.status in BLOCKING_STATUSES else CHANGE
+
+
+def _set_status(customer: Customer, values: dict[str, Any], made_by: str, *, may_lift: bool) -> str:
+    changed = set_status(customer, status=values["status"], reason=values["reason"], made_by=made_by, may_lift=may_lift)
     return f"The status of customer {customer} is now {changed.get_status_display().lower()}."
 
 

@@ -17,7 +17,10 @@ from django.utils import timezone
 
 from loyalty.emf.stored import settings_of_orgs
 from loyalty.models import Org
+from loyalty.staff import held_changes
+from loyalty.staff.access import orgs_of
 from loyalty.staff.current_org import orgs_shown
+from loyalty.staff.signin import resets
 from reversals.admin.charts import Part, chart
 from reversals.admin.first_day import checklist
 from reversals.admin.inbox import alarms, inbox
@@ -32,6 +35,7 @@ PERIODS = (7, 30, 90)
 USUAL_PERIOD = 30
 ORGS_SHOWN = 50
 SUPERUSERS_NAMED = 5
+CHANGES_SHOWN = 10
 # After this time the ledger should be checked again.
 CHECK_IS_FRESH_FOR = timedelta(days=7)
 
@@ -130,7 +134,17 @@ def _parts(request: HttpRequest, orgs: Sequence[Org], period: Period, now: datet
     parts["alarms"] = alarms(request, orgs, settings, last_check, now)
     if may("reversals.view_approval") and "waiting" not in parts:
         parts["approvals"] = _approvals(orgs)
-    return parts | _numbers(request, orgs, period, now)
+    return parts | _second_user(request, org_ids, now) | _numbers(request, orgs, period, now)
+
+
+def _second_user(request: HttpRequest, org_ids: list[int], now: datetime) -> dict[str, Any]:
+    """The changes that need a second user, and the sign-ins that another user reset."""
+    parts: dict[str, Any] = {}
+    if request.user.has_perm("loyalty.view_heldchange"):
+        parts["held_changes"] = held_changes.recent(org_ids, since=now - resets.SHOWN_FOR)[:CHANGES_SHOWN]
+    if request.user.has_perm("reversals.decide_approval"):
+        parts["resets"] = resets.recent(orgs_of(request.user), at_most=CHANGES_SHOWN)
+    return parts
 
 
 def _numbers(request: HttpRequest, orgs: Sequence[Org], period: Period, now: datetime) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from reversals.admin.exports import Exportable
 from reversals.admin.filters import ByClient, ByOperation, ByProgram, ByProgramAsked, ByRule, ByStatus, Period
 from reversals.admin.html import Amount, amount, in_points, link_or_none, moment, until, written_or
 from reversals.admin.statuses import reversals_with_status, status_of_attempt, status_of_request, status_of_reversal
-from reversals.models import Approval, Attempt, Correction, Reversal, ReversalLine
+from reversals.manual.named import caller_of
+from reversals.models import Approval, Attempt, Channel, Correction, Reversal, ReversalLine
 
 SHOWN = 50
 LONGEST_CALL = timedelta(minutes=1)
@@ -134,10 +135,17 @@ def _reversal_facts(reversal: Reversal) -> list[tuple[str, Any]]:
         ("To expired lots", grouped(reversal.points_expired)),
         ("Channel", reversal.get_channel_display()),
         ("Made by", reversal.made_by),
+        *_caller(reversal),
         ("When", moment(reversal.created_at)),
         ("Reason", reversal.reason or "not given"),
         ("Idempotency key", "sent" if reversal.has_key else "none"),
     ]
+
+
+def _caller(reversal: Reversal) -> list[tuple[str, str]]:
+    """Returns who called the command that made the reversal, and named its user."""
+    caller = caller_of(reversal) if reversal.channel == Channel.COMMAND else None
+    return [] if caller is None else [("User named by", caller)]
 
 
 def _lines(reversal: Reversal) -> dict[str, Any]:

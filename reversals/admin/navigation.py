@@ -16,6 +16,7 @@ def sections(request: HttpRequest) -> list[dict[str, Any]]:
             _with_badge(_link("Home", "home", "index"), badge(request)),
             _link("Find", "search", "find", _may(request, "loyalty.view_redemption")),
             _list(request, "Approvals", "approval_delegation", "reversals.approval"),
+            _list(request, "Changes to confirm", "rule", "loyalty.heldchange"),
             _list(request, "Bulk reversals", "playlist_add_check", "reversals.bulkrun"),
             _link("Exports", "download", "exports", _may(request, "reversals.export_ledger")),
         ),

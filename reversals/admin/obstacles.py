@@ -54,7 +54,8 @@ def obstacle_at(now: datetime, redemption: Redemption, settings: EmfSettings) ->
 
 
 def _approval(redemption: Redemption, settings: EmfSettings) -> Obstacle | None:
-    limit = settings.get(emf.APPROVAL_POINTS, redemption.program_id)
+    set_ones = (settings.get(key, redemption.program_id) for key in emf.APPROVAL_LIMITS)
+    limit = min((each for each in set_ones if each is not None), default=None)
     if limit is None or redemption.points - redemption.points_reversed <= limit:
         return None
     text = f"To reverse more than {in_points(limit)}, you need the approval of a second user."

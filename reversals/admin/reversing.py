@@ -231,8 +231,9 @@ def preview_of(outcome: Accepted, *, org_id: int) -> dict[str, Any]:
     lost = f", {grouped(plan.expired)} of them to expired lots, where they cannot be spent" if plan.expired else ""
     return {
         "summary": f"{in_points(plan.points)} will be reversed{lost}.",
-        "button": f"{'Request approval of' if outcome.needs_approval else 'Reverse'} {in_points(plan.points)}",
-        "needs_approval": outcome.needs_approval,
+        "button": f"{'Request approval of' if outcome.why_approval else 'Reverse'} {in_points(plan.points)}",
+        "needs_approval": outcome.why_approval is not None,
+        "why_approval": outcome.why_approval,
         "lots": {
             "headers": ["Lot", "Expires", Amount("Points reversed"), "Result"],
             "rows": [_lot_row(line, outcome) for line in plan.lines],

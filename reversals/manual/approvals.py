@@ -15,6 +15,7 @@ from loyalty.emf.stored import settings_of
 from loyalty.errors import InvalidOperation
 from loyalty.ledger.sql import update
 from loyalty.staff.audit import record_change
+from loyalty.staff.signin.resets import check_may_approve
 from reversals.models import Approval, Attempt, BulkRow, Channel
 from reversals.movements import engine
 from reversals.movements.attempts import MovementRequest, new_attempt
@@ -88,7 +89,14 @@ class Approved(Generic[Accepted]):
         return self.movement.request
 
     def decide(self, moment: Moment) -> Decision[Accepted]:
-        """Raises NOT_APPROVABLE if the request was decided, has lapsed, or was made by the user who decides it."""
+        """Raises NOT_APPROVABLE if the request was decided, has lapsed, or was made by the user who decides it.
+
+        Also if another user reset the sign-in of the user who decides it within the last day.
+        """
+        try:
+            check_may_approve(self.decided_by)
+        except InvalidOperation as error:
+            raise Refused(ErrorCode.NOT_APPROVABLE, f"T{str(error)[1:]}.") from error
         _lock_waiting(self.approval, decided_by=self.decided_by, now=timezone.now())
         decision = self.movement.decide(moment)
         kept = {

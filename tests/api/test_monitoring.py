@@ -34,7 +34,7 @@ from config.logs import LineFormatter
 from config.settings import is_unforeseen
 from reversals.api.monitoring import health
 from reversals.models import Approval, Attempt, Backup, Channel, Delivery, Event, LedgerCheck
-from tests.builders import World, days_ago, in_days, make_webhook, redeemed, staff_of
+from tests.builders import World, days_ago, in_days, make_webhook, operator_of, redeemed, staff_of
 from tests.movements.test_outages import FailingWrites
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -277,7 +277,7 @@ def ask_for_approval(world: World, *, lapses_at: datetime) -> Approval:
 def test_reversal_by_a_command_is_counted_by_its_channel(world: World, client: Client) -> None:
     redemption = redeemed(world, 10)
     before = metrics(client)
-    words = (str(world.org.id), redemption.public_id, "--reason", "a return", "--by", "asha")
+    words = (str(world.org.id), redemption.public_id, "--reason", "a return", "--by", operator_of(world).username)
     call_command("reverse_points", *words, stdout=StringIO())
     assert grown(before, metrics(client), "loyalty_movements_total") == {("COMMAND", "", "REVERSE", ""): 1}
 

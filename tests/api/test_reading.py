@@ -13,7 +13,18 @@ from django.test.utils import CaptureQueriesContext
 
 from loyalty.models import CustomerGroup, GroupMember, Lot, Org, Redemption
 from reversals.models import Reversal
-from tests.builders import World, basic, make_customer, make_lot, make_world, redeem, redeemed, set_value, utc
+from tests.builders import (
+    World,
+    basic,
+    make_customer,
+    make_lot,
+    make_world,
+    operator_of,
+    redeem,
+    redeemed,
+    set_value,
+    utc,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -138,7 +149,15 @@ def test_reversal_has_its_lines_in_the_order_of_reversal(world: World) -> None:
     late = make_lot(world.asha, 20, program=world.program, awarded_at=utc("2026-01-01"), expires_at=JUNE)
     redemption = redeem(world.asha, 30, program=world.program, at=NOON)
     with at(days=30):
-        call_command("reverse_points", world.org.id, redemption.public_id, "--reason", "till broke", "--by", "ravi")
+        call_command(
+            "reverse_points",
+            world.org.id,
+            redemption.public_id,
+            "--reason",
+            "till broke",
+            "--by",
+            operator_of(world).username,
+        )
     reversal = Reversal.objects.get(org=world.org)
     reissued = Lot.objects.get(org=world.org, lot_ref__startswith="REISSUE")
     assert world.read(f"/v2/points/reversals/{reversal.public_id}").json() == {

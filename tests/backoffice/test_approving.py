@@ -70,7 +70,7 @@ def test_parts_of_one_redemption_count_together(world: World) -> None:
     assert isinstance(manual_reversals.reverse(wanted(redemption, 3, key="page-1")), Reversal)
     outcome = manual_reversals.preview(wanted(redemption, 3, key="page-2"))
     assert isinstance(outcome, Accepted)
-    assert outcome.needs_approval
+    assert outcome.why_approval
     second = asked(redemption, "2.001", key="page-2")
     assert (second.status, second.points) == ("WAITING", Decimal("2.001"))
     assert isinstance(manual_reversals.reverse(wanted(redemption, 2, key="page-3")), Reversal)
@@ -192,10 +192,13 @@ def test_a_preview_shows_the_points_and_the_need_for_approval_and_moves_nothing(
     redemption = redeemed(world)
     outcome = manual_reversals.preview(wanted(redemption))
     assert isinstance(outcome, Accepted)
-    assert (outcome.plan.points, outcome.needs_approval) == (10, True)
+    assert outcome.plan.points == 10
+    assert outcome.why_approval == (
+        "Reversal_approval_points allows 5 points of a redemption without approval: 10 requested."
+    )
     outcome = manual_reversals.preview(wanted(redemption, 5))
     assert isinstance(outcome, Accepted)
-    assert outcome.needs_approval is False
+    assert outcome.why_approval is None
     assert not Reversal.objects.exists()
     assert not Approval.objects.exists()
 

@@ -121,7 +121,7 @@ def test_switch_changes_only_with_ticket_and_reason(world: World, staff: Client)
     ("key", "value", "stored"),
     [
         ("Reversal_window_days", "14", "14"),
-        ("Reversal_approval_points", "250.50", "250.5"),
+        ("Reversal_limit_points", "250.50", "250.5"),
         ("Reversal_blocked_statuses", ["FRAUD", "MERGED"], "FRAUD,MERGED"),
         ("Reversal_error_dialect", "engine", "engine"),
     ],

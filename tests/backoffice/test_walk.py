@@ -18,6 +18,7 @@ from loyalty.emf.stored import set_emf
 from loyalty.ledger.groups import set_group
 from loyalty.models import Org, ReasonCode
 from loyalty.staff.audit import record_change
+from loyalty.staff.held_changes import hold_limit
 from reversals.admin import large_exports
 from reversals.manual.bulk import runs
 from reversals.models import LedgerCheck, Reversal
@@ -47,6 +48,7 @@ MODELS: dict[str, Rights] = {
     "loyalty.customergroup": Rights(change="loyalty.change_customergroup"),
     "loyalty.emfchange": Rights(),
     "loyalty.emfsetting": Rights(),
+    "loyalty.heldchange": Rights(),
     "loyalty.lot": Rights(),
     "loyalty.org": Rights("loyalty.add_org", "loyalty.change_org"),
     "loyalty.program": Rights("loyalty.add_program", "loyalty.change_program"),
@@ -98,6 +100,7 @@ PAGES: dict[str, tuple[str, str | None]] = {
 POSTS: dict[str, tuple[str, str | None]] = {
     "loyalty_webhook_test": ("loyalty.change_webhook", "loyalty.webhook"),
     "export_download": ("reversals.export_ledger", "reversals.export"),
+    "loyalty_heldchange_decide": ("loyalty.change_emfsetting", "loyalty.heldchange"),
     "loyalty_redemption_export": ("reversals.export_ledger", None),
     "reversals_approval_decide": ("reversals.decide_approval", "reversals.approval"),
     "reversals_attempt_export": ("reversals.export_ledger", None),
@@ -151,6 +154,8 @@ def world_with_a_row_of_every_model() -> World:
     )
     make_task()
     large_exports.add(org=world.org, asked_by="meera", kind="reversals.reversal", filters=f"org={world.org.id}")
+    limit = {"key": "Reversal_approval_points", "value": "9", "ticket": "T-1", "reason": "policy"}
+    hold_limit(org=world.org, program=None, asked_by="meera", **limit)
     LedgerCheck.objects.create(org=world.org, started_at=days_ago(1), finished_at=days_ago(1), broken_count=0)
     return world
 

@@ -46,6 +46,7 @@ from tests.builders import (
     make_program,
     make_webhook,
     make_world,
+    operator_of,
     points,
     redeem,
     redeemed,
@@ -420,11 +421,13 @@ def test_set_emf_refuses_a_change_without_ticket_or_reason(world: World, ticket:
 
 
 def reverse(world: World, redemption_id: str, *words: object) -> dict[str, Any]:
+    operator_of(world)
     return run("reverse_points", world.org.id, redemption_id, "--reason", "till broke", "--by", "ravi", *words)
 
 
 def refusal_of_reversal(world: World, redemption_id: str, *words: object) -> str:
     """Returns the error message of a refused manual reversal, and checks that no points were written."""
+    operator_of(world)
     before = world.written()
     message = refusal_of(
         "reverse_points", world.org.id, redemption_id, "--reason", "till broke", "--by", "ravi", *words

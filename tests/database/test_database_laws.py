@@ -37,6 +37,7 @@ from loyalty.models import (
     EmfChange,
     EmfSetting,
     GroupMember,
+    HeldChange,
     LedgerImport,
     LedgerUpload,
     Lot,
@@ -92,6 +93,7 @@ FRESH: dict[Model, Changes] = {
     EmfSetting: {"key": "Reversal_limit_days"},
     EmfChange: {},
     OrgMove: {},
+    HeldChange: {},
     Maintenance: {},
     ReasonCode: {"code": "ANOTHER"},
     StaffChange: {},
@@ -172,6 +174,13 @@ CHECKED: list[tuple[str, Model, Changes]] = [
     ("customer_merge_says_why", CustomerMerge, {"ticket": ""}),
     ("customer_merge_says_why", CustomerMerge, {"reason": ""}),
     ("maintenance_says_why", Maintenance, {"is_on": True}),
+    ("held_change_status_known", HeldChange, {"status": "MAYBE"}),
+    ("held_change_says_who_decided", HeldChange, {"status": "CONFIRMED"}),
+    (
+        "held_change_by_another_user",
+        HeldChange,
+        {"status": "CONFIRMED", "decided_by": "ravi", "decided_at": days_ago(0)},
+    ),
     ("covering_says_why", Covering, {"reason": ""}),
     ("covering_says_why", Covering, {"points": 0}),
     ("covering_line_points_positive", CoveringLine, {"points": 0}),
@@ -385,8 +394,17 @@ def kept_by_staff(world: World) -> list[models.Model]:
         org=world.org, step=OrgMove.Step.ARRIVED, manifest="0" * 64, made_by="ravi", made_at=days_ago(1)
     )
     off = Maintenance.objects.create(is_on=False, made_by="ravi", made_at=days_ago(1))
+    held = HeldChange.objects.create(
+        org=world.org,
+        kind=HeldChange.Kind.CLIENT,
+        details={"username": "till.9"},
+        reason="why",
+        asked_by="ravi",
+        asked_at=days_ago(1),
+        lapses_at=days_ago(-1),
+    )
     access, chosen = (model.objects.create(user=make_user(), org=world.org) for model in (OrgAccess, ChosenOrg))
-    return [access, chosen, code, change, move, off]
+    return [access, chosen, code, change, move, off, held]
 
 
 def work_on(reversal: Reversal) -> list[models.Model]:

@@ -35,6 +35,7 @@ from tests.builders import (
     make_lot,
     make_webhook,
     make_world,
+    operator_of,
     redeem,
     redeemed,
     request_for,
@@ -86,6 +87,7 @@ def write_as_staff(world: World, redemption: Redemption) -> None:
     """Writes every text that staff or a webhook's receiver can write, each with an identifier."""
     text = "called by {}".format
     org, asha = world.org, world.asha
+    operator_of(world, username="meera")
     manual = ("reverse_points", org.id, redemption.public_id, "--points", 1, "--by", "meera", "--reason")
     run(*manual, text(NATIONAL))
     reversal = redemption.reversals.get(channel="COMMAND")

@@ -23,6 +23,7 @@ from loyalty.ledger.groups import set_group
 from loyalty.ledger.merging import merge_customers
 from loyalty.models import Customer, Org, OrgMove, ReasonCode, Webhook
 from loyalty.moves import closed_orgs, is_of_closed_org, skipping_closed_orgs
+from loyalty.staff.held_changes import hold_client
 from reversals.assurance.sealing.checking import check_seals
 from reversals.assurance.sealing.seals import seal_ledger
 from reversals.manual.covering import cover_redemptions
@@ -105,6 +106,7 @@ def full_world() -> World:
     make_webhook(world.org)
     ReasonCode.objects.create(org=world.org, code="GOODS_RETURNED", meaning='Sent back: "NULL", \\N, é\n')
     set_emf(org=world.org, key="Reversal_window_days", value="90", ticket="T-1", reason="why", changed_by="meera")
+    hold_client(org=world.org, username="till.2", reason="a new till", asked_by="meera")
     ravi = make_customer(world.org, identifiers={"EMAIL": "ravi@shop.example"})
     make_lot(ravi, "7.001", program=world.program, expires_at=days_ago(2))
     redemption = redeem(ravi, "7.001", program=world.program, at=days_ago(3), external_reference_number="\\N")

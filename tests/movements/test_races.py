@@ -4,6 +4,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -14,9 +15,11 @@ from loyalty.ledger import locks
 from loyalty.ledger.groups import set_group
 from loyalty.models import Customer, Lot, Redemption
 from reversals.assurance.verification import broken_laws
-from reversals.models import Correction, Reversal
+from reversals.manual import manual_reversals
+from reversals.manual.manual_reversals import ManualReversal
+from reversals.models import Approval, Correction, Reversal
 from reversals.movements.reverse import rules
-from tests.builders import World, correct, make_customer, make_lot, make_world, redeem, redeemed
+from tests.builders import World, correct, make_customer, make_lot, make_world, operator_of, redeem, redeemed
 
 pytestmark = pytest.mark.usefixtures("committed", "on_postgresql")
 
@@ -348,3 +351,26 @@ def test_key_of_a_running_request_is_409() -> None:
     thread.join()
     assert (refused.status_code, refused.json()["errors"][0]["code"], refused["Retry-After"]) == (409, 896, "1")
     assert world.reverse(redemption, 2, key="key-1").status_code == 200
+
+
+def test_user_does_not_exceed_the_limit_of_a_day_with_ten_reversals_at_once() -> None:
+    world = make_world(settings={"Reversal_approval_points_per_day": "10"})
+    user = operator_of(world, username=f"operator of {world.org.id}")
+    wanted = [
+        ManualReversal(
+            org_id=world.org.id,
+            redemption_id=redeemed(world_of_another_customer(world), 3).public_id,
+            points=None,
+            reason="returned",
+            made_by=user.username,
+            key=f"page-{number}",
+        )
+        for number in range(10)
+    ]
+    made = at_once([lambda each=each: manual_reversals.reverse(each) for each in wanted])
+    assert Counter(type(each) for each in made) == {Reversal: 3, Approval: 7}
+    assert_ledger_holds(world)
+
+
+def world_of_another_customer(world: World) -> World:
+    return replace(world, asha=make_customer(world.org))

@@ -26,7 +26,7 @@ from django_otp.oath import totp
 from loyalty.clients.credentials import md5_form, webhook_secret
 from loyalty.models import ApiClient, Webhook
 from reversals.movements.reverse import movement
-from tests.builders import World, basic, make_webhook, redeemed, request_for, staff_of
+from tests.builders import World, basic, make_webhook, operator_of, redeemed, request_for, staff_of
 
 pytestmark = pytest.mark.django_db
 
@@ -140,6 +140,7 @@ def run_commands(run: Run, world: World) -> None:
     hook = command(run, "create_webhook", org, "shop", "https://shop.invalid/events", shows="secret")
     run.knows("the secret of a webhook", hook["secret"])
     redemption = redeemed(world, 10)
+    operator_of(world, username="meera")
     command(run, "reverse_points", org, redemption.public_id, "--points", "1", "--reason", "why", "--by", "meera")
     command(run, "reverse_points", org, "nobody", "--reason", "why", "--by", "meera")
     command(run, "deliver_events", "--once")

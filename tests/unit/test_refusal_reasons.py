@@ -14,8 +14,8 @@ from reversals.movements.reverse.rules import (
     Facts,
     PlannedLine,
     check_org,
-    needs_approval,
     plan_reversal,
+    why_approval,
 )
 from reversals.refusals import ErrorCode, Refused
 from tests.unit.test_rules import NOW, draw, facts, no_lot, used
@@ -177,7 +177,17 @@ def test_the_refusal_for_missing_approval_states_points_and_limit() -> None:
         "Reversal_approval_points allows 5 points of a redemption without approval: 6 requested."
         " A second user must approve the reversal in the back office.",
     )
-    assert [needs_approval(each, Decimal(4)) for each in (case, after)] == [False, True]
+    assert [why_approval(each, Decimal(4)) is None for each in (case, after)] == [True, False]
+    by_user = replace(
+        facts(draw(1, 9), asked=4, settings={"Reversal_approval_points_per_day": "5"}),
+        is_manual=True,
+        earlier=EarlierReversals(points_of_user=Decimal(2)),
+    )
+    assert refusal(by_user) == (
+        ErrorCode.NEEDS_APPROVAL,
+        "Reversal_approval_points_per_day allows 5 points of a user in 24 hours without approval: 2 already reversed,"
+        " 4 more requested. A second user must approve the reversal in the back office.",
+    )
 
 
 @pytest.mark.parametrize(

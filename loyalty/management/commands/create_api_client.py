@@ -3,8 +3,10 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from loyalty.clients.api_clients import create_api_client
-from loyalty.management.base import LoyaltyCommand
+from loyalty.errors import NeedsSecondUser
+from loyalty.management.base import LoyaltyCommand, operator
 from loyalty.orgs import find_org
+from loyalty.staff.held_changes import hold_client
 
 
 class Command(LoyaltyCommand):
@@ -17,5 +19,9 @@ class Command(LoyaltyCommand):
 
     def run(self, **options: Any) -> dict[str, Any]:
         org = find_org(options["org_id"])
-        client, secret = create_api_client(org=org, username=options["username"], secret=options["secret"])
+        try:
+            client, secret = create_api_client(org=org, username=options["username"], secret=options["secret"])
+        except NeedsSecondUser:
+            held = hold_client(org=org, username=options["username"], reason="By command.", asked_by=operator())
+            return {"org_id": org.id, "username": options["username"], "waits_for_second_user": held.id}
         return {"org_id": org.id, "username": client.username, "secret": secret}

@@ -3,8 +3,10 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from loyalty.emf.stored import set_emf
+from loyalty.errors import NeedsSecondUser
 from loyalty.management.base import LoyaltyCommand, operator
 from loyalty.orgs import find_org, find_program
+from loyalty.staff.held_changes import hold_limit
 
 
 class Command(LoyaltyCommand):
@@ -21,15 +23,12 @@ class Command(LoyaltyCommand):
     def run(self, **options: Any) -> dict[str, Any]:
         org = find_org(options["org_id"])
         program = None if options["program"] is None else find_program(org, options["program"])
-        change = set_emf(
-            org=org,
-            program=program,
-            key=options["key"],
-            value=options["value"],
-            ticket=options["ticket"],
-            reason=options["reason"],
-            changed_by=operator(),
-        )
+        wanted = {name: options[name] for name in ("key", "value", "ticket", "reason")}
+        try:
+            change = set_emf(org=org, program=program, changed_by=operator(), **wanted)
+        except NeedsSecondUser:
+            held = hold_limit(org=org, program=program, asked_by=operator(), **wanted)
+            return {"org_id": org.id, "key": options["key"], "waits_for_second_user": held.id}
         return {
             "org_id": org.id,
             "program_id": None if program is None else program.public_id,

@@ -7,8 +7,9 @@ from django.core.management.base import CommandParser
 from loyalty.emf.stored import settings_of
 from loyalty.ledger.canonical import canonical
 from loyalty.ledger.points import InvalidPoints, read_points, written
-from loyalty.management.base import LoyaltyCommand
+from loyalty.management.base import LoyaltyCommand, operator
 from loyalty.orgs import find_org
+from reversals.manual.named import NamedBy, check_may_reverse
 from reversals.models import Channel
 from reversals.movements import engine
 from reversals.movements.attempts import new_attempt
@@ -25,7 +26,10 @@ class Command(LoyaltyCommand):
         parser.add_argument("--points", metavar="P", help="points to reverse; all remaining points by default")
         parser.add_argument("--reason", required=True, metavar="R", help="why the points are reversed")
         parser.add_argument(
-            "--by", required=True, metavar="USERNAME", help="username of the user who makes the reversal"
+            "--by",
+            required=True,
+            metavar="USERNAME",
+            help="username of the active user with the right to reverse who decided on the reversal",
         )
 
     def run(self, **options: Any) -> dict[str, Any]:
@@ -47,7 +51,9 @@ class Command(LoyaltyCommand):
             points_asked=_points(options["points"]),
             named_as_sent=options["redemption_id"],
         )
-        outcome = engine.run(Reverse(request, settings_of(org.id)), attempt)
+        check_may_reverse(options["by"], org)
+        movement = NamedBy(Reverse(request, settings_of(org.id)), username=options["by"], caller=operator())
+        outcome = engine.run(movement, attempt)
         if outcome.error is not None:
             raise ValidationError(f"{attempt.code} {outcome.error.message}: {attempt.refusal_reason}")
         reversal = attempt.reversal

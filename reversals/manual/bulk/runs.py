@@ -227,7 +227,7 @@ def _check(row: BulkRow, made_by: str) -> Refused | None:
         _if_ready(row).filter(points__isnull=True).update(
             points=outcome.plan.points,
             points_expired=outcome.plan.expired,
-            needs_approval=outcome.needs_approval,
+            needs_approval=outcome.why_approval is not None,
             outcome=_reversed_before(row),
         )
         return None

@@ -11,13 +11,17 @@ from django.db.models.functions import Coalesce
 
 from loyalty.emf import registry as emf
 from loyalty.emf.registry import EmfSettings
+from loyalty.ledger.customers import has_lifted_status
 from loyalty.ledger.points import to_thousandths
 from loyalty.ledger.snapshots import RedemptionFacts
 from loyalty.models import Customer
+from loyalty.staff.locks import lock_username
 from reversals.models import Attempt, Channel, Correction, Reversal, ReversalLine
 from reversals.movements.past_reversals import last_reversal_of, standing
 from reversals.movements.reverse.requests import ReversalRequest
 from reversals.movements.reverse.rules import ZERO, EarlierReversals, LimitUse
+
+DAY = timedelta(hours=24)
 
 
 def earlier_reversals(
@@ -33,7 +37,7 @@ def earlier_reversals(
     Corrected reversals do not count.
     """
     last = duplicate = None
-    manual = ZERO
+    is_manual, manual = attempt.channel != Channel.API, ZERO
     if redemption.points_reversed:
         of_redemption = standing(attempt.org_id).filter(redemption_id=redemption.id)
         if not redemption.points_left:
@@ -43,14 +47,30 @@ def earlier_reversals(
             duplicate = _find_duplicate(
                 attempt.org_id, redemption.id, request.points_asked, since=now - timedelta(seconds=seconds)
             )
-        if attempt.channel != Channel.API and settings.get(emf.APPROVAL_POINTS, redemption.program.id) is not None:
+        if is_manual and settings.get(emf.APPROVAL_POINTS, redemption.program.id) is not None:
             manual = _points_without_approval(of_redemption)
     limit_use: dict[int, LimitUse] = {}
     limits = (emf.LIMIT_COUNT, emf.LIMIT_POINTS)
     if any(settings.get(limit, redemption.program.id) is not None for limit in limits):
         days = settings.get(emf.LIMIT_DAYS, redemption.program.id)
         limit_use = _limit_use(attempt.org_id, redemption.customer_ids, since=now - timedelta(days=days))
-    return EarlierReversals(last, duplicate, limit_use, manual)
+    if not is_manual:
+        return EarlierReversals(last, duplicate, limit_use)
+    since = now - DAY
+    of_user = ZERO
+    if settings.get(emf.APPROVAL_POINTS_PER_DAY, redemption.program.id) is not None:
+        of_user = _points_of_user(attempt, since)
+    lifted = has_lifted_status(redemption.customer.id, org_id=attempt.org_id, user=attempt.made_by, since=since)
+    return EarlierReversals(last, duplicate, limit_use, manual, of_user, lifted)
+
+
+def _points_of_user(attempt: Attempt, since: datetime) -> Decimal:
+    """The points that the user of a manual reversal reversed without approval since then.
+
+    Locks the user until the transaction ends, so that two reversals at once cannot both count the same points.
+    """
+    lock_username(attempt.made_by)
+    return _points_without_approval(standing(attempt.org_id).filter(made_by=attempt.made_by, created_at__gt=since))
 
 
 def _limit_use(org_id: int, customer_ids: Collection[int], *, since: datetime) -> dict[int, LimitUse]:

@@ -32,8 +32,8 @@ class Accepted:
     reversal_id: str | None
 
     @property
-    def needs_approval(self) -> bool:
-        return rules.needs_approval(self.facts, self.plan.points)
+    def why_approval(self) -> str | None:
+        return rules.why_approval(self.facts, self.plan.points)
 
 
 @dataclass(frozen=True, slots=True)

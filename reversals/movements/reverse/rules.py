@@ -29,13 +29,16 @@ class EarlierReversals:
     """What the rules must know of earlier reversals. A field is None, zero or empty if no setting needs it.
 
     `limit_use` is by the customer's row id. `points_reversed_manually` are the points of the same redemption that staff
-    reversed without an approval.
+    reversed without an approval, and `points_of_user` those of any redemption that the same user reversed so within the
+    last 24 hours. `user_lifted_status`: within that time, the user lifted the customer's status FRAUD or DEACTIVATED.
     """
 
     last_of_redemption: str | None = None
     duplicate: str | None = None
     limit_use: Mapping[int, LimitUse] = field(default_factory=dict)
     points_reversed_manually: Decimal = ZERO
+    points_of_user: Decimal = ZERO
+    user_lifted_status: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,24 +294,28 @@ def _check_limits_of(facts: Facts, used: LimitUse, points: Decimal, whose: str) 
         )
 
 
-def needs_approval(facts: Facts, points: Decimal) -> bool:
-    """Whether a manual reversal of that many points needs an approval. Parts of one redemption count together."""
-    limit = _approval_limit(facts)
-    return facts.is_manual and limit is not None and facts.earlier.points_reversed_manually + points > limit
+def why_approval(facts: Facts, points: Decimal) -> str | None:
+    """Why a manual reversal of that many points needs an approval, or None if it needs none."""
+    if not facts.is_manual:
+        return None
+    earlier = facts.earlier
+    if earlier.user_lifted_status:
+        return (
+            "A user who lifted the customer's status FRAUD or DEACTIVATED cannot reverse their points alone for a day."
+        )
+    for key, used, of_what in (
+        (emf.APPROVAL_POINTS, earlier.points_reversed_manually, "of a redemption"),
+        (emf.APPROVAL_POINTS_PER_DAY, earlier.points_of_user, "of a user in 24 hours"),
+    ):
+        limit = facts.settings.get(key, facts.redemption.program.id)
+        if limit is not None and used + points > limit:
+            requested = f"{written(used)} already reversed, {written(points)} more" if used else written(points)
+            allowed = f"{quantity(limit, 'point')} {of_what} without approval"
+            return f"{key.name} allows {allowed}: {requested} requested."
+    return None
 
 
 def _check_approval(facts: Facts, points: Decimal) -> None:
-    limit = _approval_limit(facts)
-    if limit is None or facts.is_approved or not needs_approval(facts, points):
-        return
-    manual = facts.earlier.points_reversed_manually
-    requested = f"{written(manual)} already reversed, {written(points)} more" if manual else written(points)
-    raise Refused(
-        ErrorCode.NEEDS_APPROVAL,
-        f"{emf.APPROVAL_POINTS.name} allows {quantity(limit, 'point')} of a redemption without approval: {requested}"
-        " requested. A second user must approve the reversal in the back office.",
-    )
-
-
-def _approval_limit(facts: Facts) -> Decimal | None:
-    return facts.settings.get(emf.APPROVAL_POINTS, facts.redemption.program.id)
+    why = None if facts.is_approved else why_approval(facts, points)
+    if why is not None:
+        raise Refused(ErrorCode.NEEDS_APPROVAL, f"{why} A second user must approve the reversal in the back office.")

@@ -70,7 +70,7 @@ SABOTAGES = (
     Sabotage(
         "a limit of 0 is treated as no limit",
         "reversals/movements/reverse/rules.py",
-        _edit("return facts.is_manual and limit is not None and", "return facts.is_manual and bool(limit) and"),
+        _edit("if limit is not None and used + points > limit:", "if limit and used + points > limit:"),
         "tests/unit/test_rules.py::test_an_approval_limit_of_zero_makes_every_manual_reversal_need_approval",
     ),
     Sabotage(
@@ -143,7 +143,7 @@ SABOTAGES = (
     Sabotage(
         "partial reversals of a redemption are not added up",
         "reversals/movements/reverse/rules.py",
-        _edit("facts.earlier.points_reversed_manually + points > limit", "points > limit"),
+        _edit("and used + points > limit:", "and points > limit:"),
         "tests/backoffice/test_approving.py::test_parts_of_one_redemption_count_together",
     ),
     Sabotage(

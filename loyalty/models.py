@@ -1,8 +1,10 @@
 """Models of the ledger: orgs, programs, settings, customers, lots, redemptions and their draws."""
 
 from typing import Any
+from zoneinfo import available_timezones
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import F, Q
@@ -39,6 +41,12 @@ def owning_org_of_movement() -> Any:
 EXACT_NUMBER = MaxValueValidator(LARGEST_EXACT_NUMBER)
 
 
+def known_time_zone(name: str) -> None:
+    """Raises ValidationError for a name that is not in the database of time zones."""
+    if name not in available_timezones():
+        raise ValidationError(f"{name} is not a time zone, such as UTC, Asia/Kolkata or Europe/Berlin.")
+
+
 class Org(models.Model):
     """A business that runs loyalty programs. Every other row belongs to one org and refers to rows of that org only."""
 
@@ -54,6 +62,13 @@ class Org(models.Model):
         default="IN",
         validators=[RegexValidator(r"^[A-Z]{2}$", "Two capital letters (ISO 3166), such as IN, VN or US.")],
         help_text="Two letters (ISO 3166). A mobile number without a country code is read as a number of this country.",
+    )
+    time_zone = models.CharField(
+        max_length=64,
+        default="UTC",
+        db_default="UTC",
+        validators=[known_time_zone],
+        help_text="Lists show times and read days in this time zone, such as Asia/Kolkata.",
     )
     v2_enabled = models.BooleanField("V2 API", default=True, help_text="While off, API calls are refused with 403.")
     is_active = models.BooleanField(default=True, help_text="While off, API calls are refused with 401.")
@@ -177,6 +192,27 @@ class ChosenOrg(models.Model):
         return f"{self.org_id} of user {self.user_id}"
 
 
+class SavedView(models.Model):
+    """The filters, order and columns of a list that a user saved under a name, for themselves or for all of the org.
+
+    Without a name: the columns that the user chose for the list.
+    """
+
+    id = RowIdField()
+    org = owning_org()
+    kind = models.CharField(max_length=64, help_text="The model of the list, such as reversals.reversal.")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="saved_views")
+    name = models.CharField(max_length=60, blank=True)
+    query = models.TextField(blank=True, help_text="The query string of the list.")
+    is_shared = models.BooleanField(default=False, help_text="Whether other users of the org see it.")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["org", "kind", "user", "name"], name="saved_view_name_unique")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class OrgMove(models.Model):
     """One step of moving an org to or from this cell. The latest step shows whether the org is open. Append-only."""
 
@@ -221,10 +257,25 @@ class Maintenance(models.Model):
 
 
 class ReasonCode(models.Model):
-    """A reason for manual reversals. Each org has its own list, and reports count reversals by it."""
+    """A reason for manual reversals or for corrections. Each org has its own two lists, and reports count by them."""
+
+    class Operation(models.TextChoices):
+        REVERSE = "REVERSE", "reversals"
+        CORRECT = "CORRECT", "corrections"
+
+    # The code that says nothing without a note.
+    OTHER = "OTHER"
 
     id = RowIdField()
     org = owning_org()
+    operation = models.CharField(
+        "for",
+        max_length=16,
+        choices=Operation,
+        default=Operation.REVERSE,
+        db_default=Operation.REVERSE,
+        help_text="Which form offers the code.",
+    )
     code = models.CharField(
         max_length=32,
         validators=[RegexValidator(r"^[A-Z][A-Z0-9_]*$", "Capital letters, digits and _: GOODS_RETURNED.")],
@@ -234,7 +285,7 @@ class ReasonCode(models.Model):
     is_active = models.BooleanField(default=True, help_text="While off, the code cannot be selected.")
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["org", "code"], name="reason_code_unique")]
+        constraints = [models.UniqueConstraint(fields=["org", "operation", "code"], name="reason_code_once_per_list")]
 
     def __str__(self) -> str:
         return f"{self.code}: {self.meaning}"
@@ -796,6 +847,7 @@ class Redemption(models.Model):
     class Meta:
         indexes = [
             models.Index(fields=["org", "customer", "redeemed_at"], name="redemptions_of_customer"),
+            models.Index(fields=["org", "redeemed_at", "id"], name="redemptions_by_time"),
             models.Index(fields=["org", "transaction_number"], name="redemptions_by_transaction"),
         ]
         constraints = [

@@ -13,6 +13,13 @@ FIRST_REASON_CODES = {
     "OTHER": "Another reason; see the note.",
 }
 
+FIRST_CORRECTION_CODES = {
+    "WRONG_CUSTOMER": "The points went to the wrong customer.",
+    "WRONG_AMOUNT": "The wrong number of points was reversed.",
+    "NOT_RETURNED": "The customer did not return what was bought.",
+    "OTHER": "Another reason; see the note.",
+}
+
 
 def find_org(org_id: int) -> Org:
     """Returns the org. Raises InvalidOperation if it does not exist."""
@@ -31,14 +38,14 @@ def find_program(org: Org, public_id: int) -> Program:
 
 
 @transaction.atomic
-def create_org(*, org_id: int, name: str, country: str, v2_enabled: bool) -> Org:
+def create_org(*, org_id: int, name: str, country: str, v2_enabled: bool, time_zone: str = "UTC") -> Org:
     """Creates an active org with the first reason codes.
 
     Raises InvalidOperation if the id is taken, and ValidationError for an invalid value.
     """
     if Org.objects.filter(id=org_id).exists():
         raise InvalidOperation(f"org {org_id} exists already")
-    org = Org(id=org_id, name=canonical(name), country=country, v2_enabled=v2_enabled)
+    org = Org(id=org_id, name=canonical(name), country=country, v2_enabled=v2_enabled, time_zone=time_zone)
     org.full_clean()
     org.save(force_insert=True)
     add_first_reason_codes(org)
@@ -46,9 +53,19 @@ def create_org(*, org_id: int, name: str, country: str, v2_enabled: bool) -> Org
 
 
 def add_first_reason_codes(org: Org) -> None:
-    """Creates the first reason codes for manual reversals of a new org. The org can change them."""
-    for code, meaning in FIRST_REASON_CODES.items():
-        ReasonCode.objects.create(org=org, code=code, meaning=meaning)
+    """Creates the first reason codes of a new org, for manual reversals and corrections. The org can change them."""
+    first = {
+        ReasonCode.Operation.REVERSE: FIRST_REASON_CODES,
+        ReasonCode.Operation.CORRECT: FIRST_CORRECTION_CODES,
+    }
+    for operation, codes in first.items():
+        for code, meaning in codes.items():
+            ReasonCode.objects.create(org=org, operation=operation, code=code, meaning=meaning)
+
+
+def reason_codes(org_id: int, operation: ReasonCode.Operation) -> list[ReasonCode]:
+    """Returns the codes that can be selected as the reason of a reversal or a correction."""
+    return list(ReasonCode.objects.filter(org_id=org_id, operation=operation, is_active=True).order_by("code"))
 
 
 @transaction.atomic

@@ -438,7 +438,11 @@ class CheckResult(models.Model):
 
 
 class Export(models.Model):
-    """A list that the worker writes as a CSV file, because it is too long for a request. It is removed after a week."""
+    """A list that the worker writes as a file, because it is too long for a request. It is removed after a week."""
+
+    class Format(models.TextChoices):
+        CSV = "CSV", "CSV"
+        XLSX = "XLSX", "XLSX"
 
     class Status(models.TextChoices):
         WAITING = "WAITING", "waiting"
@@ -451,6 +455,7 @@ class Export(models.Model):
     asked_by = models.CharField(max_length=150, help_text="The username of the only user who can download it.")
     kind = models.CharField(max_length=64, help_text="The model of the list, such as reversals.reversal.")
     filters = models.TextField(help_text="The query string of the list.")
+    file_format = models.CharField(max_length=8, choices=Format, default=Format.CSV, db_default=Format.CSV)
     task = models.UUIDField(help_text="The worker's task for the export.")
     asked_at = models.DateTimeField()
     finished_at = models.DateTimeField(null=True, blank=True)
@@ -481,7 +486,7 @@ class ExportPart(models.Model):
     last_id = models.BigIntegerField(null=True, help_text="The row id of its last row.")
     last_time = models.DateTimeField(null=True, help_text="The time of its last row, if a time orders the list.")
     size = models.PositiveIntegerField(help_text="The number of bytes before compression.")
-    content = models.BinaryField(help_text="CSV, compressed with gzip.")
+    content = models.BinaryField(help_text="Compressed with gzip.")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["export", "number"], name="export_part_once")]

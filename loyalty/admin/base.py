@@ -1,15 +1,13 @@
 """Base classes of the lists and forms: rows of the user's orgs only, no counts of whole tables, audited changes."""
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from itertools import product
+from decimal import Decimal
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.exceptions import DisallowedModelAdminLookup
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import ERROR_FLAG, ChangeList
 from django.core.exceptions import PermissionDenied, ValidationError
@@ -17,23 +15,21 @@ from django.db import DataError, models
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
+from django.utils import timezone
 from django.utils.html import format_html
 from unfold.admin import ModelAdmin, TabularInline
-from unfold.paginator import InfinitePaginator
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-from loyalty.ledger.canonical import canonical, spellings
+from loyalty.admin.lists import HIDDEN_FILTER, ExactSearch, InfinitePaginator, OfferedFilters
+from loyalty.admin.views import columns_of
 from loyalty.ledger.points import grouped
 from loyalty.models import Org, StaffChange
 from loyalty.staff.access import orgs_of
 from loyalty.staff.audit import record_change
-from loyalty.staff.current_org import current_org
+from loyalty.staff.current_org import current_org, zone_of
 
 REASON_LENGTH = 500
 VIEW_CHANGES = "loyalty.view_staffchange"
-FOUND_AT_MOST = 50
-# Look-ups that links to lists use beside the lists' own filters: a customer's page links to the customer's rows.
-LINKED = frozenset({"customer__id__exact"})
 
 
 class ReadOnly:
@@ -62,27 +58,22 @@ class ReadOnlyInline(ReadOnly, TabularInline):
     extra = 0
 
 
+def right(points: Decimal) -> str:
+    """Returns the amount for a list, aligned to the right, with commas between the thousands."""
+    return format_html('<span class="amount">{}</span>', grouped(points))
+
+
 def points_column(name: str) -> Callable[[Any], str]:
     """Returns a list column of points, aligned to the right, with commas between the thousands."""
 
     @admin.display(description=name.replace("_", " "))
     def column(row: Any) -> str:
-        return format_html('<span class="amount">{}</span>', grouped(getattr(row, name)))
+        points = getattr(row, name)
+        return "" if points is None else right(points)
 
     column.__name__ = name
 
     return column
-
-
-class OfferedFilters(ChangeList):
-    """A list that accepts only its own filters and the look-ups of links to it. Others could be slow or expose data."""
-
-    def get_filters(self, request: HttpRequest) -> Any:
-        filters = super().get_filters(request)
-        if filters[2].keys() - LINKED:  # look-ups that no filter used
-            raise IncorrectLookupParameters
-        are_shown = any(each.template != OneOrg.template for each in filters[0])
-        return filters[0], are_shown, *filters[2:]
 
 
 class Forgiving:
@@ -143,10 +134,20 @@ class BackOfficeAdmin(Forgiving, Recorded, ModelAdmin):
     list_per_page = 50
     list_disable_select_all = True
     paginator = InfinitePaginator
+    list_max_show_all = 0
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER  # each facet would count the whole table
     ordering = ["-id"]
     org_path = "org"  # the look-up from a row to its org
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Shows times in the time zone of the org whose rows the list shows."""
+        shows_org = any(isinstance(each, type) and issubclass(each, OneOrg) for each in self.get_list_filter(request))
+        zone = zone_of(current_org(request) if shows_org else None)
+        with timezone.override(zone):
+            response = super().changelist_view(request, extra_context)
+            # A template would be rendered after this method, in UTC.
+            return response.render() if isinstance(response, TemplateResponse) else response
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
         rows = super().get_queryset(request)
@@ -175,7 +176,7 @@ class OneOrg(admin.SimpleListFilter):
 
     title = "org"
     parameter_name = "org"
-    template = "admin/parts/nothing.html"
+    template = HIDDEN_FILTER
 
     def __init__(self, request: HttpRequest, *args: Any) -> None:
         self.org = current_org(request)
@@ -198,22 +199,13 @@ class LedgerAdmin(ReadOnly, BackOfficeAdmin):
     """Read-only rows of the ledger, one org at a time, newest first."""
 
     list_filter: Any = [OneOrg]
-    sortable_by = ()  # no index has another order
+    newest_by = "id"
+    sortable_by: Any = ()  # the names of columns in whose order an index has the rows
+    more_columns: Any = ()  # columns that a user can choose to see
+    list_before_template = "admin/parts/views.html"
 
-
-class ExactSearch:
-    """A search for whole values. Queries each of `search_fields` separately, because no index covers them all."""
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: models.QuerySet[Any], search_term: str
-    ) -> tuple[models.QuerySet[Any], bool]:
-        if not canonical(search_term):
-            return queryset, False
-        found: set[int] = set()
-        for field, term in product(self.search_fields, spellings(search_term)):  # type: ignore[attr-defined]
-            with suppress(ValidationError, ValueError):  # the term is not a number, but the field is
-                found.update(queryset.filter(**{field.lstrip("="): term}).values_list("pk", flat=True)[:FOUND_AT_MOST])
-        return queryset.filter(pk__in=found), False
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        return columns_of(request, self)
 
 
 class PageAdmin(ExactSearch, LedgerAdmin):

@@ -1,6 +1,7 @@
 """The pages of orgs, their programs, and their reason codes for manual reversals."""
 
 from typing import Any
+from zoneinfo import available_timezones
 
 from django import forms
 from django.contrib import admin
@@ -8,6 +9,7 @@ from django.db import models
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
+from unfold.widgets import UnfoldAdminSelectWidget
 
 from loyalty.admin import switching
 from loyalty.admin.base import OneOrg, ReasonedAdmin, ReasonedForm
@@ -20,6 +22,17 @@ from loyalty.staff.audit import record_change
 
 class OrgForm(ReasonedForm):
     """An org. Its id must be a positive whole number."""
+
+    time_zone = forms.ChoiceField(
+        choices=lambda: [(name, name) for name in sorted(available_timezones())],
+        initial="UTC",
+        required=False,
+        widget=UnfoldAdminSelectWidget,
+        help_text=Org._meta.get_field("time_zone").help_text,
+    )
+
+    def clean_time_zone(self) -> str:
+        return self.cleaned_data["time_zone"] or self.instance.time_zone
 
     def clean_id(self) -> int:
         org_id: int = self.cleaned_data["id"]
@@ -105,11 +118,11 @@ class ProgramAdmin(ReasonedAdmin):
 
 @admin.register(ReasonCode)
 class ReasonCodeAdmin(ReasonedAdmin):
-    list_display = ["code", "meaning", "org", "is_active"]
-    list_filter = [OneOrg]
+    list_display = ["code", "operation", "meaning", "org", "is_active"]
+    list_filter = [OneOrg, "operation"]
     list_select_related = ["org"]
     search_fields = ["=code", "meaning"]
-    ordering = ["code", "id"]
+    ordering = ["operation", "code", "id"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: ReasonCode | None = None) -> list[str]:
-        return [] if obj is None else ["org", "code"]
+        return [] if obj is None else ["org", "operation", "code"]

@@ -4,7 +4,6 @@ Only superusers manage users, so that no user can grant rights that they do not 
 """
 
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 from django import forms
@@ -19,21 +18,20 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html_join
 from django.views.decorators.debug import sensitive_post_parameters
 from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 from unfold.admin import ModelAdmin, TabularInline
-from unfold.contrib.filters.admin import TextFilter
 from unfold.decorators import action
 from unfold.forms import AdminPasswordChangeForm, UserCreationForm
-from unfold.paginator import InfinitePaginator
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldBooleanWidget
 
 from loyalty.admin.base import Forgiving, OneOrg, PageAdmin, ReadOnly, ReasonedForm, Recorded, Undeletable
 from loyalty.admin.confirmation import ReasonForm, ask, done
+from loyalty.admin.filters import ByUser, period_of
+from loyalty.admin.lists import InfinitePaginator
 from loyalty.errors import InvalidOperation
 from loyalty.models import OrgAccess, StaffChange
 from loyalty.staff.audit import record_change
@@ -167,6 +165,7 @@ class UserAdmin(Forgiving, Recorded, SuperusersOnly, Undeletable, ModelAdmin):
     list_filter = ["is_active", "groups"]
     list_per_page = 50
     paginator = InfinitePaginator
+    list_max_show_all = 0
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     search_fields = ["username", "first_name", "last_name", "email"]
@@ -324,6 +323,7 @@ class RoleAdmin(Forgiving, Recorded, ReadOnly, SuperusersOnly, ModelAdmin):
     list_per_page = 50
     ordering = ["name"]
     paginator = InfinitePaginator
+    list_max_show_all = 0
     show_full_result_count = False
     fields = readonly_fields = ["name", "summary", "permissions_in_words", "users"]
 
@@ -338,6 +338,9 @@ class RoleAdmin(Forgiving, Recorded, ReadOnly, SuperusersOnly, ModelAdmin):
     @admin.display(description="users")
     def users(self, role: Group) -> str:
         return ", ".join(role.user_set.order_by("username").values_list("username", flat=True)[:SHOWN])
+
+
+MadeAt = period_of("made_at")
 
 
 class OneOrgOrNone(OneOrg):
@@ -369,15 +372,6 @@ class OneOrgOrNone(OneOrg):
         return queryset.filter(org=None) if self.is_none else super().queryset(request, queryset)
 
 
-class ByUser(TextFilter):
-    title = "username"
-    parameter_name = "made_by"
-
-    def queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> models.QuerySet[Any]:
-        username = (self.value() or "").replace("\0", "")  # PostgreSQL refuses null characters
-        return queryset.filter(made_by=username) if username else queryset
-
-
 class BySubject(admin.SimpleListFilter):
     title = parameter_name = "subject"
 
@@ -392,29 +386,18 @@ class BySubject(admin.SimpleListFilter):
         return queryset.filter(subject=subject) if subject in dict(self.lookup_choices) else queryset
 
 
-class ByPeriod(admin.SimpleListFilter):
-    title = parameter_name = "period"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("1", "last 24 hours"), ("7", "last 7 days"), ("30", "last 30 days"), ("365", "last 365 days")]
-
-    def queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> models.QuerySet[Any]:
-        days = self.value() or ""
-        if days not in dict(self.lookup_choices):
-            return queryset
-        return queryset.filter(made_at__gt=timezone.now() - timedelta(days=int(days)))
-
-
 @admin.register(StaffChange)
 class StaffChangeAdmin(PageAdmin):
     """The audit of changes by staff, one org at a time."""
 
     list_display = ["made_at", "made_by", "org", "kind", "subject_name", "action", "reason"]
     list_display_links = ["made_at"]
-    list_filter = [OneOrgOrNone, ByUser, BySubject, ByPeriod]
+    list_filter = [OneOrgOrNone, MadeAt, ByUser, BySubject]
     list_filter_submit = True
     list_select_related = ["org"]
-    ordering = ["-made_at"]
+    newest_by = "made_at"
+    ordering = ["-made_at", "-id"]
+    sortable_by = ["made_at"]
     page_template = "admin/loyalty/staffchange/page.html"
 
     @admin.display(description="subject")

@@ -4,10 +4,11 @@ import gzip
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, time
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
+from zoneinfo import ZoneInfo
 
 from django.db import connection
 
@@ -15,6 +16,7 @@ from loyalty.importing.csv_rows import CsvError, csv_rows
 from loyalty.ledger.canonical import LARGEST_EXACT_NUMBER, SPREADSHEETS, canonical, is_of_spreadsheet
 from loyalty.ledger.clock import in_utc
 from loyalty.ledger.points import InvalidPoints, read_points, to_thousandths
+from loyalty.models import Org
 
 # Customer ids, amounts and expiry times repeat, and parsing a text takes longer than looking it up in a cache.
 TEXTS_REMEMBERED = 10_000
@@ -99,13 +101,26 @@ def _points(written: str) -> int:
 
 @lru_cache(TEXTS_REMEMBERED)
 def _time(text: str) -> Any:
+    """Returns the time as the database stores it, or a day, which has its end only with the time zone of an org."""
+    written = canonical(text)
     try:
-        time = datetime.fromisoformat(canonical(text))
-        if time.tzinfo is None:
+        if len(written) == len("2026-03-21"):
+            day = date.fromisoformat(written)
+            if day.year == 1:  # its end may be before the year 1 in UTC
+                raise ValueError
+            return day
+        moment = datetime.fromisoformat(written)
+        if moment.tzinfo is None:
             raise ValueError
-        return connection.ops.adapt_datetimefield_value(in_utc(time))
+        return connection.ops.adapt_datetimefield_value(in_utc(moment))
     except ValueError:
-        raise ValueError("a time in ISO 8601 with offset, such as 2026-03-21T00:00:00Z") from None
+        raise ValueError("a day, or a time in ISO 8601 with offset, such as 2026-03-21T00:00:00Z") from None
+
+
+@lru_cache(TEXTS_REMEMBERED)
+def _end_of(day: date, zone: str) -> Any:
+    end = datetime.combine(day, time.max, ZoneInfo(zone))
+    return connection.ops.adapt_datetimefield_value(in_utc(end))
 
 
 def _time_or_never(text: str) -> Any:
@@ -152,6 +167,7 @@ class LedgerFile:
 
     def __init__(self, path: Path, columns: Mapping[str, Reader]) -> None:
         self.path = path
+        self.zones: Mapping[int, str] = {}  # time zones by org id
         self.columns = columns
         self.size = path.stat().st_size
         self._file: BinaryIO | None = None
@@ -186,7 +202,12 @@ class LedgerFile:
                 values[column] = self.columns[column](text)
             except ValueError as error:
                 return BadRow(self.path.name, line, column, str(error))
-        return Row(line, values)
+        days = [column for column, value in values.items() if type(value) is date]
+        return Row(line, values | {column: self._end_of(values, column) for column in days})
+
+    def _end_of(self, values: Mapping[str, Any], column: str) -> Any:
+        """Returns the end of the day in the time zone of the row's org."""
+        return _end_of(values[column], self.zones.get(values["org_id"], "UTC"))
 
 
 def find_files(folder: Path) -> dict[str, LedgerFile]:
@@ -214,6 +235,9 @@ def find_files(folder: Path) -> dict[str, LedgerFile]:
                 f"{folder} contains both {found[name].path.name} and {path.name}; expected only one of them"
             )
         found[name] = LedgerFile(path, COLUMNS[name])
+    zones = dict(Org.objects.values_list("id", "time_zone")) if found else {}
+    for file in found.values():
+        file.zones = zones
     return {name: found[name] for name in COLUMNS if name in found}
 
 

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from itertools import product
 
 # The largest integer that JavaScript, and so many API clients, read exactly.
 LARGEST_EXACT_NUMBER = 2**53 - 1
@@ -13,6 +14,9 @@ SPREADSHEETS = (
 
 # A longer text cannot match a stored value. Note: composing a long text of combining characters takes seconds.
 LONGEST = 1_000
+
+# A text with this number of letters has 256 mixtures of upper and lower case.
+MOST_LETTERS_IN_ANY_CASE = 8
 
 # Blanks of every width, and characters that look blank although Unicode counts them as letters or symbols.
 _BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\u115f\u1160\u2800\u3164\uffa0"
@@ -44,6 +48,27 @@ def spellings(text: str) -> list[str]:
     Ids and references are sealed. So those that were stored before the canonical form keep their spelling.
     """
     return list(dict.fromkeys((text, canonical(text))))
+
+
+def without_blanks(text: str) -> str:
+    """Returns the canonical form of the text without its inner blanks either."""
+    return "".join(each for each in canonical(text) if each not in _BLANKS)
+
+
+def searched_spellings(text: str) -> list[str]:
+    """Returns the spellings that a search by a user looks up: without blanks, and in upper and lower case.
+
+    A text with few letters is looked up in every mixture of cases, because ids that the platform draws mix them.
+    """
+    canonical_text = canonical(text)
+    spelled = [text, canonical_text]
+    if len(text) <= LONGEST:
+        joined = without_blanks(text)
+        spelled += [each for word in (canonical_text, joined) for each in (word.upper(), word.lower())]
+        letters = sum(each.upper() != each.lower() for each in joined)
+        if letters <= MOST_LETTERS_IN_ANY_CASE:
+            spelled += map("".join, product(*(dict.fromkeys((each, each.upper(), each.lower())) for each in joined)))
+    return list(dict.fromkeys(spelled))
 
 
 def is_of_spreadsheet(text: str) -> bool:

@@ -1,6 +1,7 @@
 """The org whose rows the lists show: how it is found, and the page and the header on which a user chooses another."""
 
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from django.contrib.admin import site
 from django.core.exceptions import PermissionDenied
@@ -31,6 +32,11 @@ def current_org(request: HttpRequest) -> Org | None:
         setattr(request, KEPT, _look_up(request))
     org: Org | None = getattr(request, KEPT)
     return org
+
+
+def zone_of(org: Org | None) -> ZoneInfo:
+    """Returns the time zone in which lists of the org show times and read days."""
+    return ZoneInfo(org.time_zone if org is not None else "UTC")
 
 
 def _look_up(request: HttpRequest) -> Org | None:

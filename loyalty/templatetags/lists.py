@@ -43,19 +43,24 @@ def item(items: Sequence[Any], position: int) -> Any:
     return items[position]
 
 
+@register.simple_tag
+def kept(changelist: Any) -> list[tuple[str, str]]:
+    """Returns the parameters of the address that the inputs of the filters do not have, for the filters' form."""
+    typed = {name for filter in changelist.filter_specs for name in getattr(filter, "inputs", ())}
+    typed |= {name for filter in changelist.filter_specs for name in getattr(filter, "kept", ())}
+    # The template of Django's filters by field has a hidden input for the choice.
+    typed |= {filter.lookup_kwarg for filter in changelist.filter_specs if getattr(filter, "lookup_val", None)}
+    return [(name, value) for name, value in changelist.params.items() if name not in typed]
+
+
 def _by_filter(changelist: Any) -> Iterator[ActiveFilter]:
     for filter in changelist.filter_specs:
-        names = [name for name in filter.expected_parameters() if name in changelist.params]
-        without = changelist.get_query_string(remove=names) if names else ""
+        names = [name for name in filter.expected_parameters() if changelist.params.get(name)]
+        without = changelist.get_query_string(dict.fromkeys(names)) if names else ""
         for choice in filter.choices(changelist):
-            text = str(choice.get("display", "")) if choice.get("selected") else _typed(filter, choice)
+            text = str(choice.get("display", "")) if choice.get("selected") else ""
             if text and text != gettext("All"):
                 yield ActiveFilter(str(filter.title), text, without)
-
-
-def _typed(filter: Any, choice: dict[str, Any]) -> str:
-    """Returns the text that was typed into a filter with an input field."""
-    return str(filter.value() or "") if "form" in choice else ""
 
 
 def _by_link(changelist: Any) -> Iterator[ActiveFilter]:

@@ -20,6 +20,7 @@ from django.views.decorators.http import require_POST
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from loyalty.admin.base import OneOrg, PageAdmin, points_column
+from loyalty.admin.filters import ByPoints, ByUser, period_of
 from loyalty.admin.links import link, link_column
 from loyalty.admin.statuses import Status, badge
 from loyalty.errors import InvalidOperation
@@ -81,6 +82,14 @@ class OwnOrOthers(admin.SimpleListFilter):
                 return queryset
 
 
+AskedAt = period_of("asked_at")
+
+
+class ByAsker(ByUser):
+    title = "requested by"
+    field = "asked_by"
+
+
 class DecisionForm(forms.Form):
     """The second user's decision and comment."""
 
@@ -111,8 +120,22 @@ class ApprovalAdmin(PageAdmin):
         "decided_at",
     ]
     list_select_related = ["redemption"]
-    list_filter = [OneOrg, ByStatus, OwnOrOthers]
+    list_filter = [OneOrg, AskedAt, ByStatus, OwnOrOthers, ByAsker, ByPoints]
     actions = ["decide"]
+    list_filter_submit = True
+    newest_by = "asked_at"
+    ordering = ["-asked_at", "-id"]
+    search_fields = [
+        "redemption__public_id",
+        "redemption__external_reference_number",
+        "redemption__transaction_number",
+        "redemption__customer__public_id",
+        "reversal__public_id",
+        "corrects__public_id",
+    ]
+    search_help_text = (
+        "Search by whole redemption id, external reference, transaction number, reversal id or customer id."
+    )
     page_template = "admin/reversals/approval/page.html"
 
     def get_urls(self) -> list[URLPattern]:

@@ -22,7 +22,10 @@ from unfold.widgets import (
     UnfoldBooleanSwitchWidget,
 )
 
-from loyalty.admin.base import REASON_LENGTH, OfferedFilters, PageAdmin
+from loyalty.admin.base import REASON_LENGTH, OneOrg, PageAdmin
+from loyalty.admin.filters import ByUser, period_of
+from loyalty.admin.lists import OfferedFilters
+from loyalty.admin.statuses import badge
 from loyalty.errors import InvalidOperation
 from loyalty.ledger.points import written
 from loyalty.models import Org, Redemption
@@ -31,13 +34,17 @@ from loyalty.staff.current_org import current_org
 from reversals.admin.export import inert
 from reversals.admin.html import counted, in_points, moment
 from reversals.admin.reversing import ManualForm
+from reversals.admin.statuses import status_of_row
 from reversals.manual.bulk import results, runs
+from reversals.manual.bulk.reasons import codes_of, read_reason
 from reversals.manual.bulk.runs import Totals
 from reversals.manual.bulk.uploads import MOST_BYTES, MOST_ROWS, FileRefused, FileRow, read_rows
 from reversals.models import BulkRow, BulkRun
 from reversals.operations.worker import bulk, queue
 
 ROWS_PER_PAGE = 50
+
+MadeAt = period_of("made_at")
 
 Step = Callable[[BulkRun, str], None]
 
@@ -60,7 +67,7 @@ class UploadForm(forms.Form):
         max_length=REASON_LENGTH,
         required=False,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}),
-        help_text="Receipt, ticket, what happened. It is stored permanently with each reversal.",
+        help_text="It is stored permanently with each reversal.",
     )
 
     again = forms.BooleanField(
@@ -75,6 +82,12 @@ class UploadForm(forms.Form):
         super().__init__(request.POST or None, request.FILES or None, initial={"org": current_org(request)})
         self.fields["org"].queryset = orgs_of(request.user).order_by("id")  # type: ignore[attr-defined]
         self.rows: list[FileRow] = []
+        org = current_org(request)
+        codes = codes_of(org) if org is not None else []
+        if codes:
+            self.fields[
+                "reason"
+            ].help_text = f"One of {', '.join(codes)}, alone or with a note after a colon. It is stored permanently."
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
@@ -83,6 +96,11 @@ class UploadForm(forms.Form):
             return cleaned
         if file.size > MOST_BYTES:
             raise forms.ValidationError({"file": f"The file has {file.size:,} bytes; expected at most {MOST_BYTES:,}."})
+        if cleaned.get("reason") and cleaned.get("org"):
+            try:
+                cleaned["reason"] = read_reason(cleaned["reason"], codes_of(cleaned["org"]))
+            except ValueError as error:
+                raise forms.ValidationError({"reason": f"Wrong reason: {error}."}) from error
         try:
             self.rows = read_rows(file.read(), default_reason=cleaned.get("reason", ""))
         except FileRefused as error:
@@ -110,6 +128,14 @@ class RunList(OfferedFilters):
 @admin.register(BulkRun)
 class BulkRunAdmin(PageAdmin):
     list_display = ["name", "made_by", "made_at", "stage", "row_counts"]
+    list_filter = [OneOrg, MadeAt, ByUser]
+    list_filter_submit = True
+    newest_by = "made_at"
+    ordering = ["-made_at", "-id"]
+    sortable_by = ["made_at"]
+    search_fields = ["rows__redemption_id"]
+    search_help_text = "Search by whole redemption id of a row."
+    add_label = "Reverse in bulk"
     page_template = "admin/reversals/bulkrun/page.html"
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -397,7 +423,7 @@ def _row_cells(row: BulkRow) -> list[Any]:
         row.points_written or "all",
         "" if amounts.points is None else written(amounts.points),
         "" if amounts.points_expired is None else written(amounts.points_expired),
-        results.status_of(row),
+        badge(status_of_row(row)),
         row.code or "",
         _linked_outcome(row),
     ]

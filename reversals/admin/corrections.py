@@ -7,10 +7,10 @@ from django.db.models import F
 from django.http import HttpRequest
 
 from loyalty.admin.base import OneOrg, PageAdmin, points_column
+from loyalty.admin.filters import ByPoints, ByUser, Period
 from loyalty.admin.links import link, link_column
 from loyalty.ledger.points import written
 from reversals.admin.exports import Exportable
-from reversals.admin.filters import Period
 from reversals.admin.html import moment
 from reversals.models import Correction, ReversalLine
 
@@ -20,12 +20,32 @@ SHOWN = 50
 @admin.register(Correction)
 class CorrectionAdmin(Exportable, PageAdmin):
     list_display = ["created_at", link_column("reversal"), points_column("points"), "made_by", "approved_by", "reason"]
-    list_select_related = ["reversal"]
-    list_filter = [OneOrg, Period]
+    more_columns = ["redemption", "customer"]
+    list_select_related = ["reversal__redemption", "reversal__customer"]
+    list_filter = [OneOrg, Period, ByUser, ByPoints]
+    list_filter_submit = True
+    newest_by = "created_at"
     ordering = ["-created_at", "-id"]
-    search_fields = ["=reversal__public_id"]
-    search_help_text = "Search by whole reversal id."
+    sortable_by = ["created_at"]
+    search_fields = [
+        "reversal__public_id",
+        "reversal__redemption__public_id",
+        "reversal__redemption__external_reference_number",
+        "reversal__redemption__transaction_number",
+        "reversal__customer__public_id",
+    ]
+    search_help_text = (
+        "Search by whole reversal id, redemption id, external reference, transaction number or customer id."
+    )
     page_template = "admin/reversals/correction/page.html"
+
+    @admin.display(description="redemption")
+    def redemption(self, correction: Correction) -> str:
+        return link(correction.reversal.redemption)
+
+    @admin.display(description="customer")
+    def customer(self, correction: Correction) -> str:
+        return link(correction.reversal.customer)
 
     def page(self, request: HttpRequest, row: Correction) -> dict[str, Any]:
         return {

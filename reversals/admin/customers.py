@@ -14,6 +14,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from loyalty.admin.base import OneOrg, PageAdmin
 from loyalty.admin.confirmation import ReasonForm, ask, done
+from loyalty.admin.filters import Scanned
 from loyalty.admin.links import page_of
 from loyalty.errors import InvalidOperation
 from loyalty.ledger.customer_identifiers import NEW, set_identifier
@@ -105,9 +106,19 @@ class IdentifierForm(ReasonForm):
 @admin.register(Customer)
 class CustomerAdmin(PageAdmin):
     list_display = ["public_id", "status", "reversals"]
-    list_filter = [OneOrg]
-    search_fields = ["=public_id"]
-    search_help_text = "Search by whole customer id. To search by mobile, email or card, use Find."
+    list_filter = [OneOrg, ("status", Scanned)]
+    search_fields = [
+        "public_id",
+        "redemptions__public_id",
+        "redemptions__external_reference_number",
+        "redemptions__transaction_number",
+        "reversals__public_id",
+        "lots__lot_ref",
+    ]
+    search_help_text = (
+        "Search by whole customer id, redemption id, external reference, transaction number, reversal id or lot"
+        " reference. To search by mobile, email or card, use Find."
+    )
     page_template = "admin/loyalty/customer/page.html"
 
     @admin.display(description="reversals")

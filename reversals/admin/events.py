@@ -9,7 +9,7 @@ from django.db.models import F, QuerySet
 from django.http import HttpRequest
 
 from loyalty.admin.base import ExactSearch, LedgerAdmin, OneOrg, PageAdmin
-from loyalty.admin.links import link
+from loyalty.admin.links import link, link_column
 from loyalty.ledger.identifiers import masked
 from loyalty.staff.audit import record_change
 from reversals.admin.html import moment
@@ -21,12 +21,11 @@ SEE_IDENTIFIERS = "loyalty.see_identifiers"
 
 @admin.register(Event)
 class EventAdmin(PageAdmin):
-    list_display = ["event_id", "name", "customer", "created_at"]
+    list_display = ["event_id", "name", link_column("customer"), "created_at"]
     list_select_related = ["customer"]
     list_filter = [OneOrg]
-    search_fields = ["=event_id"]
+    search_fields = ["event_id"]
     search_help_text = "Search by whole event id."
-    sortable_by = ()
     page_template = "admin/reversals/event/page.html"
 
     def page(self, request: HttpRequest, row: Event) -> dict[str, Any]:
@@ -50,13 +49,22 @@ class EventAdmin(PageAdmin):
 
 @admin.register(Delivery)
 class DeliveryAdmin(ExactSearch, LedgerAdmin):
-    list_display = ["event", "webhook", "customer", "status", "tries", "due_at", "last_status", "delivered_at", "rests"]
+    list_display = [
+        "event",
+        link_column("webhook"),
+        link_column("customer"),
+        "status",
+        "tries",
+        "due_at",
+        "last_status",
+        "delivered_at",
+        "rests",
+    ]
     list_select_related = ["event", "webhook", "customer"]
     list_filter = [OneOrg, "status"]
     ordering = ["-event_id", "-id"]
-    search_fields = ["=event__event_id"]
+    search_fields = ["event__event_id"]
     search_help_text = "Search by whole event id."
-    sortable_by = ()
     actions = ["deliver_again"]
 
     @admin.display(description="webhook rests", empty_value="no")

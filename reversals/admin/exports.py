@@ -1,6 +1,7 @@
-"""Exports lists as CSV files: short ones at once, long ones in the worker, which the page Exports shows."""
+"""Exports lists as files: short ones at once, long ones in the worker, which the page Exports shows."""
 
 import tempfile
+from itertools import chain
 from typing import IO, Any
 
 from django.contrib import messages
@@ -8,7 +9,15 @@ from django.contrib.admin import site
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import QuerySet, Sum
-from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import (
+    FileResponse,
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    QueryDict,
+    StreamingHttpResponse,
+)
 from django.shortcuts import redirect
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
@@ -17,13 +26,14 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 
+from loyalty.admin.views import COLUMNS, query_of
 from loyalty.models import Org
 from loyalty.staff.access import orgs_of
 from loyalty.staff.audit import record_change
-from loyalty.staff.current_org import current_org
-from reversals.admin import export as csv_files
-from reversals.admin import large_exports
-from reversals.admin.html import moment
+from loyalty.staff.current_org import current_org, zone_of
+from reversals.admin import large_exports, xlsx
+from reversals.admin.export import EXPORTS, Shown, csv_header, csv_lines, shown_by
+from reversals.admin.html import Amount, moment
 from reversals.admin.large_exports import RIGHT, UNREADABLE
 from reversals.models import Export
 from reversals.operations.worker import queue
@@ -31,12 +41,16 @@ from reversals.operations.worker import queue
 # More rows are written by the worker, because the user and a thread of the server would wait for them.
 MOST_ROWS_AT_ONCE = 20_000
 SHOWN = 100
+CONTENT_TYPES = {
+    Export.Format.CSV: "text/csv; charset=utf-8",
+    Export.Format.XLSX: "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+}
 
 
 class Exportable:
     """A list of one org's rows that users with permission can export with the list's filters."""
 
-    change_list_template = "admin/reversals/exportable_list.html"
+    is_exportable = True
 
     def get_urls(self: Any) -> list[URLPattern]:
         view = self.admin_site.admin_view(require_POST(self.export_view))
@@ -49,7 +63,7 @@ class Exportable:
         return super().changelist_view(request, shown)  # type: ignore[misc, no-any-return]
 
     def export_view(self: Any, request: HttpRequest) -> HttpResponseBase:
-        """Returns the file after it is complete and recorded as a change. The address holds the list's filters.
+        """Returns the file after it is complete and recorded as a change. The address has what the list shows.
 
         A file with many rows is left to the worker.
         """
@@ -58,20 +72,27 @@ class Exportable:
         org = current_org(request)
         if org is None:
             raise Http404
-        columns, kind = csv_files.EXPORTS[self.opts.label_lower], str(self.opts.verbose_name_plural)
-        the_list = redirect(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
+        file_format = Export.Format.XLSX if request.POST.get("format") == "xlsx" else Export.Format.CSV
+        address = reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
+        back = f"{address}?{request.GET.urlencode()}"
+        if "all_columns" in request.POST:
+            request.GET = _with(  # type: ignore[assignment]
+                request.GET, **{COLUMNS: ",".join(EXPORTS[self.opts.label_lower])}
+            )
         try:
-            rows = self.get_changelist_instance(request).queryset
-            is_large = csv_files.ordered(columns, rows).values("pk")[MOST_ROWS_AT_ONCE:][:1].exists()
-            file = None if is_large else _file(columns, rows)
+            with timezone.override(zone_of(org)):
+                changelist = self.get_changelist_instance(request)
+                shown = shown_by(changelist)
+                is_large = shown.ordered().values("pk")[MOST_ROWS_AT_ONCE:][:1].exists()
+                file = None if is_large else FILES[file_format](shown)
         except UNREADABLE:
-            return the_list
+            return redirect(address)
         if file is None:
-            _leave_to_worker(request, org, self.opts.label_lower, kind)
-            the_list["Location"] += f"?{request.GET.urlencode()}"
-            return the_list
-        _record(request, org, kind)
-        return FileResponse(file, as_attachment=True, **_headers(org, kind))
+            _leave_to_worker(request, org, changelist, file_format)
+            return redirect(back)
+        _record(request, org, str(self.opts.verbose_name_plural), shown, file_format)
+        headers = _headers(org, str(self.opts.verbose_name_plural), file_format)
+        return FileResponse(file, as_attachment=True, **headers)
 
 
 def page(request: HttpRequest) -> HttpResponse:
@@ -86,7 +107,17 @@ def page(request: HttpRequest) -> HttpResponse:
         "for the user who asked for it.",
         "is_waiting": is_waiting,
         "exports": {
-            "headers": ["Asked at", "Org", "List", "Filters", "Status", "Rows", "Kept until", "File"],
+            "headers": [
+                "Requested",
+                "Org",
+                "List",
+                "Filters",
+                "Format",
+                "Status",
+                Amount("Rows"),
+                "Kept until",
+                "File",
+            ],
             "rows": [_row(request, each) for each in exports],
         },
     }
@@ -103,7 +134,7 @@ def download(request: HttpRequest, export_id: int) -> HttpResponseBase:
     if not large_exports.may_read(request.user, export):
         raise PermissionDenied
     response = StreamingHttpResponse(large_exports.content_of(export))
-    headers = _headers(export.org, _name(export))
+    headers = _headers(export.org, _name(export), Export.Format(export.file_format))
     response["Content-Type"], response["Cache-Control"] = headers["content_type"], "no-store"
     response["Content-Disposition"] = f'attachment; filename="{headers["filename"]}"'
     # A client notices by the length if the download is cut off.
@@ -111,34 +142,49 @@ def download(request: HttpRequest, export_id: int) -> HttpResponseBase:
     return response
 
 
-def _file(columns: csv_files.Columns, rows: QuerySet[Any]) -> IO[bytes]:
+def _csv_file(shown: Shown) -> IO[bytes]:
     """Writes the whole export to a file, so that the response has a length and a client notices if it is cut off."""
     file = tempfile.TemporaryFile()  # noqa: SIM115 (the response closes it)
-    file.write(csv_files.header_of(columns).encode())
-    for chunk in csv_files.chunks(columns, rows):
-        file.write(csv_files.lines_of(columns, chunk).encode())
+    file.write(csv_header(shown.header).encode())
+    for chunk in shown.chunks():
+        file.write(csv_lines(shown.cells(chunk)).encode())
     file.seek(0)
     return file
 
 
+def _xlsx_file(shown: Shown) -> IO[bytes]:
+    return xlsx.write(shown.header, chain.from_iterable(map(shown.cells, shown.chunks())))
+
+
+FILES = {Export.Format.CSV: _csv_file, Export.Format.XLSX: _xlsx_file}
+
+
 @transaction.atomic
-def _leave_to_worker(request: HttpRequest, org: Org, kind: str, name: str) -> None:
+def _leave_to_worker(request: HttpRequest, org: Org, changelist: Any, file_format: Export.Format) -> None:
     """Adds an export for the worker, unless the worker has the same one of the same user to write."""
-    filters = request.GET.copy()
-    filters["org"] = str(org.id)
+    search = {"q": changelist.query} if changelist.query else {}
     wanted: dict[str, Any] = {
         "org": org,
         "asked_by": request.user.get_username(),
-        "kind": kind,
-        "filters": filters.urlencode(),
+        "kind": changelist.opts.label_lower,
+        # The columns and the order by name, because the user's columns or rights can change until it is written.
+        "filters": _with(QueryDict(query_of(changelist)), org=str(org.id), **search).urlencode(),
+        "file_format": file_format,
     }
     if not Export.objects.filter(**wanted, finished_at=None, task__in=_tasks_under_way()).exists():
         large_exports.add(**wanted)
-        _record(request, org, name)
+        _record(request, org, str(changelist.opts.verbose_name_plural), shown_by(changelist), file_format)
     text = (
         'The list has more than {} rows, so the worker writes it. <a class="underline" href="{}">Exports</a> shows it.'
     )
     messages.info(request, format_html(text, f"{MOST_ROWS_AT_ONCE:,}", reverse("admin:exports")))
+
+
+def _with(query: QueryDict, **values: str) -> QueryDict:
+    changed = query.copy()
+    for name, value in values.items():
+        changed[name] = value
+    return changed
 
 
 def _tasks_under_way() -> Any:
@@ -149,7 +195,9 @@ def _own(request: HttpRequest) -> QuerySet[Export]:
     return Export.objects.filter(org__in=orgs_of(request.user), asked_by=request.user.get_username())
 
 
-def _record(request: HttpRequest, org: Org, kind: str) -> None:
+def _record(request: HttpRequest, org: Org, kind: str, shown: Shown, file_format: Export.Format) -> None:
+    filters = request.GET.copy()
+    filters.pop(COLUMNS, None)
     record_change(
         org,
         org=org,
@@ -157,14 +205,14 @@ def _record(request: HttpRequest, org: Org, kind: str) -> None:
         made_by=request.user.get_username(),
         reason="export",
         before={},
-        after={"filters": request.GET.urlencode()},
+        after={"filters": filters.urlencode(), "columns": ", ".join(shown.header), "format": file_format.value},
     )
 
 
-def _headers(org: Org, kind: str) -> dict[str, Any]:
+def _headers(org: Org, kind: str, file_format: Export.Format) -> dict[str, Any]:
     return {
-        "filename": f"{org.id}-{kind}-{timezone.now():%Y-%m-%d}.csv",
-        "content_type": "text/csv; charset=utf-8",
+        "filename": f"{org.id}-{kind}-{timezone.now():%Y-%m-%d}.{file_format.lower()}",
+        "content_type": CONTENT_TYPES[file_format],
     }
 
 
@@ -176,14 +224,14 @@ def _row(request: HttpRequest, export: Export) -> list[Any]:
     is_ready = export.status == Export.Status.READY
     button = render_to_string("admin/reversals/export_button.html", {"export": export}, request) if is_ready else ""
     kept = moment(export.expires_at) if export.finished_at else ""
-    filters = export.filters.replace("&", ", ")
     return [
         moment(export.asked_at),
         export.org,
         _name(export).capitalize(),
-        filters,
+        ", ".join(f"{name} {value}" for name, value in QueryDict(export.filters).items()),
+        export.get_file_format_display(),
         _status(export),
-        f"{export.rows:,}",
+        Amount(f"{export.rows:,}"),
         kept,
         button,
     ]

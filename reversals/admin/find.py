@@ -13,10 +13,10 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 
 from loyalty.admin.links import link, page_of
-from loyalty.ledger.canonical import canonical, spellings
+from loyalty.ledger.canonical import canonical, searched_spellings, without_blanks
 from loyalty.ledger.identifiers import Identifier, IdentifierType, identify, masked
 from loyalty.ledger.queries import can_be_stored
-from loyalty.models import Customer, CustomerIdentifier, Org, Redemption
+from loyalty.models import Customer, CustomerIdentifier, Lot, Org, Redemption
 from loyalty.staff.access import orgs_of
 from reversals.admin import searches
 from reversals.admin.html import in_points
@@ -35,14 +35,14 @@ _NAMES_OF_REDEMPTION = {
 
 
 # Searches by these names find a record and tell nothing about a person.
-RECORD_IDS = {*_NAMES_OF_REDEMPTION.values(), "reversal id", "customer id"}
+RECORD_IDS = {*_NAMES_OF_REDEMPTION.values(), "reversal id", "lot reference", "customer id"}
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
     """A row with the name, and which of its names matched."""
 
-    row: Redemption | Reversal | Customer
+    row: Redemption | Reversal | Lot | Customer
     kind: str
     by: str
     what: str
@@ -113,23 +113,30 @@ def _rows(matches: list[Match], orgs: Mapping[int, Org]) -> list[list[Any]]:
 
 def _redemptions(name: str, orgs: Mapping[int, Org]) -> Iterable[Match]:
     for column, by in _NAMES_OF_REDEMPTION.items():
-        named = Redemption.objects.filter(org_id__in=list(orgs), **{f"{column}__in": spellings(name)}).select_related(
-            "customer"
-        )
+        named = Redemption.objects.filter(
+            org_id__in=list(orgs), **{f"{column}__in": searched_spellings(name)}
+        ).select_related("customer")
         for redemption in named[:AT_MOST]:
             what = f"{in_points(redemption.points)} of customer {redemption.customer}"
             yield Match(redemption, "Redemption", by, f"{what} on {redemption.redeemed_at:%Y-%m-%d}")
 
 
 def _reversals(name: str, orgs: Mapping[int, Org]) -> Iterable[Match]:
-    named = Reversal.objects.filter(org_id__in=list(orgs), public_id=canonical(name)).select_related("redemption")
-    for reversal in named[:AT_MOST]:
+    named = Reversal.objects.filter(org_id__in=list(orgs), public_id__in=searched_spellings(name))
+    for reversal in named.select_related("redemption")[:AT_MOST]:
         what = f"{in_points(reversal.points)} of redemption {reversal.redemption}"
         yield Match(reversal, "Reversal", "reversal id", f"{what} on {reversal.created_at:%Y-%m-%d}")
 
 
+def _lots(name: str, orgs: Mapping[int, Org]) -> Iterable[Match]:
+    named = Lot.objects.filter(org_id__in=list(orgs), lot_ref__in=searched_spellings(name)).select_related("customer")
+    for lot in named[:AT_MOST]:
+        what = f"{in_points(lot.points_awarded)} of customer {lot.customer}"
+        yield Match(lot, "Lot", "lot reference", f"{what} on {lot.awarded_at:%Y-%m-%d}")
+
+
 def _customers(name: str, orgs: Mapping[int, Org]) -> Iterable[Match]:
-    number = Identifier(IdentifierType.ID, canonical(name)).customer_number
+    number = Identifier(IdentifierType.ID, without_blanks(name)).customer_number
     if number is not None:
         for customer in Customer.objects.filter(org_id__in=list(orgs), public_id=number)[:AT_MOST]:
             yield _customer(customer, "customer id")
@@ -146,7 +153,7 @@ def _customer(customer: Customer, by: str) -> Match:
 def _identified(name: str, orgs: Mapping[int, Org]) -> Q:
     """The condition for identifiers with this name. A mobile number is read with the country of each org."""
     email = identify(IdentifierType.EMAIL, name, country="").value
-    condition = Q(type__in=_AS_WRITTEN, value=canonical(name)) | Q(type=IdentifierType.EMAIL, value=email)
+    condition = Q(type__in=_AS_WRITTEN, value__in=searched_spellings(name)) | Q(type=IdentifierType.EMAIL, value=email)
     for digits, org_ids in _mobiles(name, orgs).items():
         condition |= Q(type=IdentifierType.MOBILE, value=digits, org_id__in=org_ids)
     return condition
@@ -168,6 +175,7 @@ def _countries(orgs: Mapping[int, Org]) -> set[str]:
 KINDS = (
     Kind("loyalty.view_redemption", "redemption id, external reference, transaction number", _redemptions),
     Kind("reversals.view_reversal", "reversal id", _reversals),
+    Kind("loyalty.view_lot", "lot reference", _lots),
     Kind("loyalty.view_customer", "customer id, mobile, email, external id, card number, card external id", _customers),
 )
 

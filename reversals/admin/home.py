@@ -172,7 +172,7 @@ def _list(model: str, orgs: Sequence[Org], first: date, last: date, **filters: s
     """Returns the address of the list behind a number, of these days. A list shows one org: of several, the table."""
     if len(orgs) > 1:
         return "#orgs"
-    query = {"org": str(orgs[0].id), "from": first.isoformat(), "to": last.isoformat()} | filters
+    query = {"org": str(orgs[0].id), "from": first.isoformat(), "to": last.isoformat(), "zone": "UTC"} | filters
     return f"{_address_of(model)}?{urlencode(query)}"
 
 

@@ -7,18 +7,23 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 
-from loyalty.admin.base import FOUND_AT_MOST, OneOrg, PageAdmin, points_column
+from loyalty.admin.base import OneOrg, PageAdmin, points_column
+from loyalty.admin.filters import ByPoints, ByUser, Period
 from loyalty.admin.links import link, link_column
+from loyalty.admin.lists import FOUND_AT_MOST, ids_of
 from loyalty.admin.statuses import badge
-from loyalty.ledger.canonical import spellings
+from loyalty.ledger.canonical import canonical, searched_spellings
 from loyalty.ledger.points import grouped
+from loyalty.ledger.queries import can_be_stored
 from loyalty.models import Redemption
+from loyalty.staff.current_org import current_org
 from reversals.admin.correcting import may_correct
 from reversals.admin.exports import Exportable
-from reversals.admin.filters import ByClient, ByOperation, ByProgram, ByProgramAsked, ByRule, ByStatus, Period
+from reversals.admin.filters import ByOperation, ByRule, ByStatus, OfClient, OfProgramAsked, OfProgramOfRedemption
 from reversals.admin.html import Amount, amount, in_points, link_or_none, moment, until, written_or
 from reversals.admin.statuses import reversals_with_status, status_of_attempt, status_of_request, status_of_reversal
 from reversals.manual.named import caller_of
@@ -26,6 +31,7 @@ from reversals.models import Approval, Attempt, Channel, Correction, Reversal, R
 
 SHOWN = 50
 LONGEST_CALL = timedelta(minutes=1)
+OF_REDEMPTION = ("external_reference_number", "transaction_number", "reversals__public_id", "customer__public_id")
 
 
 @admin.register(Reversal)
@@ -41,11 +47,30 @@ class ReversalAdmin(Exportable, PageAdmin):
         "made_by",
         "created_at",
     ]
-    list_select_related = ["redemption", "customer"]
-    list_filter = [OneOrg, Period, ByStatus, "channel", ByProgram, ByClient]
+    more_columns = [
+        "program",
+        points_column("points_asked"),
+        points_column("points_available"),
+        "reason",
+        "corrected_at",
+        "corrected_by",
+    ]
+    list_select_related = ["redemption__program", "customer"]
+    list_filter = [OneOrg, Period, ByStatus, "channel", OfProgramOfRedemption, OfClient, ByUser, ByPoints]
+    list_filter_submit = True
+    newest_by = "created_at"
     ordering = ["-created_at", "-id"]
-    search_fields = ["=public_id"]
-    search_help_text = "Search by whole reversal id. To search by redemption id, use Find."
+    sortable_by = ["created_at"]
+    search_fields = [
+        "public_id",
+        "redemption__public_id",
+        "redemption__external_reference_number",
+        "redemption__transaction_number",
+        "customer__public_id",
+    ]
+    search_help_text = (
+        "Search by whole reversal id, redemption id, external reference, transaction number or customer id."
+    )
     page_template = "admin/reversals/reversal/page.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Reversal]:
@@ -54,6 +79,19 @@ class ReversalAdmin(Exportable, PageAdmin):
     @admin.display(description="status")
     def status(self, reversal: Reversal) -> str:
         return badge(status_of_reversal(reversal))
+
+    @admin.display(description="program")
+    def program(self, reversal: Reversal) -> str:
+        return link(reversal.redemption.program)
+
+    @admin.display(description="corrected at")
+    def corrected_at(self, reversal: Any) -> datetime | None:
+        at: datetime | None = reversal.corrected_at
+        return at
+
+    @admin.display(description="corrected by")
+    def corrected_by(self, reversal: Any) -> str:
+        return reversal.corrected_by or ""
 
     def page(self, request: HttpRequest, row: Reversal) -> dict[str, Any]:
         return {
@@ -78,21 +116,48 @@ class AttemptAdmin(Exportable, PageAdmin):
         "requested_redemption",
         link_column("reversal"),
     ]
+    more_columns = [
+        "is_dry_run",
+        "external_reference_asked",
+        points_column("points_asked"),
+        "idempotency_key",
+        "request_id",
+        "http_status",
+        "code",
+        "rule",
+        "refusal_reason",
+        "duration_ms",
+    ]
     list_select_related = ["reversal"]
-    list_filter = [OneOrg, Period, ByRule, "channel", ByOperation, "is_dry_run", ByProgramAsked, ByClient]
+    list_filter = [OneOrg, Period, ByRule, "channel", ByOperation, "is_dry_run", OfProgramAsked, OfClient, ByUser]
+    list_filter_submit = True
+    newest_by = "created_at"
     ordering = ["-created_at", "-id"]
-    search_fields = ["=redemption_id_asked", "=idempotency_key"]
-    search_help_text = "Search by whole redemption id, or by an idempotency key that holds a reply."
+    sortable_by = ["created_at"]
+    search_fields = ["redemption_id_asked", "idempotency_key"]
+    search_help_text = (
+        "Search by whole redemption id, external reference, transaction number, reversal id or customer id, or by an"
+        " idempotency key that holds a reply."
+    )
     page_template = "admin/reversals/attempt/page.html"
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Attempt], search_term: str
     ) -> tuple[QuerySet[Attempt], bool]:
-        """Searches by redemption id and by keys that hold a reply. Other keys are not in an index."""
-        terms = spellings(search_term)
-        if not terms[-1]:
+        """Searches by redemption id and by keys that hold a reply. Other keys and ids are not in an index.
+
+        So attempts of a reversal are those of its redemption, and so on.
+        """
+        org = current_org(request)
+        if not canonical(search_term) or org is None:
             return queryset, False
-        ways = (Q(redemption_id_asked__in=terms), Q(idempotency_key__in=terms, holds_key=True))
+        terms = [term for term in searched_spellings(search_term) if can_be_stored(term)]
+        redemptions = {pk for path in OF_REDEMPTION for pk in ids_of(Redemption, path, terms, org_id=org.id)}
+        names = Redemption.objects.filter(org=org, id__in=redemptions).values_list("public_id", flat=True)
+        ways = (
+            Q(redemption_id_asked__in={*terms, *names}),
+            Q(idempotency_key__in=terms, holds_key=True),
+        )
         found = {pk for way in ways for pk in queryset.filter(way).values_list("pk", flat=True)[:FOUND_AT_MOST]}
         return queryset.filter(pk__in=found), False
 
@@ -102,7 +167,9 @@ class AttemptAdmin(Exportable, PageAdmin):
 
     @admin.display(description="requested redemption")
     def requested_redemption(self, attempt: Attempt) -> str:
-        return attempt.redemption_id_asked
+        asked = attempt.redemption_id_asked
+        address = reverse("admin:loyalty_redemption_changelist", query={"org": attempt.org_id, "q": asked})
+        return format_html('<a class="text-link" href="{}">{}</a>', address, asked) if asked else ""
 
     @admin.display(description="result")
     def result(self, attempt: Attempt) -> str:

@@ -8,16 +8,19 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.html import format_html
 
-from loyalty.admin.base import PageAdmin, points_column
+from loyalty.admin.base import OneOrg, PageAdmin, points_column, right
+from loyalty.admin.filters import ByPoints, OfProgram, period_of
 from loyalty.admin.links import link, link_column, page_of
 from loyalty.admin.statuses import badge
 from loyalty.ledger.points import grouped, written
 from loyalty.models import CoveringLine, Draw, Redemption
 from reversals.admin.bulk import may_reverse_in_bulk, reverse_in_bulk
 from reversals.admin.exports import Exportable
+from reversals.admin.filters import ByStatusOfRedemption
 from reversals.admin.html import Amount, amount, in_points, moment, until
 from reversals.admin.obstacles import obstacle_of
 from reversals.admin.reversing import Page, ReverseForm, approval_in_words, preview_of, take_step
@@ -36,6 +39,8 @@ from reversals.movements.reverse.movement import Accepted
 REVERSE = ("reversals.add_reversal", "loyalty.view_redemption")
 SHOWN = 50
 
+AnyTime = period_of("redeemed_at")
+
 
 @admin.register(Redemption)
 class RedemptionAdmin(Exportable, PageAdmin):
@@ -48,18 +53,51 @@ class RedemptionAdmin(Exportable, PageAdmin):
         points_column("points_reversed"),
         "redeemed_at",
     ]
+    more_columns = ["points_remaining", "transaction_number", "external_reference_number"]
+    list_filter = [OneOrg, AnyTime, ByStatusOfRedemption, OfProgram, ByPoints]
+    list_filter_submit = True
     list_select_related = ["customer", "program"]
-    search_fields = ["=public_id", "=external_reference_number", "=transaction_number"]
-    search_help_text = "Search by whole redemption id, external reference or transaction number."
+    newest_by = "redeemed_at"
+    ordering = ["-redeemed_at", "-id"]
+    sortable_by = ["redeemed_at"]
+    search_fields = [
+        "public_id",
+        "external_reference_number",
+        "transaction_number",
+        "reversals__public_id",
+        "customer__public_id",
+    ]
+    search_help_text = (
+        "Search by whole redemption id, external reference, transaction number, reversal id or customer id."
+    )
     page_template = "admin/loyalty/redemption/page.html"
     actions = [reverse_in_bulk]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Redemption]:
         return redemptions_with_status(super().get_queryset(request))
 
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        shown = super().get_list_display(request)
+        return [*shown, "reverse_link"] if request.user.has_perms(REVERSE) else shown
+
     @admin.display(description="status")
     def status(self, redemption: Redemption) -> str:
         return badge(status_of_redemption(redemption))
+
+    @admin.display(description="remaining")
+    def points_remaining(self, redemption: Redemption) -> str:
+        return right(redemption.points - redemption.points_reversed)
+
+    @admin.display(description="reverse")
+    def reverse_link(self, redemption: Redemption) -> str:
+        if redemption.points == redemption.points_reversed:
+            return ""
+        address = reverse("admin:loyalty_redemption_reverse", args=[redemption.pk])
+        return format_html(
+            '<a class="text-link" href="{}" aria-label="Reverse points of redemption {}">Reverse</a>',
+            address,
+            redemption.public_id,
+        )
 
     def has_bulk_permission(self, request: HttpRequest) -> bool:
         return may_reverse_in_bulk(request)

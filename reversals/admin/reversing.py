@@ -18,6 +18,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, U
 from loyalty.ledger.points import InvalidPoints, grouped, read_written_points
 from loyalty.ledger.queries import available_points
 from loyalty.models import ReasonCode, Redemption
+from loyalty.orgs import reason_codes
 from reversals.admin.html import Amount, amount, in_points, moment
 from reversals.manual.manual_reversals import ADMIN_KEYS, ManualCorrection, ManualReversal
 from reversals.models import Approval, Reversal
@@ -83,6 +84,7 @@ class PointsInput(forms.CharField):
 class ManualForm(forms.Form):
     """The reason for a manual reversal or correction: one of the org's reason codes, and a note."""
 
+    operation = ReasonCode.Operation.REVERSE
     reason_code = forms.ChoiceField(widget=UnfoldAdminSelectWidget)
     note = forms.CharField(
         max_length=NOTE_LENGTH,
@@ -94,12 +96,17 @@ class ManualForm(forms.Form):
 
     def __init__(self, *args: Any, org_id: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        codes = ReasonCode.objects.filter(org_id=org_id, is_active=True).order_by("code")
-        choices = [(code.code, str(code)) for code in codes]
+        choices = [(code.code, str(code)) for code in reason_codes(org_id, self.operation)]
         self.fields["reason_code"].choices = [("", "Choose a reason"), *choices]  # type: ignore[attr-defined]
         if not choices:
             del self.fields["reason_code"]
             self.fields["note"].required = True
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        if cleaned.get("reason_code") == ReasonCode.OTHER and not cleaned.get("note", "").strip():
+            self.add_error("note", f"Enter what the reason is, because {ReasonCode.OTHER} does not say it.")
+        return cleaned
 
     @property
     def reason(self) -> str:
@@ -139,7 +146,9 @@ class ReverseForm(ManualForm):
 
 
 class CorrectForm(ManualForm):
-    """Why a reversal was wrong."""
+    """Why a reversal was wrong: one of the org's reason codes for corrections, and a note."""
+
+    operation = ReasonCode.Operation.CORRECT
 
     def wanted(self, reversal: Reversal, *, made_by: str) -> ManualCorrection:
         return ManualCorrection(

@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from loyalty.admin.statuses import Status
 from loyalty.models import Redemption, Webhook
+from reversals.manual.bulk import results
 from reversals.models import Approval, Attempt, BulkRow, Correction, Delivery, Reversal
 from reversals.refusals import ErrorCode
 
@@ -87,8 +88,19 @@ def status_of_attempt(attempt: Attempt) -> Status:
 
 
 def status_of_row(row: BulkRow) -> Status:
-    """Returns the outcome of one row of a bulk run."""
-    return Status(str(row.get_status_display()), _OF_ROW[BulkRow.Status(row.status)])
+    """Returns the outcome of one row of a bulk run. A row that waited for approval may have been decided since."""
+    text = results.status_of(row)
+    if text in {"cancelled", "not checked yet"}:
+        return Status(text)
+    if row.approval is not None and row.approval.status != Approval.Status.WAITING:
+        return status_of_request(row.approval)
+    return Status(text, _OF_ROW[BulkRow.Status(row.status)])
+
+
+def waiting_requests() -> QuerySet[Approval]:
+    """Returns the requests that wait now."""
+    now: datetime = timezone.now()
+    return Approval.objects.filter(status=Approval.Status.WAITING, lapses_at__gt=now)
 
 
 def is_failing(delivery: Delivery) -> bool:
@@ -120,7 +132,4 @@ def status_of_webhook(webhook: Webhook) -> Status:
 
 def _waiting(**wanted: Any) -> QuerySet[Approval]:
     """Returns the requests that wait now, in the org of the outer query."""
-    now: datetime = timezone.now()
-    return Approval.objects.filter(
-        org_id=OuterRef("org_id"), status=Approval.Status.WAITING, lapses_at__gt=now, **wanted
-    )
+    return waiting_requests().filter(org_id=OuterRef("org_id"), **wanted)

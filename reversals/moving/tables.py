@@ -7,12 +7,14 @@ from typing import Any
 from django.apps import apps
 from django.db import DEFAULT_DB_ALIAS, models
 
-from loyalty.models import ChosenOrg, LedgerUpload, Org, OrgAccess, OrgMove
+from loyalty.models import ChosenOrg, LedgerUpload, Org, OrgAccess, OrgMove, SavedView
 from reversals.models import DayTotals, Export, ExportPart, LedgerCheck, SealedRow
 
-# Tables that refer to an org but belong to the cell: access of staff and their chosen org, exports of lists,
-# ledger checks, seals and moves.
-OF_THE_CELL = {ChosenOrg, OrgAccess, OrgMove, Export, ExportPart, LedgerCheck, LedgerUpload, SealedRow}
+# Tables that refer to an org but belong to the cell: access of staff, their chosen org and saved views, exports of
+# lists, ledger checks, uploads, seals and moves.
+OF_THE_CELL = {
+    *(ChosenOrg, OrgAccess, OrgMove, SavedView, Export, ExportPart, LedgerCheck, LedgerUpload, SealedRow),
+}
 
 Model = type[models.Model]
 

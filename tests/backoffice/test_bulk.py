@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from itertools import count, pairwise
 from typing import Any
 from uuid import uuid4
@@ -17,9 +18,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import resolve, reverse
 
+from loyalty.admin.statuses import Status, badge
 from loyalty.errors import InvalidOperation
 from loyalty.ledger.merging import merge_customers
-from loyalty.models import Lot, OrgAccess, Redemption
+from loyalty.models import Lot, OrgAccess, ReasonCode, Redemption
 from reversals.admin.export import inert
 from reversals.manual import approvals, manual_reversals
 from reversals.manual.bulk import runs
@@ -733,3 +735,47 @@ def test_same_rows_with_another_customer_are_another_run(world: World, operator:
         data = f"redemption_id,points,reason,customer\n{redemption.public_id},1,why,{value}\n".encode()
         keys.add(upload(operator, world, file=SimpleUploadedFile("returns.csv", data)).key)
     assert len(keys) == 3
+
+
+# Reason codes
+
+
+@pytest.fixture
+def codes(world: World) -> None:
+    for code in ("GOODS_RETURNED", "OTHER"):
+        ReasonCode.objects.create(org=world.org, code=code, meaning=code)
+    ReasonCode.objects.create(org=world.org, operation="CORRECT", code="WRONG_CUSTOMER", meaning="wrong")
+    ReasonCode.objects.create(org=world.org, code="OLD", meaning="old", is_active=False)
+
+
+def test_reason_of_each_row_is_a_reason_code_of_the_org(world: World, operator: Client, codes: None) -> None:
+    reasons = ["goods_returned: receipt 4", "", "because", "OTHER", "WRONG_CUSTOMER", "OLD"]
+    lines = [f"{redeemed(world).public_id},,{reason}" for reason in reasons]
+    run = upload(operator, world, *lines, reason="other: shop closed")
+    work()
+    rows = list(BulkRow.objects.filter(run=run).order_by("position"))
+    assert [row.reason for row in rows[:2]] == ["GOODS_RETURNED: receipt 4", "OTHER: shop closed"]
+    assert [row.status for row in rows] == ["READY", "READY", *["INVALID"] * 4]
+    expected = "reason: expected a reason code of the org (GOODS_RETURNED, OTHER), alone or with a note after a colon"
+    assert [row.outcome for row in rows[2:]] == [
+        expected,
+        "reason: expected a note after the code, such as OTHER: what happened",
+        expected,
+        expected,
+    ]
+    shown = page(operator, run).content.decode()
+    assert badge(Status("ready", "info")) in shown
+    assert badge(Status("not possible", "danger")) in shown
+
+
+def test_reason_for_rows_without_one_is_a_reason_code_of_the_org(world: World, operator: Client, codes: None) -> None:
+    form = send_file(operator, world, "R1,1,", reason="because").context["form"]
+    assert "GOODS_RETURNED, OTHER" in str(form.errors["reason"])
+    assert "One of GOODS_RETURNED, OTHER" in form.fields["reason"].help_text
+
+
+def test_list_of_runs_has_a_button_with_a_text_to_start_one(operator: Client, world: World) -> None:
+    address = reverse("admin:reversals_bulkrun_changelist")
+    shown = operator.get(address).content.decode()
+    assert re.search(r'<a[^>]*href="/admin/reversals/bulkrun/add/[^>]*>\s*Reverse in bulk\s*</a>', shown)
+    assert "/bulkrun/add/" not in staff_of(world, "Support", username="zoya").get(address).content.decode()

@@ -9,7 +9,7 @@ from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
 
-from loyalty.models import Redemption
+from loyalty.models import ReasonCode, Redemption
 from reversals.models import Approval, Attempt, Correction, Reversal
 from tests.builders import World, make_world, redeemed, set_value, staff_of
 
@@ -52,6 +52,17 @@ def test_the_preview_shows_points_taken_from_each_lot_and_moves_nothing(world: W
     assert "4 points will be taken back" in response.content.decode()
     assert not Approval.objects.exists()
     assert not Correction.objects.exists()
+
+
+def test_reasons_of_corrections_are_their_own_list(world: World, operator: Client) -> None:
+    ReasonCode.objects.create(org=world.org, code="GOODWILL", meaning="Reversed as a courtesy.")
+    ReasonCode.objects.create(org=world.org, operation="CORRECT", code="WRONG_CUSTOMER", meaning="Wrong customer.")
+    reversal = reversed_of(world, redeemed(world))
+    form = send(operator, reversal, "preview", reason_code="GOODWILL").context["form"]
+    assert [code for code, _ in form.fields["reason_code"].choices] == ["", "WRONG_CUSTOMER"]
+    assert set(form.errors) == {"reason_code"}
+    send(operator, reversal, "confirm", reason_code="WRONG_CUSTOMER", note="")
+    assert Approval.objects.get().reason == "WRONG_CUSTOMER"
 
 
 def test_a_confirmed_correction_creates_one_request_even_if_sent_twice(world: World, operator: Client) -> None:

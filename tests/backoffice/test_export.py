@@ -31,7 +31,8 @@ def auditor(world: World) -> Client:
 
 
 def export(client: Client, name: str, **filters: Any) -> HttpResponse:
-    return client.post(reverse(f"admin:{name}_export", query=filters))
+    """Exports all columns as CSV."""
+    return client.post(reverse(f"admin:{name}_export", query=filters), {"all_columns": "on"})
 
 
 def rows_of(response: Any) -> list[dict[str, str]]:
@@ -99,7 +100,8 @@ def test_each_export_is_recorded(world: World, auditor: Client, name: str) -> No
     kept = StaffChange.objects.get(org=world.org)
     kind = name.rpartition("_")[2]
     assert (kept.subject, kept.action, kept.made_by) == ("loyalty.org", f"exported {kind}s", "meera")
-    assert (kept.before, kept.after) == ({}, {"filters": f"org={world.org.id}"})
+    assert (kept.before, kept.after["filters"], kept.after["format"]) == ({}, f"org={world.org.id}", "CSV")
+    assert "redemption_id" in kept.after["columns"]
 
 
 def test_an_export_uses_the_filters_of_the_list(world: World, auditor: Client) -> None:

@@ -152,6 +152,6 @@ def test_expired_exports_are_purged_with_their_parts(world: World, auditor: Clie
 
 def test_export_that_fails_is_shown(world: World, auditor: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     ask(auditor)
-    monkeypatch.setattr("reversals.admin.large_exports._rows", lambda export: 1 / 0)
+    monkeypatch.setattr("reversals.admin.large_exports._shown", lambda export: 1 / 0)
     work()
     assert "failed; tried again from" in page(auditor)

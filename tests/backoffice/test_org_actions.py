@@ -9,7 +9,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from loyalty.models import EmfChange, Org, OrgAccess, Program, ReasonCode, StaffChange
-from loyalty.orgs import FIRST_REASON_CODES, create_org
+from loyalty.orgs import FIRST_CORRECTION_CODES, FIRST_REASON_CODES, create_org
 from tests.builders import BUILT, ON, World, make_world, set_value
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
@@ -159,7 +159,7 @@ def test_new_org_has_reason_codes_and_its_creator_gets_access() -> None:
     assert added.status_code == 302
     org = Org.objects.get(id=4711)
     assert OrgAccess.objects.filter(org=org).values_list("user__username", flat=True).get() == "meera"
-    assert dict(ReasonCode.objects.filter(org=org).values_list("code", "meaning")) == FIRST_REASON_CODES
+    assert first_codes(org) == (FIRST_REASON_CODES, FIRST_CORRECTION_CODES)
     kept = StaffChange.objects.filter(org=org).order_by("id").values_list("subject", "action", "made_by", "reason")
     assert list(kept) == [
         ("loyalty.org", "added", "meera", "New."),
@@ -170,7 +170,13 @@ def test_new_org_has_reason_codes_and_its_creator_gets_access() -> None:
 
 def test_org_created_by_a_command_has_reason_codes() -> None:
     org = create_org(org_id=4712, name="Shop", country="IN", v2_enabled=True)
-    assert set(ReasonCode.objects.filter(org=org).values_list("code", flat=True)) == set(FIRST_REASON_CODES)
+    assert first_codes(org) == (FIRST_REASON_CODES, FIRST_CORRECTION_CODES)
+
+
+def first_codes(org: Org) -> tuple[dict[str, str], ...]:
+    """The codes for reversals and those for corrections, with their meanings."""
+    codes = ReasonCode.objects.filter(org=org)
+    return tuple(dict(codes.filter(operation=each).values_list("code", "meaning")) for each in ("REVERSE", "CORRECT"))
 
 
 @pytest.mark.parametrize(
@@ -211,7 +217,8 @@ def test_program_can_be_added_only_to_an_org_of_the_user(world: World) -> None:
 
 def test_reason_code_is_added_only_in_the_format_of_codes(world: World) -> None:
     client = client_for(world)
-    values = {"org": world.org.id, "code": "LATE_DELIVERY", "meaning": "It came late.", "reason": "Asked."}
+    values = {"org": world.org.id, "operation": "REVERSE", "code": "LATE_DELIVERY", "meaning": "It came late."}
+    values["reason"] = "Asked."
     assert add(client, "reasoncode", **values).status_code == 302
     assert "already exists." in add(client, "reasoncode", **values).content.decode()
     page = add(client, "reasoncode", **(values | {"code": "late delivery"})).content.decode()

@@ -200,6 +200,15 @@ def test_an_invalid_form_shows_what_to_enter(
     assert not Attempt.objects.exists()
 
 
+def test_reason_that_says_nothing_requires_a_note(world: World, operator: Client) -> None:
+    ReasonCode.objects.create(org=world.org, code="OTHER", meaning="Another reason; see the note.")
+    redemption = redeemed(world)
+    errors = send(operator, redemption, "confirm", reason_code="OTHER", note=" ").context["form"].errors
+    assert errors == {"note": ["Enter what the reason is, because OTHER does not say it."]}
+    send(operator, redemption, "confirm", reason_code="OTHER")
+    assert Reversal.objects.get().reason == "OTHER: receipt 17"
+
+
 def test_an_org_without_reason_codes_requires_a_note(world: World, operator: Client) -> None:
     ReasonCode.objects.update(is_active=False)
     redemption = redeemed(world)

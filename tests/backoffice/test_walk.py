@@ -110,6 +110,7 @@ POSTS: dict[str, tuple[str, str | None]] = {
     "reversals_bulkrun_run": ("reversals.add_bulkrun", "reversals.bulkrun"),
     "reversals_correction_export": ("reversals.export_ledger", None),
     "reversals_ledgercheck_verify": ("reversals.add_ledgercheck", None),
+    "views": ("loyalty.view_redemption", None),
     "reversals_reversal_export": ("reversals.export_ledger", None),
 }
 # Arguments after the row in the URL.

@@ -148,7 +148,8 @@ def test_a_command_for_an_unknown_org_is_refused(words: tuple[object, ...]) -> N
 
 
 def test_without_json_a_command_prints_one_line_for_each_value() -> None:
-    assert printed("create_org", ORG_ID, "Brand") == f"org_id: {ORG_ID}\nname: Brand\ncountry: IN\nv2_enabled: True\n"
+    expected = f"org_id: {ORG_ID}\nname: Brand\ncountry: IN\ntime_zone: UTC\nv2_enabled: True\n"
+    assert printed("create_org", ORG_ID, "Brand") == expected
 
 
 # create_org and create_program
@@ -159,17 +160,23 @@ def test_create_org_defaults_to_an_active_org_in_india_with_the_v2_api() -> None
         "org_id": ORG_ID,
         "name": "Brand",
         "country": "IN",
+        "time_zone": "UTC",
         "v2_enabled": True,
     }
     org = Org.objects.get(id=ORG_ID)
     assert (org.name, org.country, org.v2_enabled, org.is_active) == ("Brand", "IN", True, True)
 
 
-def test_create_org_accepts_a_country_and_no_v2() -> None:
-    created = run("create_org", ORG_ID, "Brand", "--country", "vn", "--no-v2")
-    assert created == {"org_id": ORG_ID, "name": "Brand", "country": "VN", "v2_enabled": False}
+def test_create_org_accepts_a_country_a_time_zone_and_no_v2() -> None:
+    created = run("create_org", ORG_ID, "Brand", "--country", "vn", "--no-v2", "--time-zone", "Asia/Ho_Chi_Minh")
+    chosen = {"country": "VN", "time_zone": "Asia/Ho_Chi_Minh", "v2_enabled": False}
+    assert created == {"org_id": ORG_ID, "name": "Brand"} | chosen
     org = Org.objects.get(id=ORG_ID)
-    assert (org.country, org.v2_enabled) == ("VN", False)
+    assert {name: getattr(org, name) for name in chosen} == chosen
+
+
+def test_create_org_refuses_an_unknown_time_zone() -> None:
+    assert "Mars/Olympus is not a time zone" in refusal_of("create_org", ORG_ID, "Brand", "--time-zone", "Mars/Olympus")
 
 
 def test_create_org_refuses_an_id_in_use() -> None:

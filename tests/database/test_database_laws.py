@@ -48,6 +48,7 @@ from loyalty.models import (
     Program,
     ReasonCode,
     Redemption,
+    SavedView,
     StaffChange,
     Tally,
     Webhook,
@@ -95,6 +96,7 @@ FRESH: dict[Model, Changes] = {
     OrgMove: {},
     HeldChange: {},
     Maintenance: {},
+    SavedView: {"name": "another"},
     ReasonCode: {"code": "ANOTHER"},
     StaffChange: {},
     ApiClient: {"username": "till.2"},
@@ -155,13 +157,14 @@ UNIQUE: list[tuple[str, Model, Changes]] = [
     ("event_id_unique", Event, {}),
     ("delivery_once_per_webhook", Delivery, {}),
     ("org_access_once", OrgAccess, {}),
-    ("reason_code_unique", ReasonCode, {}),
+    ("reason_code_once_per_list", ReasonCode, {}),
     ("approval_asked_once", Approval, {}),
     ("bulk_run_made_once", BulkRun, {}),
     ("correction_once_per_reversal", Correction, {}),
     ("bulk_row_position_unique", BulkRow, {}),
     ("day_totals_once", DayTotals, {}),
     ("export_part_once", ExportPart, {}),
+    ("saved_view_name_unique", SavedView, {}),
     ("sealed_position_unique", SealedRow, {"row_id": 2}),
     ("row_sealed_once", SealedRow, {"position": 2}),
 ]
@@ -403,8 +406,8 @@ def kept_by_staff(world: World) -> list[models.Model]:
         asked_at=days_ago(1),
         lapses_at=days_ago(-1),
     )
-    access, chosen = (model.objects.create(user=make_user(), org=world.org) for model in (OrgAccess, ChosenOrg))
-    return [access, chosen, code, change, move, off, held]
+    of_user = [model.objects.create(user=make_user(), org=world.org) for model in (OrgAccess, ChosenOrg, SavedView)]
+    return [*of_user, code, change, move, off, held]
 
 
 def work_on(reversal: Reversal) -> list[models.Model]:

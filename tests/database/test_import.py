@@ -16,7 +16,7 @@ from django.core.management import CommandError, call_command
 
 from loyalty.importing.files import CUSTOMERS, POINTS, REDEMPTIONS
 from loyalty.ledger.merging import merge_customers
-from loyalty.models import Customer, CustomerIdentifier, Draw, Lot, Redemption
+from loyalty.models import Customer, CustomerIdentifier, Draw, Lot, Org, Redemption
 from reversals.assurance.verification import broken_laws
 from reversals.privacy.erasing import erase_customer
 from tests.builders import (
@@ -510,6 +510,13 @@ def test_id_repeated_in_a_file_with_different_content_is_refused(
     assert row_counts(world) == before
 
 
+def test_day_is_its_end_in_the_time_zone_of_the_org(world: World, tmp_path: Path) -> None:
+    Org.objects.filter(pk=world.org.pk).update(time_zone="Asia/Kolkata")
+    import_ledger(write(tmp_path, points=[lot_row(world, "L1", 10, expires_at="2030-03-21")]))
+    lot = Lot.objects.get(org=world.org)
+    assert lot.expires_at == datetime(2030, 3, 21, 18, 29, 59, 999_999, tzinfo=UTC)
+
+
 # Bad rows
 
 NUMBER = "a whole number from 1 to 9007199254740991, the largest that every API client can read"
@@ -522,7 +529,7 @@ MOBILE = (
 )
 AS_TEXT = f"the value as text; {SPREADSHEETS}"
 STATUS = "ACTIVE, FRAUD, DEACTIVATED or MERGED"
-TIME = "a time in ISO 8601 with offset, such as 2026-03-21T00:00:00Z"
+TIME = "a day, or a time in ISO 8601 with offset, such as 2026-03-21T00:00:00Z"
 POINTS_TEXT = "points, such as 12.5"
 
 # File, column, the bad value, and the expected one.
@@ -570,7 +577,8 @@ BAD_TEXTS = [
     ("points", "points", "1000000000000", "points, at most 12 digits before the decimal point"),
     ("points", "awarded_at", "", TIME),
     ("points", "awarded_at", "2026-01-01T00:00:00", TIME),
-    ("points", "awarded_at", "2026-01-01", TIME),
+    ("points", "awarded_at", "2026-02-30", TIME),
+    ("points", "awarded_at", "0001-01-01", TIME),
     ("points", "awarded_at", "2026-02-30T00:00:00Z", TIME),
     ("points", "awarded_at", "0001-01-01T00:00:00+14:00", TIME),
     ("points", "expires_at", "2026-01-01T00:00:00", TIME),

@@ -13,6 +13,7 @@ class Command(LoyaltyCommand):
         parser.add_argument("org_id", type=int, metavar="ID")
         parser.add_argument("name", metavar="NAME")
         parser.add_argument("--country", default="IN", help="two letters (ISO 3166); default: IN")
+        parser.add_argument("--time-zone", default="UTC", help="such as Asia/Kolkata; default: UTC")
         parser.add_argument("--no-v2", action="store_true", help="do not enable the V2 API")
 
     def run(self, **options: Any) -> dict[str, Any]:
@@ -21,5 +22,7 @@ class Command(LoyaltyCommand):
             name=options["name"],
             country=options["country"].upper(),
             v2_enabled=not options["no_v2"],
+            time_zone=options["time_zone"],
         )
-        return {"org_id": org.id, "name": org.name, "country": org.country, "v2_enabled": org.v2_enabled}
+        fields = ("name", "country", "time_zone", "v2_enabled")
+        return {"org_id": org.id} | {name: getattr(org, name) for name in fields}

@@ -18,6 +18,7 @@ from loyalty.ledger.points import written
 from loyalty.models import Org, Redemption
 from reversals.manual import manual_reversals
 from reversals.manual.bulk.customers import check_customers
+from reversals.manual.bulk.reasons import check_reasons
 from reversals.manual.bulk.uploads import MOST_ROWS, FileRow, read_points_of
 from reversals.manual.manual_reversals import ManualReversal
 from reversals.models import Approval, BulkRow, BulkRun, Channel, Reversal
@@ -81,7 +82,9 @@ def make_run(*, org: Org, key: str, name: str, rows: Sequence[FileRow], made_by:
     about = {"name": name[:200], "made_by": made_by, "made_at": timezone.now()}
     run, is_new = BulkRun.objects.get_or_create(org=org, key=key, defaults=about)
     if is_new:
-        BulkRow.objects.bulk_create([_new_row(run, row) for row in check_customers(org, rows)], batch_size=500)
+        BulkRow.objects.bulk_create(
+            [_new_row(run, row) for row in check_reasons(org, check_customers(org, rows))], batch_size=500
+        )
     return run, is_new
 
 

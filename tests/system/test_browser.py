@@ -486,6 +486,7 @@ def test_an_auditor_downloads_the_list_as_csv(desk_for: DeskFor, world: World) -
     desk = desk_for("Auditor")
     page = desk.open("/admin/reversals/reversal/")
     desk.check("Reversals")
+    page.locator("summary", has_text="Export").click()
     with page.expect_download() as download:
         page.get_by_role("button", name="Export CSV").click()
     rows = list(csv.DictReader(io.StringIO(download.value.path().read_text("utf-8-sig"))))

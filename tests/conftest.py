@@ -145,6 +145,13 @@ def committed(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
         connections.close_all()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuses a test that would never run: `once` keeps it from PostgreSQL, and it skips itself on SQLite."""
+    for item in items:
+        if item.get_closest_marker("once") and "on_postgresql" in getattr(item, "fixturenames", ()):
+            raise pytest.UsageError(f"{item.nodeid} is marked `once` and needs PostgreSQL, so it would never run")
+
+
 @pytest.fixture
 def on_sqlite() -> None:
     """Skips the test on PostgreSQL, if it needs a database in a file."""

@@ -77,7 +77,8 @@ def url_of(server: str, name: str) -> str:
 
 def _migrate(url: str) -> None:
     words = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
-    subprocess.run(words, cwd=ROOT, env=os.environ | {"DATABASE_URL": url}, check=True)
+    environment = os.environ | {"DATABASE_URL": url, "SECRET_KEY": "to-migrate"}
+    subprocess.run(words, cwd=ROOT, env=environment, check=True)
 
 
 def _digest() -> str:

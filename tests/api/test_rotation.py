@@ -25,7 +25,7 @@ from reversals.webhooks.signing import signed_headers
 from tests.api.test_headers import manage
 from tests.builders import World, make_webhook, redeemed, staff_of
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 NEW = "a new pepper of more than 32 characters"
 

@@ -19,8 +19,9 @@ from tests.templates import make_templates, url_of
 SQLITE = "sqlite:///var/loyalty.sqlite3"
 # No database can change these tests, nor those marked `once`, so they run with SQLite alone.
 PURE = ["tests/unit"]
-# Two processes share each run, so that all processes end at about the same time.
-HALVES = [["tests/movements", "tests/database"], ["tests/api", "tests/backoffice"]]
+# Processes share each run, so that all of them end at about the same time.
+SHARES_ON_SQLITE = [[*PURE, "tests/movements", "tests/database"], ["tests/api"], ["tests/backoffice"]]
+SHARES_ON_POSTGRESQL = [["tests/movements", "tests/database"], ["tests/api", "tests/backoffice"]]
 
 
 def selections(arguments: list[str]) -> tuple[list[list[str]], list[list[str]]]:
@@ -32,8 +33,7 @@ def selections(arguments: list[str]) -> tuple[list[list[str]], list[list[str]]]:
     options = ["-m", "not deep", *options]
     if "--system" in arguments:
         return [["tests/system", *options]], [["tests/system", *everywhere]]
-    first, second = HALVES
-    return [[*PURE, *first, *options], [*second, *options]], [[*first, *everywhere], [*second, *everywhere]]
+    return [[*each, *options] for each in SHARES_ON_SQLITE], [[*each, *everywhere] for each in SHARES_ON_POSTGRESQL]
 
 
 def start(url: str, words: list[str], output: IO[str]) -> subprocess.Popen[str]:
@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> int:
 
 
 def name_of(database: str, number: int) -> str:
-    return f"{database}, the other half" if number else database
+    return f"{database}, share {number + 1}"
 
 
 def _another_database(url: str) -> str:

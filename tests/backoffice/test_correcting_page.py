@@ -13,7 +13,7 @@ from loyalty.models import ReasonCode, Redemption
 from reversals.models import Approval, Attempt, Correction, Reversal
 from tests.builders import World, make_world, redeemed, set_value, staff_of
 
-pytestmark = [pytest.mark.django_db, pytest.mark.once]
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from django.urls import reverse
 from loyalty.models import OrgAccess
 from tests.builders import World, make_world, redeemed, staff_of
 
-pytestmark = [pytest.mark.django_db, pytest.mark.once]
+pytestmark = pytest.mark.django_db
 
 CHOOSE = "/admin/choose-org/"
 LIST = "/admin/loyalty/redemption/"

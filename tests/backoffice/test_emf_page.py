@@ -18,8 +18,6 @@ from loyalty.emf.warnings import contradictions
 from loyalty.models import EmfSetting, OrgAccess
 from tests.builders import ON, World, changes_of, make_program, make_world, set_value
 
-pytestmark = pytest.mark.once
-
 WHY = {"ticket": "OPS-7", "reason": "Asked by the brand."}
 ROLE = ("view_emfsetting", "change_emfsetting", "view_emfchange")
 PAUSED = "Reversal_paused"

@@ -14,7 +14,7 @@ from reversals.admin import home
 from reversals.api.index import ADDRESSES
 from tests.builders import World, redeemed, staff_of
 
-pytestmark = [pytest.mark.django_db, pytest.mark.once]
+pytestmark = pytest.mark.django_db
 
 
 def check_page(response: HttpResponse, status: int, title: str, link: str) -> str:

@@ -14,7 +14,7 @@ from loyalty.models import Customer, LedgerUpload, Lot, Org, OrgAccess, Redempti
 from loyalty.orgs import create_org, create_program
 from tests.builders import ON, World, days_ago, make_world, redeemed, staff_of, work
 
-pytestmark = [pytest.mark.django_db, pytest.mark.once]
+pytestmark = pytest.mark.django_db
 IMPORT = "/admin/import/"
 CUSTOMERS = "org_id,customer_id,status,mobile,email,external_id,card_number\n{org},4711,ACTIVE,,,,\n"
 POINTS = (

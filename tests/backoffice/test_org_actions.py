@@ -12,7 +12,7 @@ from loyalty.models import EmfChange, Org, OrgAccess, Program, ReasonCode, Staff
 from loyalty.orgs import FIRST_CORRECTION_CODES, FIRST_REASON_CODES, create_org
 from tests.builders import BUILT, ON, World, make_world, set_value
 
-pytestmark = [pytest.mark.django_db, pytest.mark.once]
+pytestmark = pytest.mark.django_db
 
 LIST = "/admin/loyalty/org/"
 WHY = {"ticket": "OPS-7", "reason": "Asked by the brand."}

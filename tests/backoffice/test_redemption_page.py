@@ -17,7 +17,7 @@ from loyalty.models import Customer, Lot, Program, ReasonCode, Redemption
 from reversals.models import Approval, Attempt, Reversal
 from tests.builders import ON, World, days_ago, make_world, redeemed, set_value, staff_of
 
-pytestmark = [pytest.mark.django_db, pytest.mark.once]
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from config.floods import refusing_floods
 from loyalty.models import StaffChange
 from loyalty.staff.signin import gate, hashing, limits
 
-pytestmark = [pytest.mark.django_db, pytest.mark.once]
+pytestmark = pytest.mark.django_db
 
 PASSWORD = "a long password"
 HOME, LOGIN = "/admin/", "/admin/login/"

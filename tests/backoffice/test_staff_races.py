@@ -31,7 +31,8 @@ def signed_in(user: User) -> Client:
 
 
 def test_superusers_who_demote_each_other_at_once_leave_one_superuser(superusers: list[User]) -> None:
-    asked = {"is_active": "on", "reason": "Left.", "org_accesses-TOTAL_FORMS": "0", "org_accesses-INITIAL_FORMS": "0"}
+    asked = {"is_active": "on", "reason": "Left.", "without": "on"}
+    asked |= {"org_accesses-TOTAL_FORMS": "0", "org_accesses-INITIAL_FORMS": "0"}
     clients, pages = [*map(signed_in, superusers)], [f"/admin/auth/user/{each.pk}/change/" for each in superusers[::-1]]
     answers = at_once([lambda pair=pair: pair[0].post(pair[1], asked) for pair in zip(clients, pages, strict=True)])
     assert sorted(answer.status_code for answer in answers) == [302, 403]

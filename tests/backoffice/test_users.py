@@ -18,7 +18,7 @@ from loyalty.staff.rights import ROLES_IN_WORDS, rights_of_role
 from reversals.roles import ROLES
 from tests.builders import World, make_world, staff_of
 
-pytestmark = [pytest.mark.django_db, pytest.mark.once]
+pytestmark = pytest.mark.django_db
 
 PASSWORD = "quite a long password"
 USERS, ROLES_LIST, CHANGES = "/admin/auth/user/", "/admin/auth/group/", "/admin/loyalty/staffchange/"

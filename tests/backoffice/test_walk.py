@@ -1,6 +1,7 @@
 """Every URL of the back office with every role: who may open it, foreign orgs, and odd input."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ from django.apps import apps
 from django.contrib.admin.sites import site
 from django.contrib.auth.models import Group, User
 from django.contrib.contenttypes.models import ContentType
-from django.db import models
+from django.db import models, transaction
 from django.test import Client
 from django.urls import URLPattern, reverse
 
@@ -382,15 +383,23 @@ def test_look_ups_that_a_list_does_not_offer_are_refused(world: World, lookup: s
 
 
 @pytest.mark.parametrize("odd", ["\0", "x", "(", "9" * 30, "-1", ""])
-def test_odd_filter_values_do_not_cause_errors(world: World, without_frame: None, odd: str, rf: Any) -> None:
-    client, _ = sign_in(world, "superuser")
-    request = rf.get("/admin/")
-    request.user, request.session = User.objects.get(username="root"), {}
-    for model, admin in site._registry.items():
-        address = reverse(f"admin:{name_of(model._meta.label_lower, 'changelist')}")
-        for filter in admin.get_changelist_instance(request).filter_specs:
-            for name in filter.expected_parameters():
-                assert client.get(address, {name: odd}).status_code in {200, 302}, (address, name)
+def test_odd_filter_values_do_not_cause_errors(world: World, odd: str, rf: Any) -> None:
+    """Reads the rows and choices of each list without its page, which would take ten times as long."""
+    sign_in(world, "superuser")
+    user = User.objects.get(username="root")
+
+    def listed(admin: Any, **asked: str) -> Any:
+        request = rf.get("/admin/", asked)
+        request.user, request.session = user, {}
+        return admin.get_changelist_instance(request)
+
+    for admin in site._registry.values():
+        for name in {each for filter in listed(admin).filter_specs for each in filter.expected_parameters()}:
+            with suppress(*large_exports.UNREADABLE), transaction.atomic():
+                changelist = listed(admin, **{name: odd})
+                list(changelist.result_list)
+                for filter in changelist.filter_specs:
+                    list(filter.choices(changelist))
 
 
 @pytest.mark.parametrize("odd", ["\0" * 32, "\0", "é" * 40, "(", "a" * 400])

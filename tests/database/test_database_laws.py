@@ -177,7 +177,7 @@ CHECKED: list[tuple[str, Model, Changes]] = [
     ("customer_merge_says_why", CustomerMerge, {"ticket": ""}),
     ("customer_merge_says_why", CustomerMerge, {"reason": ""}),
     ("maintenance_says_why", Maintenance, {"is_on": True}),
-    ("held_change_status_known", HeldChange, {"status": "MAYBE"}),
+    ("held_change_status_known", HeldChange, {"status": "MAYBE", "decided_by": "asha", "decided_at": days_ago(0)}),
     ("held_change_says_who_decided", HeldChange, {"status": "CONFIRMED"}),
     (
         "held_change_by_another_user",

@@ -86,6 +86,7 @@ def test_schedule_reads_nothing_while_no_interval_begins() -> None:
     assert len(queries) == 0
 
 
+@pytest.mark.once
 def test_work_once_runs_every_scheduled_task(world: World) -> None:
     world.reverse(redeemed(world, 10))
     Session.objects.create(session_key="ended", session_data="", expire_date=days_ago(1))

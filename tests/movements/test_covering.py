@@ -89,7 +89,8 @@ def test_covering_is_on_the_pages_of_redemption_and_customer_and_in_the_export(w
     cover(world, "--reason", "points came later", "--by", "meera")
     page = reader.get(address).content.decode()
     assert all(text in page for text in ("Coverings", only.lot_ref, "points came later", "no lot"))
-    page = reader.get(reverse("admin:loyalty_customer_change", args=[world.asha.id])).content.decode()
+    customer = reverse("admin:loyalty_customer_change", args=[world.asha.id])
+    page = reader.get(customer, {"tab": "activity"}).content.decode()
     assert "10 points now drawn from lots: points came later" in page
     [exported] = export_customer(world.asha)["coverings"]
     assert (exported["lot_lot_ref"], exported["points"], exported["covering_made_by"]) == (only.lot_ref, "10", "meera")

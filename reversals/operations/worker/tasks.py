@@ -1,14 +1,14 @@
 """The tasks of the schedule. Each may be ended at any moment and run again."""
 
 import logging
+from contextlib import closing, suppress
 from datetime import timedelta
-from functools import partial
 from threading import Thread
 from typing import Any
 
 from django.conf import settings
 from django.core.management import call_command
-from django.db import connection
+from django.db import DatabaseError, connection
 from django.utils import timezone
 from django_tasks import TaskContext, task
 from django_tasks_db.models import DBTaskResult
@@ -42,14 +42,14 @@ def verify_ledger(context: TaskContext) -> dict[str, int]:
     """Checks every law and every seal over all orgs, with the anchor."""
 
     def note(done: int, of: int) -> None:
-        # On PostgreSQL the check reads in a read-only transaction, so the progress needs another connection.
-        progress = partial(_note_and_close if connection.vendor == "postgresql" else queue.note_progress, context)
-        if connection.vendor == "postgresql":
-            thread = Thread(target=progress, args=[{"done": done, "of": of}])
-            thread.start()
-            thread.join()
-        else:
-            progress({"done": done, "of": of})
+        progress = {"done": done, "of": of}
+        if connection.in_atomic_block:
+            queue.note_progress(context, progress)
+            return
+        # The check reads a snapshot. In it PostgreSQL writes nothing, and SQLite nothing after another process wrote.
+        thread = Thread(target=_note_elsewhere, args=[context, progress])
+        thread.start()
+        thread.join()
 
     # Before the first seal there is no anchor.
     anchor = settings.LEDGER_ANCHOR if Seal.objects.exists() else None
@@ -59,9 +59,10 @@ def verify_ledger(context: TaskContext) -> dict[str, int]:
     return {"broken": len(check.broken)}
 
 
-def _note_and_close(context: TaskContext, progress: dict[str, Any]) -> None:
-    queue.note_progress(context, progress)
-    connection.close()
+def _note_elsewhere(context: TaskContext, progress: dict[str, Any]) -> None:
+    """Notes the progress on the connection of this thread. A progress that is not noted is no failure of the check."""
+    with suppress(DatabaseError), closing(connection):
+        queue.note_progress(context, progress)
 
 
 def request_check() -> None:

@@ -8,6 +8,8 @@ from email.message import Message
 from http.client import HTTPConnection
 from threading import Event
 
+import pytest
+
 from tests.serving import HEADERS, manage, serving
 
 CLIENTS = 50
@@ -37,6 +39,7 @@ def written(environment: dict[str, str]) -> str:
     return line
 
 
+@pytest.mark.usefixtures("on_postgresql")
 def test_no_call_of_fifty_clients_writes_after_the_command_has_returned(cell: dict[str, str]) -> None:
     over, returned = Event(), Event()
     with serving(cell) as first, serving(cell) as second, ThreadPoolExecutor(CLIENTS) as pool:

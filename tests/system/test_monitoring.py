@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from tests.api.test_monitoring import grown, samples_of
 from tests.serving import HEADERS, serving
@@ -66,6 +67,7 @@ def ask(port: int, address: str) -> tuple[int, str]:
         return response.status, response.read().decode()
 
 
+@pytest.mark.once
 def test_monitoring_port_answers_while_all_threads_hang(environment: dict[str, str]) -> None:
     """Half a body occupies a thread. After the threads are free, and after a worker's death, both ports answer."""
     monitoring = free_port()

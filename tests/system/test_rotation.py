@@ -11,6 +11,7 @@ from threading import Event
 from urllib.parse import urlencode
 from urllib.request import HTTPCookieProcessor, OpenerDirector, build_opener
 
+import pytest
 from django_otp.oath import totp
 
 from tests.serving import manage, serving
@@ -67,6 +68,7 @@ def calls(ports: tuple[int, int], over: Event, name: str) -> Counter[tuple[int, 
     return answers
 
 
+@pytest.mark.once
 def test_no_call_is_401_and_nobody_is_signed_out_while_keys_rotate(cell: dict[str, str]) -> None:
     steps = [cell | {"STAFF_SECOND_FACTOR": "on"} | step for step in STEPS]
     manage(steps[0], ("shell", "-v0", "-c", MAKE_USER))

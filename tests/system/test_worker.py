@@ -28,7 +28,7 @@ from reversals.operations.worker import bulk
 User.objects.create_superuser("root", password="a long password")
 redemptions = list(Redemption.objects.order_by("id")[:200])
 run = runs.start_from_redemptions(
-    org=Org.objects.get(), key="page", redemptions=redemptions, reason="shop closed", made_by="root"
+    org=Org.objects.get(), key="page", redemptions=redemptions, reason="GOODS_RETURNED: shop closed", made_by="root"
 )
 while runs.totals_of(run).unchecked:
     runs.check_some(run, made_by="root")
@@ -108,6 +108,7 @@ def cell(tmp_path: Path) -> Iterator[Cell]:
             yield Cell(url, tmp_path)
 
 
+@pytest.mark.usefixtures("on_postgresql")  # two minutes, most of them waiting; it passes on SQLite, too
 def test_bulk_run_and_verification_go_on_after_their_worker_was_killed(cell: Cell) -> None:
     reversed_rows = "SELECT count(*) FROM reversals_bulkrow WHERE status = 'REVERSED'"
     checks = "SELECT count(*) FROM reversals_ledgercheck"

@@ -251,7 +251,8 @@ class Ledger(RuleBasedStateMachine):
             text = "yes" if value else "no"
         else:
             text = str(amount(value)) if name.endswith("_points") else str(value)
-        set_emf(org=self.world.org, key=name, value=text, ticket="T-1", reason="a step", changed_by="meera")
+        why = {"ticket": "T-1", "reason": "a step", "changed_by": "meera", "is_confirmed": True}
+        set_emf(org=self.world.org, key=name, value=text, **why)
 
     @step(1)
     def mark(self, member: int, status: int) -> None:

@@ -1,11 +1,12 @@
 """Reads and changes the stored EMF settings of orgs."""
 
 from collections.abc import Collection
+from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
 
-from loyalty.emf.registry import EmfSettings, check_value, known_key
+from loyalty.emf.registry import EmfKey, EmfSettings, check_value, known_key
 from loyalty.errors import InvalidOperation, NeedsSecondUser
 from loyalty.models import EmfChange, EmfSetting, Org, Program
 from loyalty.request_id import current_request_id
@@ -57,9 +58,7 @@ def set_emf(
     if setting is None and not value:
         where = "this program" if program is not None else "this org"
         raise InvalidOperation(f"{key} is not set for {where}, so it cannot be removed")
-    before = settings_of(org.id)
-    after = before.with_text(emf_key, program.id if program is not None else None, value)
-    if before.raises_approval_limit(after) and not is_confirmed:
+    if not is_confirmed and _raises_approval_limit(org, program, emf_key, value):
         raise NeedsSecondUser
     change = EmfChange(
         org=org,
@@ -70,13 +69,21 @@ def set_emf(
         ticket=ticket.strip(),
         reason=reason.strip(),
         changed_by=changed_by,
-        changed_at=timezone.now(),
-        request_id=current_request_id(),
     )
-    change.clean_fields()
-    change.save(force_insert=True)
+    _record(change)
     _store(setting or EmfSetting(org=org, program=program, key=key), value)
     return change
+
+
+def _raises_approval_limit(org: Org, program: Program | None, emf_key: EmfKey[Any], value: str) -> bool:
+    before = settings_of(org.id)
+    return before.raises_approval_limit(before.with_text(emf_key, program.id if program is not None else None, value))
+
+
+def _record(change: EmfChange) -> None:
+    change.changed_at, change.request_id = timezone.now(), current_request_id()
+    change.clean_fields()
+    change.save(force_insert=True)
 
 
 def _store(setting: EmfSetting, value: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
@@ -18,10 +18,10 @@ from loyalty.staff.audit import record_change
 from loyalty.staff.signin.resets import check_may_approve
 from reversals.models import Approval, Attempt, BulkRow, Channel
 from reversals.movements import engine
-from reversals.movements.attempts import MovementRequest, new_attempt
+from reversals.movements.attempts import new_attempt
 from reversals.movements.correct.movement import ApprovedBy, Correct
 from reversals.movements.correct.requests import CorrectionRequest
-from reversals.movements.engine import Decision, Moment, Movement, Outcome
+from reversals.movements.engine import Decision, Moment, Movement, Outcome, Wrapped
 from reversals.movements.reverse.movement import Reverse
 from reversals.movements.reverse.requests import ReversalRequest
 from reversals.refusals import ErrorCode, Refused
@@ -72,21 +72,12 @@ def ask(
 
 
 @dataclass(frozen=True, slots=True)
-class Approved(Generic[Accepted]):
+class Approved(Wrapped[Accepted]):
     """A movement that a second user approves. The movement and the approval commit together or not at all."""
 
-    movement: Movement[Accepted]
     approval: Approval
     decided_by: str
     comment: str
-
-    @property
-    def operation(self) -> str:
-        return self.movement.operation
-
-    @property
-    def request(self) -> MovementRequest:
-        return self.movement.request
 
     def decide(self, moment: Moment) -> Decision[Accepted]:
         """Raises NOT_APPROVABLE if the request was decided, has lapsed, or was made by the user who decides it.

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from django.contrib.auth.models import User
 from django.utils import timezone
@@ -13,8 +13,7 @@ from loyalty.ledger.sql import insert_into
 from loyalty.models import Org, StaffChange
 from loyalty.staff.access import may_work_on
 from reversals.models import Reversal
-from reversals.movements.attempts import MovementRequest
-from reversals.movements.engine import Decision, Moment, Movement
+from reversals.movements.engine import Decision, Moment, Wrapped
 
 Accepted = TypeVar("Accepted", covariant=True)
 
@@ -34,20 +33,11 @@ def check_may_reverse(username: str, org: Org) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class NamedBy(Generic[Accepted]):
+class NamedBy(Wrapped[Accepted]):
     """A reversal in the name of a user. Who called the command is recorded in the same transaction."""
 
-    movement: Movement[Accepted]
     username: str
     caller: str
-
-    @property
-    def operation(self) -> str:
-        return self.movement.operation
-
-    @property
-    def request(self) -> MovementRequest:
-        return self.movement.request
 
     def decide(self, moment: Moment) -> Decision[Accepted]:
         decision = self.movement.decide(moment)

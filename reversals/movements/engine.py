@@ -71,6 +71,21 @@ class Movement(Protocol[Accepted_co]):
 
 
 @dataclass(frozen=True, slots=True)
+class Wrapped(Generic[Accepted_co]):
+    """A movement with something that commits with it: a subclass decides what."""
+
+    movement: Movement[Accepted_co]
+
+    @property
+    def operation(self) -> str:
+        return self.movement.operation
+
+    @property
+    def request(self) -> MovementRequest:
+        return self.movement.request
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """The HTTP status and body that an entry point answers with, and that a key repeats."""
 

@@ -96,7 +96,7 @@ def _switch(*, is_on: bool, reason: str, made_by: str) -> Maintenance:
 def _wait_for_earlier(seconds: float) -> list[RunningTransaction]:
     """Waits for the transactions of this database that have begun by now, and returns those that have not ended.
 
-    On SQLite there are none: a transaction takes the only write lock when it begins, so all earlier ones have ended.
+    On SQLite all earlier ones have ended, because a transaction takes the only write lock when it begins.
     """
     if connection.vendor != "postgresql":
         return []

@@ -162,6 +162,24 @@ def test_old_rows_in_the_first_run_are_not_reported_as_backdated(
         assert check_seals(file).problems == []
 
 
+def test_history_of_an_org_that_was_imported_whole_is_not_reported_as_backdated(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrived = make_world()
+    for _ in range(5):
+        reversal_of_two_lines(arrived)
+    monkeypatch.setattr(seals, "ENTRIES_AT_ONCE", 2)
+    with guards_lifted():
+        execute("UPDATE reversals_reversal SET created_at = '2026-01-01 00:00:00' WHERE org_id = %s", arrived.org.id)
+        assert seal_ledger(history.file).seals > 2
+        assert history.problems() == []
+        later = reversal_of_two_lines(arrived)
+        execute("UPDATE reversals_reversal SET created_at = '2026-01-01 00:00:00' WHERE id = %s", later.id)
+        seal_ledger(history.file)
+        [problem] = history.problems()
+    assert f"reversal {later.id} ({later.public_id}) of org {arrived.org.id} is backdated" in problem
+
+
 def test_the_anchor_has_a_line_for_each_seal(history: History) -> None:
     owner, *lines = [json.loads(line) for line in history.file.read_text().splitlines()]
     assert owner == {"owner": this_database()}

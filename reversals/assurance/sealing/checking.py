@@ -7,7 +7,8 @@ Detected in an inserted row, whether or not it has been sealed since:
 - The row refers to an import that an earlier run had sealed. All rows of an import are committed together, so that run
   would have sealed this row too.
 - The row is dated more than an hour before a seal that left nothing unsealed. This does not apply to rows from a file,
-  because their times come from another system.
+  because their times come from another system. A sealed row counts only if its org had sealed rows by then, because
+  earlier versions could import a whole org with its history.
 
 Note: a row that was changed, removed or inserted before it was sealed, with a current date, is not detected here.
 `reversals.assurance.verification` finds it if it breaks a law. A forged import, redemption or reversal that keeps every
@@ -17,7 +18,7 @@ law cannot be distinguished from a real one, so run seal_ledger often.
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import chain, groupby, islice
 from operator import itemgetter
 from pathlib import Path
@@ -27,8 +28,6 @@ from django.db import connection
 
 from loyalty.ledger import queries
 from loyalty.ledger.clock import as_datetime
-from loyalty.ledger.sql import places
-from loyalty.moves import arrivals
 from reversals.assurance.sealing import anchor
 from reversals.assurance.sealing.entries import KINDS, Entry, EntryKind, hash_of_seal, rows_of
 from reversals.models import Seal, SealedRow
@@ -93,10 +92,11 @@ class _Chain:
     """One walk along the chain, in portions of seals that together list about 50,000 entries."""
 
     def __init__(self) -> None:
-        self.arrived = arrivals()
         self.imports = _completed_imports()
         self.previous: Seal | None = None
         self.complete: Seal | None = None  # the last seal so far that left nothing unsealed
+        self.listed_orgs: set[int] = set()  # the orgs that the seals so far list
+        self.complete_orgs: set[int] = set()  # the same up to the last complete seal
 
     def problems(self) -> Iterator[str]:
         for seals in _portions():
@@ -120,7 +120,10 @@ class _Chain:
                 yield from self._inserted_later(seal, row, entry)
         if seal.hash != _hash_of(seal, rows, self.previous) or seal.count != len(rows):
             yield f"seal {seal.id}: its hash does not match its rows and the previous seal"
-        self.previous, self.complete = seal, seal if seal.is_complete else self.complete
+        self.previous = seal
+        self.listed_orgs.update(row.org_id for row in rows)
+        if seal.is_complete:
+            self.complete, self.complete_orgs = seal, set(self.listed_orgs)
 
     def _inserted_later(self, seal: Seal, row: _Listed, entry: Entry) -> Iterator[str]:
         """Reports the row if an earlier seal would hold it, had it existed when that seal was created."""
@@ -130,7 +133,7 @@ class _Chain:
                 yield f"seal {seal.id}: {_named(row)} was added to import {entry.import_id} after seal {completed}"
         elif (
             self.complete is not None
-            and _could_see(self.complete, row.org_id, self.arrived)
+            and row.org_id in self.complete_orgs
             and _is_before(entry.written_at, self.complete)
         ):
             yield f"seal {seal.id}: {_named(row)} is backdated to before seal {self.complete.id}"
@@ -175,14 +178,6 @@ def _completed_imports() -> dict[int, int]:
     sealed = SealedRow.objects.filter(kind=SealedRow.Kind.IMPORT).values_list("row_id", "seal_id")
     places_of = ((import_id, bisect_left(complete, seal_id)) for import_id, seal_id in sealed)
     return {import_id: complete[place] for import_id, place in places_of if place < len(complete)}
-
-
-def _could_see(seal: Seal, org_id: int, arrived: Mapping[int, datetime]) -> bool:
-    """Returns whether the org was in this cell at the time of the seal.
-
-    An org that arrived from another cell brings rows that are older than seals of this cell, which cannot list them.
-    """
-    return org_id not in arrived or arrived[org_id] <= seal.sealed_at
 
 
 def _is_before(written_at: str | None, seal: Seal) -> bool:
@@ -246,8 +241,6 @@ def _inserted_into_past() -> Iterator[str]:
 
 
 def _unsealed_before(seal: Seal, kind: EntryKind) -> list[tuple[Any, ...]]:
-    arrived = arrivals()
-    unseen = [org_id for org_id in arrived if not _could_see(seal, org_id, arrived)]
     word, conditions = kind.row.word, list[str]()
     params: list[Any] = [kind.kind.value]
     if kind.has_import:
@@ -256,9 +249,8 @@ def _unsealed_before(seal: Seal, kind: EntryKind) -> list[tuple[Any, ...]]:
         )
         params += [SealedRow.Kind.IMPORT.value, seal.id]
     if kind.time:
-        seen = f" AND {word}.org_id NOT IN ({places(unseen)})" if unseen else ""
-        conditions.append(f"({kind.written_at} < %s{seen})")
-        params += [connection.ops.adapt_datetimefield_value(seal.sealed_at - LATEST), *unseen]
+        conditions.append(f"{kind.written_at} < %s")
+        params.append(connection.ops.adapt_datetimefield_value(seal.sealed_at - LATEST))
     if not conditions:
         return []
     name = f"{word}.{kind.name}" if kind.name else "NULL"

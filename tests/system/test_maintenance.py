@@ -40,9 +40,9 @@ def written(environment: dict[str, str]) -> str:
 
 
 @pytest.mark.usefixtures("on_postgresql")
-def test_no_call_of_fifty_clients_writes_after_the_command_has_returned(cell: dict[str, str]) -> None:
+def test_no_call_of_fifty_clients_writes_after_the_command_has_returned(environment: dict[str, str]) -> None:
     over, returned = Event(), Event()
-    with serving(cell) as first, serving(cell) as second, ThreadPoolExecutor(CLIENTS) as pool:
+    with serving(environment) as first, serving(environment) as second, ThreadPoolExecutor(CLIENTS) as pool:
 
         def call(number: int) -> tuple[Counter[int], Counter[int]]:
             """Calls until the test is over; returns the codes of calls that began before and after the command."""
@@ -59,16 +59,16 @@ def test_no_call_of_fifty_clients_writes_after_the_command_has_returned(cell: di
         assert answer(first, "held")[:2] == (200, 0)
         clients = [pool.submit(call, number) for number in range(CLIENTS)]
         time.sleep(2)
-        said = json.loads(manage(cell, ("maintenance", "on", "--reason", "drill", "--json")).splitlines()[-1])
+        said = json.loads(manage(environment, ("maintenance", "on", "--reason", "drill", "--json")).splitlines()[-1])
         returned.set()
-        at_return = written(cell)
+        at_return = written(environment)
         time.sleep(2)
         over.set()
         codes = [client.result() for client in clients]
-        at_end = written(cell)
+        at_end = written(environment)
         replayed = answer(second, "held")
         refused = answer(second, "another", redeems=True)
-        manage(cell, ("maintenance", "off"))
+        manage(environment, ("maintenance", "off"))
         allowed = [answer(port, f"afterwards-{port}")[0] for port in (first, second)]
     before, after = (sum(part, Counter()) for part in zip(*codes, strict=True))
     assert (said["on"], said["running"]) == (True, [])

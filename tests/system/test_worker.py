@@ -47,7 +47,7 @@ HOLDER = (
 )
 
 
-class Cell:
+class Installation:
     """A database with the demo ledger, and workers on it."""
 
     def __init__(self, url: str, folder: Path) -> None:
@@ -100,36 +100,36 @@ def wait_for(condition: Any, seconds: float) -> float:
 
 
 @pytest.fixture
-def cell(tmp_path: Path) -> Iterator[Cell]:
+def installation(tmp_path: Path) -> Iterator[Installation]:
     if connection.vendor == "sqlite":
-        yield Cell(f"sqlite:///{tmp_path / 'cell.sqlite3'}", tmp_path)
+        yield Installation(f"sqlite:///{tmp_path / 'installation.sqlite3'}", tmp_path)
     else:
         with private_postgresql() as url:
-            yield Cell(url, tmp_path)
+            yield Installation(url, tmp_path)
 
 
 @pytest.mark.usefixtures("on_postgresql")  # two minutes, most of them waiting; it passes on SQLite, too
-def test_bulk_run_and_verification_go_on_after_their_worker_was_killed(cell: Cell) -> None:
+def test_bulk_run_and_verification_go_on_after_their_worker_was_killed(installation: Installation) -> None:
     reversed_rows = "SELECT count(*) FROM reversals_bulkrow WHERE status = 'REVERSED'"
     checks = "SELECT count(*) FROM reversals_ledgercheck"
-    with cell.worker(), cell.worker():
-        wait_for(lambda: cell.count(checks) == 1, 60)  # each scheduled task has run once
-        cell.run("-c", START_BULK_RUN)
-        wait_for(lambda: cell.count(reversed_rows) >= 20, 60)
-        cell.kill_holder_of("work_on_bulk_run")
-        done = cell.count(reversed_rows)
+    with installation.worker(), installation.worker():
+        wait_for(lambda: installation.count(checks) == 1, 60)  # each scheduled task has run once
+        installation.run("-c", START_BULK_RUN)
+        wait_for(lambda: installation.count(reversed_rows) >= 20, 60)
+        installation.kill_holder_of("work_on_bulk_run")
+        done = installation.count(reversed_rows)
         assert done < 200
-        took = wait_for(lambda: cell.count(reversed_rows) > done + 20, GOES_ON_WITHIN + 10)
+        took = wait_for(lambda: installation.count(reversed_rows) > done + 20, GOES_ON_WITHIN + 10)
         print(f"bulk run: {done} of 200 rows when the worker was killed; went on after {took:.0f} s")
-        with cell.worker():
-            wait_for(lambda: cell.count(reversed_rows) == 200, 120)
-            cell.run("-c", VERIFY)
-            cell.kill_holder_of("verify_ledger")
-            took = wait_for(lambda: cell.count(checks) == 2, GOES_ON_WITHIN + 20)
+        with installation.worker():
+            wait_for(lambda: installation.count(reversed_rows) == 200, 120)
+            installation.run("-c", VERIFY)
+            installation.kill_holder_of("verify_ledger")
+            took = wait_for(lambda: installation.count(checks) == 2, GOES_ON_WITHIN + 20)
             print(f"verification: recorded {took:.0f} s after its worker was killed")
-    assert cell.count("SELECT count(*) FROM reversals_reversal") == 200
-    assert cell.count("SELECT count(DISTINCT redemption_id) FROM reversals_reversal") == 200
-    assert cell.count(checks) == 2
-    assert cell.count("SELECT count(*) FROM reversals_ledgercheck WHERE broken_count > 0") == 0
-    assert cell.count("SELECT count(*) FROM reversals_workerprocess") <= 2  # the killed ones
-    cell.run("manage.py", "verify_ledger")
+    assert installation.count("SELECT count(*) FROM reversals_reversal") == 200
+    assert installation.count("SELECT count(DISTINCT redemption_id) FROM reversals_reversal") == 200
+    assert installation.count(checks) == 2
+    assert installation.count("SELECT count(*) FROM reversals_ledgercheck WHERE broken_count > 0") == 0
+    assert installation.count("SELECT count(*) FROM reversals_workerprocess") <= 2  # the killed ones
+    installation.run("manage.py", "verify_ledger")

@@ -1,4 +1,4 @@
-"""Maintenance of the whole cell: while it is on, calls, pages and commands write nothing, on any server.
+"""Maintenance of the whole installation: while it is on, calls, pages and commands write nothing, on any server.
 
 The last row of a table says whether it is on. A call reads it in the statement that looks up its caller, and once more
 in the statement that writes. So a transaction that begins after maintenance was switched on writes nothing, and

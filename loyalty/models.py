@@ -213,31 +213,8 @@ class SavedView(models.Model):
         return self.name
 
 
-class OrgMove(models.Model):
-    """One step of moving an org to or from this cell. The latest step shows whether the org is open. Append-only."""
-
-    class Step(models.TextChoices):
-        CLOSED = "CLOSED", "closed for a move"
-        REOPENED = "REOPENED", "reopened"
-        ARRIVED = "ARRIVED", "arrived"
-
-    id = RowIdField()
-    org = owning_org()
-    step = models.CharField(max_length=16, choices=Step)
-    host = models.CharField(max_length=253, blank=True, help_text="The host of the cell that it moves to.")
-    manifest = models.CharField(max_length=64, blank=True, help_text="SHA-256 of the manifest that it arrived with.")
-    made_by = models.CharField(max_length=150)
-    made_at = models.DateTimeField()
-
-    class Meta:
-        constraints = [AppendOnly(name="org_move_append_only")]
-
-    def __str__(self) -> str:
-        return f"{self.get_step_display()} {self.made_at:%Y-%m-%d %H:%M}"
-
-
 class Maintenance(models.Model):
-    """One switch of the cell's maintenance. The last one says whether it is on. Append-only."""
+    """One switch of maintenance. The last one says whether it is on. Append-only."""
 
     id = models.BigAutoField(primary_key=True)
     is_on = models.BooleanField()

@@ -20,15 +20,11 @@ from loyalty.ledger import clock
 from loyalty.ledger.sql import Statement
 from reversals.api.monitoring import health
 from tests.builders import World, make_world
-from tests.postgresql import run_script
 from tests.serving import serving, with_demo_ledger
 from tests.templates import copy_migrated_sqlite, migrated_postgresql
 
 # A migrated SQLite file to use instead of the template, because the code differs in each run (tests/mutation.py).
 MADE = os.environ.get("TEST_DATABASE_MADE")
-
-# A script to run on the migrated database before the tests begin (tests/database/test_partitioning.py).
-SCRIPT = os.environ.get("TEST_DATABASE_SCRIPT")
 
 
 @pytest.fixture(scope="session")
@@ -42,10 +38,6 @@ def django_db_setup(
         connection.settings_dict["TEST"]["TEMPLATE"] = migrated_postgresql(os.environ["DATABASE_URL"])
     with django_db_blocker.unblock():
         databases = setup_databases(verbosity=0, interactive=False, keepdb=connection.vendor == "sqlite")
-    if SCRIPT:
-        run_script(
-            os.environ["DATABASE_URL"].replace("/postgres?", f"/{connection.settings_dict['NAME']}?"), Path(SCRIPT)
-        )
     yield
     if not MADE:  # otherwise in a fork, where the thread of the prober does not exist
         health.prober.submit(connections.close_all).result()

@@ -48,15 +48,6 @@ def _migrated_sqlite() -> Path:
     return made
 
 
-def create_migrated_postgresql(server: str, name: str) -> str:
-    """Creates a migrated database of that name on the server and returns its URL."""
-    template = migrated_postgresql(server)
-    with psycopg.connect(server, autocommit=True) as session:
-        session.execute(f"DROP DATABASE IF EXISTS {name}")
-        session.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-    return url_of(server, name)
-
-
 def migrated_postgresql(server: str) -> str:
     """The name of the server's template for this state of the code, which is created when it is missing."""
     name = f"migrated_{_digest()}"

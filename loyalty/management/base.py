@@ -10,7 +10,6 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, Error
 
 from loyalty import maintenance
-from loyalty.moves import is_of_closed_org
 
 
 class LoyaltyCommand(BaseCommand):
@@ -51,10 +50,6 @@ class LoyaltyCommand(BaseCommand):
         except ValueError as error:
             raise CommandError(str(error)) from error
         except DatabaseError as error:
-            if is_of_closed_org(error):
-                raise CommandError(
-                    "the org is closed, because it is being moved or was moved to another cell"
-                ) from error
             raise CommandError(f"the database failed ({error}); check that it is reachable and migrated") from error
         self.stdout.write(json.dumps(result) if options["json"] else self.as_text(result))
         self.report(result)

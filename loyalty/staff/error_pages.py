@@ -67,12 +67,3 @@ def unavailable() -> HttpResponse:
         "The database could not be reached, or was too busy. Wait a moment and reload the page. If you submitted a"
         " reversal, reloading does not reverse the points twice.",
     )
-
-
-def org_closed() -> HttpResponse:
-    return error_page(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "This org is closed for a move",
-        "Nothing was changed, because the org is being moved to another system and can only be viewed here. Ask your"
-        " administrator for its new address.",
-    )

@@ -1,9 +1,8 @@
-"""Row and table locks for changes by staff: users, API clients and moves of orgs."""
+"""Row and table locks for changes by staff: users and API clients."""
 
 from collections.abc import Collection
 
 from django.contrib.auth.models import User
-from django.db import connection
 
 from loyalty.models import ApiClient
 
@@ -26,10 +25,3 @@ def lock_username(username: str) -> None:
 def lock_api_client(client_id: int) -> ApiClient:
     """Locks an API client before a change of it or of its secrets. Calls of the client do not wait."""
     return ApiClient.objects.select_for_update(no_key=True).get(pk=client_id)
-
-
-def lock_moves() -> None:
-    """Blocks other closings, reopenings and imports of orgs until the transaction ends. Readers do not wait."""
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("LOCK TABLE loyalty_orgmove IN SHARE ROW EXCLUSIVE MODE")

@@ -17,7 +17,6 @@ from django.utils.decorators import method_decorator
 from unfold.sites import UnfoldAdminSite
 
 from loyalty import maintenance
-from loyalty.moves import is_of_closed_org
 from loyalty.outages import note_outage, outage_of
 from loyalty.staff import error_pages
 from loyalty.staff.audit import record_change
@@ -30,7 +29,7 @@ Page = Callable[..., HttpResponseBase]
 
 
 def explain_outages(page: Page) -> Page:
-    """Wraps a page so that it answers 503 with an explanation in an outage, in maintenance, or for a closed org.
+    """Wraps a page so that it answers 503 with an explanation in an outage or in maintenance.
 
     A connection that died since the last request is replaced first.
     """
@@ -49,12 +48,10 @@ def explain_outages(page: Page) -> Page:
             text = "Nothing was changed. Go back and try again in a few seconds."
             return gate.refuse(503, "Many users are signing in", text, wait=2)
         except Error as error:
-            is_closed = is_of_closed_org(error)
-            if not is_closed and outage_of(error) is None:
+            if outage_of(error) is None:
                 raise
-            if not is_closed:
-                note_outage(error)
-            return error_pages.org_closed() if is_closed else error_pages.unavailable()
+            note_outage(error)
+            return error_pages.unavailable()
 
     return guarded
 

@@ -14,7 +14,6 @@ from loyalty.clients.credentials import keyed_digests
 from loyalty.ledger.identifiers import Identifier, masked
 from loyalty.ledger.sql import Statement, insert_into
 from loyalty.models import ApiSecret
-from loyalty.moves import closed_orgs
 from loyalty.request_id import current_request_id
 from reversals.models import Attempt
 from reversals.refusals import ErrorCode, Refused
@@ -152,14 +151,12 @@ def was_committed(attempt: Attempt) -> bool:
 def purge(*, before: datetime) -> int:
     """Deletes attempts older than `before` in batches, and returns how many.
 
-    Keeps accepted attempts that moved points, attempts whose key can still replay their reply, and all attempts of a
-    closed org.
+    Keeps accepted attempts that moved points, and attempts whose key can still replay their reply.
     """
     old = (
         Attempt.objects.filter(created_at__lt=before)
         .exclude(rule="", is_dry_run=False)
         .exclude(holds_key=True, created_at__gt=timezone.now() - REFUSALS_REPLAY_FOR)
-        .exclude(org_id__in=closed_orgs())
     )
     return sum(batch.delete()[0] for batch in _batches(old))
 
@@ -167,12 +164,10 @@ def purge(*, before: datetime) -> int:
 def forget_addresses(*, before: datetime) -> int:
     """Removes the client address from attempts older than `before` in batches, and returns from how many.
 
-    Also removes it from secrets that were last used before. The rows of a closed org keep theirs, because nothing is
-    written to them here.
+    Also removes it from secrets that were last used before.
     """
-    unused = ApiSecret.objects.filter(last_used_at__lt=before, last_used_from__isnull=False)
-    unused.exclude(org_id__in=closed_orgs()).update(last_used_from=None)
-    old = Attempt.objects.filter(created_at__lt=before, address__isnull=False).exclude(org_id__in=closed_orgs())
+    ApiSecret.objects.filter(last_used_at__lt=before, last_used_from__isnull=False).update(last_used_from=None)
+    old = Attempt.objects.filter(created_at__lt=before, address__isnull=False)
     return sum(batch.update(address=None) for batch in _batches(old))
 
 

@@ -3,7 +3,6 @@
 from django.db import Error, IntegrityError
 
 from loyalty import maintenance
-from loyalty.moves import is_of_closed_org
 from loyalty.outages import Outage, note_outage, outage_of, sqlstate_of
 from reversals.refusals import ErrorCode, Refused
 
@@ -32,15 +31,9 @@ def is_retryable(error: Error) -> bool:
 def refusal_for(error: Error, *, during_movement: bool) -> Refused | None:
     """The refusal for the error; None if it is not an outage but a fault of this program.
 
-    898 if the database cannot be reached or written to, the org is closed, or maintenance is on. 896 if it is busy.
+    898 if the database cannot be reached or written to, or maintenance is on. 896 if it is busy.
     886 if it failed during the movement.
     """
-    if is_of_closed_org(error):
-        return Refused(
-            ErrorCode.UNAVAILABLE,
-            "The org is being moved. Send the request again later to the same host, with the same Idempotency-Key.",
-            staff_reason="The org is being moved. Try again later at the same address.",
-        )
     if maintenance.was_refused(error):
         return under_maintenance()
     outage = outage_of(error)

@@ -18,7 +18,6 @@ from django.utils.http import parse_http_date_safe
 from loyalty import maintenance
 from loyalty.errors import InvalidOperation
 from loyalty.models import Webhook
-from loyalty.moves import closed_orgs, skipping_closed_orgs
 from loyalty.outages import note_outage, outage_of
 from loyalty.webhooks import checked_url, signing_secrets
 from reversals.models import Delivery
@@ -103,9 +102,7 @@ class Worker:
             self._proven.add(delivery.webhook_id)
         else:
             self._proven.discard(delivery.webhook_id)
-        outcome = None
-        with skipping_closed_orgs():  # the new cell of a moved org sends it again
-            outcome = record(delivery, answer)
+        outcome = record(delivery, answer)
         if outcome is not None:
             self.outcomes["failed" if outcome == Status.PENDING else outcome.value.lower()] += 1
 
@@ -117,10 +114,9 @@ class Worker:
             for webhook in shares.in_turn(webhooks_with_something_due()):
                 room = shares.room_for(webhook)
                 if room > 0:
-                    with skipping_closed_orgs():
-                        started = claim(webhook, at_most=room)
-                        shares.take(started)
-                        claimed += started
+                    started = claim(webhook, at_most=room)
+                    shares.take(started)
+                    claimed += started
         return claimed
 
 
@@ -169,7 +165,7 @@ class _Shares:
 def webhooks_with_something_due() -> QuerySet[Webhook]:
     """Returns the active webhooks with due deliveries, in random order, so that each gets its turn.
 
-    Leaves out webhooks that rest, and webhooks of closed orgs. Returns none while maintenance is on.
+    Leaves out webhooks that rest. Returns none while maintenance is on.
     """
     now = timezone.now()
     due = Delivery.objects.filter(
@@ -177,7 +173,7 @@ def webhooks_with_something_due() -> QuerySet[Webhook]:
     )
     rested = Q(rests_until__isnull=True) | Q(rests_until__lte=now)
     webhooks = Webhook.objects.filter(rested, Exists(due), is_active=True)
-    return webhooks.filter(maintenance.is_off()).exclude(org_id__in=closed_orgs()).order_by("?")
+    return webhooks.filter(maintenance.is_off()).order_by("?")
 
 
 @transaction.atomic

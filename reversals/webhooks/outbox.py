@@ -12,7 +12,6 @@ from loyalty.fields import new_row_id
 from loyalty.ledger.identifiers import Identifier
 from loyalty.ledger.sql import Statement, ids_of_sequence, insert_all_into, insert_into
 from loyalty.models import Program, Webhook
-from loyalty.moves import closed_orgs
 from reversals.json_values import written_json
 from reversals.models import Channel, Delivery, Event
 from reversals.webhooks import payloads
@@ -36,12 +35,9 @@ def body_of(event: Event) -> bytes:
 
 
 def purge(*, before: datetime) -> int:
-    """Deletes events older than `before` without pending deliveries, in batches. Returns their number.
-
-    Events of closed orgs are kept.
-    """
+    """Deletes events older than `before` without pending deliveries, in batches. Returns their number."""
     waiting = Delivery.objects.filter(event_id=OuterRef("id"), status=Delivery.Status.PENDING)
-    old = Event.objects.filter(~Exists(waiting), created_at__lt=before).exclude(org_id__in=closed_orgs()).order_by("id")
+    old = Event.objects.filter(~Exists(waiting), created_at__lt=before).order_by("id")
     removed = 0
     while batch := list(old.values_list("id", flat=True)[:PURGED_AT_ONCE]):
         Delivery.objects.filter(event_id__in=batch).delete()

@@ -244,10 +244,8 @@ COMMANDS: dict[str, Words | None] = {
         *(str(world.org.id), names.customer, "--ticket", "T-1", "--reason", "why", "--by", "meera")
     ],
     "export_customer": lambda world, names, folder: [str(world.org.id), names.customer],
-    "export_org": None,
     "hashed_secrets": None,
     "import_ledger": importing,
-    "import_org": None,
     "limit_api_client": lambda world, names, folder: [str(world.org.id), names.client, "5", "--reason", "why"],
     "maintenance": None,
     "purge_attempts": None,

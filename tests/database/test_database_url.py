@@ -13,7 +13,6 @@ from django.db import connection, connections, transaction
 from django.db.utils import load_backend
 
 from config.settings import database
-from tests.cells import asked
 
 needs_postgresql = pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no such parameters")
 TIMEOUTS = {"lock_timeout": "2s", "statement_timeout": "5s", "idle_in_transaction_session_timeout": "10s"}
@@ -80,9 +79,12 @@ def connected(parameters: str) -> Iterator[Any]:
     url = os.environ["DATABASE_URL"]
     settings = settings_of(url + ("&" if "?" in url else "?") + parameters)
     wrapper = load_backend(settings["ENGINE"]).DatabaseWrapper(connections.settings["default"] | settings, "default")
-    with asked(wrapper):
+    mine, connections["default"] = connections["default"], wrapper
+    try:
         yield wrapper
-    wrapper.close()
+    finally:
+        connections["default"] = mine
+        wrapper.close()
 
 
 def shown(wrapper: Any, name: str) -> str:

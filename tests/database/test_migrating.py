@@ -223,6 +223,16 @@ def test_invalid_index_of_an_interrupted_build_is_replaced(filled: ProjectState)
     assert rows == [(True, "CREATE INDEX things_by_name ON public.scratch_thing USING btree (name)")]
 
 
+def test_partitioned_table_gets_its_index(session: None) -> None:
+    execute("CREATE TABLE scratch_thing (id bigint, name text) PARTITION BY LIST (id)")
+    execute("CREATE TABLE scratch_thing_1 PARTITION OF scratch_thing FOR VALUES IN (1)")
+    execute("INSERT INTO scratch_thing VALUES (1, 'n')")
+    state = ProjectState()
+    CREATE[0].state_forwards(APP, state)
+    apply(2, [CHANGES[0]], state)
+    assert execute("SELECT indisvalid FROM pg_index WHERE indexrelid = 'things_by_name'::regclass") == [(True,)]
+
+
 def test_interrupted_build_of_an_index_is_finished_by_the_next_migrate(
     filled: ProjectState, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,10 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.db.models.lookups import Exact
+from django.db.models.sql.where import WhereNode
 
+from loyalty.ledger.distribution import is_distributed
 from loyalty.ledger.points import DECIMALS, INTEGER_DIGITS, InvalidPoints, from_thousandths, to_thousandths, written
 
 
@@ -100,3 +103,22 @@ class RandomKey(models.Func):
 
     def as_postgresql(self, *args: Any, **kwargs: Any) -> tuple[str, list[Any]]:
         return "replace(gen_random_uuid()::text, '-', '')", []
+
+
+class OrgForeignKey(models.ForeignKey[Any, Any]):
+    """A foreign key to a row of the same org. On a Citus cluster, its joins name the org of both tables.
+
+    Migrations record it as a plain foreign key, because it has the same column.
+    """
+
+    def deconstruct(self) -> Any:
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.ForeignKey", args, kwargs
+
+    def get_extra_restriction(self, alias: str, related_alias: str) -> Any:
+        if not is_distributed():
+            return None
+        own: Any = self.model._meta.get_field("org")
+        parent: Any = self.remote_field.model._meta.get_field("org")
+        same_org: Any = Exact(own.get_col(alias), parent.get_col(related_alias))
+        return WhereNode([same_org])

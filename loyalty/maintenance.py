@@ -17,14 +17,20 @@ from django.db.models import Exists, Q
 from django.utils import timezone
 
 from loyalty.errors import InvalidOperation
+from loyalty.ledger.distribution import is_distributed
 from loyalty.models import Maintenance
 from loyalty.request_id import current_request_id
 
 # An SQL expression: whether maintenance is on.
 IS_ON = "COALESCE((SELECT is_on FROM loyalty_maintenance ORDER BY id DESC LIMIT 1), FALSE)"
-# A new attempt has this SQL expression for this column. In maintenance it is NULL, which the database refuses there.
+# In maintenance, a new attempt's value of this column is NULL, which the database refuses there.
 GUARDED_COLUMN = "channel"
-GUARDED_VALUE = f"CASE WHEN {IS_ON} THEN NULL ELSE CAST(%s AS text) END"
+# In a cluster, a function looks it up, because Citus refuses a subquery in a VALUES list.
+FUNCTION = "loyalty_is_in_maintenance"
+CREATE_FUNCTION = (
+    f"CREATE OR REPLACE FUNCTION {FUNCTION}() RETURNS boolean LANGUAGE plpgsql STABLE"
+    f" AS $$ BEGIN RETURN {IS_ON}; END $$"
+)
 RETRY_AFTER_SECONDS = 30
 POLL_SECONDS = 0.1
 
@@ -64,6 +70,11 @@ def is_off() -> Q:
     """Returns the condition of a query that maintenance is off."""
     last = Maintenance.objects.order_by("-id").values("id")[:1]
     return Q(~Exists(Maintenance.objects.filter(id__in=last, is_on=True)))
+
+
+def guarded_value() -> str:
+    """Returns the SQL expression of a new attempt's `GUARDED_COLUMN`, with a place for its value."""
+    return f"CASE WHEN {f'{FUNCTION}()' if is_distributed() else IS_ON} THEN NULL ELSE CAST(%s AS text) END"
 
 
 def switch_on(*, reason: str, made_by: str, wait_seconds: float) -> tuple[Maintenance, list[RunningTransaction]]:
@@ -122,7 +133,7 @@ def _begun_before(moment: datetime) -> list[RunningTransaction]:
 
 
 def was_refused(error: Error) -> bool:
-    """Returns whether the database refused a row because maintenance is on (`GUARDED_VALUE`)."""
+    """Returns whether the database refused a row because maintenance is on (`guarded_value`)."""
     if not isinstance(error, IntegrityError):
         return False
     cause = error.__cause__

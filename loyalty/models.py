@@ -12,14 +12,14 @@ from django.utils import timezone
 
 from loyalty.constraints import AppendOnly, SameOrg
 from loyalty.emf.registry import REGISTRY
-from loyalty.fields import PointsField, RowIdField
+from loyalty.fields import OrgForeignKey, PointsField, RowIdField
 from loyalty.ledger.canonical import LARGEST_EXACT_NUMBER
 from loyalty.ledger.identifiers import IdentifierType
 
 
 def parent_of_org(model: str, **options: Any) -> Any:
     """A reference to a row of the same org. The model's SameOrg constraint is its foreign key in the database."""
-    return models.ForeignKey(model, on_delete=models.PROTECT, db_constraint=False, db_index=False, **options)
+    return OrgForeignKey(model, on_delete=models.PROTECT, db_constraint=False, db_index=False, **options)
 
 
 def owning_org(**options: Any) -> Any:

@@ -26,12 +26,19 @@ from tests.templates import copy_migrated_sqlite, migrated_postgresql
 # A migrated SQLite file to use instead of the template, because the code differs in each run (tests/mutation.py).
 MADE = os.environ.get("TEST_DATABASE_MADE")
 
+# Whether to use the database of DATABASE_URL itself, which is distributed over a cluster (tests/cluster.py).
+KEPT = bool(os.environ.get("TEST_DATABASE_KEPT"))
+
 
 @pytest.fixture(scope="session")
 def django_db_setup(
     django_test_environment: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
     """Creates the test database, even if only tests that commit run; pytest-django does not count those."""
+    if KEPT:
+        yield
+        health.prober.submit(connections.close_all).result()
+        return
     if connection.vendor == "sqlite":
         _copy_template(tmp_path_factory.mktemp("database") / "test.sqlite3")
     else:

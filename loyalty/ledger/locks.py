@@ -1,8 +1,8 @@
 """Locks and reads ledger rows for movements of points. All locking reads of the project are in this module.
 
 The statements are raw SQL, because building an ORM query costs more time than the database needs to run it. They
-select rows by org, and join parents by row id alone, because a foreign key over (org, id) already ensures the org.
-With the org in a join, PostgreSQL would choose a wrong index for an org that it has no statistics of yet.
+select rows by org, and join parents by row id. `org_of` names the org of the joined tables: a foreign key over
+(org, id) already ensures it, but a Citus cluster needs it to find the node.
 All movements take locks in one order: idempotency key, customers by id, redemption, lots by id.
 """
 
@@ -16,6 +16,7 @@ from django.db import connection
 from django.utils import timezone
 
 from loyalty.ledger.clock import as_datetime, as_datetime_or_none, clock
+from loyalty.ledger.distribution import org_of
 from loyalty.ledger.identifiers import Identifier
 from loyalty.ledger.points import from_thousandths, to_thousandths
 from loyalty.ledger.queries import customer_condition
@@ -78,7 +79,7 @@ def lock_redemption(
     with connection.cursor() as cursor:
         cursor.execute(
             _locking_redemption(now, named, of_customer),
-            [*now_params, org_id, candidate_public_id, org_id, *params, *customer_params],
+            [*now_params, org_id, candidate_public_id, org_id, *params, *[org_id] * 4, *customer_params],
         )
         rows = cursor.fetchall()
     return _redemption_facts(rows) if rows else None
@@ -100,11 +101,12 @@ def _locking_redemption(now: str, named: str, of_customer: str) -> str:
                draw.id, draw.position, draw.points, draw.points_reversed,
                draw.lot_id, lot.lot_ref, lot.expires_at, lot.customer_id, lot.is_reissue
           FROM (SELECT asked.org_id, asked.id FROM loyalty_redemption asked WHERE {named} LIMIT 1) found
-          JOIN loyalty_redemption redemption ON redemption.id = found.id
-          JOIN loyalty_customer customer ON customer.id = redemption.customer_id
+          JOIN loyalty_redemption redemption ON redemption.id = found.id AND {org_of("redemption")} = %s
+          JOIN loyalty_customer customer ON customer.id = redemption.customer_id AND {org_of("customer")} = %s
           JOIN loyalty_program program ON program.id = redemption.program_id
-          JOIN loyalty_draw draw ON draw.org_id = found.org_id AND draw.redemption_id = found.id
-          LEFT JOIN loyalty_lot lot ON lot.id = draw.lot_id
+          JOIN loyalty_draw draw
+            ON draw.org_id = found.org_id AND draw.redemption_id = found.id AND {org_of("draw")} = %s
+          LEFT JOIN loyalty_lot lot ON lot.id = draw.lot_id AND {org_of("lot")} = %s
          {of_customer}
          ORDER BY draw.position
          {REDEMPTION_LOCK if connection.vendor == "postgresql" else ""}
@@ -184,7 +186,7 @@ def lock_wallet(
               LEFT JOIN lot ON lot.program_id = program.id
              ORDER BY program.id, lot.id
             """,
-            [*now_params, org_id, *customer_ids, *taken_params, org_id, *repeats_params, org_id],
+            [*now_params, org_id, org_id, *customer_ids, *taken_params, org_id, *repeats_params, org_id],
         )
         return _wallet(cursor.fetchall())
 
@@ -210,12 +212,21 @@ def _earlier_redemption(org_id: int, earlier: EarlierRedemption | None) -> State
                 FROM (SELECT CAST(%s AS bigint) AS org_id, CAST(%s AS bigint) AS id LIMIT 1) holder
                 JOIN loyalty_redemption redemption
                   ON redemption.org_id = holder.org_id AND redemption.customer_id = holder.id
+                 AND {org_of("redemption")} = %s
                WHERE redemption.redeemed_at > {since} AND redemption.points = %s AND redemption.transaction_number = %s
                  AND redemption.external_reference_number IS NULL AND NOT redemption.has_key
                  AND redemption.ledger_import_id IS NULL{in_program}
                ORDER BY redemption.redeemed_at LIMIT 1)"""
     points = to_thousandths(earlier.points)
-    return first, [org_id, earlier.customer_id, *since_params, points, earlier.transaction_number, *program_params]
+    return first, [
+        org_id,
+        earlier.customer_id,
+        org_id,
+        *since_params,
+        points,
+        earlier.transaction_number,
+        *program_params,
+    ]
 
 
 def lock_lots_by_id(*, org_id: int, ids: Collection[int]) -> list[WalletLot]:
@@ -225,8 +236,7 @@ def lock_lots_by_id(*, org_id: int, ids: Collection[int]) -> list[WalletLot]:
     return [
         lot
         for batch in batches
-        # The sum prevents PostgreSQL from using an index that begins with the org.
-        for lot in _lock_lots(f"lot.org_id + 0 = %s AND lot.id IN ({places(batch)})", [org_id, *batch])
+        for lot in _lock_lots(f"{org_of('lot')} = %s AND lot.id IN ({places(batch)})", [org_id, org_id, *batch])
     ]
 
 
@@ -241,7 +251,7 @@ def _locking_lots(condition: str) -> str:
         SELECT lot.id, customer.public_id AS customer_public_id, lot.points_remaining, lot.awarded_at, lot.expires_at,
                lot.lot_ref, lot.customer_id, program.id AS program_id, program.public_id AS program_public_id
           FROM loyalty_lot lot
-          JOIN loyalty_customer customer ON customer.id = lot.customer_id
+          JOIN loyalty_customer customer ON customer.id = lot.customer_id AND {org_of("customer")} = %s
           JOIN loyalty_program program ON program.id = lot.program_id
          WHERE {condition}
          ORDER BY lot.id

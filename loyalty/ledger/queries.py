@@ -10,6 +10,7 @@ from django.db import connection
 from django.db.models import Q, QuerySet, Sum
 
 from loyalty.ledger.canonical import spellings
+from loyalty.ledger.distribution import org_of
 from loyalty.ledger.identifiers import Identifier, IdentifierType
 from loyalty.ledger.snapshots import DrawRecord, ExpiryRecord, PointsRecord, RedemptionRecord
 from loyalty.models import Customer, Draw, GroupMember, Lot, Program, Redemption
@@ -142,9 +143,9 @@ def survivor_of(*, org_id: int, identifier: Identifier) -> int | None:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT survivor.public_id FROM loyalty_customer customer"
-            " JOIN loyalty_customer survivor ON survivor.id = customer.merged_into_id"
+            f" JOIN loyalty_customer survivor ON survivor.id = customer.merged_into_id AND {org_of('survivor')} = %s"
             f" WHERE customer.org_id = %s AND {condition}",
-            [org_id, *values],
+            [org_id, org_id, *values],
         )
         row = cursor.fetchone()
     return row[0] if row else None

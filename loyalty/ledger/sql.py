@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db import connection
 
+from loyalty.ledger.distribution import org_of
 from loyalty.ledger.points import to_thousandths
 
 # SQL with %s for its parameters, and the parameters.
@@ -67,11 +68,10 @@ def add_points(
 def _addition(table: str, column: str, out_of: str | None, rows: int) -> str:
     taken = f", {out_of} = {out_of} - moved.column2" if out_of is not None else ""
     values = ", ".join(["(CAST(%s AS bigint), CAST(%s AS bigint))"] * rows)
-    # Both databases name the columns of VALUES column1 and column2. The sum prevents PostgreSQL from using an index
-    # that begins with the org, which it chooses if it has no statistics of that org yet.
+    # Both databases name the columns of VALUES column1 and column2.
     return (
         f"UPDATE {table} SET {column} = {column} + moved.column2{taken} FROM (VALUES {values}) AS moved"
-        f" WHERE {table}.org_id + 0 = %s AND {table}.id = moved.column1"
+        f" WHERE {org_of(table)} = %s AND {table}.id = moved.column1"
     )
 
 

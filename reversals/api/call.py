@@ -98,7 +98,7 @@ class ApiCall:
     def run(
         self, movement: Movement[Accepted], render: Callable[[Accepted | Refused], engine.Reply]
     ) -> Outcome[Accepted]:
-        """Runs the movement. The engine need not look up the key: the query for the caller did, as `caller.also`."""
+        """Runs the movement. The query for the caller has looked up the key: `caller.also` is None if it is free."""
         return engine.run(
             movement,
             self.attempt,

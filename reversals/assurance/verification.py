@@ -67,9 +67,9 @@ def _parent_of_org(table: str, key: str, foreign_key: str, parent: str) -> Law:
     """Requires that the row to which a row refers exists and belongs to the same org."""
     return Law(
         f"{table}.{foreign_key} refers to a row of the same org",
-        f"SELECT child.org_id, child.{key}, child.org_id, parent.org_id FROM {table} child"
-        f" LEFT JOIN {parent} parent ON parent.id = child.{foreign_key}"
-        f" WHERE child.{foreign_key} IS NOT NULL AND (parent.id IS NULL OR parent.org_id <> child.org_id)",
+        f"SELECT child.org_id, child.{key}, child.{foreign_key}, parent.id FROM {table} child"
+        f" LEFT JOIN {parent} parent ON parent.org_id = child.org_id AND parent.id = child.{foreign_key}"
+        f" WHERE child.{foreign_key} IS NOT NULL AND parent.id IS NULL",
     )
 
 
@@ -164,13 +164,14 @@ def _moved_by_merge(kind: str, table: str, key: str) -> tuple[Law, Law]:
         Law(
             f"a {kind} that a merge moved belongs to the customer into whom its first customer was merged",
             f"SELECT moved.org_id, moved.{key}, moved.customer_id, first.merged_into_id FROM {table} moved"
-            " JOIN loyalty_customer first ON first.id = moved.first_customer_id"
+            " JOIN loyalty_customer first ON first.org_id = moved.org_id AND first.id = moved.first_customer_id"
             " WHERE first.merged_into_id IS NULL OR first.merged_into_id <> moved.customer_id",
         ),
         Law(
             f"no {kind} belongs to a customer who was merged into another customer",
             f"SELECT moved.org_id, moved.{key}, moved.customer_id, merged.merged_into_id FROM {table} moved"
-            " JOIN loyalty_customer merged ON merged.id = moved.customer_id WHERE merged.merged_into_id IS NOT NULL",
+            " JOIN loyalty_customer merged ON merged.org_id = moved.org_id AND merged.id = moved.customer_id"
+            " WHERE merged.merged_into_id IS NOT NULL",
         ),
     )
 
@@ -181,8 +182,10 @@ _MERGES = (
     Law(
         "customer.merged_into = target of the customer's merge, or the customer into whom that target was merged",
         "SELECT source.org_id, source.public_id, source.merged_into_id, COALESCE(target.merged_into_id, target.id)"
-        " FROM loyalty_customermerge merge JOIN loyalty_customer source ON source.id = merge.source_id"
-        " JOIN loyalty_customer target ON target.id = merge.target_id WHERE source.merged_into_id IS NULL"
+        " FROM loyalty_customermerge merge"
+        " JOIN loyalty_customer source ON source.org_id = merge.org_id AND source.id = merge.source_id"
+        " JOIN loyalty_customer target ON target.org_id = merge.org_id AND target.id = merge.target_id"
+        " WHERE source.merged_into_id IS NULL"
         " OR source.merged_into_id <> COALESCE(target.merged_into_id, target.id)"
         " UNION ALL SELECT customer.org_id, customer.public_id, customer.merged_into_id, NULL"
         " FROM loyalty_customer customer WHERE customer.merged_into_id IS NOT NULL AND NOT EXISTS (SELECT 1"
@@ -209,8 +212,9 @@ _COVERINGS = (
     Law(
         "a covering's line and its draw have the same redemption, lot and points",
         "SELECT line.org_id, line.id, line.points, draw.points FROM loyalty_coveringline line"
-        " JOIN loyalty_covering covering ON covering.id = line.covering_id JOIN loyalty_draw draw"
-        " ON draw.id = line.draw_id WHERE draw.redemption_id <> covering.redemption_id"
+        " JOIN loyalty_covering covering ON covering.org_id = line.org_id AND covering.id = line.covering_id"
+        " JOIN loyalty_draw draw ON draw.org_id = line.org_id AND draw.id = line.draw_id"
+        " WHERE draw.redemption_id <> covering.redemption_id"
         " OR draw.lot_id IS NULL OR draw.lot_id <> line.lot_id OR draw.points <> line.points",
     ),
     Law(
@@ -224,7 +228,8 @@ _COVERINGS = (
     Law(
         "the points of a redemption's draws before coverings = the points of the redemption",
         "SELECT redemption.org_id, redemption.public_id, redemption.points, SUM(COALESCE(first_points, draw.points))"
-        " FROM loyalty_draw draw JOIN loyalty_redemption redemption ON redemption.id = draw.redemption_id"
+        " FROM loyalty_draw draw JOIN loyalty_redemption redemption"
+        " ON redemption.org_id = draw.org_id AND redemption.id = draw.redemption_id"
         " WHERE draw.redemption_id IN (SELECT covering.redemption_id FROM loyalty_covering covering)"
         " GROUP BY redemption.org_id, redemption.id, redemption.public_id, redemption.points"
         " HAVING redemption.points <> SUM(COALESCE(first_points, draw.points))",
@@ -372,15 +377,16 @@ LAWS = (
     Law(
         "the draw of a line belongs to the redemption of the line's reversal",
         "SELECT line.org_id, line.id, draw.redemption_id, reversal.redemption_id FROM reversals_reversalline line"
-        " JOIN reversals_reversal reversal ON reversal.id = line.reversal_id"
-        " JOIN loyalty_draw draw ON draw.id = line.draw_id"
+        " JOIN reversals_reversal reversal ON reversal.org_id = line.org_id AND reversal.id = line.reversal_id"
+        " JOIN loyalty_draw draw ON draw.org_id = line.org_id AND draw.id = line.draw_id"
         " WHERE draw.redemption_id <> reversal.redemption_id",
     ),
     Law(
         "a reversal belongs to the customer of its redemption, or to one who was merged into that customer",
         "SELECT reversal.org_id, reversal.public_id, reversal.customer_id, redemption.customer_id"
-        " FROM reversals_reversal reversal JOIN loyalty_redemption redemption ON redemption.id = reversal.redemption_id"
-        " JOIN loyalty_customer customer ON customer.id = reversal.customer_id"
+        " FROM reversals_reversal reversal JOIN loyalty_redemption redemption"
+        " ON redemption.org_id = reversal.org_id AND redemption.id = reversal.redemption_id"
+        " JOIN loyalty_customer customer ON customer.org_id = reversal.org_id AND customer.id = reversal.customer_id"
         " WHERE COALESCE(customer.merged_into_id, customer.id) <> redemption.customer_id",
     ),
     Law(
@@ -392,13 +398,15 @@ LAWS = (
     Law(
         "correction.points = points of its reversal",
         "SELECT reversal.org_id, reversal.public_id, correction.points, reversal.points"
-        " FROM reversals_correction correction JOIN reversals_reversal reversal ON reversal.id = correction.reversal_id"
+        " FROM reversals_correction correction JOIN reversals_reversal reversal"
+        " ON reversal.org_id = correction.org_id AND reversal.id = correction.reversal_id"
         " WHERE correction.points <> reversal.points",
     ),
     Law(
         "a correction matches an approval of its reversal with the same requester and approver, two different users",
         "SELECT correction.org_id, correction.id, correction.made_by, correction.approved_by"
-        " FROM reversals_correction correction JOIN reversals_approval approval ON approval.id = correction.approval_id"
+        " FROM reversals_correction correction JOIN reversals_approval approval"
+        " ON approval.org_id = correction.org_id AND approval.id = correction.approval_id"
         " WHERE approval.status <> 'APPROVED' OR approval.corrects_id IS NULL"
         " OR approval.corrects_id <> correction.reversal_id"
         " OR approval.asked_by <> correction.made_by OR approval.decided_by <> correction.approved_by"
@@ -419,7 +427,8 @@ LAWS = (
     Law(
         "a delivery belongs to the customer of its event",
         "SELECT delivery.org_id, delivery.id, delivery.customer_id, event.customer_id FROM reversals_delivery delivery"
-        " JOIN reversals_event event ON event.id = delivery.event_id WHERE event.customer_id <> delivery.customer_id",
+        " JOIN reversals_event event ON event.org_id = delivery.org_id AND event.id = delivery.event_id"
+        " WHERE event.customer_id <> delivery.customer_id",
     ),
     _parent_of_org("loyalty_lot", "lot_ref", "customer_id", "loyalty_customer"),
     _parent_of_org("loyalty_lot", "lot_ref", "program_id", "loyalty_program"),

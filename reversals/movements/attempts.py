@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from typing import Any, Protocol
 
 from django.db import Error, IntegrityError, connection
@@ -11,6 +12,7 @@ from django.utils import timezone
 
 from loyalty import maintenance
 from loyalty.clients.credentials import keyed_digests
+from loyalty.ledger.distribution import is_distributed
 from loyalty.ledger.identifiers import Identifier, masked
 from loyalty.ledger.sql import Statement, insert_into
 from loyalty.models import ApiSecret
@@ -25,8 +27,6 @@ _BEFORE_EVERY_ID = -(2**63)
 _COLUMNS = [(str(field.column), field.attname) for field in Attempt._meta.concrete_fields]
 # Not *: PostgreSQL refuses to run a prepared `SELECT *` again after a migration has added a column.
 _NAMES = ", ".join(column for column, _ in _COLUMNS)
-_PLACES = [maintenance.GUARDED_VALUE if column == maintenance.GUARDED_COLUMN else "%s" for column, _ in _COLUMNS]
-_INSERT = f"INSERT INTO reversals_attempt ({', '.join(column for column, _ in _COLUMNS)}) VALUES ({', '.join(_PLACES)})"
 
 
 class MovementRequest(Protocol):
@@ -102,9 +102,14 @@ def find_answer(attempt: Attempt) -> Attempt | None:
 
 
 def holder_of(key: str) -> Statement:
-    """An SQL expression, for the look-up of the `client`: the row id of the attempt that holds the key."""
+    """An SQL expression, for the look-up of the `client`: NULL if no attempt holds the key.
+
+    In a cluster it is never NULL for a key, because the node that has the org's attempts is not known yet.
+    """
     if not key:
         return "NULL", []
+    if is_distributed():
+        return "TRUE", []
     held = "held.org_id = client.org_id AND held.idempotency_key = %s AND held.holds_key"
     return f"(SELECT held.id FROM reversals_attempt held WHERE {held})", [key]
 
@@ -133,13 +138,20 @@ def record(attempt: Attempt) -> bool:
         return bool(cursor.rowcount == 1)
 
 
+@cache
+def _insert() -> str:
+    columns = [column for column, _ in _COLUMNS]
+    values = [maintenance.guarded_value() if column == maintenance.GUARDED_COLUMN else "%s" for column in columns]
+    return f"INSERT INTO reversals_attempt ({', '.join(columns)}) VALUES ({', '.join(values)})"
+
+
 def insertion(attempt: Attempt) -> Statement:
     """The statement that inserts the attempt.
 
     It fails if another attempt holds its key (`is_held`), or if maintenance is on (`maintenance.was_refused`).
     """
     _, params = insert_into("reversals_attempt", {column: getattr(attempt, name) for column, name in _COLUMNS})
-    return _INSERT, params
+    return _insert(), params
 
 
 def was_committed(attempt: Attempt) -> bool:

@@ -238,6 +238,7 @@ COMMANDS: dict[str, Words | None] = {
     "create_program": None,
     "create_webhook": None,
     "deliver_events": None,
+    "distribute_ledger": None,
     "doctor": None,
     "document_api": None,
     "erase_customer": lambda world, names, folder: [

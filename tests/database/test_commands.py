@@ -649,7 +649,8 @@ def ledger(db: None) -> Ledger:
         "reversal": reversal.public_id,
         "corrected_reversal": correction.reversal.public_id,
     }
-    return Ledger(world, ids | foreign_ids(), public_ids)
+    other = {"other_customer": make_customer(world.org).id}
+    return Ledger(world, ids | other | foreign_ids(), public_ids)
 
 
 def covered(world: World, redemption: Redemption) -> CoveringLine:
@@ -914,7 +915,7 @@ CORRUPTIONS = [
     ),
     (
         "a reversal belongs to the customer of its redemption, or to one who was merged into that customer",
-        "UPDATE reversals_reversal SET customer_id = {foreign_customer} WHERE id = {reversal}",
+        "UPDATE reversals_reversal SET customer_id = {other_customer} WHERE id = {reversal}",
         "reversal",
     ),
     (
@@ -989,7 +990,7 @@ CORRUPTIONS = [
         for corruption in (
             (
                 f"a {kind} that a merge moved belongs to the customer into whom its first customer was merged",
-                f"UPDATE loyalty_{kind} SET first_customer_id = {{foreign_customer}} WHERE id = {{{kind}}}",
+                f"UPDATE loyalty_{kind} SET first_customer_id = {{other_customer}} WHERE id = {{{kind}}}",
                 kind,
             ),
             (
@@ -1106,7 +1107,7 @@ def test_verify_ledger_names_a_row_whose_parent_is_gone(ledger: Ledger) -> None:
         ledger.execute("DELETE FROM reversals_reversal WHERE id = {reversal}")
         result, _, _ = verify("--org", ledger.world.org.id)
     law = "reversals_reversalline.reversal_id refers to a row of the same org"
-    name = f"{law}: {ledger.name_of('line')} of org {ledger.world.org.id} ({ledger.world.org.id} against missing)"
+    name = f"{law}: {ledger.name_of('line')} of org {ledger.world.org.id} ({ledger.ids['reversal']} against missing)"
     assert name in result["broken"]
 
 

@@ -14,6 +14,7 @@ from loyalty.constraints import AppendOnly, SameOrg
 from loyalty.emf.registry import REGISTRY
 from loyalty.fields import OrgForeignKey, PointsField, RowIdField
 from loyalty.ledger.canonical import LARGEST_EXACT_NUMBER
+from loyalty.ledger.distribution import is_distributed
 from loyalty.ledger.identifiers import IdentifierType
 
 
@@ -45,6 +46,21 @@ def known_time_zone(name: str) -> None:
     """Raises ValidationError for a name that is not in the database of time zones."""
     if name not in available_timezones():
         raise ValidationError(f"{name} is not a time zone, such as UTC, Asia/Kolkata or Europe/Berlin.")
+
+
+class OrgRow(models.Model):
+    """A row of an org. On a Citus cluster, save() names the org and never sets it, so that one shard is asked."""
+
+    org_id: Any
+
+    class Meta:
+        abstract = True
+
+    def _do_update(self, base_qs: Any, using: Any, pk_val: Any, values: Any, *args: Any) -> Any:
+        if is_distributed():
+            base_qs = base_qs.filter(org_id=self.org_id)
+            values = [value for value in values if value[0].name != "org"]
+        return super()._do_update(base_qs, using, pk_val, values, *args)
 
 
 class Org(models.Model):
@@ -82,7 +98,7 @@ class Org(models.Model):
         return f"{self.name} ({self.id})"
 
 
-class Program(models.Model):
+class Program(OrgRow):
     """A loyalty program of an org."""
 
     id = RowIdField()
@@ -105,7 +121,7 @@ class Program(models.Model):
         return f"{self.name} ({self.public_id})"
 
 
-class EmfSetting(models.Model):
+class EmfSetting(OrgRow):
     """The stored value of one EMF setting, for an org or for one of its programs."""
 
     id = RowIdField()
@@ -132,7 +148,7 @@ class EmfSetting(models.Model):
         return f"{self.key} = {self.value}"
 
 
-class EmfChange(models.Model):
+class EmfChange(OrgRow):
     """One change of an EMF setting: user, time, old and new value, ticket and reason. Kept forever."""
 
     id = RowIdField()
@@ -192,7 +208,7 @@ class ChosenOrg(models.Model):
         return f"{self.org_id} of user {self.user_id}"
 
 
-class SavedView(models.Model):
+class SavedView(OrgRow):
     """The filters, order and columns of a list that a user saved under a name, for themselves or for all of the org.
 
     Without a name: the columns that the user chose for the list.
@@ -233,7 +249,7 @@ class Maintenance(models.Model):
         return f"maintenance {'on' if self.is_on else 'off'} {self.made_at:%Y-%m-%d %H:%M}"
 
 
-class ReasonCode(models.Model):
+class ReasonCode(OrgRow):
     """A reason for manual reversals or for corrections. Each org has its own two lists, and reports count by them."""
 
     class Operation(models.TextChoices):
@@ -297,7 +313,7 @@ class StaffChange(models.Model):
         return f"{self.subject_name}: {self.action}"
 
 
-class HeldChange(models.Model):
+class HeldChange(OrgRow):
     """A change that waits for a second user, because the org has an approval limit: what, why, and the decision."""
 
     class Kind(models.TextChoices):
@@ -353,7 +369,7 @@ class HeldChange(models.Model):
         return f"{name} for {where}: {details['value'] or 'not set'}"
 
 
-class ApiClient(models.Model):
+class ApiClient(OrgRow):
     """The credentials with which a till or back end calls the API for its org."""
 
     id = RowIdField()
@@ -382,7 +398,7 @@ class ApiClient(models.Model):
         return self.username
 
 
-class ApiSecret(models.Model):
+class ApiSecret(OrgRow):
     """One secret of an API client, stored as keyed hashes. A client can have two, so that secrets can be rotated."""
 
     id = RowIdField()
@@ -449,7 +465,7 @@ class EventName(models.TextChoices):
     CUSTOMERS_MERGED = "customersMerged", "customers merged"
 
 
-class Webhook(models.Model):
+class Webhook(OrgRow):
     """A URL to which an org's events are delivered."""
 
     class RestReason(models.TextChoices):
@@ -512,7 +528,7 @@ class Webhook(models.Model):
         return f"until {self.rests_until:%Y-%m-%d %H:%M:%S} UTC, because {self.get_rest_reason_display()}"
 
 
-class Customer(models.Model):
+class Customer(OrgRow):
     """A member of the loyalty program. Every movement of a customer's points locks the customer's row first."""
 
     class Status(models.TextChoices):
@@ -574,7 +590,7 @@ class Customer(models.Model):
         return str(self.public_id)
 
 
-class CustomerMerge(models.Model):
+class CustomerMerge(OrgRow):
     """One merge of two customers: all that `source` had belongs to `target` from then on. Append-only."""
 
     id = RowIdField()
@@ -608,7 +624,7 @@ def first_customer(related_name: str) -> Any:
     return parent_of_org("loyalty.Customer", null=True, blank=True, editable=False, related_name=related_name)
 
 
-class CustomerIdentifier(models.Model):
+class CustomerIdentifier(OrgRow):
     """An identifier of a customer besides the customer id, in the normalized form that `identify` returns."""
 
     id = RowIdField()
@@ -630,7 +646,7 @@ class CustomerIdentifier(models.Model):
         return f"{self.type} of {self.customer_id}"
 
 
-class CustomerGroup(models.Model):
+class CustomerGroup(OrgRow):
     """Customers who can redeem each other's points, if the org's settings allow it."""
 
     id = RowIdField()
@@ -653,7 +669,7 @@ class CustomerGroup(models.Model):
         return f"{self.name} ({self.public_id})" if self.name else str(self.public_id)
 
 
-class GroupMember(models.Model):
+class GroupMember(OrgRow):
     """A customer's membership of a group. A customer who leaves keeps the points in the customer's own lots.
 
     Points that were drawn from these lots are still reversed to them after the customer left.
@@ -683,7 +699,7 @@ class GroupMember(models.Model):
         return f"{self.customer_id} in {self.group_id}"
 
 
-class LedgerUpload(models.Model):
+class LedgerUpload(OrgRow):
     """Ledger files that a user uploaded in the back office, which the worker imports. Only their outcome is kept."""
 
     class Status(models.TextChoices):
@@ -714,7 +730,7 @@ class LedgerUpload(models.Model):
         return f"{self.made_at:%Y-%m-%d %H:%M} {self.made_by}"
 
 
-class LedgerImport(models.Model):
+class LedgerImport(OrgRow):
     """One import of ledger files that added lots or redemptions to an org, with their totals. Append-only.
 
     Every lot refers to its import, except lots of re-issued points. So `verify_ledger` finds lots without an import.
@@ -752,7 +768,7 @@ def originating_import(related_name: str) -> Any:
     return parent_of_org("loyalty.LedgerImport", null=True, blank=True, related_name=related_name)
 
 
-class Lot(models.Model):
+class Lot(OrgRow):
     """Points awarded together, with one expiry time."""
 
     id = RowIdField()
@@ -802,7 +818,7 @@ class Lot(models.Model):
         return self.lot_ref
 
 
-class Redemption(models.Model):
+class Redemption(OrgRow):
     """Points that a customer spent in one transaction."""
 
     id = RowIdField()
@@ -848,7 +864,7 @@ class Redemption(models.Model):
         return self.public_id
 
 
-class Draw(models.Model):
+class Draw(OrgRow):
     """The points that one redemption drew from one lot, with their position in the drawing order."""
 
     id = RowIdField()
@@ -889,7 +905,7 @@ class Draw(models.Model):
         return f"draw {self.position} of {self.redemption_id}"
 
 
-class Covering(models.Model):
+class Covering(OrgRow):
     """Lots that were found later for points that a redemption had drawn from no lot. Append-only."""
 
     id = RowIdField()
@@ -913,7 +929,7 @@ class Covering(models.Model):
         return f"covering of {self.redemption_id}"
 
 
-class CoveringLine(models.Model):
+class CoveringLine(OrgRow):
     """The points that one covering took from one lot. Append-only."""
 
     id = RowIdField()

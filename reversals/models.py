@@ -8,7 +8,7 @@ from django.db.models.functions import Now
 
 from loyalty.constraints import AppendOnly, SameOrg
 from loyalty.fields import PointsField, RandomKey, RowIdField
-from loyalty.models import EventName, owning_org, owning_org_of_movement, parent_of_org
+from loyalty.models import EventName, OrgRow, owning_org, owning_org_of_movement, parent_of_org
 from reversals.refusals import LADDERS, Ladder
 
 
@@ -19,7 +19,7 @@ class Channel(models.TextChoices):
     COMMAND = "COMMAND", "command"
 
 
-class Reversal(models.Model):
+class Reversal(OrgRow):
     """Points of one redemption that were reversed. Rows are only added."""
 
     id = RowIdField()
@@ -66,7 +66,7 @@ class Reversal(models.Model):
         return self.public_id
 
 
-class ReversalLine(models.Model):
+class ReversalLine(OrgRow):
     """The points that one reversal returned to one draw. Rows are only added."""
 
     id = RowIdField()
@@ -110,7 +110,7 @@ class ReversalLine(models.Model):
         return f"line of {self.reversal_id}"
 
 
-class Attempt(models.Model):
+class Attempt(OrgRow):
     """One request to move points, accepted or refused: caller, request, time and answer."""
 
     id = RowIdField()
@@ -195,7 +195,7 @@ class Attempt(models.Model):
         return bool(self.idempotency_key) and not self.is_dry_run
 
 
-class Approval(models.Model):
+class Approval(OrgRow):
     """An approval request: a manual reversal or a correction that needs a second user, and the decision."""
 
     class Status(models.TextChoices):
@@ -261,7 +261,7 @@ class Approval(models.Model):
         return f"{'correction' if self.corrects_id else 'reversal'} requested by {self.asked_by}"
 
 
-class Correction(models.Model):
+class Correction(OrgRow):
     """A whole reversal taken back: its points are drawn again from the lots they went to. Rows are only added."""
 
     id = RowIdField()
@@ -288,7 +288,7 @@ class Correction(models.Model):
         return f"correction of {self.reversal}"
 
 
-class BulkRun(models.Model):
+class BulkRun(OrgRow):
     """A run of manual reversals that were requested together."""
 
     id = RowIdField()
@@ -320,7 +320,7 @@ class BulkRun(models.Model):
         return self.name
 
 
-class BulkRow(models.Model):
+class BulkRow(OrgRow):
     """One reversal of a bulk run: the request and its outcome."""
 
     # With the row id appended: the idempotency key of the row's reversal. The API refuses keys that contain a "#".
@@ -437,7 +437,7 @@ class CheckResult(models.Model):
         return f"{self.name} on {self.host}"
 
 
-class Export(models.Model):
+class Export(OrgRow):
     """A list that the worker writes as a file, because it is too long for a request. It is removed after a week."""
 
     class Format(models.TextChoices):
@@ -511,7 +511,7 @@ class Seal(models.Model):
         return f"seal {self.id}"
 
 
-class SealedRow(models.Model):
+class SealedRow(OrgRow):
     """One entry of the history as it was when it was sealed: a row with its children. Rows are only added.
 
     No foreign keys, because entries must outlive the rows that they refer to, and sealing writes one for each row of
@@ -549,7 +549,7 @@ class SealedRow(models.Model):
         return f"{self.Kind(self.kind).label} {self.row_id} of org {self.org_id}"
 
 
-class DayTotals(models.Model):
+class DayTotals(OrgRow):
     """The totals of one day's reversal requests, by answer. Counted after the day is over, then kept."""
 
     id = RowIdField()
@@ -568,7 +568,7 @@ class DayTotals(models.Model):
         return f"{self.day} {self.rule or 'accepted'}"
 
 
-class Event(models.Model):
+class Event(OrgRow):
     """An event for webhooks, written in the transaction that it reports. Rows are never changed."""
 
     # From a database sequence, which is read while the customer's row is locked. So ids rise with each event of a
@@ -595,7 +595,7 @@ class Event(models.Model):
         return f"{self.name} {self.event_id}"
 
 
-class Delivery(models.Model):
+class Delivery(OrgRow):
     """The delivery of one event to one webhook."""
 
     class Status(models.TextChoices):

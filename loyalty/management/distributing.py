@@ -82,6 +82,14 @@ _SESSION = (
 )
 
 
+# A page may read all shards and then change a reference table, which Citus allows only to a transaction that has one
+# connection to each node.
+_SEQUENTIAL = (
+    "SELECT run_command_on_all_nodes(format("
+    "'ALTER DATABASE %I SET citus.multi_shard_modify_mode = sequential', current_database()))"
+)
+
+
 def _check_cluster() -> None:
     if connection.vendor != "postgresql":
         raise InvalidOperation("this database is SQLite; expected the coordinator of a Citus cluster in DATABASE_URL")
@@ -158,6 +166,8 @@ def _statements(layout: Layout, shards: int) -> Iterator[str]:
     yield from (f"SELECT create_reference_table('{table}')" for table in layout.reference)
     for table, column in layout.distributed.items():
         yield f"SELECT create_distributed_table('{table}', '{column}', {_alignment(table, column, shards)})"
+    if FIRST in layout.distributed:
+        yield _SEQUENTIAL
     if Maintenance._meta.db_table in layout.reference:
         yield maintenance.CREATE_FUNCTION
         yield f"SELECT create_distributed_function('{maintenance.FUNCTION}()')"

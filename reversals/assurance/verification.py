@@ -474,10 +474,7 @@ def broken_laws(org_id: int | None = None, *, progress: Callable[[int], None] = 
             # No LIMIT, because PostgreSQL would choose a plan that finds the first rows quickly, and usually there are
             # no rows to find.
             condition, params = ("WHERE org_id = %s", [org_id]) if org_id is not None else ("", [])
-            cursor.execute(
-                f"WITH broken (org_id, name, one_side, other_side) AS ({law.broken}) SELECT * FROM broken {condition}",
-                params,
-            )
+            cursor.execute(f"SELECT * FROM ({law.broken}) AS broken {condition}", params)
             for row_org_id, row, left, right in cursor.fetchmany(BROKEN_ROWS_NAMED):
                 broken.append(BrokenRow(law.name, row_org_id, str(row), _written(left), _written(right)))
             progress(number)

@@ -123,7 +123,7 @@ def database(name: str, default: str = environ.Env.NOTSET) -> dict[str, Any]:
     if engine != "django.db.backends.postgresql":
         raise ImproperlyConfigured(expected)
     check_postgresql_options(name, options)
-    return postgresql_options(options) | connection
+    return postgresql_options(options) | connection | {"ENGINE": "loyalty.postgresql"}
 
 
 def sqlite_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -197,8 +197,9 @@ def postgresql_options(options: dict[str, Any]) -> dict[str, Any]:
         # PostgreSQL takes the last one of equal names.
         own["options"] = f"{options.get('options', '')} {settings_of_session}".strip()
         own["prepare_threshold"] = 3
-    # The connection is closed after 10 s without an answer from the server. TCP alone would wait longer.
-    defaults = {"connect_timeout": 3, "tcp_user_timeout": 10_000}
+    # A machine that is gone without a word is noticed by unconfirmed data after 10 s, else by probes after 25 s.
+    defaults = {"connect_timeout": 2, "tcp_user_timeout": 10_000}
+    defaults |= {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
     return {
         "CONN_MAX_AGE": None,
         "DISABLE_SERVER_SIDE_CURSORS": DATABASE_POOLER,
@@ -310,7 +311,7 @@ DATABASES = {"default": database("DATABASE_URL", "sqlite:///var/loyalty.sqlite3"
 # A streaming replica, from which the back office reads while the replica is up to date.
 if env.str("DATABASE_REPLICA_URL", ""):
     DATABASES["replica"] = database("DATABASE_REPLICA_URL")
-    if {each["ENGINE"] for each in DATABASES.values()} != {"django.db.backends.postgresql"}:
+    if {each["ENGINE"] for each in DATABASES.values()} != {"loyalty.postgresql"}:
         raise ImproperlyConfigured("DATABASE_REPLICA_URL is set, so it and DATABASE_URL must both be PostgreSQL")
     DATABASE_ROUTERS = ["config.replica.ReplicaRouter"]
 # Each worker's own cache, for rate limits. Note: workers do not share it.
@@ -344,6 +345,7 @@ MIDDLEWARE = [
     "reversals.api.monitoring.access.AccessMiddleware",
     "config.headers.HeadersMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "config.waits.LimitMiddleware",
     "reversals.api.monitoring.views.MonitoringMiddleware",
     "config.api.HttpsMiddleware",
     "config.api.ApiMiddleware",

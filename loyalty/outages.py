@@ -7,6 +7,8 @@ from enum import Enum
 from django.conf import settings
 from django.db import DatabaseError, Error, InterfaceError, InternalError, OperationalError
 
+from loyalty.waits import TookTooLong
+
 logger = logging.getLogger(__name__)
 
 NOTED_EVERY_SECONDS = 60
@@ -116,6 +118,8 @@ def outage_of(error: Error) -> Outage | None:
     """Returns which outage the error is, or None if it is a fault of the program or of its data."""
     if is_lock_timeout(error):
         return _BUSY
+    if took_too_long(error):
+        return _UNAVAILABLE
     code = sqlstate_of(error)
     if code in _CODES:
         return _CODES[code]
@@ -138,6 +142,11 @@ def is_lock_timeout(error: Error) -> bool:
         context = getattr(getattr(error.__cause__, "diag", None), "context", None) or ""
         return "while locking tuple" in context
     return sqlstate_of(error) == "55P03"
+
+
+def took_too_long(error: Error) -> bool:
+    """Returns whether the wait for the database was given up. Then only a COMMIT can have happened meanwhile."""
+    return isinstance(error.__cause__, TookTooLong)
 
 
 def sqlstate_of(error: Error) -> str:

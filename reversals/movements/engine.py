@@ -4,6 +4,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -11,7 +12,7 @@ from django.db import Error, transaction
 
 from loyalty import maintenance
 from loyalty.ledger.sql import Statement, execute_together
-from loyalty.outages import cause_of, is_lock_timeout, sqlstate_of
+from loyalty.outages import cause_of, is_lock_timeout, note_outage, sqlstate_of, took_too_long
 from reversals.models import Attempt, Channel
 from reversals.movements import attempts, counters, outages
 from reversals.movements.attempts import MovementRequest
@@ -199,7 +200,7 @@ class _Call(Generic[Accepted]):
                 if maintenance.was_refused(error):  # it was switched on meanwhile
                     self.in_maintenance = True
                     raise
-                if is_committing and attempts.was_committed(self.attempt):
+                if is_committing and self._was_committed(error):
                     return outcome
                 if self._lost_its_key(error):
                     return Outcome(attempts.answer_of_holder(self.attempt), None, is_replay=True)
@@ -208,6 +209,19 @@ class _Call(Generic[Accepted]):
                 retries_left -= 1
                 counters.RETRIES.labels(sqlstate_of(error)).inc()
                 time.sleep(random.uniform(0.005, 0.05))
+
+    def _was_committed(self, error: Error) -> bool:
+        """Whether COMMIT happened although it failed with the error. Refuses 896 or 886 if nobody can say so yet.
+
+        A COMMIT that takes too long waits for a standby: nobody sees what it stored until it ends, if it does.
+        """
+        if took_too_long(error) and self.attempt.uses_key:
+            note_outage(error)
+            raise attempts.key_in_use() from error
+        if not took_too_long(error):
+            with suppress(Error):
+                return attempts.was_committed(self.attempt)
+        raise outages.of_unknown_outcome(error) from error
 
     def _decide_and_write(self, movement: Movement[Accepted], moment: Moment) -> Outcome[Accepted]:
         attempt = self.attempt

@@ -44,11 +44,13 @@ def refusal_for(error: Error, *, during_movement: bool) -> Refused | None:
     note_outage(error)
     if outage is Outage.UNAVAILABLE or not during_movement:
         return _unavailable()
-    return Refused(
-        ErrorCode.DATABASE_FAILED,
-        "The database failed. Send the request again with the same Idempotency-Key, so that points move only once.",
-        staff_reason="The database failed. Before you try again, check whether the points have moved.",
-    )
+    return _failed()
+
+
+def of_unknown_outcome(error: Error) -> Refused:
+    """The refusal if COMMIT failed with the error, and whether it happened cannot be looked up: 886."""
+    note_outage(error)
+    return _failed()
 
 
 def under_maintenance() -> Refused:
@@ -57,6 +59,14 @@ def under_maintenance() -> Refused:
         ErrorCode.UNAVAILABLE,
         "Maintenance is in progress. Send the request again after Retry-After, with the same Idempotency-Key.",
         staff_reason="Maintenance is in progress, so nothing was changed. Try again when it has ended.",
+    )
+
+
+def _failed() -> Refused:
+    return Refused(
+        ErrorCode.DATABASE_FAILED,
+        "The database failed. Send the request again with the same Idempotency-Key, so that points move only once.",
+        staff_reason="The database failed. Before you try again, check whether the points have moved.",
     )
 
 

@@ -4,7 +4,8 @@ import io
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -49,15 +50,48 @@ def test_unreachable_database_is_898(monkeypatch: pytest.MonkeyPatch) -> None:
     assert world.reverse(redemption, 2, key="key-1").status_code == 200
 
 
+@contextmanager
+def read_only_database() -> Iterator[None]:
+    """Makes the database read-only for the block, on PostgreSQL for every new session."""
+    if connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA query_only = ON")
+        yield
+        connection.close()
+        return
+    name = connection.ops.quote_name(connection.settings_dict["NAME"])
+    connection.close()
+    with psycopg.connect(**_parameters(), autocommit=True) as other:
+        other.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        try:
+            yield
+        finally:
+            other.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    connection.close()
+
+
+def test_session_of_a_former_primary_is_given_up(on_postgresql: None) -> None:
+    world = make_world()
+    redemption = redeemed(world)
+    answers = []
+    for number in range(2):
+        with connection.cursor() as cursor:
+            cursor.execute("SET default_transaction_read_only = on")
+        former = connection.connection
+        answers.append(world.reverse(redemption, 1, key=f"key-{number}"))
+        assert former.closed
+        assert world.reverse(redemption, 1, key=f"key-{number}").status_code == 200
+    # The first write of the first call is the last use of its secret, for which no call fails.
+    assert answers[0].status_code == 200
+    assert outcome(answers[1]) == (503, 898)
+
+
 def test_read_only_database_is_898_and_the_key_stays_free() -> None:
     world = make_world()
     redemption = redeemed(world)
-    on_postgresql = connection.vendor == "postgresql"
-    with connection.cursor() as cursor:
-        cursor.execute("SET default_transaction_read_only = on" if on_postgresql else "PRAGMA query_only = ON")
-    response = world.reverse(redemption, 2, key="key-1")
-    malformed = world.reverse(redemption, 0, key="key-1")
-    connection.close()
+    with read_only_database():
+        response = world.reverse(redemption, 2, key="key-1")
+        malformed = world.reverse(redemption, 0, key="key-1")
     assert outcome(response) == (503, 898)
     assert outcome(malformed) == (400, 887)
     assert world.reverse(redemption, 2, key="key-1").status_code == 200
@@ -334,14 +368,9 @@ def test_full_disk_is_886_and_leaves_nothing_half_written(on_sqlite: None) -> No
 def test_read_only_ledger_is_verified_with_a_warning_that_the_check_was_not_recorded() -> None:
     world = make_world()
     redeemed(world)
-    is_sqlite = connection.vendor == "sqlite"
     output, errors = io.StringIO(), io.StringIO()
-    with connection.cursor() as cursor:
-        cursor.execute("PRAGMA query_only = ON" if is_sqlite else "SET default_transaction_read_only = on")
-        try:
-            call_command("verify_ledger", "--org", str(world.org.id), stdout=output, stderr=errors)
-        finally:
-            cursor.execute("PRAGMA query_only = OFF" if is_sqlite else "SET default_transaction_read_only = off")
+    with read_only_database():
+        call_command("verify_ledger", "--org", str(world.org.id), stdout=output, stderr=errors)
     assert output.getvalue().endswith(": all hold\n")
     assert errors.getvalue().startswith("This check could not be recorded for the back office: ")
     assert not LedgerCheck.objects.filter(org=world.org).exists()

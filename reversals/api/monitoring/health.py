@@ -16,12 +16,15 @@ from django.db import Error, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 
 from loyalty.outages import Outage, note_outage, outage_of, sqlstate_of
+from loyalty.waits import Limit
 
 SECONDS = 2
 # All callers share a probe and its result, so that many callers of /health/ready do not write more often.
 FRESH_SECONDS = 2
 # A probe that hangs for longer is ended, because the database that it waits for may have been replaced.
 GIVEN_UP_AFTER_SECONDS = 10
+# Ends a probe that waits before it has a session to cancel: a frozen server confirms data, but does not answer.
+LONGEST_SECONDS = 15
 # A call must have this much room on the database's disk.
 ROOM_BYTES = 1_000_000
 BYTES_OF_A_NUMBER = 32  # in a temporary file of PostgreSQL
@@ -54,13 +57,12 @@ class _Probe:
     def is_shared(self) -> bool:
         return not self.result.done() or self.age < FRESH_SECONDS
 
-    def wait(self) -> None:
+    def wait(self, seconds: float) -> None:
         try:
-            self.result.result(timeout=max(0, SECONDS - self.age))
+            self.result.result(timeout=max(0, seconds - self.age))
         except TimeoutError as error:
-            self.result.cancel()
             done = "commit" if self.is_committing else "answer"
-            raise NotReady(f"the database did not {done} within {SECONDS} s") from error
+            raise NotReady(f"the database did not {done} within {seconds:g} s") from error
 
     def give_up(self) -> None:
         """Ends the session of a probe that hangs, so that the next one connects anew. Takes some seconds.
@@ -76,6 +78,10 @@ class _Probe:
                     wire.shutdown(socket.SHUT_RDWR)
 
     def _run(self) -> None:
+        with Limit(LONGEST_SECONDS):
+            self._write()
+
+    def _write(self) -> None:
         try:
             if connection.connection is not None and not connection.is_usable():
                 connection.close()  # the database has restarted since it was opened
@@ -91,8 +97,8 @@ class _Probe:
             raise NotReady(_reason(error)) from error
 
 
-def check() -> None:
-    """Raises NotReady if the server is not ready. Takes 2 s at most."""
+def check(seconds: float = SECONDS) -> None:
+    """Raises NotReady if the server is not ready within these seconds."""
     with _lock:
         probe = _last[0] if _last else None
         if probe is None or not probe.is_shared:
@@ -100,7 +106,7 @@ def check() -> None:
             _last[:] = [probe]
         elif not probe.is_given_up and probe.age > GIVEN_UP_AFTER_SECONDS:
             Thread(target=probe.give_up, daemon=True).start()
-    probe.wait()
+    probe.wait(seconds)
 
 
 def forget() -> None:

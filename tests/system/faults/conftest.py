@@ -20,6 +20,7 @@ from tests.system.faults.machines import ROOT, Database, Server, environment_of,
 CUSTOMERS = 40
 REPORT = ROOT / "var" / "faults.json"
 SERVED_AGAIN_WITHIN_SECONDS = 10
+ANSWERED_WITHIN_SECONDS = 5
 ORG, ON = "100737", "Allow_points_redemption_reversal"
 
 _reports: list[dict[str, Any]] = []
@@ -67,10 +68,12 @@ class Fault:
     injected: int = 0
     recovery_seconds: float = 0
     refused_seconds: float = 0
+    slowest_seconds: float = 0
 
     def judge(self, load: Load) -> None:
         """Adds to the report; fails if anything was lost, duplicated, left without an answer, or answered with 500."""
         journal, stored = load.journal, _stored(self.stage, load.name)
+        self.slowest_seconds = round(journal.slowest_seconds, 2)
         if journal.refused_at:
             self.refused_seconds = round(max(journal.refused_at) - min(journal.refused_at), 2)
         answered = journal.accepted()
@@ -96,6 +99,7 @@ class Fault:
                 "movements": len(stored),
                 "refused_seconds": self.refused_seconds,
                 "recovery_seconds": self.recovery_seconds,
+                "slowest_seconds": self.slowest_seconds,
                 "problems": [problem for problem, is_so in problems.items() if is_so],
             }
         )

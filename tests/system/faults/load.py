@@ -29,6 +29,7 @@ class Journal:
     codes: Counter[str] = field(default_factory=Counter)
     refused_at: list[float] = field(default_factory=list)
     tries: int = 0
+    slowest_seconds: float = 0
     unanswered: list[str] = field(default_factory=list)
 
     def accepted(self) -> dict[str, str]:
@@ -105,6 +106,7 @@ class Load:
 
     def _send(self, headers: dict[str, str], path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
         """Sends the call to one of the servers; returns its answer, or None if there was no answer."""
+        started = time.monotonic()
         try:
             with closing(random.choice(self.connect)()) as connection:
                 connection.request("POST", path, json.dumps(body), headers)
@@ -112,14 +114,15 @@ class Load:
                 text = response.read()
                 answer = response.status, json.loads(text)
         except (OSError, HTTPException, ValueError):
-            self._count("no answer")
+            self._count("no answer", started)
             return None
         errors = answer[1].get("errors") or [{}]
-        self._count(f"{answer[0]} {errors[0].get('code', '')}".strip())
+        self._count(f"{answer[0]} {errors[0].get('code', '')}".strip(), started)
         return answer
 
-    def _count(self, code: str) -> None:
+    def _count(self, code: str, started: float) -> None:
         with self.lock:
+            self.journal.slowest_seconds = max(self.journal.slowest_seconds, time.monotonic() - started)
             self.journal.tries += 1
             self.journal.codes[code] += 1
             if code == "no answer" or code.startswith("5"):

@@ -109,7 +109,7 @@ SABOTAGES = (
     Sabotage(
         "a lost answer to COMMIT is not looked up",
         "reversals/movements/engine.py",
-        _edit("if is_committing and attempts.was_committed(self.attempt):", "if False:"),
+        _edit("if is_committing and self._was_committed(error):", "if False:"),
         "tests/movements/test_outages.py::test_lost_answer_to_commit_is_looked_up_before_the_reply",
     ),
     Sabotage(

@@ -1,6 +1,6 @@
 """Imports ledger files: stages them in bulk, checks them in the database, and replays redemptions in order of time.
 
-Rows are staged in temporary tables, so that memory does not grow with the files. The import is one transaction:
+Rows are staged in tables of the import, so that memory does not grow with the files. The import is one transaction:
 without `skip_bad`, a single bad row rolls back everything.
 """
 
@@ -25,16 +25,18 @@ from loyalty.importing.stages import (
     EXISTING,
     FOLLOW_MERGES,
     INSERTS,
-    LOCK_OWNERS,
     MERGES,
     NEW,
+    ORGS_OF_NEW,
     RECORD_IMPORTS,
     STAGE_INDEXES,
     STAGED_COLUMNS,
     STAGES,
     SUMS_OF_NEW,
     Check,
+    lock_owners,
 )
+from loyalty.ledger.distribution import is_distributed
 from loyalty.ledger.identifiers import IdentifierType, storable
 from loyalty.models import Org, Program
 
@@ -101,6 +103,7 @@ class _Import:
         self.files = files
         self.made_by = made_by
         self.progress = progress
+        self.schema = ""  # of the staging tables, on a cluster
         self.summary = ImportSummary(files={name: FileSummary() for name in files})
         self.earlier_names = EarlierNames()
         self.countries = dict(Org.objects.values_list("id", "country"))
@@ -140,11 +143,30 @@ class _Import:
             self.cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
             self.cursor.execute("SET LOCAL lock_timeout = '60s'")
         self._drop_stages()
+        kind = "TEMPORARY"
+        if is_distributed():
+            kind = "UNLOGGED"
+            self._make_schema()
         time_type = "timestamptz" if connection.vendor == "postgresql" else "text"
         for name, columns in STAGES.items():
-            self.cursor.execute(f"CREATE TEMPORARY TABLE {name} ({columns.format(time=time_type)})")
+            self.cursor.execute(f"CREATE {kind} TABLE {name} ({columns.format(time=time_type)})")
+            if self.schema:
+                self.cursor.execute(
+                    f"SELECT create_distributed_table('{name}', 'org_id', colocate_with => 'loyalty_customer')"
+                )
+
+    def _make_schema(self) -> None:
+        """Creates a schema for the stages of this import. A cluster needs them on all nodes, beside the ledger."""
+        self.schema = f"import_{new_row_id()}"
+        self.cursor.execute(f"CREATE SCHEMA {self.schema}")
+        self.cursor.execute(
+            f"SELECT set_config('search_path', '{self.schema}, ' || current_setting('search_path'), true)"
+        )
 
     def _drop_stages(self) -> None:
+        if self.schema:
+            self.cursor.execute(f"DROP SCHEMA {self.schema} CASCADE")
+            return
         for name in STAGES:
             self.cursor.execute(f"DROP TABLE IF EXISTS {name}")
 
@@ -243,8 +265,8 @@ class _Import:
     def _insert(self) -> None:
         if connection.vendor == "postgresql":
             # Twice, because the first wait may have been for a merge into a customer who is not locked yet.
-            self.cursor.execute(LOCK_OWNERS)
-            self.cursor.execute(LOCK_OWNERS)
+            self._lock_owners()
+            self._lock_owners()
         self._record_imports()
         for name, sql in INSERTS:
             self.cursor.execute(sql)
@@ -253,6 +275,11 @@ class _Import:
             if name == "customers":
                 self._merge_customers()
         analyze(self.cursor, "loyalty_customer", "loyalty_lot", "loyalty_redemption")
+
+    def _lock_owners(self) -> None:
+        self.cursor.execute(f"{ORGS_OF_NEW} ORDER BY org_id")
+        for (org_id,) in self.cursor.fetchall():
+            self.cursor.execute(lock_owners(), {"org": org_id})
 
     def _merge_customers(self) -> None:
         """Merges each new customer into the one that its row names in `merged_into`, if any."""

@@ -1,8 +1,12 @@
-"""SQL of the import: temporary tables, checks of the staged rows, and inserts."""
+"""SQL of the import: staging tables, checks of the staged rows, and inserts.
+
+Each join compares the org of both tables, because a Citus cluster joins only rows that are on one node.
+"""
 
 from dataclasses import dataclass
 
 from loyalty.importing.files import POINTS, REDEMPTIONS
+from loyalty.ledger.distribution import org_of
 
 # `verdict` of a staged row: it is inserted, it exists already, or it is bad.
 NEW, EXISTING, BAD = 0, 1, 2
@@ -33,7 +37,7 @@ STAGES = {
     ),
 }
 
-# The columns of each file that are staged unchanged, in the order of the temporary table.
+# The columns of each file that are staged unchanged, in the order of the staging table.
 STAGED_COLUMNS = {
     "customers": ("org_id", "customer_id", "status", "merged_into"),
     "points": tuple(POINTS),
@@ -43,7 +47,7 @@ STAGED_COLUMNS = {
 STAGE_INDEXES = (
     ("stage_customers", "org_id, customer_id"),
     ("stage_identifiers", "org_id, type, value"),
-    ("stage_identifiers", "line"),
+    ("stage_identifiers", "org_id, line"),
     ("stage_points", "org_id, lot_ref"),
     ("stage_redemptions", "org_id, redemption_id"),
     ("stage_redemptions", "org_id, external_reference_number"),
@@ -67,6 +71,7 @@ def _same(left: str, right: str) -> str:
     return f"({left} = {right} OR ({left} IS NULL AND {right} IS NULL))"
 
 
+_OWN_IDENTIFIERS = "SELECT 1 FROM stage_identifiers own WHERE own.org_id = staged.org_id AND own.line = staged.line"
 _NAMED = (
     "SELECT 1 FROM loyalty_customeridentifier named WHERE named.org_id = own.org_id AND named.type = own.type"
     " AND named.value = own.value"
@@ -81,9 +86,10 @@ _CUSTOMER_UNKNOWN = (
 
 def _identifier_check(field: str) -> Check:
     taken = (
-        f"EXISTS (SELECT 1 FROM stage_identifiers own WHERE own.line = staged.line AND own.field = '{field}' AND ("
+        f"EXISTS ({_OWN_IDENTIFIERS} AND own.field = '{field}' AND ("
         f"EXISTS ({_NAMED}) OR EXISTS (SELECT 1 FROM stage_identifiers other"
-        f" JOIN stage_customers earlier ON earlier.line = other.line AND earlier.verdict = {NEW}"
+        " JOIN stage_customers earlier ON earlier.org_id = other.org_id AND earlier.line = other.line"
+        f" AND earlier.verdict = {NEW}"
         " WHERE other.org_id = own.org_id AND other.type = own.type AND other.value = own.value"
         " AND other.line < own.line)))"
     )
@@ -133,14 +139,14 @@ _SURVIVOR = (
 _SAME_AS_CUSTOMER = (
     "(customer.status = staged.status OR customer.merged_into_id IS NOT NULL)"
     f" AND (staged.merged_into IS NULL OR customer.merged_into_id = {_SURVIVOR.format(column='merged_into')})"
-    " AND NOT EXISTS (SELECT 1 FROM stage_identifiers own"
-    f" WHERE own.line = staged.line AND NOT EXISTS ({_NAMED} AND named.customer_id = {_OWNER}))"
+    f" AND NOT EXISTS ({_OWN_IDENTIFIERS} AND NOT EXISTS ({_NAMED} AND named.customer_id = {_OWNER}))"
 )
 # An empty identifier is unknown here too, so it does not differ from any value.
 _SAME_AS_OTHER_CUSTOMER = (
     f"other.status = staged.status AND {_same('other.merged_into', 'staged.merged_into')}"
-    " AND NOT EXISTS (SELECT 1 FROM stage_identifiers own WHERE own.line = staged.line"
-    " AND NOT EXISTS (SELECT 1 FROM stage_identifiers theirs WHERE theirs.line = other.line"
+    f" AND NOT EXISTS ({_OWN_IDENTIFIERS}"
+    " AND NOT EXISTS (SELECT 1 FROM stage_identifiers theirs WHERE theirs.org_id = other.org_id"
+    " AND theirs.line = other.line"
     " AND theirs.type = own.type AND theirs.value = own.value))"
 )
 # A file from before a merge names the first customer, and one from after it the survivor. Both are the same.
@@ -178,9 +184,10 @@ _REFERENCE_TAKEN = (
 
 # The identifiers of a merged customer are those of the survivor.
 _IDENTITY_ERASED = (
-    "EXISTS (SELECT 1 FROM stage_identifiers own WHERE own.line = staged.line)"
+    f"EXISTS ({_OWN_IDENTIFIERS})"
     " AND EXISTS (SELECT 1 FROM loyalty_customer customer JOIN loyalty_customer survivor"
-    f" ON survivor.id = {_OWNER} WHERE customer.org_id = staged.org_id AND survivor.erased_at IS NOT NULL"
+    f" ON survivor.org_id = customer.org_id AND survivor.id = {_OWNER}"
+    " WHERE customer.org_id = staged.org_id AND survivor.erased_at IS NOT NULL"
     " AND (customer.public_id = staged.customer_id OR customer.public_id = staged.merged_into))"
 )
 
@@ -236,17 +243,28 @@ CHECKS = (
     Check("redemptions", BAD, _REFERENCE_TAKEN, "external_reference_number", "a number that no other redemption has"),
 )
 
-# The customers who get rows, and those into whom they were merged. Movements of points do not wait for this lock, but a
-# merge does. So a customer whose rows are being inserted is not merged before they can be moved with the others.
-LOCK_OWNERS = (
-    "WITH named AS (SELECT customer.id, customer.merged_into_id FROM loyalty_customer customer JOIN ("
-    f"SELECT org_id, customer_id FROM stage_points WHERE verdict = {NEW}"
-    f" UNION SELECT org_id, customer_id FROM stage_redemptions WHERE verdict = {NEW}"
-    f" UNION SELECT org_id, merged_into FROM stage_customers WHERE verdict = {NEW} AND merged_into IS NOT NULL"
-    ") AS staged ON customer.org_id = staged.org_id AND customer.public_id = staged.customer_id)"
-    " SELECT customer.id FROM loyalty_customer customer WHERE customer.id IN"
-    " (SELECT id FROM named UNION SELECT merged_into_id FROM named) ORDER BY customer.id FOR KEY SHARE OF customer"
-)
+ORGS_OF_NEW = " UNION ".join(f"SELECT org_id FROM stage_{file} WHERE verdict = {NEW}" for file in STAGED_COLUMNS)
+
+
+def lock_owners() -> str:
+    """Returns the statement that locks the customers of the org `org` who get rows, and those they were merged into.
+
+    Movements of points do not wait for this lock, but a merge does. So a customer whose rows are being inserted is not
+    merged before they can be moved with the others.
+    """
+    new = " UNION ".join(
+        f"SELECT {file}.org_id, {file}.{column} AS customer_id FROM stage_{file} {file}"
+        f" WHERE {org_of(file)} = %(org)s AND {file}.verdict = {NEW} AND {file}.{column} IS NOT NULL"
+        for file, column in (("points", "customer_id"), ("redemptions", "customer_id"), ("customers", "merged_into"))
+    )
+    own = f"{org_of('customer')} = %(org)s"
+    return (
+        f"WITH named AS (SELECT customer.id, customer.merged_into_id FROM loyalty_customer customer JOIN ({new}) staged"
+        f" ON customer.org_id = staged.org_id AND customer.public_id = staged.customer_id WHERE {own})"
+        f" SELECT customer.id FROM loyalty_customer customer WHERE {own} AND customer.id IN"
+        " (SELECT id FROM named UNION SELECT merged_into_id FROM named) ORDER BY customer.id FOR KEY SHARE OF customer"
+    )
+
 
 # The customer of a row of a merged customer is the survivor; the row keeps its first customer.
 _FIRST = "CASE WHEN customer.merged_into_id IS NOT NULL THEN customer.id END"
@@ -279,8 +297,9 @@ INSERTS = (
         "",
         "INSERT INTO loyalty_customeridentifier (id, org_id, customer_id, type, value)"
         f" SELECT own.id, own.org_id, {_OWNER}, own.type, own.value FROM stage_identifiers own"
-        " JOIN stage_customers AS staged ON staged.line = own.line"
-        f" JOIN loyalty_customer customer ON customer.id = staged.id WHERE staged.verdict = {NEW}",
+        " JOIN stage_customers AS staged ON staged.org_id = own.org_id AND staged.line = own.line"
+        " JOIN loyalty_customer customer ON customer.org_id = staged.org_id AND customer.id = staged.id"
+        f" WHERE staged.verdict = {NEW}",
     ),
     (
         "points",
@@ -303,24 +322,27 @@ INSERTS = (
 )
 
 # Merges in customers.csv. A chain of merges is followed to its end, one step by each run of FOLLOW_MERGES.
-_MERGED_NOW = f"id IN (SELECT staged.id FROM stage_customers AS staged WHERE staged.verdict = {NEW})"
+_MERGED_NOW = (
+    "EXISTS (SELECT 1 FROM stage_customers AS staged WHERE staged.org_id = customer.org_id AND staged.id = customer.id"
+    f" AND staged.verdict = {NEW})"
+)
 MERGES = (
-    "UPDATE loyalty_customer SET merged_into_id = target.id FROM stage_customers AS staged"
+    "UPDATE loyalty_customer AS customer SET merged_into_id = target.id FROM stage_customers AS staged"
     " JOIN loyalty_customer target ON target.org_id = staged.org_id AND target.public_id = staged.merged_into"
-    f" WHERE staged.verdict = {NEW} AND loyalty_customer.id = staged.id",
+    f" WHERE staged.verdict = {NEW} AND customer.org_id = staged.org_id AND customer.id = staged.id",
     "INSERT INTO loyalty_customermerge (id, org_id, source_id, target_id, ticket, reason, made_by, made_at)"
-    " SELECT id, org_id, id, merged_into_id, 'import', 'merged in customers.csv', %s, %s FROM loyalty_customer"
+    " SELECT id, org_id, id, merged_into_id, 'import', 'merged in customers.csv', %s, %s FROM loyalty_customer customer"
     f" WHERE merged_into_id IS NOT NULL AND {_MERGED_NOW}",
 )
 FOLLOW_MERGES = (
-    "UPDATE loyalty_customer SET merged_into_id = target.merged_into_id FROM loyalty_customer target"
-    " WHERE target.id = loyalty_customer.merged_into_id AND target.merged_into_id IS NOT NULL"
-    f" AND target.merged_into_id <> loyalty_customer.id AND loyalty_customer.{_MERGED_NOW}"
+    "UPDATE loyalty_customer AS customer SET merged_into_id = target.merged_into_id FROM loyalty_customer target"
+    " WHERE target.org_id = customer.org_id AND target.id = customer.merged_into_id"
+    f" AND target.merged_into_id IS NOT NULL AND target.merged_into_id <> customer.id AND {_MERGED_NOW}"
 )
 CIRCULAR_MERGES = (
     "SELECT customer.public_id FROM loyalty_customer customer"
-    " JOIN loyalty_customer target ON target.id = customer.merged_into_id"
-    f" WHERE target.merged_into_id IS NOT NULL AND customer.{_MERGED_NOW} ORDER BY customer.public_id LIMIT 1"
+    " JOIN loyalty_customer target ON target.org_id = customer.org_id AND target.id = customer.merged_into_id"
+    f" WHERE target.merged_into_id IS NOT NULL AND {_MERGED_NOW} ORDER BY customer.public_id LIMIT 1"
 )
 
 STAGE_REPLAY = (

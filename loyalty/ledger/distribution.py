@@ -6,6 +6,7 @@ expects almost no rows, and then reads all rows of the org by an index that begi
 """
 
 from functools import cache
+from typing import Any
 
 from django.db import connection
 
@@ -24,6 +25,16 @@ def is_distributed() -> bool:
             return False
         cursor.execute("SELECT EXISTS (SELECT 1 FROM pg_dist_partition WHERE partmethod = 'h')")
         return bool(cursor.fetchone()[0])
+
+
+def read_one_snapshot(cursor: Any) -> None:
+    """Makes each node of a cluster read all of its shards in one snapshot, in a REPEATABLE READ transaction.
+
+    Otherwise Citus may open several connections to a node, and each has a snapshot of its own. Rows of one org are on
+    one node, so they are read as of one moment; those of another org may be read as of a moment later.
+    """
+    if is_distributed():
+        cursor.execute("SET LOCAL citus.max_adaptive_executor_pool_size = 1")
 
 
 def org_of(alias: str) -> str:

@@ -192,7 +192,10 @@ def _foreign_keys(tables: Sequence[str]) -> list[tuple[str, str, str]]:
 
 
 def _keys(table: str, column: str) -> list[Key]:
-    """Returns the table's keys that must be made anew with the column in front, the primary key first."""
+    """Returns the table's keys that must be made anew with the column at the end, the primary key first.
+
+    At the end, so that the index serves the same statements as before.
+    ."""
     found = _rows(
         """
         SELECT quote_ident(pg_class.relname), pg_constraint.contype,
@@ -213,7 +216,7 @@ def _keys(table: str, column: str) -> list[Key]:
 
 
 def _key(table: str, column: str, name: str, kind: str | None, columns: str, where: str) -> Key:
-    columns = f"({column}, {columns})"
+    columns = f"({columns}, {column})"
     if kind is None:
         return Key(table, name, f"DROP INDEX {name}", f"CREATE UNIQUE INDEX {name} ON {table} {columns}{where}")
     sort = "PRIMARY KEY" if kind == "p" else "UNIQUE"

@@ -11,6 +11,7 @@ from django.db import connection
 
 from loyalty.ledger import queries
 from loyalty.ledger.clock import clock
+from loyalty.ledger.distribution import read_one_snapshot
 from loyalty.ledger.points import from_thousandths, written
 
 # Every way in which points move: the tables that join a movement to the lot whose program counts it, and the amount
@@ -109,6 +110,7 @@ def points_of_programs(org_id: int | None = None) -> Iterator[PointsOfProgram]:
         if connection.vendor == "postgresql":
             # The time limit of a request is too short for a scan of all rows.
             cursor.execute("SET LOCAL statement_timeout = 0")
+            read_one_snapshot(cursor)
         condition, org = ("WHERE total.org_id = %s", [org_id]) if org_id is not None else ("", [])
         cursor.execute(
             f"WITH moment AS (SELECT {now} AS now) SELECT total.* FROM ({_totals('(SELECT now FROM moment)')}) AS total"

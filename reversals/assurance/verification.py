@@ -8,6 +8,7 @@ from django.db import connection
 from django.utils import timezone
 
 from loyalty.ledger import queries
+from loyalty.ledger.distribution import read_one_snapshot
 from reversals.assurance.conservation import NOT_CONSERVED
 from reversals.models import LedgerCheck
 
@@ -470,6 +471,7 @@ def broken_laws(org_id: int | None = None, *, progress: Callable[[int], None] = 
         if connection.vendor == "postgresql":
             # The time limit of a request is too short for a scan of all rows.
             cursor.execute("SET LOCAL statement_timeout = 0")
+            read_one_snapshot(cursor)
         for number, law in enumerate(LAWS, start=1):
             # No LIMIT, because PostgreSQL would choose a plan that finds the first rows quickly, and usually there are
             # no rows to find.

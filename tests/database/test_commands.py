@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +19,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection, models, transaction
 
 from loyalty.clients.credentials import md5_form
+from loyalty.ledger.distribution import is_distributed
 from loyalty.ledger.merging import merge_customers
 from loyalty.models import (
     ApiClient,
@@ -733,12 +734,32 @@ def guards_lifted() -> Iterator[None]:
 
 
 def lift_guards_of_postgresql(cursor: Any) -> None:
+    tables = (*apps.get_app_config("loyalty").get_models(), *apps.get_app_config("reversals").get_models())
     cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
-    cursor.execute("SET LOCAL session_replication_role = replica")
-    for model in (*apps.get_app_config("loyalty").get_models(), *apps.get_app_config("reversals").get_models()):
+    if is_distributed():
+        check_constraints_of_nodes(cursor, [model._meta.db_table for model in tables])
+    lift_triggers(cursor)
+    for model in tables:
         for constraint in model._meta.constraints:
             if isinstance(constraint, models.CheckConstraint):
                 cursor.execute(f"ALTER TABLE {model._meta.db_table} DROP CONSTRAINT {constraint.name}")
+
+
+def lift_triggers(cursor: Any) -> None:
+    """Disables triggers and foreign keys in this transaction, on each node of a cluster."""
+    if is_distributed():
+        cursor.execute("SET LOCAL citus.propagate_set_commands = 'local'")
+    cursor.execute("SET LOCAL session_replication_role = replica")
+
+
+def check_constraints_of_nodes(cursor: Any, tables: Sequence[str]) -> None:
+    """Does on each node of a cluster what SET CONSTRAINTS does on one."""
+    cursor.execute(
+        "CREATE FUNCTION check_constraints() RETURNS boolean LANGUAGE plpgsql"
+        " AS $$ BEGIN SET CONSTRAINTS ALL IMMEDIATE; RETURN TRUE; END $$"
+    )
+    for table in tables:
+        cursor.execute(f"SELECT COUNT(*) FROM {table} WHERE check_constraints()")
 
 
 def lift_guards_of_sqlite(cursor: Any) -> None:

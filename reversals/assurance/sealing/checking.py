@@ -28,6 +28,7 @@ from django.db import connection
 
 from loyalty.ledger import queries
 from loyalty.ledger.clock import as_datetime
+from loyalty.ledger.distribution import read_one_snapshot
 from reversals.assurance.sealing import anchor
 from reversals.assurance.sealing.entries import KINDS, Entry, EntryKind, hash_of_seal, rows_of
 from reversals.models import Seal, SealedRow
@@ -40,7 +41,7 @@ LATEST = timedelta(hours=1)
 ENTRIES_AT_ONCE = 50_000
 
 _BY_KIND = {kind.kind.value: kind for kind in KINDS}
-_SEALED = "SELECT row_id AS id FROM reversals_sealedrow WHERE seal_id BETWEEN %s AND %s AND kind = %s"
+_SEALED = "SELECT org_id, row_id AS id FROM reversals_sealedrow WHERE seal_id BETWEEN %s AND %s AND kind = %s"
 _LISTED = (
     "SELECT seal_id, kind, row_id, org_id, digest FROM reversals_sealedrow WHERE seal_id BETWEEN %s AND %s"
     " ORDER BY seal_id, position"
@@ -78,6 +79,7 @@ def check_seals(anchor_file: Path | None = None) -> Checked:
                 cursor.execute("SET LOCAL statement_timeout = 0")
                 cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
                 cursor.execute("SET LOCAL work_mem = '64MB'")
+                read_one_snapshot(cursor)
         problems = chain(
             unreadable,
             anchor.disagreements(anchored),
@@ -205,7 +207,8 @@ def _named(row: _Listed) -> str:
     if not kind.name:
         return _described(kind, row.row_id, None, row.org_id)
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {kind.name} FROM {kind.row.table} WHERE id = %s", [row.row_id])
+        found_by = f"SELECT {kind.name} FROM {kind.row.table} WHERE org_id = %s AND id = %s"
+        cursor.execute(found_by, [row.org_id, row.row_id])
         found = cursor.fetchone()
     return _described(kind, row.row_id, found and found[0], row.org_id)
 
@@ -245,7 +248,8 @@ def _unsealed_before(seal: Seal, kind: EntryKind) -> list[tuple[Any, ...]]:
     params: list[Any] = [kind.kind.value]
     if kind.has_import:
         conditions.append(
-            f"{kind.import_id} IN (SELECT row_id FROM reversals_sealedrow WHERE kind = %s AND seal_id <= %s)"
+            f"EXISTS (SELECT 1 FROM reversals_sealedrow import WHERE import.org_id = {word}.org_id"
+            f" AND import.row_id = {kind.import_id} AND import.kind = %s AND import.seal_id <= %s)"
         )
         params += [SealedRow.Kind.IMPORT.value, seal.id]
     if kind.time:
@@ -257,8 +261,7 @@ def _unsealed_before(seal: Seal, kind: EntryKind) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT {word}.org_id, {word}.id, {name}, CAST({kind.written_at} AS text), {kind.import_id}"
-            f" FROM {kind.row.table} {word} WHERE NOT EXISTS (SELECT 1 FROM reversals_sealedrow sealed"
-            f" WHERE sealed.kind = %s AND sealed.row_id = {word}.id) AND ({' OR '.join(conditions)})",
+            f" FROM {kind.row.table} {word} WHERE {kind.is_unsealed} AND ({' OR '.join(conditions)})",
             params,
         )
         rows: list[tuple[Any, ...]] = cursor.fetchmany(PROBLEMS_NAMED)

@@ -153,13 +153,27 @@ class EntryKind:
         return f"{self.row.word}.ledger_import_id" if self.has_import else "NULL"
 
     @property
+    def is_unsealed(self) -> str:
+        """The SQL condition that no seal lists the row, with a place for the kind.
+
+        A program is compared in another way, because each node of a cluster has all programs and only some seals' rows.
+        """
+        word = self.row.word
+        if self.kind == SealedRow.Kind.PROGRAM:
+            return f"({word}.org_id, {word}.id) NOT IN (SELECT org_id, row_id FROM reversals_sealedrow WHERE kind = %s)"
+        return (
+            f"NOT EXISTS (SELECT 1 FROM reversals_sealedrow sealed WHERE sealed.org_id = {word}.org_id"
+            f" AND sealed.kind = %s AND sealed.row_id = {word}.id)"
+        )
+
+    @property
     def written_at(self) -> str:
         """The SQL for the time at which this project wrote the row."""
         time = f"{self.row.word}.{self.time}" if self.time else "NULL"
         return f"CASE WHEN {self.import_id} IS NULL THEN {time} END" if self.has_import else time
 
     def sql(self, chosen: str) -> str:
-        """Returns the query for the rows whose `id` is selected by the query `chosen`, each with its children."""
+        """Returns the query for the rows whose org and id are selected by the query `chosen`, with their children."""
         word, children = self.row.word, self.children
         columns = [f"{word}.id", f"{word}.org_id", f"CAST({self.written_at} AS text)", self.import_id]
         columns += self.row.cells()
@@ -173,7 +187,7 @@ class EntryKind:
             order += f", {children.word}.id"
         return (
             f"SELECT {', '.join(columns)} FROM ({chosen}) AS chosen JOIN {self.row.table} {word}"
-            f" ON {word}.id = chosen.id{joined} ORDER BY {order}"
+            f" ON {word}.org_id = chosen.org_id AND {word}.id = chosen.id{joined} ORDER BY {order}"
         )
 
     def entries_of(self, rows: Iterable[Sequence[Any]]) -> Iterator[Entry]:

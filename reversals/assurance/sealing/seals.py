@@ -20,6 +20,7 @@ from django.db import connection, transaction
 from loyalty.fields import new_row_ids
 from loyalty.importing.bulk import analyze, rows_into
 from loyalty.ledger.clock import database_now
+from loyalty.ledger.distribution import read_one_snapshot
 from reversals.assurance.sealing import anchor
 from reversals.assurance.sealing.entries import KINDS, Entry, EntryKind, hash_of_seal, rows_of
 from reversals.models import Seal, SealedRow
@@ -27,10 +28,7 @@ from reversals.models import Seal, SealedRow
 ENTRIES_AT_ONCE = 50_000
 
 _BEFORE_EVERY_ID = -(2**63)
-_UNSEALED = (
-    "SELECT id FROM {table} WHERE id > %s AND NOT EXISTS (SELECT 1 FROM reversals_sealedrow sealed"
-    " WHERE sealed.kind = %s AND sealed.row_id = {table}.id) ORDER BY id LIMIT %s"
-)
+_UNSEALED = "SELECT org_id, id FROM {table} {word} WHERE id > %s AND {is_unsealed} ORDER BY id LIMIT %s"
 _COLUMNS = "id, org_id, seal_id, position, kind, row_id, digest"
 
 
@@ -93,6 +91,7 @@ def _one_view_of_the_ledger() -> Iterator[None]:
                 cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
                 cursor.execute("SET LOCAL lock_timeout = '60s'")  # another run may be in progress
                 cursor.execute("SET LOCAL work_mem = '64MB'")
+                read_one_snapshot(cursor)
         yield
 
 
@@ -130,7 +129,7 @@ def _unsealed() -> Iterator[tuple[EntryKind, Entry]]:
 
 def _unsealed_portion(kind: EntryKind, *, after: int) -> list[Entry]:
     with connection.cursor() as cursor:
-        chosen = _UNSEALED.format(table=kind.row.table)
+        chosen = _UNSEALED.format(table=kind.row.table, word=kind.row.word, is_unsealed=kind.is_unsealed)
         cursor.execute(kind.sql(chosen), [after, kind.kind.value, ENTRIES_AT_ONCE])
         return list(kind.entries_of(rows_of(cursor)))
 

@@ -571,8 +571,10 @@ class DayTotals(OrgRow):
 class Event(OrgRow):
     """An event for webhooks, written in the transaction that it reports. Rows are never changed."""
 
-    # From a database sequence, which is read while the customer's row is locked. So ids rise with each event of a
-    # customer, across all servers. This is the order of delivery.
+    RANDOM_BITS = 10  # at the end of the id, so that two events of the same microsecond have different ids
+
+    # Set by `event_statements`, so that ids rise with each event of a customer, on all servers and on all nodes of a
+    # cluster. This is the order of delivery. Older ids are from a sequence.
     id = models.BigAutoField(primary_key=True)
     org = owning_org()
     customer = parent_of_org("loyalty.Customer", related_name="events")
@@ -593,6 +595,11 @@ class Event(OrgRow):
 
     def __str__(self) -> str:
         return f"{self.name} {self.event_id}"
+
+    @property
+    def number(self) -> int:
+        """The eventLogId that receivers see: below 2**53, which is exact in JavaScript. Rises as the id does."""
+        return self.id if self.id < 2**53 else self.id >> self.RANDOM_BITS
 
 
 class Delivery(OrgRow):

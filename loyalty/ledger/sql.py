@@ -75,19 +75,6 @@ def _addition(table: str, column: str, out_of: str | None, rows: int) -> str:
     )
 
 
-def ids_of_sequence(table: str, count: int) -> list[int]:
-    """Returns `count` new ids, in rising order, for a table whose ids come from a sequence."""
-    with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            cursor.execute(
-                "SELECT nextval(pg_get_serial_sequence(%s, 'id')) FROM generate_series(1, %s)", [table, count]
-            )
-            return sorted(row[0] for row in cursor.fetchall())
-        cursor.execute("SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = %s", [table])
-        [last] = cursor.fetchone()
-        return list(range(last + 1, last + count + 1))
-
-
 def places(values: Collection[object]) -> str:
     """Returns a placeholder for each value, separated by commas."""
     return ", ".join(["%s"] * len(values))

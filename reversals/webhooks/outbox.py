@@ -1,16 +1,17 @@
 """Builds the statements that write events and their deliveries, and purges old events."""
 
 import json
+import secrets
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, Max, OuterRef
 
 from loyalty.fields import new_row_id
 from loyalty.ledger.identifiers import Identifier
-from loyalty.ledger.sql import Statement, ids_of_sequence, insert_all_into, insert_into
+from loyalty.ledger.sql import Statement, insert_all_into, insert_into
 from loyalty.models import Program, Webhook
 from reversals.json_values import written_json
 from reversals.models import Channel, Delivery, Event
@@ -24,7 +25,7 @@ PURGED_AT_ONCE = 1_000
 def body_of(event: Event) -> bytes:
     """Returns the body to send for the event. It is the same on every try."""
     return payloads.body(
-        place=event.id,
+        number=event.number,
         event_id=event.event_id,
         name=event.name,
         org_id=event.org_id,
@@ -36,7 +37,9 @@ def body_of(event: Event) -> bytes:
 
 def purge(*, before: datetime) -> int:
     """Deletes events older than `before` without pending deliveries, in batches. Returns their number."""
-    waiting = Delivery.objects.filter(event_id=OuterRef("id"), status=Delivery.Status.PENDING)
+    waiting = Delivery.objects.filter(
+        org_id=OuterRef("org_id"), event_id=OuterRef("id"), status=Delivery.Status.PENDING
+    )
     old = Event.objects.filter(~Exists(waiting), created_at__lt=before).order_by("id")
     removed = 0
     while batch := list(old.values_list("id", flat=True)[:PURGED_AT_ONCE]):
@@ -84,7 +87,7 @@ def event_statements(
     now: datetime,
 ) -> list[Statement]:
     """Returns the statements that insert an event and a delivery to each of the webhooks."""
-    [event_id] = ids_of_sequence(Event._meta.db_table, 1)
+    event_id = _next_id(org_id=org_id, customer_id=customer_id, webhooks=webhooks, now=now)
     event = {
         "id": event_id,
         "org_id": org_id,
@@ -114,3 +117,17 @@ def event_statements(
         insert_into(Event._meta.db_table, event),
         *insert_all_into(Delivery._meta.db_table, deliveries),
     ]
+
+
+def _next_id(*, org_id: int, customer_id: int, webhooks: list[Webhook], now: datetime) -> int:
+    """Returns the id of a new event: the microseconds of `now`, and random bits.
+
+    `now` is the database's time after the customer's row was locked, so ids rise with each event of the customer. If
+    the clock was set back, the id follows the customer's last event that was not delivered yet.
+    """
+    pending = Delivery.objects.filter(
+        org_id=org_id, webhook__in=webhooks, customer_id=customer_id, status=Delivery.Status.PENDING
+    )
+    last = pending.aggregate(id=Max("event_id"))["id"] or 0
+    by_clock = (int(now.timestamp() * 1_000_000) << Event.RANDOM_BITS) + secrets.randbits(Event.RANDOM_BITS)
+    return int(max(by_clock, last + 2**Event.RANDOM_BITS))

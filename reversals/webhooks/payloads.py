@@ -113,7 +113,7 @@ def merged_data(*, merged_customer_id: int, customer_id: int, lots: int, redempt
 
 def body(
     *,
-    place: int,
+    number: int,
     event_id: str,
     name: str,
     org_id: int,
@@ -123,19 +123,18 @@ def body(
 ) -> bytes:
     """Builds the body of the event: the data in the flat envelope. The bytes are the same on every try.
 
-    `place` is the event's row id, which gives the order of events and is known only after the event is written. It
-    fills the numeric row ids of the published format.
+    `number` gives the order of a customer's events. It fills the numeric row ids of the published format.
     """
     envelope = {
         "eventName": name,
         "eventId": event_id,
-        "eventLogId": place,
+        "eventLogId": number,
         "orgId": org_id,
         "refId": f"{org_id}_{request_id}",
         "apiRequestId": request_id,
         "createdAt": int(created_at.timestamp() * 1000),
-        "data": data | {"redemptionSummaryId": place},
-        "loyaltyEventId": place,
+        "data": data | {"redemptionSummaryId": number},
+        "loyaltyEventId": number,
     }
     return written_json(envelope).encode()
 

@@ -194,7 +194,7 @@ def test_delivery_to_an_unusable_url_names_what_creating_it_would(
 
 def test_deliver_events_once_reports_the_results_of_due_deliveries(world: World, receiver: Receiver) -> None:
     make_webhook(world.org, receiver.url)
-    events = [event_of(world).id for _ in range(3)]
+    events = [event_of(world).number for _ in range(3)]
     receiver.answer = lambda received: (400 if received.number == events[0] else 200, {}, "")
     assert run("deliver_events", "--once") == {"delivered": 2, "failed": 0, "given_up": 1}
     assert run("deliver_events", "--once") == {"delivered": 0, "failed": 0, "given_up": 0}
@@ -232,7 +232,7 @@ def test_stopped_deliver_events_records_the_delivery_in_progress(
     delivered = Delivery.objects.get(event=event)
     Delivery.objects.filter(org=world.org).delete()
     assert (worker.returncode, json.loads(output)) == (0, {"delivered": 1, "failed": 0, "given_up": 0})
-    assert (delivered.status, receiver.numbers) == ("DELIVERED", [event.id])
+    assert (delivered.status, receiver.numbers) == ("DELIVERED", [event.number])
 
 
 def test_purge_events_removes_old_finished_events(world: World) -> None:

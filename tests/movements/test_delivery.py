@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import time_machine
 from django.db import OperationalError, connection, connections
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from loyalty.clients.credentials import webhook_secret
@@ -47,12 +48,17 @@ def kept(committed: None) -> Iterator[None]:
 
 
 def happen(world: World, count: int = 1) -> list[int]:
-    """Makes `count` reversals for a new customer, and returns the ids of their events."""
+    """Makes `count` reversals for a new customer, and returns the numbers of their events."""
     world.asha = make_customer(world.org)
     redemption = redeemed(world, count)
     for number in range(count):
         assert world.reverse(redemption, 1, key=f"{redemption.public_id}-{number}").status_code == 200
-    return list(Event.objects.filter(customer=world.asha).order_by("id").values_list("id", flat=True))
+    return [event.number for event in Event.objects.filter(customer=world.asha).order_by("id")]
+
+
+def deliveries_of(number: int) -> QuerySet[Delivery]:
+    """Selects the deliveries of the event with this number."""
+    return Delivery.objects.filter(event__in=[event for event in Event.objects.all() if event.number == number])
 
 
 def deliver() -> dict[str, int]:
@@ -148,7 +154,7 @@ def test_later_events_are_sent_immediately_after_the_earlier_one(world: World, r
     deliver()
     assert not Delivery.objects.filter(due_at__lt=timezone.now() + timedelta(minutes=5)).exists()
     receiver.answers(200)
-    delivery.deliver_again(Delivery.objects.filter(event_id=numbers[0]))
+    delivery.deliver_again(deliveries_of(numbers[0]))
     assert deliver() == outcomes(delivered=3)
     assert receiver.numbers == [numbers[0], *numbers]
 
@@ -224,7 +230,7 @@ def test_answer_400_gives_up_the_event_and_sends_the_next(world: World, receiver
     receiver.answer = lambda received: (400 if received.number == first else 200, {}, "no such customer\0")
     assert deliver() == outcomes(delivered=1, given_up=1)
     assert receiver.numbers == [first, second]
-    given_up = Delivery.objects.get(event_id=first)
+    given_up = deliveries_of(first).get()
     assert (given_up.status, given_up.last_status, given_up.last_answer) == ("GIVEN_UP", 400, "no such customer")
 
 
@@ -317,7 +323,7 @@ def test_delivering_again_resends_delivered_and_given_up_events(world: World, re
 def test_delivery_of_a_dead_worker_is_sent_after_its_lease(world: World, receiver: Receiver) -> None:
     webhook = make_webhook(world.org, receiver.url)
     numbers = happen(world, 2)
-    assert [claimed.event_id for claimed in claim(webhook, at_most=8)] == numbers[:1]
+    assert [claimed.event.number for claimed in claim(webhook, at_most=8)] == numbers[:1]
     assert deliver() == outcomes()
     with time_machine.travel(timezone.now() + delivery.LEASE + timedelta(seconds=1)):
         assert deliver() == outcomes(delivered=2)
@@ -348,12 +354,12 @@ def test_late_worker_does_not_end_the_lease_of_another(world: World) -> None:
 def test_earlier_event_sent_again_waits_for_a_later_one_being_sent(world: World) -> None:
     webhook = make_webhook(world.org)
     first, _ = happen(world, 2)
-    Delivery.objects.filter(event_id=first).update(status="DELIVERED")
+    deliveries_of(first).update(status="DELIVERED")
     [later] = claim(webhook, at_most=8)
-    delivery.deliver_again(Delivery.objects.filter(event_id=first))
+    delivery.deliver_again(deliveries_of(first))
     assert claim(webhook, at_most=8) == []
     record(later, Answer(200, ""))
-    assert [claimed.event_id for claimed in claim(webhook, at_most=8)] == [first]
+    assert [claimed.event.number for claimed in claim(webhook, at_most=8)] == [first]
 
 
 def test_concurrent_workers_claim_each_delivery_once(kept: None, on_postgresql: None) -> None:

@@ -5,7 +5,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import time_machine
 from django.db import ProgrammingError, connection, transaction
+from django.utils import timezone
 
 from loyalty.ledger.groups import set_group
 from loyalty.models import Redemption
@@ -112,9 +114,21 @@ def test_event_ids_rise(world: World) -> None:
     redemption = redeemed(world)
     for amount in (1, 2, 3):
         world.reverse(redemption, amount)
-    numbers = [event.id for event in events_of(world)]
+    numbers = [event.number for event in events_of(world)]
     assert [sent(event)["data"]["redeemedPointsReversed"] for event in events_of(world)] == [1.0, 2.0, 3.0]
     assert numbers == sorted(numbers)
+    assert max(numbers) < 2**53  # exact in JavaScript
+
+
+def test_event_ids_rise_although_the_clock_was_set_back(world: World) -> None:
+    make_webhook(world.org)
+    redemption = redeemed(world)
+    with time_machine.travel(timezone.now() + timedelta(hours=1), tick=True):
+        world.reverse(redemption, 1)
+    world.reverse(redemption, 2)
+    assert [sent(event)["data"]["redeemedPointsReversed"] for event in events_of(world)] == [1.0, 2.0]
+    first, second = [event.number for event in events_of(world)]
+    assert second == first + 1
 
 
 # Contents
@@ -135,7 +149,7 @@ def test_reversal_event_has_the_published_shape(world: World) -> None:
     assert sent(event) == {
         "eventName": "redeemedPointsReversed",
         "eventId": event.event_id,
-        "eventLogId": event.id,
+        "eventLogId": event.number,
         "orgId": world.org.id,
         "refId": f"{world.org.id}_{reply['X-CAP-REQUEST-ID']}",
         "apiRequestId": reply["X-CAP-REQUEST-ID"],
@@ -160,7 +174,7 @@ def test_reversal_event_has_the_published_shape(world: World) -> None:
             "reversalId": reply.json()["reversalId"],
             "redeemedPointsReversed": 8.0,
             "redeemedPointsReversedDetails": {"available": 2.0, "expired": 6.0},
-            "redemptionSummaryId": event.id,
+            "redemptionSummaryId": event.number,
             "redemptionReversalToEarningPrograms": [
                 {
                     "programId": world.program.public_id,
@@ -176,7 +190,7 @@ def test_reversal_event_has_the_published_shape(world: World) -> None:
                 },
             ],
         },
-        "loyaltyEventId": event.id,
+        "loyaltyEventId": event.number,
     }
 
 
@@ -227,7 +241,7 @@ def test_redemption_event_has_the_published_shape(world: World) -> None:
     assert sent(event) == {
         "eventName": "pointsRedeemed",
         "eventId": event.event_id,
-        "eventLogId": event.id,
+        "eventLogId": event.number,
         "orgId": world.org.id,
         "refId": f"{world.org.id}_{answer['X-CAP-REQUEST-ID']}",
         "apiRequestId": answer["X-CAP-REQUEST-ID"],
@@ -254,7 +268,7 @@ def test_redemption_event_has_the_published_shape(world: World) -> None:
             "loyaltyProgramId": world.program.public_id,
             "redemptionId": redemption.public_id,
             "totalPointsRedeemed": 10.0,
-            "redemptionSummaryId": event.id,
+            "redemptionSummaryId": event.number,
             "redeemedPointsCurrencyValue": 10.0,
             "redemptionNotes": "",
             "redemptionBillNumber": "T-1",
@@ -263,7 +277,7 @@ def test_redemption_event_has_the_published_shape(world: World) -> None:
                 {"programId": world.program.public_id, "pointsRedeemed": 10.0, "programCurrentPoints": 2.5}
             ],
         },
-        "loyaltyEventId": event.id,
+        "loyaltyEventId": event.number,
     }
     assert b'"totalPointsRedeemed":10.0,' in outbox.body_of(event)
 

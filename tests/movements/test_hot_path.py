@@ -91,7 +91,7 @@ def test_replay_takes_two_reads() -> None:
 
 
 def test_event_adds_five_reads_and_no_separate_write() -> None:
-    """Webhooks, programs, programs of the lots, the customer's points, and the event's id from its sequence."""
+    """Webhooks, programs, programs of the lots, the customer's points, and the customer's last pending event."""
     world = make_world()
     make_webhook(world.org)
     redemption = redeemed(world, 10)

@@ -25,12 +25,6 @@ from loyalty.request_id import current_request_id
 IS_ON = "COALESCE((SELECT is_on FROM loyalty_maintenance ORDER BY id DESC LIMIT 1), FALSE)"
 # In maintenance, a new attempt's value of this column is NULL, which the database refuses there.
 GUARDED_COLUMN = "channel"
-# In a cluster, a function looks it up, because Citus refuses a subquery in a VALUES list.
-FUNCTION = "loyalty_is_in_maintenance"
-CREATE_FUNCTION = (
-    f"CREATE OR REPLACE FUNCTION {FUNCTION}() RETURNS boolean LANGUAGE plpgsql STABLE"
-    f" AS $$ BEGIN RETURN {IS_ON}; END $$"
-)
 RETRY_AFTER_SECONDS = 30
 POLL_SECONDS = 0.1
 
@@ -73,8 +67,11 @@ def is_off() -> Q:
 
 
 def guarded_value() -> str:
-    """Returns the SQL expression of a new attempt's `GUARDED_COLUMN`, with a place for its value."""
-    return f"CASE WHEN {f'{FUNCTION}()' if is_distributed() else IS_ON} THEN NULL ELSE CAST(%s AS text) END"
+    """Returns the SQL expression of a new attempt's `GUARDED_COLUMN`, with a place for its value.
+
+    In a cluster it is only the place, because a VALUES list cannot have a subquery there. The caller asks `is_on`.
+    """
+    return "%s" if is_distributed() else f"CASE WHEN {IS_ON} THEN NULL ELSE CAST(%s AS text) END"
 
 
 def switch_on(*, reason: str, made_by: str, wait_seconds: float) -> tuple[Maintenance, list[RunningTransaction]]:

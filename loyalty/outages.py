@@ -1,11 +1,12 @@
 """Classifies errors of the database: which are outages, and which are faults of the program. Logs causes of outages."""
 
 import logging
+import re
 import time
 from enum import Enum
 
 from django.conf import settings
-from django.db import DatabaseError, Error, InterfaceError, InternalError, OperationalError
+from django.db import DatabaseError, Error, IntegrityError, InterfaceError, InternalError, OperationalError
 
 from loyalty.waits import TookTooLong
 
@@ -152,6 +153,12 @@ def took_too_long(error: Error) -> bool:
 def sqlstate_of(error: Error) -> str:
     """Returns PostgreSQL's code for the error, or "" if it has none."""
     return getattr(error.__cause__, "sqlstate", None) or ""
+
+
+def constraint_of(error: IntegrityError) -> str:
+    """Returns the name of the violated constraint, or SQLite's message. Leaves out the number of a cluster's shard."""
+    name = getattr(getattr(error.__cause__, "diag", None), "constraint_name", None) or str(error)
+    return re.sub(r"_\d+$", "", name)
 
 
 _noted: dict[str, float] = {}

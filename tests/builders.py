@@ -323,7 +323,11 @@ def ask_to_correct(reversal: Reversal, *, asked_by: str = "meera") -> Approval:
 
 def correct(reversal: Reversal, *, approved_by: str = "arun") -> Outcome[Any]:
     """Corrects the reversal: Meera requests it, and another user approves it."""
-    approval = ask_to_correct(reversal)
+    return approve_correction(ask_to_correct(reversal), reversal, approved_by=approved_by)
+
+
+def approve_correction(approval: Approval, reversal: Reversal, *, approved_by: str = "arun") -> Outcome[Any]:
+    """Approves the request to correct the reversal, which corrects it."""
     request, settings = CorrectionRequest(reversal.public_id), settings_of(reversal.org_id)
     movement = Correct(request, settings, approved_by=ApprovedBy(approval.id, approved_by))
     return engine.run(Approved(movement, approval, approved_by, ""), attempt_to_correct(reversal))

@@ -16,7 +16,7 @@ from django.db import connection
 from django.utils import timezone
 
 from loyalty.ledger.clock import as_datetime, as_datetime_or_none, clock
-from loyalty.ledger.distribution import org_of
+from loyalty.ledger.distribution import is_distributed, org_of
 from loyalty.ledger.identifiers import Identifier
 from loyalty.ledger.points import from_thousandths, to_thousandths
 from loyalty.ledger.queries import customer_condition
@@ -76,10 +76,11 @@ def lock_redemption(
         condition, customer_params = customer_condition(org_id, identifier)
         of_customer = f"WHERE {condition}"
     now, now_params = clock()
+    orgs = [org_id] * (3 if is_distributed() else 4)
     with connection.cursor() as cursor:
         cursor.execute(
             _locking_redemption(now, named, of_customer),
-            [*now_params, org_id, candidate_public_id, org_id, *params, *[org_id] * 4, *customer_params],
+            [*now_params, org_id, candidate_public_id, org_id, *params, *orgs, *customer_params],
         )
         rows = cursor.fetchall()
     return _redemption_facts(rows) if rows else None
@@ -89,6 +90,15 @@ def _locking_redemption(now: str, named: str, of_customer: str) -> str:
     """Returns the statement that locks the redemption for which the condition `named` holds. All arguments are SQL."""
     # The LIMIT prevents PostgreSQL from applying the org's id to the other tables. For an org that is newer than the
     # last ANALYZE, it expects almost no rows, and then reads all draws of the org to find those of one redemption.
+    found = f"""(SELECT asked.org_id, asked.id FROM loyalty_redemption asked WHERE {named} LIMIT 1) found
+          JOIN loyalty_redemption redemption ON redemption.id = found.id AND {org_of("redemption")} = %s"""
+    if is_distributed():  # planning takes most of the time there, and each table names the org in any case
+        found = f"(SELECT asked.* FROM loyalty_redemption asked WHERE {named}) redemption"
+    draws = (
+        "draw.redemption_id = redemption.id"
+        if is_distributed()
+        else "draw.org_id = found.org_id AND draw.redemption_id = found.id"
+    )
     return f"""
         SELECT {now}, locked.* FROM (
         SELECT customer.id, customer.public_id, customer.status,
@@ -100,12 +110,10 @@ def _locking_redemption(now: str, named: str, of_customer: str) -> str:
                EXISTS (SELECT 1 FROM loyalty_webhook webhook WHERE webhook.org_id = %s AND webhook.is_active),
                draw.id, draw.position, draw.points, draw.points_reversed,
                draw.lot_id, lot.lot_ref, lot.expires_at, lot.customer_id, lot.is_reissue
-          FROM (SELECT asked.org_id, asked.id FROM loyalty_redemption asked WHERE {named} LIMIT 1) found
-          JOIN loyalty_redemption redemption ON redemption.id = found.id AND {org_of("redemption")} = %s
+          FROM {found}
           JOIN loyalty_customer customer ON customer.id = redemption.customer_id AND {org_of("customer")} = %s
           JOIN loyalty_program program ON program.id = redemption.program_id
-          JOIN loyalty_draw draw
-            ON draw.org_id = found.org_id AND draw.redemption_id = found.id AND {org_of("draw")} = %s
+          JOIN loyalty_draw draw ON {draws} AND {org_of("draw")} = %s
           LEFT JOIN loyalty_lot lot ON lot.id = draw.lot_id AND {org_of("lot")} = %s
          {of_customer}
          ORDER BY draw.position

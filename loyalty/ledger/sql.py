@@ -7,8 +7,9 @@ from functools import lru_cache
 from typing import Any
 
 from django.db import connection
+from psycopg import ClientCursor
 
-from loyalty.ledger.distribution import org_of
+from loyalty.ledger.distribution import is_distributed, org_of
 from loyalty.ledger.points import to_thousandths
 
 # SQL with %s for its parameters, and the parameters.
@@ -53,6 +54,10 @@ def add_points(
 
     With `out_of`, the points are moved: they are subtracted from that column of the same row.
     """
+    if len(points) == 1:  # the usual case, for which PostgreSQL and a cluster need no join
+        [(row_id, amount)] = points.items()
+        changes = [to_thousandths(amount)] * (1 if out_of is None else 2)
+        return [(_addition_to_one(table, column, out_of), [*changes, org_id, row_id])]
     ids = sorted(points)
     batches = [ids[start : start + ROWS_AT_ONCE] for start in range(0, len(ids), ROWS_AT_ONCE)]
     return [
@@ -62,6 +67,12 @@ def add_points(
         )
         for batch in batches
     ]
+
+
+@_cached
+def _addition_to_one(table: str, column: str, out_of: str | None) -> str:
+    taken = f", {out_of} = {out_of} - %s" if out_of is not None else ""
+    return f"UPDATE {table} SET {column} = {column} + %s{taken} WHERE {org_of(table)} = %s AND id = %s"
 
 
 @_cached
@@ -91,9 +102,22 @@ def execute_together(statements: Sequence[Statement]) -> None:
             for sql, params in statements:
                 cursor.execute(sql, params)
             return
+        if is_distributed():
+            _execute_one_after_the_other(statements)
+            return
         for batch in _batches(statements):
             sql = _one_of(tuple(sql for sql, _ in batch))
             cursor.execute(sql, [param for _, params in batch for param in params])
+
+
+def _execute_one_after_the_other(statements: Sequence[Statement]) -> None:
+    """Executes the statements in one round trip, for a cluster. It would split a WITH, and store each step's result.
+
+    Several statements in one text cannot have parameters, so psycopg writes the values into it.
+    """
+    client = ClientCursor(connection.connection)
+    with connection.cursor() as cursor:
+        cursor.execute("; ".join(client.mogrify(sql, params) for sql, params in statements))
 
 
 @_cached

@@ -13,9 +13,7 @@ from typing import Any
 from django.apps import apps
 from django.db import connection, models, transaction
 
-from loyalty import maintenance
 from loyalty.errors import InvalidOperation
-from loyalty.models import Maintenance
 
 REFERENCE = {
     "loyalty.Org",
@@ -168,9 +166,6 @@ def _statements(layout: Layout, shards: int) -> Iterator[str]:
         yield f"SELECT create_distributed_table('{table}', '{column}', {_alignment(table, column, shards)})"
     if FIRST in layout.distributed:
         yield _SEQUENTIAL
-    if Maintenance._meta.db_table in layout.reference:
-        yield maintenance.CREATE_FUNCTION
-        yield f"SELECT create_distributed_function('{maintenance.FUNCTION}()')"
     yield from (f"SELECT citus_add_local_table_to_metadata('{table}')" for table in layout.local)
     yield from (f"ALTER TABLE {table} ADD CONSTRAINT {name} {definition}" for table, name, definition in foreign_keys)
 

@@ -1,12 +1,13 @@
 """Records every call that asks to move points, and finds the attempt that holds an idempotency key."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from typing import Any, Protocol
 
-from django.db import Error, IntegrityError, connection
+from django.db import Error, IntegrityError, connection, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
@@ -16,6 +17,7 @@ from loyalty.ledger.distribution import is_distributed
 from loyalty.ledger.identifiers import Identifier, masked
 from loyalty.ledger.sql import Statement, insert_into
 from loyalty.models import ApiSecret
+from loyalty.outages import constraint_of
 from loyalty.request_id import current_request_id
 from reversals.models import Attempt
 from reversals.refusals import ErrorCode, Refused
@@ -116,10 +118,7 @@ def holder_of(key: str) -> Statement:
 
 def is_held(error: Error) -> bool:
     """Whether the write failed because another attempt holds the key."""
-    if not isinstance(error, IntegrityError):
-        return False
-    constraint = getattr(getattr(error.__cause__, "diag", None), "constraint_name", None) or str(error)
-    return "idempotency_key" in constraint
+    return isinstance(error, IntegrityError) and "idempotency_key" in constraint_of(error)
 
 
 def answer_of_holder(attempt: Attempt) -> Attempt:
@@ -132,8 +131,8 @@ def answer_of_holder(attempt: Attempt) -> Attempt:
 
 def record(attempt: Attempt) -> bool:
     """Inserts the attempt. Returns False if another attempt holds its key. Fails if maintenance is on."""
-    sql, params = insertion(attempt)
-    with connection.cursor() as cursor:
+    with transaction.atomic() if is_distributed() else nullcontext(), connection.cursor() as cursor:
+        sql, params = insertion(attempt)
         cursor.execute(f"{sql} ON CONFLICT DO NOTHING", params)
         return bool(cursor.rowcount == 1)
 
@@ -150,8 +149,10 @@ def insertion(attempt: Attempt) -> Statement:
 
     It fails if another attempt holds its key (`is_held`), or if maintenance is on (`maintenance.was_refused`).
     """
-    _, params = insert_into("reversals_attempt", {column: getattr(attempt, name) for column, name in _COLUMNS})
-    return _insert(), params
+    values = {column: getattr(attempt, name) for column, name in _COLUMNS}
+    if is_distributed() and maintenance.is_on():  # in a cluster, the statement cannot look it up
+        values[maintenance.GUARDED_COLUMN] = None
+    return _insert(), insert_into("reversals_attempt", values)[1]
 
 
 def was_committed(attempt: Attempt) -> bool:

@@ -3,7 +3,7 @@
 from django.db import Error, IntegrityError
 
 from loyalty import maintenance
-from loyalty.outages import Outage, note_outage, outage_of, sqlstate_of
+from loyalty.outages import Outage, constraint_of, note_outage, outage_of, sqlstate_of
 from reversals.refusals import ErrorCode, Refused
 
 # Deadlock, serialization failure, and a prepared statement whose table a migration changed.
@@ -23,8 +23,7 @@ def is_retryable(error: Error) -> bool:
     if isinstance(error, PublicIdTaken):
         return True
     if isinstance(error, IntegrityError):
-        constraint = getattr(getattr(error.__cause__, "diag", None), "constraint_name", None) or str(error)
-        return constraint.endswith(_CLASHES)
+        return constraint_of(error).endswith(_CLASHES)
     return sqlstate_of(error) in _RETRIED
 
 

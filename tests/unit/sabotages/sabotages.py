@@ -185,7 +185,7 @@ SABOTAGES = (
     Sabotage(
         "a held key is treated as free",
         "reversals/movements/attempts.py",
-        _edit('return "idempotency_key" in constraint', "return False"),
+        _edit('return isinstance(error, IntegrityError) and "idempotency_key" in constraint_of(error)', "return False"),
         "tests/movements/test_engine.py::test_key_that_was_already_looked_up_is_not_looked_up_again",
     ),
     Sabotage(

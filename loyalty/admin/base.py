@@ -23,7 +23,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 from loyalty.admin.lists import HIDDEN_FILTER, ExactSearch, InfinitePaginator, OfferedFilters
 from loyalty.admin.views import columns_of
 from loyalty.ledger.points import grouped
-from loyalty.models import Org, StaffChange
+from loyalty.models import Org, OrgRow, StaffChange
 from loyalty.staff.access import orgs_of
 from loyalty.staff.audit import record_change
 from loyalty.staff.current_org import current_org, zone_of
@@ -254,7 +254,7 @@ class ReasonedAdmin(Undeletable, BackOfficeAdmin):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         names = [name for name in form.changed_data if name != "reason"]
-        stored = type(obj)._default_manager.select_for_update().get(pk=obj.pk) if change else None
+        stored = _locked(obj) if change else None
         before = {name: _as_recorded(stored, name) for name in names} if stored is not None else {}
         # Without force_insert Django updates a row that got the same primary key meanwhile.
         obj.save(force_insert=not change)
@@ -267,6 +267,12 @@ class ReasonedAdmin(Undeletable, BackOfficeAdmin):
             before=before,
             after={name: _as_recorded(obj, name) for name in names},
         )
+
+
+def _locked(row: models.Model) -> models.Model:
+    """Returns the row as it is stored, and locks it. A cluster locks rows of one org only, so the query names it."""
+    rows = type(row)._default_manager.select_for_update()
+    return rows.get(pk=row.pk, org_id=row.org_id) if isinstance(row, OrgRow) else rows.get(pk=row.pk)
 
 
 def _as_recorded(row: models.Model, name: str) -> Any:

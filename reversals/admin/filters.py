@@ -125,7 +125,11 @@ class OfClient(OfParent):
 class OfProgramOfRedemption(OfProgram):
     """The program of the redemption that was reversed."""
 
-    programs: ClassVar = [Subquery(Redemption.objects.filter(id=OuterRef("redemption_id")).values("program_id")[:1])]
+    programs: ClassVar = [
+        Subquery(
+            Redemption.objects.filter(org_id=OuterRef("org_id"), id=OuterRef("redemption_id")).values("program_id")[:1]
+        )
+    ]
 
     def of(self, parent_id: int, queryset: QuerySet[Any]) -> QuerySet[Any]:
         # One value for each row, because PostgreSQL would read all redemptions of the org for a join or an EXISTS.
@@ -137,7 +141,11 @@ class OfProgramAsked(OfProgramOfRedemption):
 
     programs: ClassVar = [
         *OfProgramOfRedemption.programs,
-        Subquery(Reversal.objects.filter(id=OuterRef("reversal_id")).values("redemption__program_id")[:1]),
+        Subquery(
+            Reversal.objects.filter(org_id=OuterRef("org_id"), id=OuterRef("reversal_id")).values(
+                "redemption__program_id"
+            )[:1]
+        ),
         Subquery(
             Redemption.objects.filter(org_id=OuterRef("org_id"), public_id=OuterRef("redemption_id_asked")).values(
                 "program_id"

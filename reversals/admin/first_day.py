@@ -9,12 +9,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.conf import settings as project
-from django.db.models import Exists, F, OuterRef, Subquery
+from django.db.models import Exists, F, OuterRef, Q, Subquery
 from django.http import HttpRequest
 from django.urls import reverse
 
 from loyalty.emf.registry import ALLOW_REVERSAL, ReversalState
 from loyalty.emf.stored import settings_of_orgs
+from loyalty.ledger.distribution import is_distributed
 from loyalty.models import ApiClient, Customer, Org, OrgAccess, Program, Redemption
 from reversals.operations.ledger_uploads import RIGHT as IMPORT
 
@@ -81,12 +82,22 @@ def _with_what_there_is(request: HttpRequest, orgs: Sequence[Org]) -> list[Any]:
     colleagues = OrgAccess.objects.filter(**here, user__is_active=True, user__groups__isnull=False)
     found = Org.objects.filter(id__in=[org.id for org in orgs]).annotate(
         has_program=Exists(Program.objects.filter(**here)),
-        has_customer=Exists(Customer.objects.filter(**here)),
+        has_customer=_has_customer([org.id for org in orgs]),
         client=Subquery(clients.values("username")[:1]),
         has_people=Exists(colleagues.exclude(user=request.user.pk)),
     )
     by_id = {org.id: org for org in found}
     return [by_id[org.id] for org in orgs]
+
+
+def _has_customer(org_ids: Sequence[int]) -> Q | Exists:
+    """Returns whether one of these orgs has a customer. A cluster cannot join the orgs with customers, so it is asked
+    first which of them have one.
+    """
+    if not is_distributed():
+        return Exists(Customer.objects.filter(org=OuterRef("pk")))
+    first, *others = [Customer.objects.filter(org_id=each).order_by().values_list("org_id")[:1] for each in org_ids]
+    return Q(pk__in=[org_id for (org_id,) in first.union(*others, all=True)])
 
 
 def _steps(request: HttpRequest, org: Any | None, *, is_on: bool = False) -> list[Step]:

@@ -8,10 +8,11 @@ import time
 from typing import Any
 
 import psycopg
-from django.db.backends.postgresql import base
+from django.db.backends.postgresql import base, features
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_attempts
 
+from loyalty.ledger.distribution import is_distributed
 from loyalty.waits import TookTooLong, current_limit, gave_up
 
 # psycopg waits at least this long for a host.
@@ -51,8 +52,19 @@ class Connection(psycopg.Connection[Any]):
         return TookTooLong("the database did not answer in time")
 
 
+class DatabaseFeatures(features.DatabaseFeatures):
+    """What Django may expect of the database."""
+
+    @property
+    def allows_group_by_selected_pks(self) -> bool:  # type: ignore[override]
+        """Whether rows that are grouped by their id can have other columns. In a cluster the org is part of the key."""
+        return not is_distributed()
+
+
 class DatabaseWrapper(base.DatabaseWrapper):
     """Django's backend with these connections, and without its pool."""
+
+    features_class = DatabaseFeatures
 
     def ensure_connection(self) -> None:
         """Connects anew if the connection was given up outside of a transaction, where nothing is lost with it."""

@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 DEV_INSTALLED := .venv/installed-dev
 
-.PHONY: install demo test both system deep mutation bench docs pictures lint audit format serve lock
+.PHONY: install demo test both system deep cluster mutation bench docs pictures lint audit format serve lock
 
 install: $(INSTALLED)
 
@@ -35,6 +35,10 @@ system: $(DEV_INSTALLED)
 
 deep: $(DEV_INSTALLED)
 	$(BIN)/python -m tests.both --deep
+
+# The tests of calls and commands on the Citus cluster at CITUS_URL (docs/scaling.md). Says so if there is none.
+cluster: $(DEV_INSTALLED)
+	$(BIN)/python -m tests.cluster
 
 # A quarter of an hour: the code in over a thousand wrong ways, one at a time (docs/mutation.md).
 mutation: $(DEV_INSTALLED)

@@ -66,6 +66,9 @@ def distribute(*, shards: int = SHARDS, only_plan: bool = False) -> list[str]:
             with connection.cursor() as cursor:
                 for statement in [*_SESSION, *statements]:
                     cursor.execute(statement)
+                    for success, *result in cursor.fetchall() if cursor.description else []:
+                        if success is False:
+                            raise InvalidOperation(f"a node refused {statement}: {result}")
     return statements
 
 
@@ -80,12 +83,21 @@ _SESSION = (
 )
 
 
-# A page may read all shards and then change a reference table, which Citus allows only to a transaction that has one
-# connection to each node.
-_SEQUENTIAL = (
-    "SELECT run_command_on_all_nodes(format("
-    "'ALTER DATABASE %I SET citus.multi_shard_modify_mode = sequential', current_database()))"
-)
+# Settings of the database on each node, which its next connections have.
+_SETTINGS = {
+    # A page may read all shards and then change a reference table, which Citus allows only to a transaction that has
+    # one connection to each node.
+    "citus.multi_shard_modify_mode": "sequential",
+    # The nodes wait for locks on behalf of a server, whose own timeout they do not know.
+    "lock_timeout": "2000",  # in milliseconds
+    "citus.propagate_set_commands": "local",
+}
+
+
+def _set(name: str, value: str) -> str:
+    """Returns the statement that changes the setting on all nodes."""
+    alter = f"ALTER DATABASE %I SET {name} = {value}"
+    return f"SELECT success, result FROM run_command_on_all_nodes(format('{alter}', current_database()))"
 
 
 def _check_cluster() -> None:
@@ -165,7 +177,7 @@ def _statements(layout: Layout, shards: int) -> Iterator[str]:
     for table, column in layout.distributed.items():
         yield f"SELECT create_distributed_table('{table}', '{column}', {_alignment(table, column, shards)})"
     if FIRST in layout.distributed:
-        yield _SEQUENTIAL
+        yield from (_set(name, value) for name, value in _SETTINGS.items())
     yield from (f"SELECT citus_add_local_table_to_metadata('{table}')" for table in layout.local)
     yield from (f"ALTER TABLE {table} ADD CONSTRAINT {name} {definition}" for table, name, definition in foreign_keys)
 

@@ -231,7 +231,7 @@ def test_members_who_redeem_and_reverse_each_others_points_do_not_deadlock() -> 
 def test_redemption_for_a_locked_customer_row_is_896() -> None:
     world = make_world()
     make_lot(world.asha, 5, program=world.program)
-    thread, release = hold(lambda: Customer.objects.select_for_update().get(id=world.asha.id))
+    thread, release = hold(lambda: Customer.objects.select_for_update().get(org=world.org, id=world.asha.id))
     refused = world.redeem(world.asha, 1, key="key-1")
     release.set()
     thread.join()
@@ -243,7 +243,7 @@ def test_redemption_for_a_locked_customer_row_is_896() -> None:
 def test_lock_waits_that_together_exceed_the_statement_timeout_are_896() -> None:
     world = make_world()
     make_lot(world.asha, 5, program=world.program)
-    thread, release = hold(lambda: Customer.objects.select_for_update().get(id=world.asha.id))
+    thread, release = hold(lambda: Customer.objects.select_for_update().get(org=world.org, id=world.asha.id))
     with connection.cursor() as cursor:
         cursor.execute("SET statement_timeout = '300ms'")
         refused = world.redeem(world.asha, 1)
@@ -321,7 +321,7 @@ def hold(lock: Callable[[], object]) -> tuple[threading.Thread, threading.Event]
 def test_reversal_for_a_locked_customer_row_is_896_and_the_key_stays_free() -> None:
     world = make_world()
     redemption = redeemed(world, 10)
-    thread, release = hold(lambda: Customer.objects.select_for_update().get(id=world.asha.id))
+    thread, release = hold(lambda: Customer.objects.select_for_update().get(org=world.org, id=world.asha.id))
     refused = world.reverse(redemption, 2, key="key-1")
     release.set()
     thread.join()

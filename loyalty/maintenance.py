@@ -29,7 +29,6 @@ RETRY_AFTER_SECONDS = 30
 POLL_SECONDS = 0.1
 
 _WRITES = {"INSERT", "UPDATE", "DELETE"}
-_NOT_NULL = "23502"
 
 
 class UnderMaintenance(InvalidOperation):
@@ -102,29 +101,34 @@ def _switch(*, is_on: bool, reason: str, made_by: str) -> Maintenance:
 
 
 def _wait_for_earlier(seconds: float) -> list[RunningTransaction]:
-    """Waits for the transactions of this database that have begun by now, and returns those that have not ended.
+    """Waits for the transactions of this database that run now, and returns those that have not ended.
 
     On SQLite all earlier ones have ended, because a transaction takes the only write lock when it begins.
     """
     if connection.vendor != "postgresql":
         return []
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        [now] = cursor.fetchone()
     deadline = time.monotonic() + seconds
-    while running := _begun_before(now):
-        if time.monotonic() >= deadline:
-            return running
+    earlier = _running()
+    while earlier and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
-    return []
+        still = {(each.pid, each.began_at) for each in _running()}
+        earlier = [each for each in earlier if (each.pid, each.began_at) in still]
+    return earlier
 
 
-def _begun_before(moment: datetime) -> list[RunningTransaction]:
+# The transactions of clients on any node of a cluster. Citus cancels and terminates by the global pid.
+_OF_CLUSTER = (
+    "global_pid, xact_start, left(query, 100) FROM citus_stat_activity WHERE NOT is_worker_query"
+    " AND global_pid <> citus_backend_gpid()"
+)
+_OF_DATABASE = "pid, xact_start, left(query, 100) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+
+
+def _running() -> list[RunningTransaction]:
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT pid, xact_start, left(query, 100) FROM pg_stat_activity WHERE datname = current_database()"
-            " AND backend_type = 'client backend' AND pid <> pg_backend_pid() AND xact_start <= %s ORDER BY xact_start",
-            [moment],
+            f"SELECT {_OF_CLUSTER if is_distributed() else _OF_DATABASE} AND datname = current_database()"
+            " AND backend_type = 'client backend' AND xact_start IS NOT NULL ORDER BY xact_start"
         )
         return [RunningTransaction(*row) for row in cursor.fetchall()]
 
@@ -133,11 +137,11 @@ def was_refused(error: Error) -> bool:
     """Returns whether the database refused a row because maintenance is on (`guarded_value`)."""
     if not isinstance(error, IntegrityError):
         return False
-    cause = error.__cause__
-    diagnosis = getattr(cause, "diag", None)
-    if diagnosis is None:
-        return str(cause).startswith("NOT NULL constraint failed") and str(cause).endswith(f".{GUARDED_COLUMN}")
-    return getattr(cause, "sqlstate", None) == _NOT_NULL and diagnosis.column_name == GUARDED_COLUMN
+    # The error of another node of a cluster has no fields beside its message.
+    message = str(error.__cause__)
+    if connection.vendor != "postgresql":
+        return message.startswith("NOT NULL constraint failed") and message.endswith(f".{GUARDED_COLUMN}")
+    return message.startswith(f'null value in column "{GUARDED_COLUMN}"')
 
 
 @contextmanager

@@ -156,9 +156,13 @@ def sqlstate_of(error: Error) -> str:
 
 
 def constraint_of(error: IntegrityError) -> str:
-    """Returns the name of the violated constraint, or SQLite's message. Leaves out the number of a cluster's shard."""
-    name = getattr(getattr(error.__cause__, "diag", None), "constraint_name", None) or str(error)
-    return re.sub(r"_\d+$", "", name)
+    """Returns the name of the violated constraint, or SQLite's message.
+
+    The error of another node of a cluster has the name in its message alone, with the number of the shard.
+    """
+    name = getattr(getattr(error.__cause__, "diag", None), "constraint_name", None)
+    in_message = re.search(r'constraint "(\w+?)(_\d+)?"', str(error))
+    return name or (in_message[1] if in_message else str(error))
 
 
 _noted: dict[str, float] = {}

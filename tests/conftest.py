@@ -166,6 +166,13 @@ def on_postgresql() -> None:
 
 
 @pytest.fixture
+def not_on_cluster() -> None:
+    """Skips the test on a Citus cluster, if it is about a database that is not distributed."""
+    if KEPT:
+        pytest.skip("needs a database that is not distributed; the runs on SQLite and PostgreSQL include this test")
+
+
+@pytest.fixture
 def count_queries() -> Callable[[Callable[[], object]], int]:
     """Returns a function that counts the SQL statements of a call."""
 

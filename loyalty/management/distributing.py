@@ -178,6 +178,7 @@ def _statements(layout: Layout, shards: int) -> Iterator[str]:
         yield f"SELECT create_distributed_table('{table}', '{column}', {_alignment(table, column, shards)})"
     if FIRST in layout.distributed:
         yield from (_set(name, value) for name, value in _SETTINGS.items())
+    yield from _triggers_of_rows(layout.local)
     yield from (f"SELECT citus_add_local_table_to_metadata('{table}')" for table in layout.local)
     yield from (f"ALTER TABLE {table} ADD CONSTRAINT {name} {definition}" for table, name, definition in foreign_keys)
 
@@ -196,6 +197,22 @@ def _foreign_keys(tables: Sequence[str]) -> list[tuple[str, str, str]]:
         " ORDER BY 1, 2",
         [tables, tables],
     )
+
+
+def _triggers_of_rows(tables: Sequence[str]) -> Iterator[str]:
+    """Yields triggers for DELETE and UPDATE alone, because Citus does not move one that is for TRUNCATE, too.
+
+    Citus moves the rows and the triggers of a local table to a shard on the coordinator.
+    """
+    found = _rows(
+        "SELECT tgrelid::regclass::text, quote_ident(tgname || '_of_rows'), tgtype::int & 16, tgfoid::regproc::text"
+        " FROM pg_trigger WHERE NOT tgisinternal AND tgrelid = ANY(%s::regclass[])"
+        " AND tgtype & 43 = 42 ORDER BY 1, 2",  # for each statement, before, DELETE and TRUNCATE at least
+        [tables],
+    )
+    for table, name, is_for_update, function in found:
+        events = "DELETE OR UPDATE" if is_for_update else "DELETE"
+        yield f"CREATE TRIGGER {name} BEFORE {events} ON {table} FOR EACH STATEMENT EXECUTE FUNCTION {function}()"
 
 
 def _keys(table: str, column: str) -> list[Key]:

@@ -941,8 +941,8 @@ CORRUPTIONS = [
     ),
     (
         "no reversal has the same public id as a redemption of its org",
-        "UPDATE loyalty_redemption SET public_id = (SELECT public_id FROM reversals_reversal WHERE id = {reversal})"
-        " WHERE id = {redemption}",
+        "UPDATE loyalty_redemption AS redemption SET public_id = reversal.public_id FROM reversals_reversal reversal"
+        " WHERE reversal.org_id = redemption.org_id AND reversal.id = {reversal} AND redemption.id = {redemption}",
         "reversal",
     ),
     (

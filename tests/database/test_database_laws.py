@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import IntegrityError, connection, models, transaction
+from django.db import IntegrityError, NotSupportedError, connection, models, transaction
 
 from loyalty.emf.stored import set_emf
 from loyalty.fields import new_row_id, new_row_ids
@@ -565,6 +566,11 @@ def names_of(cases: list[Any]) -> list[str]:
     return [name for name, *_ in cases]
 
 
+def without_shard(error: Exception) -> str:
+    """Returns the message without the number that a cluster appends to the names of a shard's constraints."""
+    return re.sub(r'_\d+"', '"', str(error))
+
+
 def unique_message(model: Model, name: str) -> str:
     """Returns how the database names the constraint: SQLite names its columns, unless a trigger fails first."""
     constraint = constraint_of(model, name)
@@ -580,7 +586,7 @@ def unique_message(model: Model, name: str) -> str:
 def test_duplicate_of_a_unique_row_is_refused(family: Family, name: str, model: Model, changes: Changes) -> None:
     with pytest.raises(IntegrityError) as refused:
         insert(family.copy_of(model, changes))
-    assert unique_message(model, name) in str(refused.value)
+    assert unique_message(model, name) in without_shard(refused.value)
 
 
 @pytest.mark.parametrize(("name", "model", "changes"), CHECKED, ids=names_of(CHECKED))
@@ -588,7 +594,7 @@ def test_insert_that_breaks_a_check_is_refused(family: Family, name: str, model:
     message = {"postgresql": f'violates check constraint "{name}"', "sqlite": f"CHECK constraint failed: {name}"}
     with pytest.raises(IntegrityError) as refused:
         insert(family.fresh_copy_of(model, changes))
-    assert message[connection.vendor] in str(refused.value)
+    assert message[connection.vendor] in without_shard(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -644,7 +650,7 @@ PARENTS = list(dict.fromkeys(parent for *_, parent in SAME_ORG))
 @pytest.mark.parametrize("model", PARENTS, ids=lambda model: model.__name__)
 def test_update_of_a_parent_to_another_org_is_refused(family: Family, stranger: Family, model: Model) -> None:
     sql = f"UPDATE {model._meta.db_table} SET org_id = %s WHERE id = %s"
-    with pytest.raises(IntegrityError):
+    with pytest.raises((IntegrityError, NotSupportedError)):  # a cluster moves no row to another org
         execute_and_check(sql, stranger.id_of(Org), family.id_of(model))
 
 

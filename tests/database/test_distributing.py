@@ -12,7 +12,7 @@ from loyalty.management.distributing import kind_of
 pytestmark = pytest.mark.django_db
 
 
-def test_database_without_citus_is_refused_with_what_to_do() -> None:
+def test_database_without_citus_is_refused_with_what_to_do(not_on_cluster: None) -> None:
     expected = "SQLite" if connection.vendor == "sqlite" else "CREATE EXTENSION citus"
     with pytest.raises(CommandError, match=expected):
         call_command("distribute_ledger", "--plan", "--json", stdout=io.StringIO())

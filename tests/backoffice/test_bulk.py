@@ -660,7 +660,8 @@ def test_list_and_page_send_the_same_number_of_queries_for_many_rows_as_for_few(
 
 
 @pytest.mark.usefixtures("committed", "on_postgresql")
-def test_concurrent_runs_make_each_reversal_once() -> None:
+def test_concurrent_runs_make_each_reversal_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "STEP_SECONDS", 30)  # enough for all rows on a slow cluster
     world = make_world()
     redemptions = [redeemed(world, 10) for _ in range(12)]
     run = checked_and_confirmed(run_of(world, *redemptions, amount="2"))

@@ -8,11 +8,11 @@ from loyalty.waits import Limit, gave_up
 from reversals.api.monitoring import health
 
 # A call is answered within 5 s, also while the database does not answer.
-SECONDS_OF_A_CALL = 4.2
+SECONDS_OF_A_CALL = 4.1
 # Longer than PostgreSQL's statement timeout of 5 s, because a merge of customers has none.
 SECONDS_OF_A_STATEMENT = 30.0
-# While the database does not commit. A call that waited behind those that were given up has had its 4.2 s.
-SECONDS_FOR_A_PROBE = SECONDS_OF_A_READ = 0.3
+# While the database does not commit. A call that waited behind those that were given up has had its 4.1 s.
+SECONDS_FOR_A_PROBE = SECONDS_OF_A_READ = 0.2
 
 
 class LimitMiddleware:

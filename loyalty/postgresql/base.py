@@ -13,7 +13,7 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_attempts
 
 from loyalty.ledger.distribution import is_distributed
-from loyalty.waits import TookTooLong, current_limit, gave_up
+from loyalty.waits import Limit, TookTooLong, current_limit, gave_up
 
 # psycopg waits at least this long for a host.
 LEAST_CONNECT_SECONDS = 2
@@ -25,6 +25,8 @@ _failed_at: dict[tuple[str, str], float] = {}
 
 class Connection(psycopg.Connection[Any]):
     """A connection whose waits count against the limit of the request."""
+
+    address = ("", "")
 
     def wait(self, gen: PQGen[Any], interval: float = 0.1, timeout: float | None = None) -> Any:
         limit = current_limit()
@@ -43,13 +45,18 @@ class Connection(psycopg.Connection[Any]):
             finally:
                 limit.spend(time.monotonic() - started)
         except psycopg.errors.ReadOnlySqlTransaction:
-            self.close()  # a former primary, perhaps: the next connection looks for the new one
+            self._leave()  # a former primary, perhaps
             raise
 
     def _give_up(self) -> TookTooLong:
-        self.close()
+        self._leave()
         gave_up.set()
         return TookTooLong("the database did not answer in time")
+
+    def _leave(self) -> None:
+        """Closes the connection. The next one tries the other hosts first."""
+        self.close()
+        _failed_at[self.address] = time.monotonic()
 
 
 class DatabaseFeatures(features.DatabaseFeatures):
@@ -68,9 +75,20 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def ensure_connection(self) -> None:
         """Connects anew if the connection was given up outside of a transaction, where nothing is lost with it."""
+        self._forget_if_closed()
+        super().ensure_connection()
+
+    def close_if_unusable_or_obsolete(self) -> None:
+        self._forget_if_closed()  # otherwise Django would connect here, outside of the request that handles a failure
+        super().close_if_unusable_or_obsolete()
+
+    def is_usable(self) -> bool:
+        with Limit(LEAST_CONNECT_SECONDS):  # Django asks between requests, where no other limit applies
+            return super().is_usable()
+
+    def _forget_if_closed(self) -> None:
         if self.connection is not None and self.connection.closed and not self.in_atomic_block:
             self.close()
-        super().ensure_connection()
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Connection:
         self.isolation_level = self.settings_dict["OPTIONS"]["isolation_level"]
@@ -97,7 +115,7 @@ def connect(params: dict[str, Any]) -> Connection:
             _failed_at[address] = time.monotonic()
             errors.append(error)
         else:
-            _failed_at.pop(address, None)
+            connection.address = address
             return connection
     if len(errors) == 1:
         raise errors[0]

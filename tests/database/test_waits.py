@@ -74,6 +74,7 @@ def test_statement_that_takes_too_long_is_given_up_with_its_connection() -> None
     assert isinstance(raised.value.__cause__, TookTooLong)
     assert session.closed
     assert gave_up.is_set()
+    assert list(base._failed_at) == [session.address]
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
 
@@ -86,6 +87,18 @@ def test_statements_of_a_call_share_the_limit_and_those_of_a_page_do_not() -> No
         cursor.execute("SELECT pg_sleep(0.3)")
         with pytest.raises(OperationalError):
             cursor.execute("SELECT pg_sleep(0.3)")
+
+
+def test_connection_that_was_given_up_is_dropped_between_requests_without_connecting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connection.ensure_connection()
+    connection.connection.close()
+    with monkeypatch.context() as away:
+        away.setitem(connection.settings_dict, "HOST", "127.0.0.1")
+        away.setitem(connection.settings_dict, "PORT", str(free_port()))
+        connection.close_if_unusable_or_obsolete()
+    assert connection.connection is None
 
 
 def test_other_errors_and_waits_without_a_limit_are_unchanged() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
@@ -21,27 +22,47 @@ FOLDERS = ["tests/movements", "tests/api", "tests/database", "tests/backoffice"]
 
 
 @contextmanager
-def distributed_database(cluster: str, name: str = NAME) -> Iterator[str]:
-    """Creates a migrated and distributed database on all nodes of the cluster, yields its URL, and removes it."""
+def distributed_database(cluster: str, name: str = NAME, *, workers: int | None = None) -> Iterator[str]:
+    """Creates a migrated and distributed database on all nodes of the cluster, yields its URL, and removes it.
+
+    Its role has the same name. It is not that of the extension, which moves shards and waits longer for locks.
+
+    With `workers`, only so many workers are added to it.
+    """
     nodes = nodes_of(cluster)
     _remove(nodes, name)
     try:
         for node in nodes:
             with psycopg.connect(url_of(node, "postgres"), autocommit=True) as session:
                 session.execute(f"CREATE DATABASE {name}")
+                session.execute(f"CREATE ROLE {name} SUPERUSER LOGIN PASSWORD '{urlsplit(node).password or ''}'")
             with psycopg.connect(url_of(node, name), autocommit=True) as session:
                 session.execute("CREATE EXTENSION citus")
         url = url_of(nodes[0], name)
+        own = as_role(url, name)
         with psycopg.connect(url, autocommit=True) as session:
-            coordinator, *workers = [urlsplit(node) for node in nodes]
+            coordinator = urlsplit(nodes[0])
             session.execute("SELECT citus_set_coordinator_host(%s, %s)", [coordinator.hostname, coordinator.port])
-            for worker in workers:
-                session.execute("SELECT citus_add_node(%s, %s)", [worker.hostname, worker.port])
-        manage(url, "migrate", "--verbosity", "0")
-        manage(url, "distribute_ledger")
-        yield url
+            for worker in nodes[1:][:workers]:
+                add_node(session, worker)
+        manage(own, "migrate", "--verbosity", "0")
+        manage(own, "distribute_ledger")
+        yield own
     finally:
         _remove(nodes, name)
+
+
+def add_node(session: psycopg.Connection[Any], node: str) -> None:
+    """Adds the node with this URL to the cluster of the session's database."""
+    parts = urlsplit(node)
+    session.execute("SELECT citus_add_node(%s, %s)", [parts.hostname, parts.port])
+
+
+def as_role(url: str, role: str) -> str:
+    """Returns the URL with this role, and the same password."""
+    parts = urlsplit(url)
+    _, at, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{role}:{parts.password or ''}{at or '@'}{host}").geturl()
 
 
 def nodes_of(cluster: str) -> list[str]:
@@ -68,6 +89,7 @@ def _remove(nodes: list[str], name: str) -> None:
         for node in nodes:
             session = sessions.enter_context(psycopg.connect(url_of(node, "postgres"), autocommit=True))
             session.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            session.execute(f"DROP ROLE IF EXISTS {name}")
 
 
 def main(arguments: list[str]) -> int:

@@ -114,8 +114,10 @@ def _stored(stage: Stage, name: str) -> dict[str, str]:
     sql = (
         "SELECT attempt.idempotency_key, COALESCE(reversal.public_id, redemption.public_id)"
         " FROM reversals_attempt attempt"
-        " LEFT JOIN reversals_reversal reversal ON reversal.id = attempt.reversal_id"
-        " LEFT JOIN loyalty_redemption redemption ON redemption.id = attempt.redemption_id"
+        " LEFT JOIN reversals_reversal reversal"
+        " ON reversal.org_id = attempt.org_id AND reversal.id = attempt.reversal_id"
+        " LEFT JOIN loyalty_redemption redemption"
+        " ON redemption.org_id = attempt.org_id AND redemption.id = attempt.redemption_id"
         " WHERE attempt.holds_key AND attempt.code IS NULL AND attempt.idempotency_key LIKE "
     )
     return dict(_rows(stage, f"{sql}'{name}-%'"))

@@ -22,7 +22,9 @@ FOLDERS = ["tests/movements", "tests/api", "tests/database", "tests/backoffice"]
 
 
 @contextmanager
-def distributed_database(cluster: str, name: str = NAME, *, workers: int | None = None) -> Iterator[str]:
+def distributed_database(
+    cluster: str, name: str = NAME, *, workers: int | None = None, shards: int = 32
+) -> Iterator[str]:
     """Creates a migrated and distributed database on all nodes of the cluster, yields its URL, and removes it.
 
     Its role has the same name. It is not that of the extension, which moves shards and waits longer for locks.
@@ -46,7 +48,7 @@ def distributed_database(cluster: str, name: str = NAME, *, workers: int | None 
             for worker in nodes[1:][:workers]:
                 add_node(session, worker)
         manage(own, "migrate", "--verbosity", "0")
-        manage(own, "distribute_ledger")
+        manage(own, "distribute_ledger", "--shards", str(shards))
         yield own
     finally:
         _remove(nodes, name)

@@ -38,8 +38,8 @@ def nodes(once: None) -> list[str]:
 
 @pytest.fixture(scope="module")
 def stage(nodes: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """A stage on a cluster of the coordinator and one worker."""
-    with distributed_database(os.environ["CITUS_URL"], NAME, workers=1) as url:
+    """A stage on a cluster of the coordinator and one worker, with few shards, because each takes seconds to move."""
+    with distributed_database(os.environ["CITUS_URL"], NAME, workers=1, shards=4) as url:
         database: Any = Coordinator(url)
         yield make_stage(url, database, tmp_path_factory.mktemp("ledger"))
 

@@ -56,7 +56,7 @@ def test_nothing_is_lost_while_a_node_is_added_and_an_org_moves_to_it(
             session.execute("SELECT rebalance_table_shards()")
             fault.injected = 1
         with stage.under_load("the org gets its own shard, which moves to another node", *servers) as fault:
-            shard = one(session, "SELECT isolate_tenant_to_new_shard('loyalty_customer', %s, 'CASCADE')", ORG)
+            shard = one(session, f"SELECT isolate_tenant_to_new_shard('loyalty_customer', {ORG}, 'CASCADE')")
             here = one(session, "SELECT nodeport FROM pg_dist_shard_placement WHERE shardid = %s", shard)
             source, target = sorted((first, second), key=lambda node: urlsplit(node).port != here)
             session.execute(

@@ -178,6 +178,7 @@ def _statements(layout: Layout, shards: int) -> Iterator[str]:
         yield from (_set(name, value) for name, value in _SETTINGS.items())
     yield from _triggers_of_rows(layout.local)
     yield from (f"SELECT citus_add_local_table_to_metadata('{table}')" for table in layout.local)
+    yield from _sequences(layout.local)
     yield from (f"ALTER TABLE {table} ADD CONSTRAINT {name} {definition}" for table, name, definition in foreign_keys)
 
 
@@ -200,7 +201,8 @@ def _foreign_keys(tables: Sequence[str]) -> list[tuple[str, str, str]]:
 def _triggers_of_rows(tables: Sequence[str]) -> Iterator[str]:
     """Yields triggers for DELETE and UPDATE alone, because Citus does not move one that is for TRUNCATE, too.
 
-    Citus moves the rows and the triggers of a local table to a shard on the coordinator.
+    Citus moves the rows and the triggers of a local table to a shard on the coordinator. Databases of earlier versions
+    have triggers for all three.
     """
     found = _rows(
         "SELECT tgrelid::regclass::text, quote_ident(tgname || '_of_rows'), tgtype::int & 16, tgfoid::regproc::text"
@@ -211,6 +213,20 @@ def _triggers_of_rows(tables: Sequence[str]) -> Iterator[str]:
     for table, name, is_for_update, function in found:
         events = "DELETE OR UPDATE" if is_for_update else "DELETE"
         yield f"CREATE TRIGGER {name} BEFORE {events} ON {table} FOR EACH STATEMENT EXECUTE FUNCTION {function}()"
+
+
+def _sequences(tables: Sequence[str]) -> Iterator[str]:
+    """Yields statements that continue the numbers of rows, because Citus gives a local table a new sequence."""
+    found = _rows(
+        "SELECT attrelid::regclass::text, quote_ident(attname) FROM pg_attribute"
+        " WHERE attidentity <> '' AND attrelid = ANY(%s::regclass[]) ORDER BY 1",
+        [tables],
+    )
+    for table, column in found:
+        yield (
+            f"SELECT setval(pg_get_serial_sequence('{table}', '{column}'), MAX({column})) FROM {table}"
+            f" HAVING MAX({column}) IS NOT NULL"
+        )
 
 
 def _keys(table: str, column: str) -> list[Key]:

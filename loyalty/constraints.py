@@ -149,7 +149,14 @@ class AppendOnly(DatabaseLaw):
                 editor,
                 model,
                 f"CREATE TRIGGER {editor.quote_name(self.name)} BEFORE {'' if self.erasable else 'UPDATE OR '}DELETE"
-                f" OR TRUNCATE ON %(table)s FOR EACH STATEMENT EXECUTE FUNCTION {function}()",
+                f" ON %(table)s FOR EACH STATEMENT EXECUTE FUNCTION {function}()",
+            ),
+            # A trigger of its own, because Citus has no triggers for TRUNCATE on shards.
+            _statement(
+                editor,
+                model,
+                f"CREATE TRIGGER {editor.quote_name(f'{self.name}_truncate')} BEFORE TRUNCATE ON %(table)s"
+                f" FOR EACH STATEMENT EXECUTE FUNCTION {function}()",
             ),
             *([self._update_trigger(model, editor, function)] if self.erasable else []),
         ]

@@ -173,6 +173,13 @@ def not_on_cluster() -> None:
 
 
 @pytest.fixture
+def on_cluster() -> None:
+    """Skips the test unless the database is distributed over a Citus cluster (tests/cluster.py)."""
+    if not KEPT:
+        pytest.skip("needs a Citus cluster; make cluster includes this test")
+
+
+@pytest.fixture
 def count_queries() -> Callable[[Callable[[], object]], int]:
     """Returns a function that counts the SQL statements of a call."""
 

@@ -28,12 +28,16 @@ from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 from django.db.models import Field
 
+from loyalty.ledger.distribution import is_distributed
+
 Result = TypeVar("Result")
 
 # Shorter than PostgreSQL's deadlock_timeout of 1 s: in a deadlock with calls the migration gives way and not a call.
 # It is also the longest time for which one try can make calls wait.
 LOCK_TIMEOUT = "500ms"
 SESSION = {"statement_timeout": "0", "idle_in_transaction_session_timeout": "0", "lock_timeout": LOCK_TIMEOUT}
+# Citus calls triggers unsafe because they could write rows of other shards; those of the project write nothing.
+SESSION_ON_CLUSTER = {"citus.enable_unsafe_triggers": "on", "citus.multi_shard_modify_mode": "sequential"}
 GIVE_UP_AFTER_SECONDS = 600
 # A try that lasted longer did not fail at its first lock: it changed rows in batches, which stay.
 PROGRESS_SECONDS = 5
@@ -65,7 +69,9 @@ class LiveSchemaEditor(DatabaseSchemaEditor):
             if match and self._has_rows(match["table"]):
                 now, later = rewrite(match)
                 self.pending += later
-                return super().execute(now, None) if now else None
+                for sql in now:
+                    super().execute(sql, None)
+                return None
         return super().execute(text, None)
 
     def _has_rows(self, table: str) -> bool:
@@ -79,32 +85,32 @@ class LiveSchemaEditor(DatabaseSchemaEditor):
             return bool(cursor.fetchone()[0])
 
 
-# Each rewrite returns the statement for now, or "", and those for later.
-Rewritten = tuple[str, list[str]]
+# Each rewrite returns the statements for now and those for later.
+Rewritten = tuple[list[str], list[str]]
 
 
 def _index(match: re.Match[str]) -> Rewritten:
     unique = match["unique"] or ""
-    return "", [f"CREATE {unique}INDEX CONCURRENTLY {match['name']} ON {match['table']}{match['rest']}"]
+    return [], [f"CREATE {unique}INDEX CONCURRENTLY {match['name']} ON {match['table']}{match['rest']}"]
 
 
 def _unique(match: re.Match[str]) -> Rewritten:
     table, name = match["table"], match["name"]
-    return "", [
+    return [], [
         f"CREATE UNIQUE INDEX CONCURRENTLY {name} ON {table} {match['columns']}",
         f"ALTER TABLE {table} ADD CONSTRAINT {name} UNIQUE USING INDEX {name}",
     ]
 
 
 def _validated(match: re.Match[str]) -> Rewritten:
-    return f"{match[0]} NOT VALID", [f"ALTER TABLE {match['table']} VALIDATE CONSTRAINT {match['name']}"]
+    return [f"{match[0]} NOT VALID"], [f"ALTER TABLE {match['table']} VALIDATE CONSTRAINT {match['name']}"]
 
 
 def _column_with_check(match: re.Match[str]) -> Rewritten:
     table = match["table"]
     name = f'"{table.strip(chr(34))}_{match["name"]}_check"'  # as PostgreSQL names it
     return (
-        f"{match['column']}; ALTER TABLE {table} ADD CONSTRAINT {name} CHECK {match['check']} NOT VALID",
+        [match["column"], f"ALTER TABLE {table} ADD CONSTRAINT {name} CHECK {match['check']} NOT VALID"],
         [f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}"],
     )
 
@@ -362,8 +368,9 @@ def refuse_pooler(connection: Any, *, is_declared: bool) -> None:
 @contextmanager
 def live_session(connection: Any) -> Iterator[None]:
     """Gives the session the timeouts of a migration, and lets no second `migrate` run meanwhile."""
+    settings = SESSION | (SESSION_ON_CLUSTER if is_distributed() else {})
     with connection.cursor() as cursor:
-        for name, value in SESSION.items():
+        for name, value in settings.items():
             cursor.execute(f"SET {name} = '{value}'")
         # Polls, because a session that waits for the lock would have a snapshot, for which CREATE INDEX CONCURRENTLY
         # waits in turn.
@@ -380,5 +387,5 @@ def live_session(connection: Any) -> Iterator[None]:
         if connection.is_usable():
             with connection.cursor() as cursor:
                 cursor.execute("SELECT pg_advisory_unlock(%s)", [ADVISORY_LOCK])
-                for name in SESSION:
+                for name in settings:
                     cursor.execute(f"RESET {name}")

@@ -12,20 +12,13 @@ from django.db import connection
 from psycopg.conninfo import make_conninfo
 
 from loyalty.fields import new_row_id
-from loyalty.ledger.distribution import is_distributed
 from loyalty.models import Draw
 from reversals.models import Event, Reversal
 from tests.builders import World, make_webhook, make_world, redeemed
 
 
 @pytest.fixture
-def on_cluster(committed: None, on_postgresql: None) -> None:
-    if not is_distributed():
-        pytest.skip("needs a Citus cluster; `make cluster` runs this test")
-
-
-@pytest.fixture
-def reversal(on_cluster: None) -> Reversal:
+def reversal(committed: None, on_cluster: None) -> Reversal:
     world = make_world()
     redemption = redeemed(world, 10)
     assert world.reverse(redemption, 2).status_code == 200
@@ -85,7 +78,7 @@ def test_distribute_ledger_again_has_nothing_to_do(reversal: Reversal) -> None:
 
 
 @pytest.fixture
-def each_node(on_cluster: None) -> Iterator[list[int]]:
+def each_node(committed: None, on_cluster: None) -> Iterator[list[int]]:
     """The ports of the nodes; the connection of the test returns to the coordinator after it."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT nodeport FROM pg_dist_node ORDER BY groupid")

@@ -13,7 +13,8 @@ from reversals.models import Delivery
 from tests import builders
 from tests.builders import World, make_customer, make_lot, make_webhook, redeemed
 
-pytestmark = pytest.mark.usefixtures("committed", "on_postgresql")
+# A cluster takes more round trips: one for the key, and one for maintenance (tests/movements/test_one_task.py).
+pytestmark = pytest.mark.usefixtures("committed", "on_postgresql", "not_on_cluster")
 
 
 def make_world(**options: Any) -> World:

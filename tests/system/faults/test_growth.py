@@ -14,6 +14,8 @@ from tests.system.faults.machines import Server
 from tests.templates import url_of
 
 NAME = "loyalty_growth_test"
+# The mode without blocking fails on Citus 13.0.5: its split does not send the primary key of the rows.
+ISOLATE = f"SELECT isolate_tenant_to_new_shard('loyalty_customer', {ORG}, 'CASCADE', 'block_writes')"
 pytestmark = pytest.mark.deep
 
 
@@ -56,7 +58,7 @@ def test_nothing_is_lost_while_a_node_is_added_and_an_org_moves_to_it(
             session.execute("SELECT rebalance_table_shards()")
             fault.injected = 1
         with stage.under_load("the org gets its own shard, which moves to another node", *servers) as fault:
-            shard = one(session, f"SELECT isolate_tenant_to_new_shard('loyalty_customer', {ORG}, 'CASCADE')")
+            shard = one(session, ISOLATE)
             here = one(session, "SELECT nodeport FROM pg_dist_shard_placement WHERE shardid = %s", shard)
             source, target = sorted((first, second), key=lambda node: urlsplit(node).port != here)
             session.execute(

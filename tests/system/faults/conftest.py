@@ -14,7 +14,7 @@ import pytest
 from django.db import connection
 
 from tests.serving import manage
-from tests.system.faults.load import SECRET, Load
+from tests.system.faults.load import SECRET, Journal, Load
 from tests.system.faults.machines import ROOT, Database, Server, environment_of, wait_until
 
 CUSTOMERS = 40
@@ -50,6 +50,7 @@ class Stage:
         fault = Fault(name, self, seen)
         connect = [through] if through is not None else [server.connect for server in servers]
         with Load(connect, self.redemptions, name=f"fault-{time.time_ns()}") as load:
+            fault.journal = load.journal
             wait_until(lambda: load.answered() >= 30)
             yield fault
             repaired, answered = time.monotonic(), load.answered()
@@ -69,6 +70,10 @@ class Fault:
     recovery_seconds: float = 0
     refused_seconds: float = 0
     slowest_seconds: float = 0
+    # Of a failover: from the fault to the election, and from there to the first call that is accepted.
+    elected_seconds: float = 0
+    accepted_seconds: float = 0
+    journal: Journal = field(default_factory=Journal)
 
     def judge(self, load: Load) -> None:
         """Adds to the report; fails if anything was lost, duplicated, left without an answer, or answered with 500."""
@@ -100,6 +105,8 @@ class Fault:
                 "refused_seconds": self.refused_seconds,
                 "recovery_seconds": self.recovery_seconds,
                 "slowest_seconds": self.slowest_seconds,
+                "elected_seconds": self.elected_seconds,
+                "accepted_seconds": self.accepted_seconds,
                 "problems": [problem for problem, is_so in problems.items() if is_so],
             }
         )
@@ -218,8 +225,13 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     terminalreporter.section("faults")
     for report in _reports:
         result = "; ".join(report["problems"]) or "passed"
+        election = (
+            f", another primary after {report['elected_seconds']} s, and calls {report['accepted_seconds']} s later"
+            if report["elected_seconds"] or report["accepted_seconds"]
+            else ""
+        )
         terminalreporter.line(
             f"{report['fault']}, {report['database']}: {report['injected']} injected, {report['requests']} requests in"
             f" {report['tries']} attempts, {report['movements']} movements, refused for"
-            f" {report['refused_seconds']} s, served again after {report['recovery_seconds']} s: {result}"
+            f" {report['refused_seconds']} s, served again after {report['recovery_seconds']} s{election}: {result}"
         )

@@ -28,6 +28,7 @@ class Journal:
     answers: dict[str, tuple[int, dict[str, Any]]] = field(default_factory=dict)
     codes: Counter[str] = field(default_factory=Counter)
     refused_at: list[float] = field(default_factory=list)
+    accepted_at: list[float] = field(default_factory=list)
     tries: int = 0
     slowest_seconds: float = 0
     unanswered: list[str] = field(default_factory=list)
@@ -127,6 +128,8 @@ class Load:
             self.journal.codes[code] += 1
             if code == "no answer" or code.startswith("5"):
                 self.journal.refused_at.append(time.monotonic())
+            if code == "200":
+                self.journal.accepted_at.append(time.monotonic())
 
 
 def _redemption(customer_id: int, number: str) -> tuple[str, dict[str, Any]]:

@@ -80,8 +80,8 @@ _SESSION = (
 )
 
 
-# Settings of the role of the servers, which its next connections have. Cluster work such as rebalancing
-# waits longer for locks, so it needs another role.
+# Settings of the role of the servers, which its next connections have. Work on the cluster waits longer for locks, such
+# as rebalancing, so it needs another role.
 _SETTINGS = {
     # A page may read all shards and then change a reference table, which Citus allows only to a transaction that has
     # one connection to each node.
@@ -185,7 +185,7 @@ def _statements(layout: Layout, shards: int) -> Iterator[str]:
 def _alignment(table: str, column: str, shards: int) -> str:
     if table == FIRST:
         return f"colocate_with => 'none', shard_count => {shards}"
-    return f"colocate_with => '{FIRST}'" if column == "org_id" else "colocate_with => 'none', shard_count => 32"
+    return f"colocate_with => '{FIRST}'" if column == "org_id" else f"colocate_with => 'none', shard_count => {shards}"
 
 
 def _foreign_keys(tables: Sequence[str]) -> list[tuple[str, str, str]]:
@@ -233,7 +233,7 @@ def _keys(table: str, column: str) -> list[Key]:
     """Returns the table's keys that must be made anew with the column at the end, the primary key first.
 
     At the end, so that the index serves the same statements as before.
-    ."""
+    """
     found = _rows(
         """
         SELECT quote_ident(pg_class.relname), pg_constraint.contype,

@@ -11,7 +11,7 @@ from tests.serving import with_demo_ledger
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
+def installation(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of servers on a database of their own, of the kind that this run tests."""
     if connection.vendor == "sqlite":
         yield with_demo_ledger(f"sqlite:///{tmp_path}/server.sqlite3")

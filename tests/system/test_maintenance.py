@@ -34,15 +34,15 @@ def answer(port: int, key: str, *, redeems: bool = False) -> tuple[int, int, Mes
     return reply.status, errors[0]["code"] if errors else 0, reply.headers
 
 
-def written(environment: dict[str, str]) -> str:
-    [line] = [line for line in manage(environment, ("shell", "-v0", "-c", COUNTS)).splitlines() if "counted" in line]
+def written(installation: dict[str, str]) -> str:
+    [line] = [line for line in manage(installation, ("shell", "-v0", "-c", COUNTS)).splitlines() if "counted" in line]
     return line
 
 
 @pytest.mark.usefixtures("on_postgresql")
-def test_no_call_of_fifty_clients_writes_after_the_command_has_returned(environment: dict[str, str]) -> None:
+def test_no_call_of_fifty_clients_writes_after_the_command_has_returned(installation: dict[str, str]) -> None:
     over, returned = Event(), Event()
-    with serving(environment) as first, serving(environment) as second, ThreadPoolExecutor(CLIENTS) as pool:
+    with serving(installation) as first, serving(installation) as second, ThreadPoolExecutor(CLIENTS) as pool:
 
         def call(number: int) -> tuple[Counter[int], Counter[int]]:
             """Calls until the test is over; returns the codes of calls that began before and after the command."""
@@ -59,16 +59,16 @@ def test_no_call_of_fifty_clients_writes_after_the_command_has_returned(environm
         assert answer(first, "held")[:2] == (200, 0)
         clients = [pool.submit(call, number) for number in range(CLIENTS)]
         time.sleep(2)
-        said = json.loads(manage(environment, ("maintenance", "on", "--reason", "drill", "--json")).splitlines()[-1])
+        said = json.loads(manage(installation, ("maintenance", "on", "--reason", "drill", "--json")).splitlines()[-1])
         returned.set()
-        at_return = written(environment)
+        at_return = written(installation)
         time.sleep(2)
         over.set()
         codes = [client.result() for client in clients]
-        at_end = written(environment)
+        at_end = written(installation)
         replayed = answer(second, "held")
         refused = answer(second, "another", redeems=True)
-        manage(environment, ("maintenance", "off"))
+        manage(installation, ("maintenance", "off"))
         allowed = [answer(port, f"afterwards-{port}")[0] for port in (first, second)]
     before, after = (sum(part, Counter()) for part in zip(*codes, strict=True))
     assert (said["on"], said["running"]) == (True, [])

@@ -69,8 +69,8 @@ def calls(ports: tuple[int, int], over: Event, name: str) -> Counter[tuple[int, 
 
 
 @pytest.mark.once
-def test_no_call_is_401_and_nobody_is_signed_out_while_keys_rotate(environment: dict[str, str]) -> None:
-    steps = [environment | {"STAFF_SECOND_FACTOR": "on"} | step for step in STEPS]
+def test_no_call_is_401_and_nobody_is_signed_out_while_keys_rotate(installation: dict[str, str]) -> None:
+    steps = [installation | {"STAFF_SECOND_FACTOR": "on"} | step for step in STEPS]
     manage(steps[0], ("shell", "-v0", "-c", MAKE_USER))
     answers: Counter[tuple[int, int]] = Counter()
     pages: list[bool] = []

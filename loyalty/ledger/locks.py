@@ -69,36 +69,36 @@ def lock_redemption(
     Note: a webhook that is created during the wait may miss the event.
     The clock is outside of the locking subquery, because inside of it PostgreSQL would read it before the wait.
     """
-    named, params = _redemption_condition(org_id, public_id, external_reference_number)
+    (found, found_params), draws = _found(org_id, *_redemption_condition(org_id, public_id, external_reference_number))
     of_customer = ""
     customer_params: list[Any] = []
     if identifier is not None:
         condition, customer_params = customer_condition(org_id, identifier)
         of_customer = f"WHERE {condition}"
     now, now_params = clock()
-    orgs = [org_id] * (3 if is_distributed() else 4)
     with connection.cursor() as cursor:
         cursor.execute(
-            _locking_redemption(now, named, of_customer),
-            [*now_params, org_id, candidate_public_id, org_id, *params, *orgs, *customer_params],
+            _locking_redemption(now, found, draws, of_customer),
+            [*now_params, org_id, candidate_public_id, org_id, *found_params, *[org_id] * 3, *customer_params],
         )
         rows = cursor.fetchall()
     return _redemption_facts(rows) if rows else None
 
 
-def _locking_redemption(now: str, named: str, of_customer: str) -> str:
-    """Returns the statement that locks the redemption for which the condition `named` holds. All arguments are SQL."""
+def _found(org_id: int, named: str, params: list[Any]) -> tuple[Statement, str]:
+    """Returns the tables that find the redemption for which the condition holds, and what joins its draws to them."""
+    if is_distributed():  # planning takes most of the time there, and each table names the org in any case
+        found = f"(SELECT asked.* FROM loyalty_redemption asked WHERE {named}) redemption"
+        return (found, params), "draw.redemption_id = redemption.id"
     # The LIMIT prevents PostgreSQL from applying the org's id to the other tables. For an org that is newer than the
     # last ANALYZE, it expects almost no rows, and then reads all draws of the org to find those of one redemption.
     found = f"""(SELECT asked.org_id, asked.id FROM loyalty_redemption asked WHERE {named} LIMIT 1) found
           JOIN loyalty_redemption redemption ON redemption.id = found.id AND {org_of("redemption")} = %s"""
-    if is_distributed():  # planning takes most of the time there, and each table names the org in any case
-        found = f"(SELECT asked.* FROM loyalty_redemption asked WHERE {named}) redemption"
-    draws = (
-        "draw.redemption_id = redemption.id"
-        if is_distributed()
-        else "draw.org_id = found.org_id AND draw.redemption_id = found.id"
-    )
+    return (found, [*params, org_id]), "draw.org_id = found.org_id AND draw.redemption_id = found.id"
+
+
+def _locking_redemption(now: str, found: str, draws: str, of_customer: str) -> str:
+    """Returns the statement that locks the redemption in the tables `found`. All arguments are SQL."""
     return f"""
         SELECT {now}, locked.* FROM (
         SELECT customer.id, customer.public_id, customer.status,
